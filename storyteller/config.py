@@ -1,0 +1,398 @@
+"""What a run is asked to do: frozen dataclasses, validated once, and the presets that fill them.
+
+`resolve` turns a preset, the command's options and `--set key=value` into one `Config`, whose JSON form stands whole in
+the run's `run.json`. Each message names the option that is off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from storyteller.errors import UsageError
+from storyteller.text import Clean, safe_line
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+PROMPTS = ("Once upon a time", "Once there was a little boy", "Once there was a cute little animal")
+
+
+@dataclass(frozen=True)
+class Period:
+    """How often something happens: every so many steps, every so many seconds, or each epoch."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    epochs: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Period:
+        """`200` steps, `30s`, `5m`, `1h`, `1epoch`, or `never`. Raises ValueError on anything else."""
+        if text == "never":
+            return cls()
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(steps?|s|m|h|epochs?)?", text.strip())
+        if match is None or float(match[1]) <= 0:
+            raise ValueError(text)
+        amount, unit = float(match[1]), match[2] or "step"
+        if unit in ("s", "m", "h"):
+            return cls(seconds=amount * {"s": 1, "m": 60, "h": 3600}[unit])
+        if amount != int(amount):
+            raise ValueError(text)
+        return cls(epochs=int(amount)) if unit.startswith("epoch") else cls(steps=int(amount))
+
+
+def _check(ok: bool, option: str, value: object, wants: str) -> None:
+    if not ok:
+        shown = safe_line(str(value), 60)
+        raise UsageError(f"{option} {shown} is off", f"it wants {wants}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The shape of the GPT-2-style model."""
+
+    n_layer: int = 4
+    """Transformer blocks."""
+    n_embd: int = 256
+    """Width of the residual stream."""
+    n_head: int = 4
+    """Attention heads; they divide the width."""
+    context: int = 512
+    """Tokens that the model sees at once."""
+    dropout: float = 0.0
+    """Share of activations dropped while training."""
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.n_layer <= 256, "--layers", self.n_layer, "1 to 256 blocks")
+        _check(1 <= self.n_embd <= 16384, "--width", self.n_embd, "1 to 16,384")
+        _check(1 <= self.n_head <= 256, "--heads", self.n_head, "1 to 256")
+        if self.n_embd % self.n_head:
+            raise UsageError(
+                f"--width {self.n_embd} cannot be shared evenly by --heads {self.n_head}",
+                f"take a width that is a multiple of {self.n_head}, such as "
+                f"{max(self.n_embd // self.n_head, 1) * self.n_head}",
+            )
+        _check(8 <= self.context <= 65536, "--context", self.context, "8 to 65,536 tokens")
+        _check(0 <= self.dropout < 1, "--set dropout", self.dropout, "a share from 0 up to, not including, 1")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The stories, and how they become batches."""
+
+    source: str | tuple[str, ...] = "auto"
+    """`auto`, `tinystories`, `bundled`, or paths of files and folders."""
+    valid: tuple[str, ...] = ()
+    """Paths of held-out stories; none: a share of the training stories is set aside by a hash of their text."""
+    valid_pct: float = 1.0
+    """Percentage of the stories that the hash sets aside."""
+    clean: Clean = "light"
+    """How stories are cleaned: `light` or `classic`."""
+    min_chars: int = 30
+    """Stories with fewer characters are skipped and counted."""
+    tokenizer: str = "bpe"
+    """`bpe` (trained on the corpus), `gpt2`, or the path of a tokenizer folder."""
+    vocab_size: int = 4096
+    """Entries of a trained tokenizer."""
+    tokenizer_mib: int = 16
+    """MiB of the corpus's beginning that a tokenizer is trained on."""
+    batching: Literal["pack", "pad"] = "pack"
+    """`pack` fills whole windows with stories end to end; `pad` gives each story a row, padded to the longest."""
+    shuffle_stories: int = 8192
+    """Stories shuffled among each other at a time; 1 keeps the corpus's order."""
+
+    def __post_init__(self) -> None:
+        _check(self.source not in ("", ()), "--data", self.source, "auto, tinystories, bundled, or paths")
+        _check(self.clean in ("light", "classic"), "--clean", self.clean, "light or classic")
+        _check(0 < self.valid_pct <= 50, "--set valid_pct", self.valid_pct, "a percentage above 0 and up to 50")
+        _check(1 <= self.min_chars <= 100_000, "--set min_chars", self.min_chars, "1 to 100,000 characters")
+        _check(257 <= self.vocab_size <= 1_000_000, "--vocab-size", self.vocab_size, "257 to 1,000,000 entries")
+        _check(1 <= self.tokenizer_mib <= 4096, "--set tokenizer_mib", self.tokenizer_mib, "1 to 4,096 MiB")
+        _check(self.batching in ("pack", "pad"), "--set batching", self.batching, "pack or pad")
+        _check(1 <= self.shuffle_stories <= 1_000_000, "--set shuffle_stories", self.shuffle_stories, "1 to 1,000,000")
+
+
+@dataclass(frozen=True)
+class Train:
+    """The optimisation, its budget, and what happens on the way."""
+
+    minutes: float | None = None
+    """Budget: minutes in the training loop (evaluation and saving included). One budget of four is set."""
+    steps: int | None = None
+    """Budget: optimiser steps."""
+    epochs: float | None = None
+    """Budget: passes over the corpus."""
+    tokens: int | None = None
+    """Budget: tokens trained on."""
+    batch_size: int = 8
+    """Rows in one forward pass."""
+    accumulate: int = 1
+    """Forward passes in one optimiser step."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: Muon for the hidden matrices, AdamW for the rest."""
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    muon_lr: float = 0.03
+    """Peak learning rate of Muon."""
+    weight_decay: float = 0.01
+    """Decoupled decay, on matrices only."""
+    beta1: float = 0.9
+    """AdamW's decay of the gradient's running mean."""
+    beta2: float = 0.95
+    """AdamW's decay of the gradient's running square."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient."""
+    warmup_pct: float = 2.0
+    """Percentage of the budget over which the learning rate rises from 0."""
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    final_lr_pct: float = 0.0
+    """Percentage of the peak at which the decay ends."""
+    precision: Precision = "auto"
+    """`auto` takes what the processor really has."""
+    device: Device = "auto"
+    """`auto` takes CUDA, else MPS, else the CPU."""
+    threads: int = 0
+    """Threads of the CPU; 0: as many as there are cores."""
+    seed: int = 42
+    """Fixes the weights' beginning, the order of stories and the samples."""
+    eval_every: str = "30s"
+    """How often held-out stories are scored and a story is told: `200` steps, `30s`, `5m`, `1epoch`, `never`."""
+    eval_stories: int = 200
+    """Held-out stories that an evaluation scores."""
+    checkpoint_every: str = "60s"
+    """How often a checkpoint is saved, beside the one at the end; written like `eval_every`."""
+    keep: int = 3
+    """Newest checkpoints kept, beside the best."""
+    log_every: int = 10
+    """Steps between two lines of metrics."""
+
+    def __post_init__(self) -> None:
+        budgets = [name for name in ("minutes", "steps", "epochs", "tokens") if getattr(self, name) is not None]
+        if len(budgets) > 1:
+            given = " and ".join(f"--{name}" for name in budgets)
+            raise UsageError(f"{given} are two budgets", "give one of --minutes, --steps, --epochs, --tokens")
+        for name in budgets:
+            value = getattr(self, name)
+            _check(value > 0 and math.isfinite(value), f"--{name}", value, "a number above 0")
+        _check(1 <= self.batch_size <= 65536, "--batch-size", self.batch_size, "1 to 65,536 rows")
+        _check(1 <= self.accumulate <= 65536, "--set accumulate", self.accumulate, "1 to 65,536")
+        _check(self.optimizer in ("adamw", "muon"), "--set optimizer", self.optimizer, "adamw or muon")
+        _check(0 < self.lr <= 10, "--lr", self.lr, "a number above 0 and up to 10")
+        _check(0 < self.muon_lr <= 10, "--set muon_lr", self.muon_lr, "a number above 0 and up to 10")
+        _check(0 <= self.weight_decay <= 10, "--set weight_decay", self.weight_decay, "0 to 10")
+        _check(0 <= self.beta1 < 1, "--set beta1", self.beta1, "0 up to, not including, 1")
+        _check(0 <= self.beta2 < 1, "--set beta2", self.beta2, "0 up to, not including, 1")
+        _check(self.clip_norm > 0, "--set clip_norm", self.clip_norm, "a number above 0")
+        _check(0 <= self.warmup_pct <= 100, "--set warmup_pct", self.warmup_pct, "0 to 100")
+        _check(self.decay in ("linear", "cosine", "constant"), "--set decay", self.decay, "linear, cosine or constant")
+        _check(0 <= self.final_lr_pct <= 100, "--set final_lr_pct", self.final_lr_pct, "0 to 100")
+        _check(self.precision in typing.get_args(Precision), "--precision", self.precision, "auto, fp32, bf16 or fp16")
+        _check(self.device in typing.get_args(Device), "--device", self.device, "auto, cpu, cuda or mps")
+        _check(0 <= self.threads <= 1024, "--set threads", self.threads, "0 (all cores) to 1,024")
+        _check(0 <= self.seed < 2**63, "--seed", self.seed, "0 or a whole number above it")
+        _check(1 <= self.eval_stories <= 100_000, "--set eval_stories", self.eval_stories, "1 to 100,000")
+        _check(1 <= self.keep <= 10_000, "--set keep", self.keep, "1 to 10,000 checkpoints")
+        _check(1 <= self.log_every <= 100_000, "--set log_every", self.log_every, "1 to 100,000 steps")
+        for name in ("eval_every", "checkpoint_every"):
+            try:
+                Period.parse(getattr(self, name))
+            except ValueError:
+                _check(
+                    False, f"--set {name}", getattr(self, name), "steps (200), a time (30s, 5m, 1h), 1epoch or never"
+                )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How a story is told."""
+
+    max_tokens: int = 400
+    """Most tokens told after the prompt."""
+    temperature: float = 0.8
+    """0 tells the likeliest next token each time (greedy)."""
+    top_k: int = 0
+    """Only the so many likeliest tokens; 0: all."""
+    top_p: float = 0.95
+    """Only the likeliest tokens that together have this probability; 1: all."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens told already become less likely."""
+    seed: int | None = None
+    """The same seed tells the same story; none: a new one each time."""
+    stop: tuple[str, ...] = ()
+    """Text at which the story is cut."""
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.max_tokens <= 1_000_000, "--max-tokens", self.max_tokens, "1 to 1,000,000")
+        _check(0 <= self.temperature <= 100, "--temperature", self.temperature, "0 (greedy) to 100")
+        _check(0 <= self.top_k <= 1_000_000, "--top-k", self.top_k, "0 (all) or a whole number above it")
+        _check(0 < self.top_p <= 1, "--top-p", self.top_p, "a number above 0 and up to 1")
+        _check(
+            0 < self.repetition_penalty <= 100, "--repetition-penalty", self.repetition_penalty, "above 0, up to 100"
+        )
+        _check(self.seed is None or 0 <= self.seed < 2**32, "--seed", self.seed, "0 to 4,294,967,295")
+        _check(all(self.stop), "--stop", self.stop, "text that is not empty")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a run is asked to do."""
+
+    preset: str = "quick"
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, every field written out."""
+        plain = dataclasses.asdict(self)
+        return {key: _listed(value) for key, value in plain.items()}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Config:
+        """The config that `to_json` wrote. Raises UsageError where a field is unknown or its value off."""
+        sections = {
+            name: _section(kind, {f"{name}.{key}": value for key, value in plain.get(name, {}).items()}, name)
+            for name, kind in _SECTIONS.items()
+        }
+        return cls(preset=str(plain.get("preset", "")), **sections)
+
+
+_SECTIONS: dict[str, Any] = {"model": Model, "data": Data, "train": Train}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {
+        "model.n_embd": 256,
+        "model.context": 256,
+        "data.vocab_size": 4096,
+        "train.minutes": 5.0,
+        "train.batch_size": 16,
+        "train.optimizer": "muon",
+        "train.lr": 8e-3,
+        "train.muon_lr": 0.03,
+        "train.weight_decay": 0.01,
+    },
+    "classic": {
+        "model.context": 512,
+        "data.clean": "classic",
+        "data.tokenizer": "gpt2",
+        "data.vocab_size": 50257,
+        "data.batching": "pad",
+        "data.min_chars": 30,
+        "train.epochs": 3.0,
+        "train.batch_size": 8,
+        "train.accumulate": 4,
+        "train.lr": 5e-5,
+        "train.beta2": 0.999,
+        "train.eval_every": "500",
+        "train.checkpoint_every": "1epoch",
+        "train.log_every": 1,
+    },
+}
+"""What each preset changes of the defaults above."""
+
+PRESET_NOTES = {
+    "quick": "the best model that five minutes on this machine give",
+    "classic": "the well-known small recipe: GPT-2 vocabulary, context 512, AdamW 5e-5, dynamic padding, three epochs",
+}
+
+
+def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
+    """The whole config: the preset, then `options` (by dotted name, None: not given), then `--set key=value`s.
+
+    A preset's budget gives way to any other. Raises UsageError, naming the option that is off.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
+    values = dict(PRESETS[preset])
+    given = {key: value for key, value in options.items() if value is not None}
+    for setting in settings:
+        key, value = _parse_setting(setting)
+        given[key] = value
+    budgets = {f"train.{name}" for name in ("minutes", "steps", "epochs", "tokens")}
+    if budgets & given.keys():
+        values = {key: value for key, value in values.items() if key not in budgets}
+    values.update(given)
+    return Config(preset=preset, **{name: _section(kind, values, name) for name, kind in _SECTIONS.items()})
+
+
+def _section(kind: Any, values: Mapping[str, Any], name: str) -> Any:
+    """One dataclass from the values under its name, each of its field's type."""
+    hints = typing.get_type_hints(kind)
+    own = {}
+    for key, value in values.items():
+        section, _, attribute = key.partition(".")
+        if section != name:
+            continue
+        if attribute not in hints:
+            raise UsageError(f"there is no setting {safe_line(key, 60)}", _nearest(attribute))
+        own[attribute] = _typed(value, hints[attribute], key)
+    return kind(**own)
+
+
+def _parse_setting(setting: str) -> tuple[str, str]:
+    """`key=value` as its full dotted name and its value's text."""
+    key, equals, value = setting.partition("=")
+    key = key.strip()
+    if not equals:
+        raise UsageError(f"--set {safe_line(setting, 60)} is off", "write it as key=value, such as --set keep=5")
+    section, dot, attribute = key.rpartition(".")
+    names = [name for name, kind in _SECTIONS.items() if attribute in typing.get_type_hints(kind)]
+    if (dot and section not in names) or not names:
+        raise UsageError(f"there is no setting {safe_line(key, 60)}", _nearest(attribute))
+    return f"{names[0]}.{attribute}", value.strip()
+
+
+def _nearest(attribute: str) -> str:
+    known = [name for kind in _SECTIONS.values() for name in typing.get_type_hints(kind)]
+    close = difflib.get_close_matches(attribute, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"the settings are {', '.join(sorted(known))}"
+
+
+def _typed(value: Any, hint: Any, key: str) -> Any:
+    """`value`, of whatever form it came in, as the field's own type."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None or (isinstance(value, str) and value.lower() == "none"):
+        if type(None) in kinds:
+            return None
+        raise UsageError(f"{key} wants a value", "leave it out for its default")
+    for kind in kinds:
+        if typing.get_origin(kind) is tuple:
+            if isinstance(value, list | tuple):
+                return tuple(str(item) for item in value)
+            if str not in kinds:
+                return tuple(item for item in str(value).split(",") if item)
+        elif typing.get_origin(kind) is Literal or kind is str:
+            if not isinstance(value, list | tuple):
+                return str(value)
+        elif kind in (int, float):
+            return _number(value, kind, key)
+    raise UsageError(f"{key} {safe_line(str(value), 60)} is off", "see storyteller train --help")
+
+
+def _number(value: Any, kind: type, key: str) -> int | float:
+    wants = "a whole number" if kind is int else "a number"
+    try:
+        number = float(str(value).replace("_", ""))
+        if kind is float and math.isfinite(number):
+            return number
+        if kind is int and number == int(number):
+            return int(str(value).replace("_", "")) if re.fullmatch(r"[+-]?[\d_]+", str(value)) else int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"{key} {safe_line(str(value), 60)} is off", f"it wants {wants}")
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, all the way down, so that what is written equals what is read."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

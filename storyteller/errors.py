@@ -1,0 +1,106 @@
+"""Every error that a user can meet.
+
+    StorytellerError            exit status 1
+    |-- UsageError              exit status 2: the command's words are off
+    |-- CorpusError             the stories cannot be read, or there are none
+    |   `-- HubError            the Hugging Face Hub does not answer or does not have it
+    |-- TokenizerError          a tokenizer cannot be loaded or trained
+    |-- RunError                a run cannot be found, made, started or stopped
+    |   `-- RunBusyError        another process owns the run
+    |-- CheckpointError         a checkpoint is missing, damaged or of another shape
+    |-- ModelError              a model cannot be told from
+    |-- TrainingError           training cannot go on
+    |   |-- NonFiniteError      the loss or a gradient is not a number
+    |   `-- OutOfMemoryError    the batch does not fit
+    `-- DiskError               the disk is full or cannot be written
+
+Each error says in one line what is wrong and, as its `remedy`, what to do next. `str(error)` is that one line.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class StorytellerError(Exception):
+    """Something that the user can put right: what is wrong, and the remedy."""
+
+    exit_status = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
+
+
+class UsageError(StorytellerError):
+    """The command's words are off."""
+
+    exit_status = 2
+
+
+class CorpusError(StorytellerError):
+    """The stories cannot be read, or there are none."""
+
+
+class HubError(CorpusError):
+    """The Hugging Face Hub does not answer, or does not have what was asked for."""
+
+
+class TokenizerError(StorytellerError):
+    """A tokenizer cannot be loaded or trained."""
+
+
+class RunError(StorytellerError):
+    """A run cannot be found, made, started or stopped."""
+
+
+class RunBusyError(RunError):
+    """Another process owns the run."""
+
+
+class CheckpointError(StorytellerError):
+    """A checkpoint is missing, damaged or of another shape."""
+
+
+class ModelError(StorytellerError):
+    """A model cannot be told from."""
+
+
+class TrainingError(StorytellerError):
+    """Training cannot go on."""
+
+
+class NonFiniteError(TrainingError):
+    """The loss or a gradient is not a number."""
+
+
+class OutOfMemoryError(TrainingError):
+    """The batch does not fit into memory."""
+
+
+class DiskError(StorytellerError):
+    """The disk is full or cannot be written."""
+
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, says that no space is left.
+
+    safetensors reports a full disk without an errno, in words alone.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, OSError) and current.errno in _DISK_FULL:
+            return True
+        if "No space left on device" in str(current):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
