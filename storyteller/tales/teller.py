@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from storyteller.tales.words import BANKS, BOYS, CHILD_HOMES, GIRLS, HE_ANIMALS, SHE_ANIMALS, SURNAMES, Row
+from storyteller.tales.words import BANKS, BOYS, CHILD_HOMES, GIRLS, HE_ANIMALS, SAME, SHE_ANIMALS, SURNAMES, Row
 
 T = TypeVar("T")
-Nodes = tuple[tuple[int, Any], ...]
+Node = tuple[int, Any]
+Nodes = tuple[Node, ...]
 
 _TEXT, _SLOT, _CAPITAL, _CHOICE, _MAYBE = range(5)
 _TOKEN = re.compile(r"[\[\]|<>]|\{[^{}]*\}|[^\[\]|<>{}]+")
@@ -33,16 +34,44 @@ _AN = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one\b|once\b|uni|use)")
 _START = re.compile(r'((?:^|\n|[.!?] |\." )"?)([a-z])')
 
 
+_END = re.compile(r'[.!?] $|\." $')
+_NAMED = ("h", "f", "n")
+_SAME = {ways[0]: ways for ways in SAME}
+# "I am" may be "I'm" only before another word: "Yes, I am." has to stay as it is.
+_SAME_PATTERN = re.compile(
+    r"(?<![\w'])(?:"
+    + "|".join(ways[0] + ("(?= [a-z])" if ways[1].endswith(("'m", "'s", "'re", "'ll")) else "") for ways in SAME)
+    + r")(?![\w'])"
+)
+
+
+def _choice(options: list[Nodes]) -> Node:
+    """A choice among the options; those that are plain text are kept as plain text, which is quicker to tell."""
+    return _CHOICE, tuple(
+        option[0][1] if len(option) == 1 and option[0][0] == _TEXT else option if option else "" for option in options
+    )
+
+
+def _plain(text: str) -> list[Node]:
+    """Plain text as nodes: a phrase that can as well be said in another way becomes a choice."""
+    nodes: list[Node] = []
+    done = 0
+    for match in _SAME_PATTERN.finditer(text):
+        nodes += [(_TEXT, text[done : match.start()]), (_CHOICE, _SAME[match[0]])]
+        done = match.end()
+    return [*nodes, (_TEXT, text[done:])]
+
+
 def _parse(tokens: list[str], closer: str) -> list[Nodes]:
     """Read tokens up to ``closer``; the alternatives met on the way (outside of brackets, just one)."""
     options: list[Nodes] = []
-    nodes: list[tuple[int, Any]] = []
+    nodes: list[Node] = []
     while tokens:
         token = tokens.pop(0)
         if token == closer:
             break
         if token == "[":
-            nodes.append((_CHOICE, tuple(_parse(tokens, "]"))))
+            nodes.append(_choice(_parse(tokens, "]")))
         elif token == "<":
             nodes.append((_MAYBE, _parse(tokens, ">")[0]))
         elif token == "|" and closer == "]":
@@ -51,21 +80,29 @@ def _parse(tokens: list[str], closer: str) -> list[Nodes]:
         elif token in "]>|":
             raise ValueError(f"stray {token!r} in a template, before {tokens[:3]}")
         elif token.startswith("{"):
-            nodes.append(_slot(token[1:-1]))
+            nodes.append(_slot(token[1:-1], opens=bool(nodes) and bool(_END.search(str(nodes[-1][1])))))
         else:
-            nodes.append((_TEXT, token))
+            nodes += _plain(token)
     else:
         if closer:
             raise ValueError(f"a template lacks a {closer!r}")
     return [*options, tuple(nodes)]
 
 
-def _slot(name: str) -> tuple[int, Any]:
-    """The node for the inside of one pair of braces."""
+def _slot(name: str, opens: bool = False) -> Node:
+    """The node for the inside of one pair of braces; ``opens`` says that it opens a sentence.
+
+    A pronoun that opens a sentence is sometimes told as the name, as people do when they tell a story.
+    """
+    key, _, form = name.partition(".")
+    if opens and key in _NAMED and form in ("he", "his"):
+        named: Nodes = ((_CAPITAL, key),) if form == "he" else ((_CAPITAL, key), (_TEXT, "'s"))
+        pronoun: Nodes = ((_SLOT, name),)
+        return _CHOICE, (pronoun, pronoun, named)
     if name == "~":
-        return _CHOICE, (((_TEXT, " "),), ((_TEXT, "\n"),))
+        return _CHOICE, (" ", "\n")
     if name.startswith("@"):
-        return _CHOICE, tuple(_parse(["[", *_TOKEN.findall(BANKS[name[1:]]), "]"], "")[0][0][1])
+        return _choice(_parse([*_TOKEN.findall(BANKS[name[1:]]), "]"], "]"))
     if name.startswith("^"):
         return _CAPITAL, name[1:]
     return _SLOT, name
@@ -84,6 +121,9 @@ def polished(raw: str) -> str:
     """The raw text of a tale with its spaces, its articles and its capitals put right."""
     text = "\n".join(line for line in (" ".join(part.split()) for part in raw.split("\n")) if line)
     text = _AN.sub(r"\1n ", text)
+    # A cell of a table may end on a quotation, and then the sentence around it adds a full stop of its own.
+    for mark in ".!?":
+        text = text.replace(f'{mark}".', f'{mark}"')
     return _START.sub(lambda match: match[1] + match[2].upper(), text)
 
 
@@ -182,7 +222,11 @@ class Teller:
             elif what == _SLOT:
                 out.append(self.slots[body])
             elif what == _CHOICE:
-                self._expand(body[int(self.random() * len(body))], out)
+                option = body[int(self.random() * len(body))]
+                if option.__class__ is str:
+                    out.append(option)
+                else:
+                    self._expand(option, out)
             elif what == _CAPITAL:
                 word = self.slots[body]
                 out.append(word[0].upper() + word[1:])
@@ -195,14 +239,16 @@ class Teller:
             self.slots[key] = self.fill(template)
 
     def row(self, key: str, table: Sequence[Row]) -> Row:
-        """Settle one row of a table: its first cell as ``{key}``, the others as ``{key.heading}``."""
+        """Settle one row of a table: each cell is ``{key.heading}``, and the first one plain ``{key}`` as well."""
         row = self.one_of(table)
         self._settle(key, row)
         return row
 
     def _settle(self, key: str, row: Row) -> None:
         for number, (head, cell) in enumerate(row.items()):
-            self.slots[f"{key}.{head}" if number else key] = self.fill(cell)
+            words = self.slots[f"{key}.{head}"] = self.fill(cell)
+            if not number:
+                self.slots[key] = words
 
     # -- cast -------------------------------------------------------------------------------------------------------
     def add(self, key: str, name: str, kind: str, gender: str) -> Character:
@@ -276,6 +322,11 @@ class Teller:
         """Tell one of these in the paragraph begun before."""
         self.parts[-1] += " " + self.fill(self.one_of(templates))
 
+    def aside(self, *templates: str) -> None:
+        """Go on with one of these, if the tale takes its time; the story must not need it."""
+        if self.random() < self.leisure + 0.15:
+            self.go_on(*templates)
+
     def begin(self, likes: str, *direct: str, trait: str = "{@trait}", home: str = CHILD_HOMES) -> None:
         """Introduce the hero ``h``, who ``likes`` something; or, now and then, open in the middle of things."""
         slots = self.slots
@@ -290,4 +341,6 @@ class Teller:
 
     def text(self) -> str:
         """The tale so far, ready to print."""
-        return polished("\n".join(self.parts))
+        # Now and then two short scenes share a paragraph.
+        joined = (part if number == 0 else (" " if self.chance(0.12) else "\n") + part for number, part in enumerate(self.parts))
+        return polished("".join(joined))

@@ -114,10 +114,10 @@ BANKS: dict[str, str] = {
     "tired": "tired|sleepy|worn out|very tired",
     "angry": "angry|cross|mad|very cross|grumpy",
     "smiled": "smiled|grinned|beamed|smiled a big smile|gave a warm smile|smiled from ear to ear",
-    "laughed": "laughed|giggled|chuckled|laughed out loud|burst out laughing",
+    "laughed": "laughed|laughed|giggled|chuckled",
     "ran": "ran|hurried|raced|dashed|rushed",
     "walked": "walked|strolled|wandered|marched|tiptoed",
-    "looked": "looked|stared|gazed|peeked|peered",
+    "looked": "looked|looked|peeked|peered",
     "cried": "cried|called|shouted|yelled",
     "said": "said|answered|replied",
     "whispered": "whispered|said softly|said in a tiny voice|said quietly",
@@ -148,3 +148,62 @@ BANKS: dict[str, str] = {
     # A place where one paragraph may end and another begin.
     "~": " |\n",
 }
+
+
+def _same() -> tuple[tuple[str, ...], ...]:
+    """Phrases that mean the same, each way of beginning small and capital; the first is the one looked for."""
+    groups = [group.split("|") for group in _SAME_TEXT.strip().splitlines()]
+    both = [
+        tuple(change(way) for way in group)
+        for group in groups
+        for change in (str, lambda way: way[0].upper() + way[1:])
+    ]
+    return tuple(dict.fromkeys(both))
+
+
+# Wherever a template has the first of these, any of them may be told.
+_SAME_TEXT = """
+did not|didn't|did not
+could not|couldn't|could not
+was not|wasn't|was not
+were not|weren't|were not
+do not|don't|don't|do not
+does not|doesn't|does not
+had not|hadn't|had not
+would not|wouldn't|would not
+cannot|can't|cannot
+I am|I'm|I am
+you are|you're|you are
+we are|we're|we are
+it is|it's|it is
+that is|that's|that is
+I will|I'll|I will
+we will|we'll|we will
+everyone|everybody
+everybody|everyone
+nobody|no one
+began to|started to
+at last|finally
+all at once|suddenly
+for a long time|for a long while|for quite a while
+one after the other|one by one
+one after another|one by one
+bit by bit|little by little|slowly
+the next day|the next day|the day after|the following day
+far away|far away|a long way off
+was very|was very|was really|was so
+were very|were very|were really|were so
+felt very|felt very|felt really|felt so
+ran to|ran to|hurried to|rushed to
+softly|quietly|softly
+tummy|belly|tummy
+a small|a small|a little|a tiny
+a big|a big|a large|a great big
+until|till|until
+out of breath|panting
+looked around|looked around|looked about
+right away|at once|right away
+jumped up|leaped up|jumped up
+shouted|shouted|yelled|called out
+"""
+SAME = _same()

@@ -1,0 +1,83 @@
+"""`storyteller doctor`: what this machine has, and whether training works on it."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from storyteller import machine
+from storyteller.cli.show import note, out, out_json
+from storyteller.cli.train import RunsDir
+from storyteller.runs import layout
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    wait_seconds: Annotated[float, typer.Option("--wait", help="Seconds to wait for each server.")] = 5.0,
+    runs_dir: RunsDir = None,
+) -> int:
+    """What this machine has, and a check of a few seconds that training learns the next token.
+
+    Example: storyteller doctor
+    """
+    facts = _facts(wait_seconds, layout.runs_root(runs_dir))
+    if not as_json:
+        _print_facts(facts)
+        note("training a tiny model ...")
+    from storyteller.lm import selfcheck
+
+    begin = time.perf_counter()
+    checks = selfcheck.run()
+    seconds = time.perf_counter() - begin
+    ok = all(check.ok for check in checks)
+    if as_json:
+        plain = [{"name": check.name, "ok": check.ok, "seen": check.seen} for check in checks]
+        out_json(facts | {"checks": plain, "ok": ok})
+    else:
+        for check in checks:
+            out(f"{'ok  ' if check.ok else 'FAIL'}  {check.name} ({check.seen})")
+        out(f"training works here ({seconds:.1f} s)" if ok else "training does not work here as it should")
+    return 0 if ok else 1
+
+
+def _facts(wait_seconds: float, root: Any) -> dict[str, Any]:
+    from storyteller.config import Train
+    from storyteller.lm import device
+
+    chosen = device.choose(Train())
+    return {
+        "versions": machine.versions(),
+        "host": {
+            **chosen.describe(),
+            "cores": machine.n_cores(),
+            "cpu_bf16": device.cpu_has_bf16(),
+            "memory_gib": round(machine.memory_gib(), 1),
+            "largest_matrix_product_gflops": round(device.peak_flops(chosen) / 1e9, 1),
+        },
+        "disk": {"runs_dir": str(root), "free_gib": round(machine.free_disk_gib(root), 1)},
+        "servers": {
+            "hub": _server(machine.hub_url(), wait_seconds),
+            "wandb": _server(machine.wandb_url(), wait_seconds),
+        },
+    }
+
+
+def _server(url: str, wait_seconds: float) -> dict[str, Any]:
+    problem = machine.answers(url, wait_seconds)
+    return {"url": url, "answers": problem is None, "problem": problem}
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    out("  ".join(f"{name} {version}" for name, version in facts["versions"].items()))
+    host = facts["host"]
+    out(
+        f"device: {host['device']} ({host['processor']}), {host['threads']} threads, {host['memory_gib']} GiB, "
+        f"{host['precision']} at up to {host['largest_matrix_product_gflops']:,.0f} GFLOP/s"
+    )
+    out(f"bf16 on the CPU: {'yes' if host['cpu_bf16'] else 'no'}")
+    out(f"disk: {facts['disk']['free_gib']:,.1f} GiB free for {facts['disk']['runs_dir']}")
+    for name, server in facts["servers"].items():
+        state = "answers" if server["answers"] else f"does not answer ({server['problem']})"
+        out(f"{name}: {server['url']} {state}")

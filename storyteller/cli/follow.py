@@ -1,0 +1,133 @@
+"""Following a run from outside: its log as it grows and, at a terminal, a progress bar under it.
+
+Reads the run folder alone, so it shows the same to whoever started the run and to whoever comes back to it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from storyteller.cli.show import note, number, out, span
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.status import LIVING, read_status, seen_state
+from storyteller.runs.store import Summary, summarise
+from storyteller.text import safe_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_POLL_SECONDS = 0.25
+
+
+def follow(folder: RunFolder, log_offset: int = 0, over: threading.Event | None = None) -> bool:
+    """Print the run's log from a byte offset on until the run ends (or `over` is set); True then.
+
+    At a terminal Ctrl-C leaves the run alone and says how to come back; False then.
+    """
+    try:
+        if sys.stderr.isatty():
+            _with_bar(folder, log_offset, over)
+        else:
+            _plainly(folder, log_offset, over)
+    except KeyboardInterrupt:
+        note("")
+        note(f"detached; {folder.name} goes on training")
+        note(f"  storyteller train --attach {folder.name}   follows it again (or storyteller logs {folder.name} -f)")
+        note(f"  storyteller stop {folder.name}             finishes its step, saves and stops it")
+        return False
+    return True
+
+
+def how_it_ended(folder: RunFolder) -> int:
+    """Say how the run ended and what to do next; its exit status."""
+    summary = summarise(folder)
+    name = folder.name
+    if summary.state == "finished":
+        out(f"{name} has finished: {_reached(summary)}")
+        out(f'  storyteller tell --model {name} "Once upon a time"')
+        return 0
+    if summary.state == "stopped":
+        out(f"{name} was stopped: {_reached(summary)}")
+        out(f"  storyteller resume {name}")
+        return 0
+    why = summary.message or f"its process is gone; storyteller logs {name} has what it said last"
+    note(f"storyteller: {name} {'has died' if summary.state == 'died' else 'has failed'}: {why}")
+    status = read_status(folder)
+    return (status.exit_code if status is not None else None) or 1
+
+
+def _reached(summary: Summary) -> str:
+    bpb = f", {summary.eval_bpb:.4f} bits per byte held out" if summary.eval_bpb is not None else ""
+    return f"{number(summary.step)} steps, {number(summary.tokens)} tokens in {span(summary.seconds)}{bpb}"
+
+
+class _Log:
+    """The lines that came to the log since the last look."""
+
+    def __init__(self, folder: RunFolder, offset: int) -> None:
+        self._path = folder.log
+        self._offset = offset
+        self._piece = b""
+
+    def lines(self) -> list[str]:
+        try:
+            with self._path.open("rb") as log:
+                log.seek(self._offset)
+                data = log.read()
+        except OSError:
+            return []
+        self._offset += len(data)
+        *whole, self._piece = (self._piece + data).split(b"\n")
+        return [safe_line(line.decode("utf-8", "replace")) for line in whole]
+
+
+def _over(folder: RunFolder, over: threading.Event | None) -> bool:
+    return over.is_set() if over is not None else seen_state(folder) not in LIVING
+
+
+def _plainly(folder: RunFolder, offset: int, over: threading.Event | None) -> None:
+    log = _Log(folder, offset)
+    while True:
+        ended = _over(folder, over)  # before the read, so that the last lines are not missed
+        for line in log.lines():
+            print(line, flush=True)
+        if ended:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _with_bar(folder: RunFolder, offset: int, over: threading.Event | None) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    log = _Log(folder, offset)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None))
+    with Progress(*columns, TextColumn("{task.fields[figures]}", markup=False), console=console, transient=True) as bar:
+        task = bar.add_task(folder.name, total=1.0, figures="")
+        while True:
+            ended = _over(folder, over)
+            for line in log.lines():
+                bar.console.print(Text(line))
+            _draw(bar, task, summarise(folder))
+            if ended:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _draw(bar: Progress, task: object, summary: Summary) -> None:
+    words = [f"step {number(summary.step)}"]
+    if summary.state in ("starting", "waiting", "stopping"):
+        words = [summary.state, summary.message or ""]
+    if summary.train_loss is not None:
+        words += [f"loss {summary.train_loss:.3f}", f"{number(summary.tokens_per_second)} tokens/s"]
+    if summary.eval_bpb is not None:
+        words.append(f"{summary.eval_bpb:.3f} bits/byte")
+    if summary.eta_seconds is not None:
+        words.append(f"{span(summary.eta_seconds)} left")
+    figures = safe_line("  ".join(word for word in words if word))
+    bar.update(task, completed=summary.progress or 0.0, figures=figures)  # type: ignore[arg-type]

@@ -1,0 +1,223 @@
+"""Stories to batches of token ids, with a position to go on from exactly.
+
+The one place where labels are shifted: `targets[b, t]` is the token after `inputs[b, t]`. The model never shifts.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from storyteller.data.tokenizer import Tokenizer
+from storyteller.errors import CorpusError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ids = NDArray[np.int64]
+
+IGNORED = -100
+"""The target that counts for nothing: what torch's cross entropy ignores by default."""
+_ENCODED_AT_ONCE = 64
+
+Position = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs` and `targets`: int64 of shape (B, T). Targets of padding are `IGNORED`."""
+
+    inputs: Ids
+    targets: Ids
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that count in the loss."""
+        return int((self.targets != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """All the batches of one optimiser step, and the position right after them."""
+
+    batches: tuple[Batch, ...]
+    n_targets: int
+    passes: float
+    """Passes over the corpus so far, with their fraction."""
+    position: Position
+
+    @property
+    def padding_pct(self) -> float:
+        """Percentage of the positions computed that are padding."""
+        size = sum(batch.targets.size for batch in self.batches)
+        return 100.0 * (1 - self.n_targets / size)
+
+
+def collate(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """Rows of token ids, padded to the longest of them and shifted by one.
+
+    Padding is left out of the loss by its place, not by its id: the end-of-text is learned even where it is also the
+    padding token. A causal model needs no mask for padding on the right, since no real token looks that way.
+    """
+    import numpy as np
+
+    width = max(len(row) for row in rows) - 1
+    inputs = np.full((len(rows), width), pad_id, dtype=np.int64)
+    targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
+    for i, row in enumerate(rows):
+        inputs[i, : len(row) - 1] = row[:-1]
+        targets[i, : len(row) - 1] = row[1:]
+    return Batch(inputs, targets)
+
+
+class Batches:
+    """Steps without end from stories without end, in one of two ways.
+
+    `pack`: stories end to end, an end-of-text between them, cut into rows of exactly `context` inputs; each token is
+    a target once. `pad`: each story its own row between two end-of-texts, cut at `context`, padded to the longest.
+
+    `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
+    `StepBatches.position` said; `stories` must start at its `"stories"`.
+    """
+
+    def __init__(
+        self,
+        stories: Iterable[tuple[str, Position]],
+        tokenizer: Tokenizer,
+        *,
+        batching: str,
+        context: int,
+        batch_size: int,
+        accumulate: int,
+        position: Position | None = None,
+    ) -> None:
+        self._stories = stories
+        self._tokenizer = tokenizer
+        self._context = context
+        self._pack = batching == "pack"
+        self._batch_size = batch_size
+        self._accumulate = accumulate
+        self._carry: list[int] = list(position["carry"]) if position else [tokenizer.end_id]
+        self._stories_position: Position | None = position["stories"] if position else None
+
+    def __iter__(self) -> Iterator[StepBatches]:
+        rows = self._packed_rows() if self._pack else self._padded_rows()
+        while True:
+            batches = tuple(self._batch(rows) for _ in range(self._accumulate))
+            position = {"stories": self._stories_position, "carry": list(self._carry)}
+            passes = float((self._stories_position or {}).get("passes", 0.0))
+            yield StepBatches(batches, sum(batch.n_targets for batch in batches), passes, position)
+
+    def _batch(self, rows: Iterator[list[int]]) -> Batch:
+        return collate([next(rows) for _ in range(self._batch_size)], self._tokenizer.end_id)
+
+    def _encoded(self) -> Iterator[tuple[list[int], Position]]:
+        """Token ids of one story after another; encoded some at a time, which is several times quicker."""
+        waiting: list[tuple[str, Position]] = []
+        for item in self._stories:
+            waiting.append(item)
+            if len(waiting) == _ENCODED_AT_ONCE:
+                yield from self._encode(waiting)
+                waiting = []
+        yield from self._encode(waiting)
+
+    def _encode(self, items: list[tuple[str, Position]]) -> Iterator[tuple[list[int], Position]]:
+        encoded = self._tokenizer.encode([story for story, _ in items])
+        return zip(encoded, (position for _, position in items), strict=True)
+
+    def _padded_rows(self) -> Iterator[list[int]]:
+        end = self._tokenizer.end_id
+        for ids, position in self._encoded():
+            self._stories_position = position
+            yield [end, *ids, end][: self._context + 1]
+
+    def _packed_rows(self) -> Iterator[list[int]]:
+        end, size = self._tokenizer.end_id, self._context + 1
+        first_pass = None if self._stories_position else _OnePass(self._context)
+        for ids, position in self._encoded():
+            if first_pass is not None:
+                first_pass.check(len(ids) + 1, position)
+            self._carry += [*ids, end]
+            self._stories_position = position
+            while len(self._carry) >= size:
+                row = self._carry[:size]
+                # The last token of a row is the first input of the next, so that each is predicted once.
+                self._carry = self._carry[self._context :]
+                yield row
+
+
+class _OnePass:
+    """Refuses a corpus that does not fill a single row in a whole pass: it would be packed with copies of itself."""
+
+    def __init__(self, context: int) -> None:
+        self._context = context
+        self._tokens = 0
+
+    def check(self, n_tokens: int, position: Position) -> None:
+        """Count a story's tokens; `position` is the one after it, of the next pass where it was a pass's last."""
+        if self._tokens >= self._context:
+            return
+        self._tokens += n_tokens
+        if position.get("epoch", 0) > 0 and self._tokens < self._context:
+            raise CorpusError(
+                f"all the training stories together are {self._tokens:,} tokens, less than one context of "
+                f"{self._context:,}",
+                f"give more stories (--data) or a smaller --context, such as {max(8, self._tokens // 4)}",
+            )
+
+
+class Prefetched:
+    """Runs an iterator in a thread, a few items ahead, so that training does not wait for reading and encoding.
+
+    What the iterator raises is raised here, in its turn. `close` ends the thread and the iterator.
+    """
+
+    def __init__(self, items: Iterable[T], ahead: int = 8) -> None:
+        self._items = items
+        self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fill, name="prefetch", daemon=True)
+        self._thread.start()
+
+    def _fill(self) -> None:
+        iterator = iter(self._items)
+        try:
+            for item in iterator:
+                if not self._put((item, None)):
+                    return
+            self._put((None, StopIteration()))
+        except BaseException as error:  # noqa: BLE001  handed to whoever waits for the items
+            self._put((None, error))
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def _put(self, item: tuple[Any, BaseException | None]) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def next(self, timeout_seconds: float) -> Any:
+        """The next item, or None where there is none yet after so many seconds. Raises what the iterator raised."""
+        try:
+            item, error = self._queue.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+        if error is not None:
+            raise error
+        return item
+
+    def close(self) -> None:
+        """End the thread; waits a moment for the iterator to be closed."""
+        self._closed.set()
+        self._thread.join(timeout=5)

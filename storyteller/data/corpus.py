@@ -1,0 +1,399 @@
+"""Where stories come from: the Hub, local files, or the bundled tales, behind one iterator with a position.
+
+A source reads one pass in order. `Stories` makes of it the endless stream that a model is trained on: cleaned, without
+the held-out stories, shuffled in blocks, and with a position after each story from which it goes on exactly. Which
+stories are held out is decided by a hash of their words alone, so it holds in every run, on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+from storyteller.config import Data
+from storyteller.data.files import Cursor, Faults, Files
+from storyteller.errors import CorpusError, HubError
+from storyteller.text import Clean, clean, fold, safe_line
+
+TINYSTORIES = "roneneldan/TinyStories"
+AUTO_SECONDS = 10.0
+"""For so long `auto` waits for the Hub to answer."""
+_OPEN_SECONDS = 60.0  # for `auto`, once the Hub has answered: looking through the dataset takes a dozen requests
+_TRIES = 3
+_BLOCK_CHARS = 64 << 20  # a block ends here, whatever its count of stories: memory stays bounded
+_SCAN_STORIES = 400  # stories read at most to find one that the hash holds out
+_WITHOUT_HUB = "look at the network, or take --data bundled or --data PATH, which need no Hub"
+
+_OWN = "--data PATH trains on your own"
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """Stories in a fixed order."""
+
+    description: dict[str, Any]
+    """JSON values for run.json: kind, paths or dataset, revision, fingerprint, formats found."""
+    notes: list[str]
+    """Lines for the log; more are added while reading."""
+    faults: Faults
+    """What could not be read, counted while reading."""
+
+    def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+        """The raw stories of one pass from `cursor` on, each with the cursor behind it. Raises CorpusError."""
+        ...
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+class Bundled:
+    """The bundled tales: a pass is `tales.N_TALES` stories, and the next pass goes on with new ones."""
+
+    def __init__(self, seed: int = 0) -> None:
+        from storyteller import tales
+
+        self.description: dict[str, Any] = {"kind": "bundled", "seed": seed, "stories": tales.N_TALES}
+        self.notes = [f"the bundled tales: {tales.N_TALES:,} stories a pass"]
+        self.faults = Faults()
+        self._per_pass = tales.N_TALES
+        self._seed = seed
+        # The first tales are asked for by the tokenizer, the held-out stories and the first block.
+        self._tale = lru_cache(maxsize=24_000)(tales.tale)
+
+    def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+        start = epoch * self._per_pass if cursor is None else int(cursor["index"])
+        for index in range(start, (epoch + 1) * self._per_pass):
+            yield self._tale(index, self._seed), {"index": index + 1}
+
+
+class TinyStories:
+    """TinyStories from the Hub in streaming mode, at one commit.
+
+    Its position is that of the `datasets` library, exact over parquet. A resume opens the file of that position and
+    reads past the rows before it. Raises HubError.
+    """
+
+    def __init__(self, revision: str | None = None) -> None:
+        import datasets
+
+        for name, value in _PATIENCE.items():
+            setattr(datasets.config, name, value)
+        datasets.disable_progress_bars()
+        commit = revision or _trying(_commit)
+        self._dataset = _trying(
+            lambda: datasets.load_dataset(TINYSTORIES, split="train", streaming=True, revision=commit)
+        )
+        self.description: dict[str, Any] = {"kind": "tinystories", "dataset": TINYSTORIES, "revision": commit}
+        self.description |= {"formats": ["parquet"], "fingerprint": commit}
+        self.notes = [f"{TINYSTORIES} from the Hub, at commit {safe_line(commit, 40)}"]
+        self.faults = Faults()
+
+    def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+        del epoch  # each pass is the same
+        rows = self._dataset.shard(num_shards=1, index=0)  # a position of its own: two may read at a time
+        if cursor is not None:
+            rows.load_state_dict(cursor)
+        stream = iter(rows)
+        try:
+            for row in stream:
+                story = row.get("text")
+                if isinstance(story, str):
+                    yield story, rows.state_dict()
+                else:
+                    self.faults.broken += 1
+        except _hub_faults() as error:
+            raise _hub_error(error) from error
+        finally:
+            stream.close()  # an abandoned parquet stream can abort the interpreter at its exit
+
+
+_PATIENCE = {
+    "STREAMING_READ_MAX_RETRIES": 5,
+    "STREAMING_READ_RETRY_INTERVAL": 1,
+    "STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL": 3,
+    "STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL": 10,
+    "STREAMING_OPEN_MAX_RETRIES": 5,
+    "STREAMING_OPEN_RETRY_INTERVAL": 1,
+}
+"""How often and after how many seconds `datasets` tries again while it reads; by itself it takes up to 28 minutes."""
+
+
+def _commit() -> str:
+    """The commit that the dataset's main branch points to."""
+    from huggingface_hub import HfApi
+
+    return str(HfApi().dataset_info(TINYSTORIES, timeout=AUTO_SECONDS).sha)
+
+
+def _hub_faults() -> tuple[type[Exception], ...]:
+    """What the Hub's libraries raise when it fails: a lost connection, a status, a file that is not there or torn."""
+    # huggingface_hub speaks through httpx2 or, before 2.0, httpx: whichever is there raises errors of its own kind.
+    clients = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    return (OSError, ValueError, RuntimeError, EOFError, *(client.HTTPError for client in clients))
+
+
+def _hub_error(error: BaseException) -> HubError:
+    reason = safe_line(" ".join(str(error).split()), 120)
+    return HubError(f"TinyStories cannot be read from the Hub ({type(error).__name__}: {reason})", _WITHOUT_HUB)
+
+
+def _trying(action: Callable[[], T]) -> T:
+    """What `action` gives, tried again after a fault that may pass. Raises HubError."""
+    for attempt in range(_TRIES):
+        try:
+            return action()
+        except _hub_faults() as error:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            if attempt == _TRIES - 1 or status in (401, 403, 404):
+                raise _hub_error(error) from error
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("the last try returns or raises")
+
+
+def _within(seconds: float, action: Callable[[], T]) -> T:
+    """What `action` gives, or HubError after so many seconds: a server that hangs is left hanging in its thread."""
+    answers: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
+    faults: tuple[type[Exception], ...] = (HubError, *_hub_faults())
+
+    def ask() -> None:
+        try:
+            answers.put(action())
+        except faults as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="hub", daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise HubError(f"the Hub does not answer within {seconds:g} s", _WITHOUT_HUB) from None
+    if isinstance(answer, Exception):
+        raise answer if isinstance(answer, HubError) else _hub_error(answer) from answer
+    return answer
+
+
+def open_corpus(
+    data: Data,
+    *,
+    seed: int = 0,
+    revision: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    auto_seconds: float = AUTO_SECONDS,
+) -> Source:
+    """The source that `data.source` names.
+
+    `auto` is TinyStories where the Hub answers within `auto_seconds`, else the bundled tales, and `say` gets one line
+    about it. `seed` is the bundled tales'; `revision` the Hub commit that a resumed run began with. Raises CorpusError,
+    and HubError where TinyStories was asked for by name.
+    """
+    paths = (data.source,) if isinstance(data.source, str) else data.source
+    if paths == ("bundled",):
+        return Bundled(seed)
+    if paths == ("tinystories",):
+        return TinyStories(revision)
+    if paths != ("auto",):
+        return Files(paths)
+    try:
+        import huggingface_hub  # noqa: F401  the import's own seconds are not the Hub's
+
+        commit = revision or _within(auto_seconds, _commit)
+        source = _within(_OPEN_SECONDS, lambda: TinyStories(commit))
+    except HubError:
+        say(f"data: the bundled tales, since the Hub does not answer (--data tinystories insists, {_OWN})")
+        return Bundled(seed)
+    say(f"data: TinyStories from the Hub, commit {safe_line(commit[:8])} (--data bundled needs no network, {_OWN})")
+    return source
+
+
+# --- held out ---------------------------------------------------------------------------------------------------------
+
+
+def story_key(story: str) -> bytes:
+    """16 bytes that stand for a story's words, however it is cleaned; case, punctuation and white space don't count."""
+    return _digest(clean(story))
+
+
+def is_held_out(story: str, valid_pct: float) -> bool:
+    """Whether the story is among the `valid_pct` percent that are never trained on."""
+    return _below(story_key(story), valid_pct)
+
+
+def _digest(cleaned: str) -> bytes:
+    return hashlib.blake2b(fold(cleaned).encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def _below(key: bytes, pct: float) -> bool:
+    return int.from_bytes(key[:8], "big") < pct / 100 * 2**64
+
+
+def _cleaned(raw: str, how: Clean) -> tuple[str, bytes, bytes]:
+    """A story cleaned; its key; and the key of what cleaning left, since `classic` can make one of two stories."""
+    lightly = clean(raw)
+    key = _digest(lightly)
+    if how == "light":
+        return lightly, key, key
+    story = clean(raw, how)
+    return story, key, _digest(story)
+
+
+def held_out_stories(source: Source, data: Data, *, limit: int) -> tuple[list[str], frozenset[bytes]]:
+    """The first `limit` held-out stories, cleaned and distinct, and the keys that `Stories` is to leave out.
+
+    With `data.valid` these are the stories of its files, and the keys are of all of them. Else they are those of the
+    source that the hash picks, or, where a small corpus has none, the story of the smallest hash; a pass is read until
+    there are enough, at most 400 stories for each. Raises CorpusError where there is none.
+    """
+    if data.valid:
+        return _given_stories(source, data, limit)
+    stories: dict[bytes, str] = {}
+    keys: set[bytes] = set()
+    smallest: tuple[bytes, str, bytes] | None = None
+    seen: set[bytes] = set()
+    for count, (raw, _) in enumerate(source.read(0, None), start=1):
+        story, key, own_key = _cleaned(raw, data.clean)
+        if len(story) >= data.min_chars:
+            seen = seen if len(seen) > 1 else {*seen, key}
+            smallest = min(smallest or (key, story, own_key), (key, story, own_key))
+            if _below(key, data.valid_pct):
+                stories.setdefault(key, story)
+                keys |= {key, own_key}
+        if len(seen) > 1 and (len(stories) >= limit or count >= limit * _SCAN_STORIES):
+            break
+    if smallest is None:
+        raise CorpusError("no story survives cleaning", "look at --data, --clean and --set min_chars")
+    if len(seen) < 2:
+        raise CorpusError("the corpus has one story only, so none can be held out", "give more, or --valid PATH")
+    if not stories:
+        return [smallest[1]], frozenset({smallest[0], smallest[2]})
+    return list(stories.values()), frozenset(keys)
+
+
+def _given_stories(source: Source, data: Data, limit: int) -> tuple[list[str], frozenset[bytes]]:
+    valid = Files(data.valid)
+    stories: dict[bytes, str] = {}
+    keys: set[bytes] = set()
+    for raw, _ in valid.read(0, None):
+        story, key, own_key = _cleaned(raw, data.clean)
+        if len(story) >= data.min_chars:
+            keys |= {key, own_key}
+            if len(stories) < limit:
+                stories.setdefault(key, story)
+    source.notes.extend(valid.notes)
+    if not stories:
+        names = safe_line(", ".join(data.valid), 100)
+        raise CorpusError(f"no story of --valid {names} survives cleaning", "look at --clean and --set min_chars")
+    return list(stories.values()), frozenset(keys)
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Counts:
+    """What this process read, a block that a resume reads again included."""
+
+    read: int = 0
+    kept: int = 0
+    too_short: int = 0
+    held_out: int = 0
+    """Left out by their hash."""
+    duplicates_of_valid: int = 0
+    """Left out by the keys of the held-out stories."""
+    broken: int = 0
+    too_long: int = 0
+
+
+def _position(epoch: int, block: int, offset: int, cursor: Cursor | None) -> dict[str, Any]:
+    return {"epoch": epoch, "block": block, "offset": offset, "cursor": cursor}
+
+
+class Stories:
+    """The training stories, epoch after epoch without end, as `(story, position)`.
+
+    `data.shuffle_stories` stories at a time are read in order and shuffled among each other (fewer where they come to
+    more than 64 Mi characters). The position is JSON: `epoch`, `block`, `offset` (stories of the block already given),
+    `cursor` (the source's, at the block's beginning). A stream made with it goes on with the next story and reads no
+    more than that block again. Raises CorpusError, where a whole pass has no story to train on too.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data: Data,
+        *,
+        seed: int,
+        held_out: frozenset[bytes] = frozenset(),
+        position: dict[str, Any] | None = None,
+    ) -> None:
+        self._source, self._data = source, data
+        self._seed, self._held_out = seed, held_out
+        self._start = position or _position(0, 0, 0, None)
+        self._counts = Counts()
+        self._faults_before = replace(source.faults)
+
+    @property
+    def counts(self) -> Counts:
+        """What was read so far, and what of it was left out."""
+        faults, before = self._source.faults, self._faults_before
+        return replace(self._counts, broken=faults.broken - before.broken, too_long=faults.too_long - before.too_long)
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        epoch, block, offset = (int(self._start[name]) for name in ("epoch", "block", "offset"))
+        cursor: Cursor | None = self._start["cursor"]
+        while True:
+            empty = cursor is None
+            for stories, start, following in self._blocks(epoch, cursor):
+                empty = False
+                random.Random(f"{self._seed}:{epoch}:{block}").shuffle(stories)
+                for index in range(offset, len(stories) - 1):
+                    yield stories[index], _position(epoch, block, index + 1, start)
+                if offset < len(stories):
+                    ended = following is None
+                    yield stories[-1], _position(epoch + ended, 0 if ended else block + 1, 0, following)
+                block, offset = block + 1, 0
+            if empty:
+                raise self._no_story()
+            epoch, block, offset, cursor = epoch + 1, 0, 0, None
+
+    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[list[str], Cursor | None, Cursor | None]]:
+        """The blocks of a pass, each with the cursor at its start and at the next one's; None: there is no next."""
+        stories: list[str] = []
+        start, end, chars = cursor, cursor, 0
+        for story, after in self._kept(epoch, cursor):
+            if len(stories) == self._data.shuffle_stories or (stories and chars + len(story) > _BLOCK_CHARS):
+                yield stories, start, end
+                stories, start, chars = [], end, 0
+            stories.append(story)
+            chars += len(story)
+            end = after
+        if stories:
+            yield stories, start, None
+
+    def _kept(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+        data, counts = self._data, self._counts
+        for raw, after in self._source.read(epoch, cursor):
+            counts.read += 1
+            story, key, own_key = _cleaned(raw, data.clean)
+            if len(story) < data.min_chars:
+                counts.too_short += 1
+            elif not data.valid and _below(key, data.valid_pct):
+                counts.held_out += 1
+            elif key in self._held_out or own_key in self._held_out:
+                counts.duplicates_of_valid += 1
+            else:
+                counts.kept += 1
+                yield story, after
+
+    def _no_story(self) -> CorpusError:
+        n, fewest = self.counts, self._data.min_chars
+        what = f"{n.read:,} read, {n.too_short:,} under {fewest} characters, {n.broken:,} broken, {n.too_long:,} "
+        what += f"over 1 MiB, {n.held_out + n.duplicates_of_valid:,} held out"
+        return CorpusError(f"no story survives cleaning ({what})", "look at --data, --clean and --set min_chars")

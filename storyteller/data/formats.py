@@ -1,0 +1,332 @@
+"""The story formats: how the bytes of a file fall into pieces, and how a piece becomes a story.
+
+Every splitter reads a stream from a byte offset on and says, with each piece, the offset behind it: reading from there
+gives the pieces that follow. A piece over 1 MiB is passed over in small chunks and never held in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple
+
+from storyteller.errors import CorpusError
+from storyteller.text import END_OF_TEXT, safe_line
+
+STORY_BYTES = 1 << 20
+"""A line, record or story of more bytes is left out."""
+HEAD_BYTES = 1 << 20
+"""Bytes of a file's beginning in which its format is looked for."""
+FIELDS = ("text", "story", "content", "document", "body", "completion", "output")
+"""Names under which a JSON object or a table keeps its story, in order of preference."""
+
+_CHUNK_BYTES = 1 << 16
+_MARK = END_OF_TEXT.encode()
+_BOM = b"\xef\xbb\xbf"
+
+
+class Piece(NamedTuple):
+    """What may be one story, as it stands in the file."""
+
+    data: bytes | None
+    """The bytes; None where they are more than STORY_BYTES."""
+    end: int
+    """Offset in bytes behind the piece and what parts it from the next."""
+    line: int
+    """The line on which it begins, from 1."""
+    next_line: int
+    """The line at `end`."""
+
+
+Splitter = Callable[[BinaryIO, int, int], Iterator[Piece]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one file is read."""
+
+    name: str
+    """What was found, in words: for the log and for run.json."""
+    split: Splitter
+    parse: Callable[[bytes], str]
+    """A piece's story. Raises ValueError or RecursionError where it has none."""
+    begin: int = 0
+    """Offset in bytes of the first piece."""
+    begin_line: int = 1
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def records(stream: BinaryIO, at: int, line: int, quoted: bool = False) -> Iterator[Piece]:
+    """Lines; with `quoted`, lines that belong together because a quote stays open across them (CSV)."""
+    held, first, too_long, odd_quotes = bytearray(), line, False, False
+    while chunk := stream.readline(_CHUNK_BYTES):
+        at += len(chunk)
+        too_long = _hold(held, chunk, too_long)
+        odd_quotes ^= quoted and chunk.count(b'"') % 2 == 1
+        if chunk.endswith(b"\n"):
+            line += 1
+            if not odd_quotes:
+                yield Piece(None if too_long else bytes(held), at, first, line)
+                held, first, too_long = bytearray(), line, False
+    if held or too_long:
+        yield Piece(None if too_long else bytes(held), at, first, line)
+
+
+def blank_parted(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
+    """Runs of lines that blank lines part."""
+    held, first, too_long, line_begins = bytearray(), line, False, True
+    while chunk := stream.readline(_CHUNK_BYTES):
+        at += len(chunk)
+        whole_line = line_begins and chunk.endswith(b"\n")
+        line_begins = chunk.endswith(b"\n")
+        line += line_begins
+        if whole_line and not chunk.strip():
+            if held or too_long:
+                yield Piece(None if too_long else bytes(held), at, first, line)
+            held, first, too_long = bytearray(), line, False
+        else:
+            too_long = _hold(held, chunk, too_long)
+    if held or too_long:
+        yield Piece(None if too_long else bytes(held), at, first, line)
+
+
+def _hold(held: bytearray, chunk: bytes, too_long: bool) -> bool:
+    """Adds to the piece, or lets go of one that is too long (the answer)."""
+    if too_long or len(held) + len(chunk) > STORY_BYTES:
+        held.clear()
+        return True
+    held += chunk
+    return False
+
+
+def mark_parted(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
+    """What stands between the marks of end of text."""
+    held, first, too_long = bytearray(), line, False
+    while chunk := stream.read(_CHUNK_BYTES):
+        held += chunk
+        while (hit := held.find(_MARK)) >= 0:
+            at += hit + len(_MARK)
+            line += held.count(b"\n", 0, hit)
+            yield Piece(None if too_long or hit > STORY_BYTES else bytes(held[:hit]), at, first, line)
+            del held[: hit + len(_MARK)]
+            first, too_long = line, False
+        if too_long or len(held) > STORY_BYTES:
+            dropped = max(len(held) - len(_MARK) + 1, 0)  # the mark may stand astride two chunks
+            at, line, too_long = at + dropped, line + held.count(b"\n", 0, dropped), True
+            del held[:dropped]
+    if held or too_long:
+        end_line = line + held.count(b"\n")
+        yield Piece(None if too_long else bytes(held), at + len(held), first, end_line)
+
+
+_IN_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_STRUCTURE = re.compile(rb'["\[\]{},]')
+
+
+def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
+    """The elements of a JSON array, from behind its bracket or behind any comma between two elements."""
+    held, pos, depth, in_string, first, too_long = bytearray(), 0, 0, False, line, False
+    while chunk := stream.read(_CHUNK_BYTES):
+        held += chunk
+        while pos < len(held):
+            if in_string:
+                pos = _string_end(held, pos)
+                if held[pos : pos + 1] != b'"':
+                    break  # the string, or an escape in it, goes on in the next chunk
+                pos, in_string = pos + 1, False
+                continue
+            hit = _STRUCTURE.search(held, pos)
+            if hit is None:
+                pos = len(held)
+                break
+            sign, pos = hit[0], hit.end()
+            in_string = sign == b'"'
+            if sign in b",]" and depth == 0:
+                at, line = at + pos, line + held.count(b"\n", 0, pos)
+                if sign == b"]":  # what follows the array is no element: the end is the file's
+                    at += len(held) - pos + sum(map(len, iter(partial(stream.read, _CHUNK_BYTES), b"")))
+                yield Piece(None if too_long or pos > STORY_BYTES else bytes(held[: pos - 1]), at, first, line)
+                if sign == b"]":
+                    return
+                del held[:pos]
+                pos, first, too_long = 0, line, False
+            else:
+                depth += (sign in b"[{") - (sign in b"]}")
+        if too_long or pos > STORY_BYTES:
+            at, line, too_long = at + pos, line + held.count(b"\n", 0, pos), True
+            del held[:pos]
+            pos = 0
+    if too_long or held.strip():  # no closing bracket: what is left parses, or is named as broken
+        yield Piece(None if too_long else bytes(held), at + len(held), first, line + held.count(b"\n"))
+
+
+def _string_end(held: bytearray, pos: int) -> int:
+    """Where the string's closing quote, a torn escape or the end of what is held stands."""
+    match = _IN_STRING.match(held, pos)
+    return match.end() if match else pos
+
+
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+
+def text_of(data: bytes) -> str:
+    """The piece as text; bytes that are not UTF-8 become replacement characters."""
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def json_story(data: bytes) -> str:
+    """The story of a JSON value: a string, or an object's text."""
+    try:
+        value = json.loads(text_of(data))
+    except json.JSONDecodeError as error:
+        raise ValueError(error.msg) from error  # its line is the piece's, not the file's
+    field = _json_field(value)
+    if field is None:
+        raise ValueError(f"no field named {', '.join(FIELDS[:3])}")
+    return str(value[field] if field else value)
+
+
+def _json_field(value: Any) -> str | None:
+    """The name of the field that has the story: the empty string for the value itself, None where there is none."""
+    if isinstance(value, str):
+        return ""
+    if not isinstance(value, dict):
+        return None
+    texts = [name for name, item in value.items() if name and isinstance(item, str)]
+    for name in FIELDS:
+        if name in texts:
+            return name
+    return texts[0] if len(texts) == 1 else None
+
+
+def csv_story(data: bytes, column: int, delimiter: str) -> str:
+    """The story of a CSV record."""
+    row = _csv_row(data, delimiter)
+    if column >= len(row):
+        raise ValueError(f"it has {len(row)} columns")
+    return row[column]
+
+
+def _csv_row(data: bytes, delimiter: str) -> list[str]:
+    csv.field_size_limit(max(csv.field_size_limit(), STORY_BYTES))  # the module's own limit is 128 KiB
+    try:
+        return next(csv.reader(io.StringIO(text_of(data), newline=""), delimiter=delimiter), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+# --- which format -----------------------------------------------------------------------------------------------------
+
+
+def find_format(kind: str, head: bytes, name: str) -> Format:
+    """The format of a file of `kind` (`.jsonl`, `.json`, `.txt`, `.csv`) whose first MiB is `head`.
+
+    Raises CorpusError, naming the file, where it has no column or element that could be a story.
+    """
+    begin = len(_BOM) if head.startswith(_BOM) else 0
+    if kind == ".txt":
+        if _MARK in head:
+            return Format(f"stories parted by {END_OF_TEXT}", mark_parted, text_of, begin)
+        return Format("stories parted by blank lines", blank_parted, text_of, begin)
+    if kind == ".csv":
+        return _csv_format(head, begin, name)
+    return _json_format(kind, head, begin, name)
+
+
+def _json_format(kind: str, head: bytes, begin: int, name: str) -> Format:
+    if kind == ".json":
+        first_line, _, rest = head[begin:].partition(b"\n")
+        array = _array_at(head)
+        if len(head) < HEAD_BYTES and rest.strip() and _is_story(head):
+            return Format("one JSON object", whole, json_story, begin)
+        # Many a .json file holds JSON lines: its first line is then a story by itself.
+        if not _is_story(first_line) and array is not None:
+            found = _field_found(array_elements(io.BytesIO(head[array:]), 0, 1))
+            first = head.count(b"\n", 0, array) + 1
+            return Format(f"a JSON array{found}", array_elements, json_story, array, first)
+        if not _is_story(first_line):
+            raise CorpusError(f"{name} holds no JSON array of stories", "write an array of objects with a text each")
+    found = _field_found(records(io.BytesIO(head[begin:]), 0, 1))
+    return Format(f"JSON lines{found}", records, json_story, begin)
+
+
+def whole(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
+    """The whole file as one piece."""
+    if data := stream.read(STORY_BYTES):
+        yield Piece(data, at + len(data), line, line + data.count(b"\n"))
+
+
+def _is_story(data: bytes) -> bool:
+    """Whether the JSON value is one story, rather than an object around an array of them."""
+    try:
+        value = json.loads(text_of(data))
+    except (ValueError, RecursionError):
+        return False
+    field = _json_field(value)
+    return field in FIELDS or (field is not None and not any(isinstance(item, list) for item in _values(value)))
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else ()
+
+
+def _field_found(pieces: Iterator[Piece]) -> str:
+    """Where the first good one of the first pieces has its story, in words."""
+    for piece in islice(pieces, 100):
+        try:
+            field = _json_field(json.loads(text_of(piece.data or b"")))
+        except (ValueError, RecursionError):
+            continue
+        if field is not None:
+            return f', stories in the field "{safe_line(field, 40)}"' if field else ", each a string"
+    return ""
+
+
+_JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def _array_at(head: bytes) -> int | None:
+    """The offset behind the bracket that opens the array of stories: the value itself, or an object's first array."""
+    depth = 0
+    for token in _JSON_TOKEN.finditer(head):
+        if token[0] == b"[" and depth <= 1:
+            return token.end()
+        depth += (token[0] in b"[{") - (token[0] in b"]}")
+    return None
+
+
+def _csv_format(head: bytes, begin: int, name: str) -> Format:
+    """The column of stories: the one with a known name, or the only one."""
+    header = next(records(io.BytesIO(head[begin:]), begin, 1, quoted=True), None)
+    if header is None or header.data is None:
+        raise CorpusError(f"{name} has no header row", "its first line is to name the columns")
+    try:
+        rows = {delimiter: _csv_row(header.data, delimiter) for delimiter in ",;\t|"}
+    except ValueError as error:
+        raise CorpusError(
+            f"{name} has a broken header row ({error})", "its first line is to name the columns"
+        ) from None
+    split = partial(records, quoted=True)
+    for delimiter, row in rows.items():
+        names = [cell.strip().casefold() for cell in row]
+        for field in FIELDS:
+            if field in names:
+                parse = partial(csv_story, column=names.index(field), delimiter=delimiter)
+                return Format(f'CSV, stories in the column "{field}"', split, parse, header.end, header.next_line)
+    if len(rows[","]) > 1:
+        columns = safe_line(", ".join(rows[","]), 80)
+        raise CorpusError(f"{name} has no column of stories, only {columns}", f"name one of them {FIELDS[0]}")
+    parse = partial(csv_story, column=0, delimiter=",")
+    title = (rows[","] or [""])[0].strip()
+    if len(title) <= 40 and not title.endswith((".", "!", "?", '"')):
+        words = f'CSV, stories in its only column "{safe_line(title)}"'
+        return Format(words, split, parse, header.end, header.next_line)
+    return Format("CSV, stories in its only column, which has no header", split, parse, begin)

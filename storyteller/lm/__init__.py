@@ -1,0 +1,1 @@
+"""The language model: torch lives here and nowhere else."""

@@ -1,0 +1,109 @@
+"""Scores on held-out stories: nats, perplexity, bits per byte.
+
+Bits per byte are nats over ln 2 and over the stories' UTF-8 bytes, summed: one number that compares any tokenizer and
+any model. Each story is scored on its own, from the beginning token on; the end-of-text after it is left out, since
+models differ in it; what lies past the context is scored in windows that overlap by half, never dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from storyteller.data.batches import IGNORED
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over the stories scored."""
+
+    nats: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Nats a token."""
+        return self.nats / self.n_tokens
+
+    @property
+    def perplexity(self) -> float:
+        """e to the nats a token."""
+        return math.exp(min(self.loss, 700.0))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Nats over ln 2, over UTF-8 bytes."""
+        return self.nats / math.log(2) / self.n_bytes
+
+
+def windows(n_targets: int, context: int) -> Iterator[tuple[int, int, int]]:
+    """How a story of `n_targets` tokens is scored: (start, end, first), each at most `context` long.
+
+    Inputs are positions `start` to `end` of the story with its beginning token in front; their targets are one
+    further on; those before `first` were scored already by the window before.
+    """
+    start, scored = 0, 0
+    while scored < n_targets:
+        end = min(start + context, n_targets)
+        yield start, end, scored
+        scored = end
+        start += max(context // 2, 1)
+
+
+@torch.no_grad()
+def score(
+    logits_of: Callable[[Tensor], Tensor],
+    stories: Sequence[str],
+    encoded: Sequence[Sequence[int]],
+    *,
+    beginning_id: int,
+    context: int,
+    device: torch.device,
+    batch_tokens: int = 4096,
+    say: Callable[[float], None] | None = None,
+) -> Score:
+    """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
+
+    `logits_of` maps ids (B, T) to logits (B, T, vocabulary). Rows of about equal length are scored together, at most
+    `batch_tokens` positions at once; `say` hears the share that is done.
+    """
+    pieces = []
+    for ids in encoded:
+        full = [beginning_id, *ids]
+        for start, end, first in windows(len(ids), context):
+            skipped = first - start
+            pieces.append((full[start:end], [IGNORED] * skipped + full[first + 1 : end + 1]))
+    pieces.sort(key=lambda piece: len(piece[0]))
+    nats, done = 0.0, 0
+    while done < len(pieces):
+        taken = _taken(pieces, done, batch_tokens)
+        logits = logits_of(_padded([inputs for inputs, _ in taken], beginning_id).to(device))
+        targets = _padded([targets for _, targets in taken], IGNORED).to(device)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        nats += float(loss.double().sum())
+        done += len(taken)
+        if say is not None:
+            say(done / len(pieces))
+    return Score(nats, sum(len(ids) for ids in encoded), sum(len(story.encode()) for story in stories))
+
+
+Piece = tuple[list[int], list[int]]
+
+
+def _taken(pieces: Sequence[Piece], begin: int, batch_tokens: int) -> Sequence[Piece]:
+    """As many pieces from `begin` on as fit, padded to the longest of them, which is the last."""
+    end = begin + 1
+    while end < len(pieces) and (end + 1 - begin) * len(pieces[end][0]) <= batch_tokens:
+        end += 1
+    return pieces[begin:end]
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long)

@@ -1,0 +1,148 @@
+"""GPT-2, top to bottom, on torch's scaled-dot-product attention.
+
+The architecture of Radford et al. 2019, "Language Models are Unsupervised Multitask Learners": learned positions,
+LayerNorm before each half of a block, GELU by its tanh approximation, output tied to the token embedding. Parameters
+bear the names that `transformers.GPT2LMHeadModel` gives them, so that checkpoints are the same files.
+
+Letters on the lines that reshape: B batch, T time, C width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from storyteller.config import Model
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the weights' shapes follow from."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    context: int
+    vocab_size: int
+    dropout: float = 0.0
+
+    @classmethod
+    def of(cls, model: Model, vocab_size: int) -> Shape:
+        """The configured model over a tokenizer's vocabulary."""
+        return cls(model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout)
+
+
+class Attention(nn.Module):
+    """Causal self-attention over all heads at once."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.n_head = shape.n_head
+        self.dropout = shape.dropout
+        self.c_attn = nn.Linear(shape.n_embd, 3 * shape.n_embd)
+        self.c_proj = nn.Linear(shape.n_embd, shape.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, C = x.shape
+        qkv = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, C/H)
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True)
+        out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        return out
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(shape.n_embd, 4 * shape.n_embd)
+        self.c_proj = nn.Linear(4 * shape.n_embd, shape.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return out
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each added to the residual stream."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(shape.n_embd)
+        self.attn = Attention(shape)
+        self.ln_2 = nn.LayerNorm(shape.n_embd)
+        self.mlp = MLP(shape)
+        self.drop = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attn(self.ln_1(x)))
+        out: Tensor = x + self.drop(self.mlp(self.ln_2(x)))
+        return out
+
+
+class GPT(nn.Module):
+    """Token ids to logits. Weights begin as GPT-2's do, drawn from torch's global generator."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.wte = nn.Embedding(shape.vocab_size, shape.n_embd)
+        self.wpe = nn.Embedding(shape.context, shape.n_embd)
+        self.drop = nn.Dropout(shape.dropout)
+        self.h = nn.ModuleList(Block(shape) for _ in range(shape.n_layer))
+        self.ln_f = nn.LayerNorm(shape.n_embd)
+        self.apply(self._begin)
+
+    def _begin(self, module: nn.Module) -> None:
+        """GPT-2's beginning: normal with deviation 0.02, less on the way into the residual stream; biases at 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, Attention | MLP):
+            nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.shape.n_layer))
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """`ids` (B, T) to the normed residual stream (B, T, C)."""
+        T = ids.shape[1]
+        x = self.drop(self.wte(ids) + self.wpe.weight[:T])
+        for block in self.h:
+            x = block(x)
+        out: Tensor = self.ln_f(x)
+        return out
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """`ids` (B, T), T at most the context, to logits (B, T, vocabulary) of each next token."""
+        return F.linear(self.hidden(ids), self.wte.weight)
+
+    def loss_sum(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`."""
+        logits = self(ids)
+        # At least fp32: sums of thousands of nats lose their digits in half precision.
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(wide.flatten(0, 1), targets.flatten(), reduction="sum")
+
+    def n_parameters(self, embeddings: bool = True) -> int:
+        """Parameters, with or without the two embeddings (the output layer is the token embedding)."""
+        total = sum(p.numel() for p in self.parameters())
+        return total if embeddings else total - self.wte.weight.numel() - self.wpe.weight.numel()
+
+    def flops_per_token(self, context: int) -> float:
+        """Floating-point operations of one training token, forward and backward, in rows of `context` tokens.
+
+        6 for each weight of a matrix product (the output layer's included) and 12 L C T for attention, as in
+        Chowdhery et al. 2022 (PaLM), appendix B; causality halves the attention but not what is computed densely.
+        """
+        matrices = self.n_parameters(embeddings=False) + self.wte.weight.numel()
+        return 6.0 * matrices + 12.0 * self.shape.n_layer * self.shape.n_embd * context
+
+
+def seeded(shape: Shape, seed: int) -> GPT:
+    """A model with the beginning that `seed` fixes; leaves torch's generator seeded for what follows."""
+    torch.manual_seed(seed)
+    return GPT(shape)

@@ -1,0 +1,100 @@
+"""What this machine has, as far as it shows without torch: versions, cores, disk, whether two servers answer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "ctranslate2",
+    "numpy",
+    "textual",
+    "wandb",
+    "typer",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what it stands on; `not installed` where one is missing."""
+    found = {"python": platform.python_version()}
+    for name in ("storyteller", *PACKAGES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def n_cores() -> int:
+    """Cores that this process may use: fewer than the machine has inside many containers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def memory_gib() -> float:
+    """Main memory in GiB."""
+    import psutil
+
+    return float(psutil.virtual_memory().total) / 2**30
+
+
+def free_disk_gib(folder: Path) -> float:
+    """Free space in GiB where `folder` is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 2**30
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit checked out in `folder`, with `+` where files differ from it; None outside of a repository."""
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()
+
+
+def answers(url: str, timeout_seconds: float = 10.0) -> str | None:
+    """None where the server at `url` answers at all (whatever its status), else why it does not."""
+    import httpx
+
+    try:
+        with httpx.Client(timeout=timeout_seconds, follow_redirects=False) as client:
+            client.head(url)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def hub_url() -> str:
+    """Where the Hugging Face Hub is looked for."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def wandb_url() -> str:
+    """Where Weights & Biases is looked for."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")

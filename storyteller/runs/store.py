@@ -1,0 +1,234 @@
+"""The runs there are: listed, found by name, prefix or `latest`, their checkpoints resolved, each one summed up."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from storyteller.errors import CheckpointError, RunError
+from storyteller.runs import checkpoints
+from storyteller.runs.layout import NAME, RunFolder, check_inside, check_links
+from storyteller.runs.metrics import last_record
+from storyteller.runs.status import LIVING, Seen, read_status, seen_state
+from storyteller.text import safe_line
+
+_LOOK_BACK_BYTES = 64 << 20
+"""How much of a log's end is searched for a figure: hours of logging, a tenth of a second of reading."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of `ps`; None where it is not known."""
+
+    name: str
+    state: Seen
+    preset: str | None
+    step: int | None
+    tokens: int | None
+    seconds: float | None
+    """Trained, by a monotonic clock."""
+    train_loss: float | None
+    """Nats a token."""
+    eval_bpb: float | None
+    """Bits per byte of held-out stories."""
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    """None for a run that is not training."""
+    created_at: str | None
+    """UTC, ISO 8601."""
+    message: str | None
+    progress: float | None
+    """Share of the budget, 0 to 1."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs in `root`, the newest first; anything else in there is passed over, as are links."""
+    try:
+        folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    runs = [folder for folder in folders if folder.run_json.is_file()]
+    return sorted(runs, key=lambda folder: (_created(folder), folder.name), reverse=True)
+
+
+def find_run(root: Path, name: str) -> RunFolder:
+    """The run called `name`: exactly, `latest`, or a prefix that only one has. Raises RunError, with near matches."""
+    runs = list_runs(root)
+    if name == "latest":
+        if not runs:
+            raise RunError(f"there are no runs yet in {safe_line(str(root), 200)}", "storyteller train makes one")
+        return _checked(runs[0])
+    shown = safe_line(name, 80) or "without a name"
+    if not NAME.fullmatch(name):
+        raise RunError(f"there is no run {shown}", "a run's name has a-z 0-9 . _ - alone; storyteller ps lists them")
+    exact = RunFolder(root / name)
+    if exact.path.is_dir() or exact.path.is_symlink():
+        check_inside(root, exact.path)
+        if exact.run_json.is_file():
+            return _checked(exact)
+    if not runs:
+        raise RunError(f"there is no run {shown}: no runs yet in {safe_line(str(root), 200)}", "storyteller train")
+    matches = [run for run in runs if run.name.startswith(name)]
+    if len(matches) == 1:
+        return _checked(matches[0])
+    if matches:
+        raise RunError(f"{shown} could be {_few([run.name for run in matches])}", "give more of the name")
+    names = [run.name for run in runs]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    raise RunError(
+        f"there is no run {shown}", f"did you mean {' or '.join(close)}?" if close else f"there is {_few(names)}"
+    )
+
+
+def find_checkpoint(root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None) -> Path:
+    """The checkpoint folder that `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest` or `latest` names.
+
+    A run alone, or its `latest`, is its newest checkpoint that verifies; `on_skip` is told of each newer one that does
+    not. A step or `best` is not verified here. Raises RunError where there is no such run, step or checkpoint yet,
+    CheckpointError where none of the run's checkpoints is whole.
+    """
+    name, at, which = reference.rpartition("@") if "@" in reference else (reference, "", "latest")
+    folder = find_run(root, name)
+    there = checkpoints.steps(folder)
+    if not there:
+        raise RunError(
+            f"{folder.name} has no checkpoint yet",
+            f"wait for its first (storyteller logs {folder.name} -f), or take another run",
+        )
+    if which == "latest":
+        path, skipped = checkpoints.newest_good(folder)
+        for error in skipped:
+            if on_skip is not None:
+                on_skip(error)
+    elif which == "best":
+        found = checkpoints.best(folder)
+        if found is None:
+            raise RunError(f"no checkpoint of {folder.name} was evaluated", f"take {folder.name}@latest")
+        path = found
+    elif re.fullmatch(r"[0-9]{1,18}", which):
+        path = folder.checkpoint(int(which))
+        if int(which) not in there:
+            raise RunError(f"{folder.name} has no step {int(which)}", f"it has {_few([str(step) for step in there])}")
+    else:
+        raise RunError(
+            f"{folder.name}{at}{safe_line(which, 40)} names no checkpoint",
+            f"write {folder.name}@STEP, {folder.name}@best or {folder.name}@latest",
+        )
+    check_inside(root, path)
+    return path
+
+
+def summarise(folder: RunFolder) -> Summary:
+    """What is known of the run now. A broken or missing file makes figures None, never an error."""
+    state = seen_state(folder)
+    try:
+        run = folder.read_run()
+    except RunError:
+        run = {}
+    config = _mapping(run.get("config"))
+    status = read_status(folder)
+    last = last_record(folder.metrics) or {}
+    living = state in LIVING
+    # The heartbeat is fresher than the log while the run lives; after a kill, the log knows more than the heartbeat.
+    beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
+    newest = {**last, **beat} if living or (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0) else last
+    if not newest and status is not None:
+        newest = {"step": status.step, "tokens": status.tokens}
+    eta_seconds = _figure(folder, "time/eta_seconds") if living else None
+    return Summary(
+        name=folder.name,
+        state=state,
+        preset=_text(config.get("preset")) or _text(run.get("preset")),
+        step=_whole(newest.get("step")),
+        tokens=_whole(newest.get("tokens")),
+        seconds=_number(last.get("seconds")),
+        train_loss=_figure(folder, "train/loss"),
+        eval_bpb=_figure(folder, "eval/bpb"),
+        tokens_per_second=_figure(folder, "train/tokens_per_second"),
+        eta_seconds=eta_seconds,
+        created_at=_text(run.get("created_at")),
+        message=_text(status.message) if status is not None else None,
+        progress=1.0
+        if state == "finished"
+        else _progress(_mapping(config.get("train")), {**last, **newest}, eta_seconds),
+    )
+
+
+def _checked(folder: RunFolder) -> RunFolder:
+    check_links(folder)
+    return folder
+
+
+def _created(folder: RunFolder) -> float:
+    """When the run was made, seconds since the epoch."""
+    try:
+        created = datetime.datetime.fromisoformat(str(folder.read_run().get("created_at")))
+        if created.tzinfo is None:
+            created = created.replace(tzinfo=datetime.UTC)
+        return created.timestamp()
+    except (RunError, ValueError, OverflowError):
+        pass
+    try:
+        return folder.run_json.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    """`a, b, c`; of many, the first and the last ones."""
+    if len(names) > most:
+        names = [*names[: most // 2], f"\u2026 ({len(names) - most} more)", *names[-(most // 2) :]]
+    return ", ".join(names)
+
+
+def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds: float | None) -> float | None:
+    """Share of the budget that is done, by whichever budget the run has."""
+    seconds = _number(reached.get("seconds"))
+    budgets = (
+        (_number(reached.get("step")), _number(train.get("steps")), 1),
+        (_number(reached.get("tokens")), _number(train.get("tokens")), 1),
+        (seconds, _number(train.get("minutes")), 60),
+    )
+    for done, budget, unit in budgets:
+        if done is not None and budget:
+            return min(1.0, max(0.0, done / (budget * unit)))
+    if seconds and eta_seconds is not None:  # epochs: how long one is shows only on the way
+        return min(1.0, max(0.0, seconds / (seconds + max(0.0, eta_seconds))))
+    return None
+
+
+def _figure(folder: RunFolder, key: str) -> float | None:
+    record = last_record(folder.metrics, needs=key, within_bytes=_LOOK_BACK_BYTES)
+    return _number(record.get(key)) if record is not None else None
+
+
+def _number(value: object) -> float | None:
+    """`value` where it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+
+
+def _whole(value: object) -> int | None:
+    """`value` where it is a whole number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

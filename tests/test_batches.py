@@ -1,0 +1,146 @@
+"""Batches: padding, packing, the shift of labels, and positions that go on exactly."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storyteller.data.batches import IGNORED, Batches, Prefetched, StepBatches, collate
+from storyteller.errors import CorpusError
+
+END = 0
+
+
+class Letters:
+    """A tokenizer of one token a letter: `a` is 1."""
+
+    end_id = END
+
+    def encode(self, stories: Sequence[str]) -> list[list[int]]:
+        return [[ord(letter) - 96 for letter in story] for story in stories]
+
+
+def endless(stories: Sequence[str], start: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    for n in itertools.count(start):
+        yield stories[n % len(stories)], {"n": n + 1, "epoch": (n + 1) // len(stories)}
+
+
+def steps(stories: Sequence[str], position: dict[str, Any] | None = None, **how: Any) -> Iterator[StepBatches]:
+    settings = {"batching": "pack", "context": 4, "batch_size": 2, "accumulate": 1} | how
+    start = position["stories"]["n"] if position and position["stories"] else 0
+    return iter(Batches(endless(stories, start), Letters(), position=position, **settings))  # type: ignore[arg-type]
+
+
+def test_padding_is_left_out_of_the_loss_but_the_end_of_text_is_learned() -> None:
+    batch = collate([[END, 1, 2, 3, END], [END, 4, END]], pad_id=END)
+    assert batch.inputs.tolist() == [[END, 1, 2, 3], [END, 4, END, END]]
+    assert batch.targets.tolist() == [[1, 2, 3, END], [4, END, IGNORED, IGNORED]]
+    assert batch.n_targets == 6
+
+
+def test_each_target_is_the_token_after_its_input() -> None:
+    row = list(range(1, 9))
+    batch = collate([row], pad_id=END)
+    assert batch.inputs[0].tolist() == row[:-1]
+    assert batch.targets[0].tolist() == row[1:]
+
+
+def test_packed_rows_are_full_and_predict_each_token_once() -> None:
+    first = next(steps(["abc", "de", "fghij"]))
+    assert first.batches[0].inputs.tolist() == [[END, 1, 2, 3], [END, 4, 5, END]]
+    assert first.batches[0].targets.tolist() == [[1, 2, 3, END], [4, 5, END, 6]]
+    assert first.padding_pct == 0.0
+
+
+@given(st.lists(st.text("abcxyz", min_size=1, max_size=12), min_size=3, max_size=8), st.integers(3, 9))
+@settings(max_examples=50)
+def test_packing_loses_and_repeats_no_token(stories: list[str], context: int) -> None:
+    if sum(len(story) + 1 for story in stories) < context:
+        return
+    taken = list(itertools.islice(steps(stories, context=context), 12))
+    targets = np.concatenate([step.batches[0].targets.ravel() for step in taken]).tolist()
+    letters = Letters()
+    wanted: list[int] = []
+    for story, _ in endless(stories):
+        wanted += [*letters.encode([story])[0], END]
+        if len(wanted) >= len(targets):
+            break
+    assert targets == wanted[: len(targets)]
+
+
+def test_padded_rows_are_one_story_each_cut_at_the_context() -> None:
+    first = next(steps(["ab", "cdefgh"], batching="pad"))
+    assert first.batches[0].inputs.tolist() == [[END, 1, 2, END], [END, 3, 4, 5]]
+    assert first.batches[0].targets.tolist() == [[1, 2, END, IGNORED], [3, 4, 5, 6]]
+    assert first.padding_pct == 12.5
+
+
+def test_a_step_has_as_many_batches_as_are_accumulated() -> None:
+    first = next(steps(["abc", "de"], batching="pad", accumulate=3))
+    assert [batch.inputs.shape[0] for batch in first.batches] == [2, 2, 2]
+    assert first.n_targets == sum(batch.n_targets for batch in first.batches)
+
+
+@pytest.mark.parametrize("batching", ["pack", "pad"])
+@given(cut=st.integers(0, 30), rest=st.integers(1, 10))
+@settings(max_examples=40)
+def test_going_on_from_any_position_equals_never_having_stopped(batching: str, cut: int, rest: int) -> None:
+    stories = ["abc", "d", "efghijkl", "mn", "opqrs"]
+    whole = list(itertools.islice(steps(stories, batching=batching), cut + rest))
+    position = json.loads(json.dumps(whole[cut - 1].position)) if cut else None
+    resumed = list(itertools.islice(steps(stories, position, batching=batching), rest))
+    for one, other in zip(whole[cut:], resumed, strict=True):
+        assert np.array_equal(one.batches[0].inputs, other.batches[0].inputs)
+        assert np.array_equal(one.batches[0].targets, other.batches[0].targets)
+        assert one.position == other.position
+
+
+def test_a_corpus_that_does_not_fill_one_context_is_refused_with_a_smaller_one() -> None:
+    with pytest.raises(CorpusError, match="together are 6 tokens, less than one context of 64"):
+        next(steps(["ab", "cd"], context=64))
+
+
+def test_prefetched_gives_the_same_items_in_order_and_then_the_error() -> None:
+    def items() -> Iterator[int]:
+        yield from range(20)
+        raise CorpusError("the well is dry", "dig")
+
+    source = Prefetched(items(), ahead=3)
+    assert [source.next(5.0) for _ in range(20)] == list(range(20))
+    with pytest.raises(CorpusError, match="the well is dry: dig"):
+        source.next(5.0)
+    source.close()
+
+
+def test_prefetched_says_nothing_rather_than_wait_longer_than_asked() -> None:
+    def slow() -> Iterator[int]:
+        time.sleep(0.4)
+        yield 1
+
+    source = Prefetched(slow())
+    assert source.next(0.05) is None
+    assert source.next(5.0) == 1
+    source.close()
+
+
+def test_closing_a_prefetched_iterator_closes_what_it_reads() -> None:
+    closed = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.append(True)
+
+    source = Prefetched(items(), ahead=2)
+    assert source.next(5.0) == 0
+    source.close()
+    assert closed == [True]
