@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from storyteller.errors import RunError
+from storyteller.errors import RunError, StorytellerError, UsageError
 from storyteller.runs.layout import RunFolder, check_links
 from storyteller.runs.status import (
     LIVING,
@@ -65,8 +65,8 @@ def start(
 def wait_ready(folder: RunFolder, process: subprocess.Popen[bytes], timeout_seconds: float | None = None) -> Status:
     """Wait until the process takes its first step, waits for stories, or has ended well; its status then.
 
-    Raises RunError where it failed or ended before, with what it said last, or where the time is up (it is left
-    running then).
+    Raises RunError where it failed or ended before, with what it said last (UsageError where that was what it failed
+    of), or where the time is up (it is left running then).
     """
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     owner = owned_by("starting", process.pid)  # before the first poll, after which a dead process has no birth
@@ -172,10 +172,11 @@ def _is_of(status: Status, owner: Status) -> bool:
     return same_owner(status, owner) if owner.create_time else status.pid == owner.pid
 
 
-def _start_failed(folder: RunFolder, status: Status | None, exit_code: int) -> RunError:
+def _start_failed(folder: RunFolder, status: Status | None, exit_code: int) -> StorytellerError:
     name = safe_line(folder.name, 80)
     if status is not None and status.state == "failed" and status.message:
-        return RunError(safe_line(status.message))
+        kind = UsageError if status.exit_code == UsageError.exit_status else RunError
+        return kind(safe_line(status.message))
     how = f"exit status {exit_code}" if exit_code >= 0 else _signal_name(-exit_code)
     tail = " | ".join(safe_line(line, 200) for line in log_tail(folder))
     said = f"; its log ends: {tail}" if tail else ""

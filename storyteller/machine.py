@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -25,6 +24,8 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of Python, of this package and of what it stands on; `not installed` where one is missing."""
+    import importlib.metadata
+
     found = {"python": platform.python_version()}
     for name in ("storyteller", *PACKAGES):
         try:

@@ -55,6 +55,9 @@ class Listed:
             self.reads.append(index)
             yield self.stories[index], {"n": index + 1}
 
+    def share(self, cursor: Cursor) -> float:
+        return float(cursor["n"] / len(self.stories))
+
 
 def data_of(source: str | tuple[str, ...] = "bundled", **values: Any) -> Data:
     return Data(source=source, **values)
@@ -137,8 +140,9 @@ def test_the_position_behind_an_epochs_last_story_is_the_next_epochs_beginning()
     stories = [story for story in STORIES if not is_held_out(story, 1.0)][:10]
     positions = [position for _, position in first(10, Listed([*stories, "short"]), data_of(shuffle_stories=5))]
     assert [position["epoch"] for position in positions] == [0] * 9 + [1]
-    assert positions[4] == {"epoch": 0, "block": 1, "offset": 0, "cursor": {"n": 5}}
-    assert positions[-1] == {"epoch": 1, "block": 0, "offset": 0, "cursor": None}
+    assert positions[4] == {"epoch": 0, "block": 1, "offset": 0, "cursor": {"n": 5}, "passes": 5 / 11}
+    assert positions[-1] == {"epoch": 1, "block": 0, "offset": 0, "cursor": None, "passes": 1.0}
+    assert [round(11 * position["passes"], 6) for position in positions[:5]] == [1, 2, 3, 4, 5]
 
 
 def test_a_block_of_huge_stories_ends_before_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:

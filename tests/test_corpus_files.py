@@ -123,6 +123,15 @@ def test_any_text_survives_and_any_cursor_resumes(kind: str, stories: list[str],
     assert list(source.read(0, whole[at][1])) == whole[at + 1 :]
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_share_of_a_pass_grows_with_the_cursor_and_ends_near_all_of_it(kind: str, tmp_path: Path) -> None:
+    source = Files([str(write_corpus(tmp_path / f"{n}.{kind}", STORIES)) for n in ("a", "b")])
+    shares = [source.share(cursor) for _, cursor in source.read(0, None)]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.1 and 0.85 < shares[-1] <= 1
+    assert 0.4 < shares[len(STORIES) - 1] < 0.6
+
+
 def test_a_folder_is_searched_in_sorted_order_and_what_is_no_corpus_is_passed_over(tmp_path: Path) -> None:
     for name in ("b/2.jsonl", "a/deep/1.txt", "c.csv", ".hidden/0.txt", "notes.md", ".x.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -612,6 +613,23 @@ def test_a_pickle_is_never_fetched_and_the_hubs_conversion_is_taken(
         assert not [request for request in hub.requests if ".bin" in request.path]
 
 
+def test_a_download_that_stops_coming_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.script_folder(tmp_path / "hub" / "models" / "some" / "model", "x")
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.fault("503", match="resolve")
+        began = time.monotonic()
+        code = (
+            "import sys; from storyteller.engine import hub\n"
+            "from storyteller.errors import HubError\n"
+            "hub._STALL_SECONDS = 1\n"
+            "try: hub.fetch(sys.argv[1], lambda line: None)\n"
+            "except HubError as error: print(error)"
+        )
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert "nothing came for 1 seconds" in _python(code, "some/model")
+        assert time.monotonic() - began < 10
+
+
 def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match="does not answer for owner/name"):
@@ -630,7 +648,7 @@ def _python(code: str, *arguments: str) -> str:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 

@@ -22,7 +22,7 @@ def model() -> GPT:
     # Away from GPT-2's small beginning, so that a difference would show.
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
+            parameter.add_(0.3 * torch.randn_like(parameter))
     return made.eval()
 
 

@@ -6,12 +6,11 @@ import json
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -55,21 +54,21 @@ class Terminal:
 
     process: subprocess.Popen[bytes]
     master: int
-    seen: bytes = field(default=b"")
+    seen: bytes = b""
+    read: int = 0
 
-    def until(self, text: str, seconds: float = 60) -> None:
-        """Wait until `text` was shown."""
-        end = time.monotonic() + seconds
-        while text.encode() not in self.seen:
-            assert time.monotonic() < end, self.seen
-            assert self._read(), self.seen
+    def until(self, text: str) -> None:
+        """Wait until `text` was shown, after what was waited for before."""
+        while (place := self.seen.find(text.encode(), self.read)) < 0:
+            assert self._more(), self.seen
+        self.read = place + len(text.encode())
 
     def say(self, text: str) -> None:
         os.write(self.master, text.encode())
 
     def finish(self) -> int:
         """All that is still shown; the exit status."""
-        while self._read():
+        while self._more():
             pass
         return self.process.wait(timeout=30)
 
@@ -77,7 +76,7 @@ class Terminal:
     def lines(self) -> list[str]:
         return self.seen.decode().replace("\r\n", "\n").splitlines()
 
-    def _read(self) -> bool:
+    def _more(self) -> bool:
         ready, _, _ = select.select([self.master], [], [], 30)
         try:
             part = os.read(self.master, 65536) if ready else b""
@@ -88,7 +87,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal() -> Iterator[type[Terminal]]:
+def terminal() -> Iterator[Callable[..., Terminal]]:
     """Starts commands at a terminal; ends them."""
     import fcntl
     import struct
@@ -96,24 +95,23 @@ def terminal() -> Iterator[type[Terminal]]:
 
     started: list[Terminal] = []
 
-    class Started(Terminal):
-        def __init__(self, *words: str) -> None:
-            master, slave = pty.openpty()
-            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
-            settings = {key: value for key, value in environment().items() if key != "COLUMNS"}
+    def start(*words: str) -> Terminal:
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+        settings = {key: value for key, value in environment().items() if key != "COLUMNS"}
 
-            def lead() -> None:
-                os.setsid()
-                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        def lead() -> None:
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
-            process = subprocess.Popen(
-                command(*words), stdin=slave, stdout=slave, stderr=slave, env=settings, preexec_fn=lead
-            )
-            os.close(slave)
-            super().__init__(process, master)
-            started.append(self)
+        process = subprocess.Popen(
+            command(*words), stdin=slave, stdout=slave, stderr=slave, env=settings, preexec_fn=lead
+        )
+        os.close(slave)
+        started.append(Terminal(process, master))
+        return started[-1]
 
-    yield Started
+    yield start
     for one in started:
         one.process.kill()
         one.process.wait()
@@ -209,9 +207,9 @@ def test_a_damaged_model_is_one_line(tmp_path: Path) -> None:
 # --- at a terminal ----------------------------------------------------------------------------------------------------
 
 
-def test_a_terminal_shows_whole_words_on_its_lines(tmp_path: Path, terminal: type[Terminal]) -> None:
+def test_a_terminal_shows_whole_words_on_its_lines(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
     text = "Once there was a little fox who liked to run and to jump over big logs in the deep dark wood.\n\nThe end."
-    shown = terminal("Once", "--model", script(tmp_path, text, 128), "--seed", "3")  # type: ignore[arg-type, call-arg]
+    shown = terminal("Once", "--model", script(tmp_path, text, 128), "--seed", "3")
     assert shown.finish() == 0
     assert shown.lines[:5] == [
         "Once there was a little fox who liked",
@@ -220,13 +218,13 @@ def test_a_terminal_shows_whole_words_on_its_lines(tmp_path: Path, terminal: typ
         "",
         "The end.",
     ]
-    assert "seed 3, 101 tokens" in shown.lines[5]
+    assert f"seed 3, {len(text) - len('Once')} tokens" in shown.lines[5]
 
 
-def test_nothing_a_model_says_reaches_the_terminal_raw(tmp_path: Path, terminal: type[Terminal]) -> None:
+def test_nothing_a_model_says_reaches_the_terminal_raw(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
     evil = bytes(range(32)) + b"\x7f" + "\x9b31m\u202e\u2028\ufeff".encode() + b"\x1b]0;title\x07\x1b[2J."
     model = script(tmp_path, b".." + evil, 128)
-    shown = terminal("a\x1b", "--model", model, "--seed", "3")  # type: ignore[arg-type, call-arg]
+    shown = terminal("a\x1b", "--model", model, "--seed", "3")
     assert shown.finish() == 0
     text = shown.seen.decode()
     assert {c for c in text if ord(c) < 32 or 0x7F <= ord(c) < 0xA0} <= {"\r", "\n"}
@@ -234,9 +232,9 @@ def test_nothing_a_model_says_reaches_the_terminal_raw(tmp_path: Path, terminal:
     assert "\u241b]0;title\u2407" in text.replace("\r\n", "")
 
 
-def test_ctrl_c_ends_the_line_and_the_command(tmp_path: Path, terminal: type[Terminal]) -> None:
+def test_ctrl_c_ends_the_line_and_the_command(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
     folder = tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None)
-    shown = terminal("Once", "--model", str(folder), "--max-tokens", "1000000")  # type: ignore[arg-type, call-arg]
+    shown = terminal("Once", "--model", str(folder), "--max-tokens", "1000000")
     shown.until("Once")
     time.sleep(0.3)
     shown.say("\x03")
@@ -245,24 +243,26 @@ def test_ctrl_c_ends_the_line_and_the_command(tmp_path: Path, terminal: type[Ter
     assert b"Traceback" not in shown.seen
 
 
-def test_a_session_tells_goes_on_and_leaves(tmp_path: Path, terminal: type[Terminal]) -> None:
-    shown = terminal("--model", script(tmp_path, "Once a fox ran."), "--max-tokens", "4")  # type: ignore[arg-type, call-arg]
+def test_a_session_tells_goes_on_and_leaves(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("--model", script(tmp_path, "Once a fox ran."), "--max-tokens", "4")
     shown.until("> ")
     shown.say("Once\n")
     shown.until("Once a f\r\n> ")
     shown.say("\n")
     shown.until("ox r\r\n> ")
     shown.say("/what\n")
-    shown.until("there is no /what")
+    shown.until("stops a sentence\r\n> ")
+    time.sleep(0.5)  # Python's `input` misses a Ctrl-C in the moment between showing its prompt and waiting
     shown.say("\x03")
+    shown.until("\r\n> ")
     shown.say("x" * 64 + "\n")
     shown.until("the prompt is 64 tokens long")
     shown.say("/bye\n")
     assert shown.finish() == 0
 
 
-def test_ctrl_d_leaves_a_session(tmp_path: Path, terminal: type[Terminal]) -> None:
-    shown = terminal("--model", script(tmp_path, "Once"))  # type: ignore[arg-type, call-arg]
+def test_ctrl_d_leaves_a_session(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("--model", script(tmp_path, "Once"))
     shown.until("> ")
     shown.say("\x04")
     assert shown.finish() == 0
@@ -319,7 +319,7 @@ def test_a_published_gpt_neo_is_told_from(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_not_worth_a_word(tmp_path: Path) -> None:
     folder = tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None)
     with subprocess.Popen(
         command("Once", "--model", str(folder), "--max-tokens", "100000"),
@@ -332,5 +332,5 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.read(4)
         process.stdout.close()
-        assert process.wait(timeout=60) in (0, -signal.SIGPIPE)
-        assert b"Traceback" not in process.stderr.read()
+        process.wait(timeout=60)
+        assert process.stderr.read() == b""

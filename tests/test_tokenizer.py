@@ -20,7 +20,7 @@ STORIES = [tales.tale(i) for i in range(300)]
 
 @pytest.fixture(scope="module")
 def trained() -> Tokenizer:
-    return tokenizers.train_bpe(STORIES, 600, 1 << 20, lambda share: None)
+    return tokenizers.train_bpe(STORIES, 600, 1 << 20, lambda _: None)
 
 
 def test_a_trained_tokenizer_has_the_size_asked_for_and_ends_text_with_token_0(trained: Tokenizer) -> None:
@@ -30,17 +30,17 @@ def test_a_trained_tokenizer_has_the_size_asked_for_and_ends_text_with_token_0(t
 
 
 def test_training_twice_gives_the_same_tokenizer(trained: Tokenizer) -> None:
-    again = tokenizers.train_bpe(STORIES, 600, 1 << 20, lambda share: None)
+    again = tokenizers.train_bpe(STORIES, 600, 1 << 20, lambda _: None)
     assert again.sha256 == trained.sha256
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",))))
+@given(st.text(st.characters(exclude_categories=["Cs"])))
 @settings(max_examples=200)
 def test_any_text_comes_back_from_its_tokens(text: str) -> None:
     assert _SMALL.decode(_SMALL.encode([text])[0]) == text
 
 
-_SMALL = tokenizers.train_bpe(STORIES[:50], 300, 1 << 20, lambda share: None)
+_SMALL = tokenizers.train_bpe(STORIES[:50], 300, 1 << 20, lambda _: None)
 
 
 def test_a_special_token_in_a_story_is_plain_text(trained: Tokenizer) -> None:

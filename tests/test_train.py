@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from storyteller import worker
 from storyteller.data.batches import StepBatches, collate
 from storyteller.data.tokenizer import load
+from storyteller.desk import Desk
 from storyteller.lm import checkpoint, train
 from storyteller.lm.device import Machine
 from storyteller.lm.model import Shape, seeded
@@ -104,9 +105,9 @@ def test_lower_precisions_learn_too(tmp_path: Path, precision: str) -> None:
 
 def stop_after(folder: RunFolder, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train the run in this process until `step` is done, then ask it to stop as a signal would."""
-    real = worker._Desk.stop_asked
+    real = Desk.stop_asked
     with monkeypatch.context() as patch:
-        patch.setattr(worker._Desk, "stop_asked", lambda desk: desk.step >= step or real(desk))
+        patch.setattr(Desk, "stop_asked", lambda desk: desk.step >= step or real(desk))
         assert worker.run(folder) == 0
 
 

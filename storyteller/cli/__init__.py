@@ -14,7 +14,6 @@ from storyteller.text import safe_line
 app = typer.Typer(
     name="storyteller",
     help="Train a tiny story model in minutes, and let it tell stories.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status; `--debug` anywhere shows the traceback of an error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("STORYTELLER_DEBUG"))
-    words = [word for word in words if word != "--debug"]
+    words = [word for word in words if word != "--debug"] or ["--help"]
     sys.exit(_run(words, debug))
 
 
 def _run(words: list[str], debug: bool) -> int:
     try:
-        status = app(words, standalone_mode=False)
+        status = app(words, prog_name="storyteller", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except StorytellerError as error:
         if debug:
@@ -54,6 +53,8 @@ def _run(words: list[str], debug: bool) -> int:
         return _fail(str(error), error.exit_status)
     except typer.Exit as stop:
         return stop.exit_code
+    except typer.TyperException as error:
+        return _fail(_words_off(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -66,12 +67,13 @@ def _run(words: list[str], debug: bool) -> int:
         return _unexpected(error)
 
 
-def _unexpected(error: Exception) -> int:
-    import click
+def _words_off(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "storyteller"
+    return str(UsageError(error.format_message().rstrip("."), f"see {command} --help"))
 
-    if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "storyteller"
-        return _fail(str(UsageError(error.format_message().rstrip("."), f"see {command} --help")), 2)
+
+def _unexpected(error: Exception) -> int:
     if is_disk_full(error):
         return _fail("no space is left on the disk: free some and try again", 1)
     if isinstance(error, OSError) and error.strerror:

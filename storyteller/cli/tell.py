@@ -46,11 +46,11 @@ def tell(
         float, typer.Option(help="Above 1, tokens told already become less likely.")
     ] = _DEFAULTS.repetition_penalty,
     seed: Annotated[int | None, typer.Option(help="The same seed tells the same story.")] = None,
-    count: Annotated[int, typer.Option(help="Stories to tell, each with the next seed.", min=1, max=10_000)] = 1,
+    count: Annotated[int, typer.Option(help="Stories to tell, each with the next seed.")] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="Text at which the story is cut; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each story.")] = False,
     runs_dir: Annotated[Path | None, typer.Option(help="Where runs lie.  [STORYTELLER_RUNS, else runs/]")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the CPU; 0: a default.", min=0, max=1024)] = 0,
+    threads: Annotated[int, typer.Option(help="Threads of the CPU; 0: a default.")] = 0,
 ) -> None:
     """Tell a story.
 
@@ -65,6 +65,8 @@ def tell(
         seed=seed,
         stop=tuple(stop or ()),
     )
+    _check_range("--count", count, 1, 10_000)
+    _check_range("--threads", threads, 0, 1024)
     talk = prompt is None and sys.stdin.isatty() and not as_json
     given = "" if talk else _prompt(prompt)
     with _open(model, runs_dir, threads) as engine:
@@ -74,6 +76,11 @@ def tell(
             _print_json(engine, given, sample, count)
         else:
             _print(engine, given, sample, count)
+
+
+def _check_range(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{option} {value} is off", f"it wants {least:,} to {most:,}")
 
 
 def _prompt(prompt: str | None) -> str:

@@ -19,7 +19,7 @@ from storyteller.config import PRESET_NOTES, PRESETS, Config, resolve
 from storyteller.errors import CorpusError, RunBusyError, StorytellerError, UsageError
 from storyteller.runs import checkpoints, layout, store
 from storyteller.runs.layout import RunFolder
-from storyteller.runs.status import LIVING, now_utc, seen_state
+from storyteller.runs.status import LIVING, now_utc, read_status, seen_state
 from storyteller.text import safe_line
 
 RunsDir = Annotated[
@@ -228,7 +228,8 @@ def _launch(
 
 def _drop_unbegun(folder: RunFolder) -> None:
     """A run that failed before it trained anything leaves nothing behind, and its name is free again."""
-    if seen_state(folder) not in LIVING and not checkpoints.steps(folder) and not folder.metrics.exists():
+    status = read_status(folder)
+    if seen_state(folder) not in LIVING and not checkpoints.steps(folder) and (status is None or status.step == 0):
         shutil.rmtree(folder.path, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -29,6 +29,7 @@ AUTO_SECONDS = 10.0
 _OPEN_SECONDS = 60.0  # for `auto`, once the Hub has answered: looking through the dataset takes a dozen requests
 _TRIES = 3
 _BLOCK_CHARS = 64 << 20  # a block ends here, whatever its count of stories: memory stays bounded
+_TRAIN_ROWS = 2_119_719  # of the published training split
 _SCAN_STORIES = 400  # stories read at most to find one that the hash holds out
 _WITHOUT_HUB = "look at the network, or take --data bundled or --data PATH, which need no Hub"
 
@@ -49,6 +50,10 @@ class Source(Protocol):
 
     def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
         """The raw stories of one pass from `cursor` on, each with the cursor behind it. Raises CorpusError."""
+        ...
+
+    def share(self, cursor: Cursor) -> float:
+        """Share of a pass that lies before `cursor`, 0 to 1; an estimate."""
         ...
 
 
@@ -73,6 +78,9 @@ class Bundled:
         start = epoch * self._per_pass if cursor is None else int(cursor["index"])
         for index in range(start, (epoch + 1) * self._per_pass):
             yield self._tale(index, self._seed), {"index": index + 1}
+
+    def share(self, cursor: Cursor) -> float:
+        return float(cursor["index"] % self._per_pass / self._per_pass)
 
 
 class TinyStories:
@@ -100,20 +108,26 @@ class TinyStories:
     def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
         del epoch  # each pass is the same
         rows = self._dataset.shard(num_shards=1, index=0)  # a position of its own: two may read at a time
+        n_rows = 0
         if cursor is not None:
-            rows.load_state_dict(cursor)
+            n_rows = int(cursor["rows"])
+            rows.load_state_dict(cursor["state"])
         stream = iter(rows)
         try:
             for row in stream:
+                n_rows += 1
                 story = row.get("text")
                 if isinstance(story, str):
-                    yield story, rows.state_dict()
+                    yield story, {"rows": n_rows, "state": rows.state_dict()}
                 else:
                     self.faults.broken += 1
         except _hub_faults() as error:
             raise _hub_error(error) from error
         finally:
             stream.close()  # an abandoned parquet stream can abort the interpreter at its exit
+
+    def share(self, cursor: Cursor) -> float:
+        return min(int(cursor["rows"]) / _TRAIN_ROWS, 1.0)
 
 
 _PATIENCE = {
@@ -311,8 +325,9 @@ class Counts:
     too_long: int = 0
 
 
-def _position(epoch: int, block: int, offset: int, cursor: Cursor | None) -> dict[str, Any]:
-    return {"epoch": epoch, "block": block, "offset": offset, "cursor": cursor}
+def _position(epoch: int, block: int, offset: int, cursor: Cursor | None, share: float = 0.0) -> dict[str, Any]:
+    passes = epoch + share
+    return {"epoch": epoch, "block": block, "offset": offset, "cursor": cursor, "passes": passes}
 
 
 class Stories:
@@ -320,7 +335,8 @@ class Stories:
 
     `data.shuffle_stories` stories at a time are read in order and shuffled among each other (fewer where they come to
     more than 64 Mi characters). The position is JSON: `epoch`, `block`, `offset` (stories of the block already given),
-    `cursor` (the source's, at the block's beginning). A stream made with it goes on with the next story and reads no
+    `cursor` (the source's, at the block's beginning), and `passes`, over the corpus with their fraction, which is told
+    and not asked back. A stream made with it goes on with the next story and reads no
     more than that block again. Raises CorpusError, where a whole pass has no story to train on too.
     """
 
@@ -345,7 +361,7 @@ class Stories:
         faults, before = self._source.faults, self._faults_before
         return replace(self._counts, broken=faults.broken - before.broken, too_long=faults.too_long - before.too_long)
 
-    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def __iter__(self) -> Generator[tuple[str, dict[str, Any]], None, None]:
         epoch, block, offset = (int(self._start[name]) for name in ("epoch", "block", "offset"))
         cursor: Cursor | None = self._start["cursor"]
         while True:
@@ -353,15 +369,21 @@ class Stories:
             for stories, start, following in self._blocks(epoch, cursor):
                 empty = False
                 random.Random(f"{self._seed}:{epoch}:{block}").shuffle(stories)
+                begin, end = self._share(start, 0.0), self._share(following, 1.0)
                 for index in range(offset, len(stories) - 1):
-                    yield stories[index], _position(epoch, block, index + 1, start)
-                if offset < len(stories):
-                    ended = following is None
-                    yield stories[-1], _position(epoch + ended, 0 if ended else block + 1, 0, following)
+                    share = begin + (end - begin) * (index + 1) / len(stories)
+                    yield stories[index], _position(epoch, block, index + 1, start, share)
+                if offset < len(stories) and following is None:
+                    yield stories[-1], _position(epoch + 1, 0, 0, None)
+                elif offset < len(stories):
+                    yield stories[-1], _position(epoch, block + 1, 0, following, end)
                 block, offset = block + 1, 0
             if empty:
                 raise self._no_story()
             epoch, block, offset, cursor = epoch + 1, 0, 0, None
+
+    def _share(self, cursor: Cursor | None, without: float) -> float:
+        return without if cursor is None else self._source.share(cursor)
 
     def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[list[str], Cursor | None, Cursor | None]]:
         """The blocks of a pass, each with the cursor at its start and at the next one's; None: there is no next."""

@@ -75,6 +75,8 @@ class _File:
     kind: str
     zipped: bool
     size_bytes: int = 0
+    units: int = 0
+    """Unpacked bytes, or row groups of a parquet file: what a cursor's place in the file is a share of."""
     format: Format | None = None
     """None: parquet."""
     column: str = ""
@@ -124,6 +126,14 @@ class Files:
                     yield story, {"file": index, **position}
             except OSError as error:
                 raise _unreadable(file.name, error) from error
+
+    def share(self, cursor: Cursor) -> float:
+        """Share of a pass that lies before `cursor`, 0 to 1, by the files' sizes."""
+        before = sum(file.size_bytes for file in self._files[: cursor["file"]])
+        file = self._files[cursor["file"]]
+        place = cursor["offset"] if file.format else cursor["group"]
+        inside = min(place / max(file.units, 1), 1.0)
+        return float((before + inside * file.size_bytes) / sum(file.size_bytes for file in self._files))
 
     def _read_file(self, file: _File, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
         said_before = len(file.named)
@@ -196,6 +206,10 @@ class Files:
                 digest.update(raw.read(_FINGERPRINT_BYTES))
                 raw.seek(max(file.size_bytes - _FINGERPRINT_BYTES, 0))
                 digest.update(raw.read(_FINGERPRINT_BYTES))
+                file.units = file.size_bytes
+                if file.zipped and file.size_bytes >= 4:
+                    raw.seek(-4, os.SEEK_END)  # gzip's last field: the unpacked size (RFC 1952)
+                    file.units = int.from_bytes(raw.read(4), "little")
             if file.size_bytes and file.kind == ".parquet":
                 return self._take_parquet(file)
             with _open(file) as stream:
@@ -230,6 +244,7 @@ class Files:
                 )
             file.column = (known or texts)[0]
             file.found = f'parquet, stories in the column "{safe_line(file.column, 40)}"'
+            file.units = table.num_row_groups
             return bool(table.metadata.num_rows)
 
     def _note_formats(self) -> None:

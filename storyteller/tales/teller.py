@@ -9,7 +9,8 @@ A template is plain text with a few marks:
 * ``{@bank}`` is one word out of a group in ``words.BANKS``;
 * ``{~}`` is a place where a new paragraph may begin, and an empty line one where it always does.
 
-Capitals at the start of a sentence, and "an" for "a", are put right at the end, so a template need not care.
+Some phrases may be told in another way of the same sense wherever they stand (``words.SAME``), and a pronoun at the
+start of a sentence may be told as the name. Capitals at the start of a sentence, and "an" for "a", are put right at the end, so a template need not care.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _SAME = {ways[0]: ways for ways in SAME}
 # "I am" may be "I'm" only before another word: "Yes, I am." has to stay as it is.
 _SAME_PATTERN = re.compile(
     r"(?<![\w'])(?:"
-    + "|".join(ways[0] + ("(?= [a-z])" if ways[1].endswith(("'m", "'s", "'re", "'ll")) else "") for ways in SAME)
+    + "|".join(ways[0] + ("(?= [a-z])" if ways[1].endswith(("'m", "'s", "'re", "'ll", "'d")) else "") for ways in SAME)
     + r")(?![\w'])"
 )
 
@@ -62,25 +63,29 @@ def _plain(text: str) -> list[Node]:
     return [*nodes, (_TEXT, text[done:])]
 
 
-def _parse(tokens: list[str], closer: str) -> list[Nodes]:
-    """Read tokens up to ``closer``; the alternatives met on the way (outside of brackets, just one)."""
+def _parse(tokens: list[str], closer: str, opens: bool = False) -> list[Nodes]:
+    """Read tokens up to ``closer``; the alternatives met on the way (outside of brackets, just one).
+
+    ``opens`` says that a sentence begins here.
+    """
     options: list[Nodes] = []
     nodes: list[Node] = []
     while tokens:
         token = tokens.pop(0)
+        begins = bool(_END.search(str(nodes[-1][1]))) if nodes else opens
         if token == closer:
             break
         if token == "[":
-            nodes.append(_choice(_parse(tokens, "]")))
+            nodes.append(_choice(_parse(tokens, "]", begins)))
         elif token == "<":
-            nodes.append((_MAYBE, _parse(tokens, ">")[0]))
+            nodes.append((_MAYBE, _parse(tokens, ">", begins)[0]))
         elif token == "|" and closer == "]":
             options.append(tuple(nodes))
             nodes = []
         elif token in "]>|":
             raise ValueError(f"stray {token!r} in a template, before {tokens[:3]}")
         elif token.startswith("{"):
-            nodes.append(_slot(token[1:-1], opens=bool(nodes) and bool(_END.search(str(nodes[-1][1])))))
+            nodes.append(_slot(token[1:-1], begins))
         else:
             nodes += _plain(token)
     else:
@@ -98,7 +103,7 @@ def _slot(name: str, opens: bool = False) -> Node:
     if opens and key in _NAMED and form in ("he", "his"):
         named: Nodes = ((_CAPITAL, key),) if form == "he" else ((_CAPITAL, key), (_TEXT, "'s"))
         pronoun: Nodes = ((_SLOT, name),)
-        return _CHOICE, (pronoun, pronoun, named)
+        return _CHOICE, (pronoun, pronoun, pronoun, named, named)
     if name == "~":
         return _CHOICE, (" ", "\n")
     if name.startswith("@"):
@@ -114,7 +119,7 @@ def compiled(template: str) -> Nodes:
     text = re.sub(r"(?<=[\[|])\s*\n\s*|\s*\n\s*(?=[|\]])", "", template.strip())
     text = re.sub(r"\s*\n\s*\n\s*", "\0", text)
     text = re.sub(r"\s*\n\s*", " ", text).replace("\0", "\n")
-    return _parse(_TOKEN.findall(text), "")[0]
+    return _parse(_TOKEN.findall(text), "", opens=text.startswith("{h.h"))[0]
 
 
 def polished(raw: str) -> str:
@@ -138,9 +143,16 @@ class Character:
 
 _PRONOUNS = {
     "he": (("he", "he"), ("him", "him"), ("his", "his"), ("himself", "himself"), ("sib", "brother"), ("child", "son")),
-    "she": (("he", "she"), ("him", "her"), ("his", "her"), ("himself", "herself"), ("sib", "sister"), ("child", "daughter")),
+    "she": (
+        ("he", "she"),
+        ("him", "her"),
+        ("his", "her"),
+        ("himself", "herself"),
+        ("sib", "sister"),
+        ("child", "daughter"),
+    ),
     "it": (("he", "it"), ("him", "it"), ("his", "its"), ("himself", "itself")),
-}  # fmt: skip
+}
 
 _CHILD_BEGINNINGS = """
 [Once upon a time, there was a {@little} {h.kind} named {h}. {h.he} {likes}.
@@ -342,5 +354,8 @@ class Teller:
     def text(self) -> str:
         """The tale so far, ready to print."""
         # Now and then two short scenes share a paragraph.
-        joined = (part if number == 0 else (" " if self.chance(0.12) else "\n") + part for number, part in enumerate(self.parts))
+        joined = (
+            part if number == 0 else (" " if self.chance(0.12) else "\n") + part
+            for number, part in enumerate(self.parts)
+        )
         return polished("".join(joined))

@@ -18,30 +18,246 @@ def rows(text: str) -> tuple[Row, ...]:
 
 
 # No name is in two of these four lists, so that a name alone tells which pronoun belongs to it.
-BOYS = (
-    "Tim Ben Sam Tom Max Leo Jack Finn Noah Oscar Theo Henry Luke Adam Omar Eli Jake Milo Hugo Danny Peter Billy "
-    "Joey Nico Rafi Kofi Ravi Kenji Marco Diego Felix Simon Oliver George Arthur Jonah Caleb Isaac Toby Freddy "
-    "Harry Lewis Mateo Anton Jasper Victor Walter Ned Andy Bobby Timmy Charlie Jamal Amir Yusuf Pablo Emil Otto "
-    "Ivan Louis Nathan Owen Kevin Tyler Bruno Dylan"
-).split()
-GIRLS = (
-    "Lily Mia Sara Anna Lucy Emma Zoe Ella Nora Maya Ruby Clara Sophie Molly Amy Jane Sue Kim Alice Rosa Nina Tara "
-    "Leila Amina Priya Yuki Sofia Elena Carmen Greta Ida Julia Katie Maggie Penny Polly Sally Tessa Wendy Betty "
-    "Ellie Fiona Hannah Isla Laura Marta Naomi Olivia Rachel Stella Chloe Eva Freya Gwen Holly Jenny Kira Lena "
-    "Mina Ana Vera Zara Abby Becky Dora Edith"
-).split()
-HE_ANIMALS = (
-    "Benny Chip Rusty Dusty Pip Nibbles Buddy Bramble Tuffy Scamper Rocky Barney Fuzzy Biscuit Whiskers Rufus Digby "
-    "Monty Sniffles Pogo Waffles Bobo Nutty Grumbles Boots Ziggy Mugs Hopper Basil Toffee Pumpkin Teddy Wally Jumbo"
-).split()
-SHE_ANIMALS = (
-    "Daisy Bella Coco Hazel Poppy Honey Willow Dot Pepper Clover Rosie Luna Mimi Cookie Peaches Fern Trixie Ginger "
-    "Tilly Dolly Pearl Cleo Bluebell Minnie Flora Juniper Olive Lottie Birdie Maple Ivy Tansy Plum Snowdrop"
-).split()
-SURNAMES = (
-    "Green Brown Hill Baker Miller Fisher Cook Potter Woods Bell Park Reed Stone Winter Lopez Kim Patel Singh Garcia "
-    "Novak Rossi Khan Carter Fox Gray Lamb Marsh Pine Rivers Swan"
-).split()
+BOYS = [
+    "Tim",
+    "Ben",
+    "Sam",
+    "Tom",
+    "Max",
+    "Leo",
+    "Jack",
+    "Finn",
+    "Noah",
+    "Oscar",
+    "Theo",
+    "Henry",
+    "Luke",
+    "Adam",
+    "Omar",
+    "Eli",
+    "Jake",
+    "Milo",
+    "Hugo",
+    "Danny",
+    "Peter",
+    "Billy",
+    "Joey",
+    "Nico",
+    "Rafi",
+    "Kofi",
+    "Ravi",
+    "Kenji",
+    "Marco",
+    "Diego",
+    "Felix",
+    "Simon",
+    "Oliver",
+    "George",
+    "Arthur",
+    "Jonah",
+    "Caleb",
+    "Isaac",
+    "Toby",
+    "Freddy",
+    "Harry",
+    "Lewis",
+    "Mateo",
+    "Anton",
+    "Jasper",
+    "Victor",
+    "Walter",
+    "Ned",
+    "Andy",
+    "Bobby",
+    "Timmy",
+    "Charlie",
+    "Jamal",
+    "Amir",
+    "Yusuf",
+    "Pablo",
+    "Emil",
+    "Otto",
+    "Ivan",
+    "Louis",
+    "Nathan",
+    "Owen",
+    "Kevin",
+    "Tyler",
+    "Bruno",
+    "Dylan",
+]
+GIRLS = [
+    "Lily",
+    "Mia",
+    "Sara",
+    "Anna",
+    "Lucy",
+    "Emma",
+    "Zoe",
+    "Ella",
+    "Nora",
+    "Maya",
+    "Ruby",
+    "Clara",
+    "Sophie",
+    "Molly",
+    "Amy",
+    "Jane",
+    "Sue",
+    "Kim",
+    "Alice",
+    "Rosa",
+    "Nina",
+    "Tara",
+    "Leila",
+    "Amina",
+    "Priya",
+    "Yuki",
+    "Sofia",
+    "Elena",
+    "Carmen",
+    "Greta",
+    "Ida",
+    "Julia",
+    "Katie",
+    "Maggie",
+    "Penny",
+    "Polly",
+    "Sally",
+    "Tessa",
+    "Wendy",
+    "Betty",
+    "Ellie",
+    "Fiona",
+    "Hannah",
+    "Isla",
+    "Laura",
+    "Marta",
+    "Naomi",
+    "Olivia",
+    "Rachel",
+    "Stella",
+    "Chloe",
+    "Eva",
+    "Freya",
+    "Gwen",
+    "Holly",
+    "Jenny",
+    "Kira",
+    "Lena",
+    "Mina",
+    "Ana",
+    "Vera",
+    "Zara",
+    "Abby",
+    "Becky",
+    "Dora",
+    "Edith",
+]
+HE_ANIMALS = [
+    "Benny",
+    "Chip",
+    "Rusty",
+    "Dusty",
+    "Pip",
+    "Nibbles",
+    "Buddy",
+    "Bramble",
+    "Tuffy",
+    "Scamper",
+    "Rocky",
+    "Barney",
+    "Fuzzy",
+    "Biscuit",
+    "Whiskers",
+    "Rufus",
+    "Digby",
+    "Monty",
+    "Sniffles",
+    "Pogo",
+    "Waffles",
+    "Bobo",
+    "Nutty",
+    "Grumbles",
+    "Boots",
+    "Ziggy",
+    "Mugs",
+    "Hopper",
+    "Basil",
+    "Toffee",
+    "Pumpkin",
+    "Teddy",
+    "Wally",
+    "Jumbo",
+]
+SHE_ANIMALS = [
+    "Daisy",
+    "Bella",
+    "Coco",
+    "Hazel",
+    "Poppy",
+    "Honey",
+    "Willow",
+    "Dot",
+    "Pepper",
+    "Clover",
+    "Rosie",
+    "Luna",
+    "Mimi",
+    "Cookie",
+    "Peaches",
+    "Fern",
+    "Trixie",
+    "Ginger",
+    "Tilly",
+    "Dolly",
+    "Pearl",
+    "Cleo",
+    "Bluebell",
+    "Minnie",
+    "Flora",
+    "Juniper",
+    "Olive",
+    "Lottie",
+    "Birdie",
+    "Maple",
+    "Ivy",
+    "Tansy",
+    "Plum",
+    "Snowdrop",
+]
+SURNAMES = [
+    "Green",
+    "Brown",
+    "Hill",
+    "Baker",
+    "Miller",
+    "Fisher",
+    "Cook",
+    "Potter",
+    "Woods",
+    "Bell",
+    "Park",
+    "Reed",
+    "Stone",
+    "Winter",
+    "Lopez",
+    "Kim",
+    "Patel",
+    "Singh",
+    "Garcia",
+    "Novak",
+    "Rossi",
+    "Khan",
+    "Carter",
+    "Fox",
+    "Gray",
+    "Lamb",
+    "Marsh",
+    "Pine",
+    "Rivers",
+    "Swan",
+]
 
 # What an animal looks like, where it lives, what it likes to eat, and how it gets about (in the past tense).
 WOODLAND = rows(
@@ -111,22 +327,17 @@ BANKS: dict[str, str] = {
     "sad": "sad|unhappy|very sad|gloomy|so sad|miserable|upset",
     "afraid": "scared|afraid|frightened|a little scared|very afraid",
     "proud": "proud|very proud|so proud|proud and happy",
-    "tired": "tired|sleepy|worn out|very tired",
     "angry": "angry|cross|mad|very cross|grumpy",
-    "smiled": "smiled|grinned|beamed|smiled a big smile|gave a warm smile|smiled from ear to ear",
+    "smiled": "smiled|grinned|beamed|gave a warm smile|smiled from ear to ear",
     "laughed": "laughed|laughed|giggled|chuckled",
-    "ran": "ran|hurried|raced|dashed|rushed",
-    "walked": "walked|strolled|wandered|marched|tiptoed",
     "looked": "looked|looked|peeked|peered",
     "cried": "cried|called|shouted|yelled",
-    "said": "said|answered|replied",
     "whispered": "whispered|said softly|said in a tiny voice|said quietly",
-    "quickly": "quickly|at once|right away|as fast as {h.he} could",
     "day": "One day|One day|One morning|One afternoon|One Saturday|One Monday morning|One day after breakfast"
     "|Early one morning|One quiet afternoon|One day after lunch|One Sunday",
     "fine": "One sunny morning|One bright day|One warm afternoon|One fine day|On a sunny Saturday|One lovely spring day"
     "|On a warm summer morning|One clear, bright morning|One day, when the sun was shining",
-    "night": "One night|Late one night|One dark night|One quiet night|That night",
+    "night": "One night|Late one night|One dark night|One quiet night",
     "sky": "The sky was as blue as a robin's egg.|A soft wind moved the leaves.|Fat white clouds floated by."
     "|The air smelled of fresh grass.|Birds were singing in every tree.|The sun felt warm on {h.his} face."
     "|Bees were humming in the flowers.|A butterfly fluttered past.|It was the kind of day that makes you want to skip."
@@ -137,8 +348,6 @@ BANKS: dict[str, str] = {
     "|[Every|Each] bite was [delicious|yummy|a treat].|Nobody left a single crumb.",
     "treat": "apple pie|warm bread and jam|pancakes|oatmeal cookies|cherry tarts|banana bread|cinnamon rolls|hot soup"
     "|buttered toast|plum cake|rice pudding|cheese sandwiches",
-    "sleep": "That night, {h} slept [soundly|very well|like a log].|{h} fell asleep with a smile."
-    "|When bedtime came, {h} was still smiling.|{h} dreamed [sweet|happy|wonderful] dreams that night.",
     "thanks": "Thank you|Thank you so much|Thanks|Oh, thank you",
     "heart": "{^h.his} heart [went thump, thump, thump|beat fast|pounded like a drum|jumped].",
     "soon": "Soon|Before long|After a while|In a little while|A few minutes later|It was not long before",
@@ -190,7 +399,6 @@ one after the other|one by one
 one after another|one by one
 bit by bit|little by little|slowly
 the next day|the next day|the day after|the following day
-far away|far away|a long way off
 was very|was very|was really|was so
 were very|were very|were really|were so
 felt very|felt very|felt really|felt so
@@ -204,6 +412,51 @@ out of breath|panting
 looked around|looked around|looked about
 right away|at once|right away
 jumped up|leaped up|jumped up
-shouted|shouted|yelled|called out
+shouted|shouted|yelled
+every day|every day|each day
+every morning|every morning|each morning
+every evening|every evening|each evening
+every night|every night|each night
+every time|every time|each time
+came back|came back|returned
+for a moment|for a moment|for a second|for a bit
+afraid|afraid|scared|frightened
+cross|cross|angry|grumpy
+whispered|whispered|murmured
+ran away|ran away|ran off
+came closer|came closer|came nearer
+that night|that night|that same night
+from that day on|from that day on|from then on
+from then on|from then on|from that day on
+looked up|looked up|glanced up
+looked down|looked down|glanced down
+turned around|turned around|spun around
+sat down|sat down|plopped down
+a lot of|lots of|a lot of|plenty of
+again and again|over and over|again and again
+as if|as though
+fell asleep|fell asleep|dozed off
+next to|beside|next to
+beside|beside|next to
+under the|under the|beneath the
+they all|they all|all of them
+each other|each other|one another
+maybe|maybe|perhaps
+hello|hello|hi
+let us|let's|let us|let's
+there is|there's|there is
+what is|what's|what is
+he is|he's|he is
+she is|she's|she is
+they are|they're|they are
+you will|you'll|you will
+I would|I'd|I would
+stared|stared|gazed
+at the same time|at the very same time|at the same time
+thought about it|thought about it|thought it over
+terrible|terrible|dreadful|awful
+wonderful|wonderful|lovely|marvelous
+pulled and pulled|pulled and pulled|tugged and pulled|pulled and tugged
+fetched|fetched|got
 """
 SAME = _same()

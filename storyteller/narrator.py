@@ -1,0 +1,78 @@
+"""Stories told while training goes on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from storyteller.config import PROMPTS, Config, Sample
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.metrics import JsonLog
+from storyteller.runs.status import now_utc
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from storyteller.data.tokenizer import Tokenizer
+
+
+class Narrator:
+    """Tells a story from each evaluation's weights, on a thread of its own: training does not wait for it.
+
+    The same prompts and seed each time, so that the samples show one story growing up. While one is being told, later
+    weights take the place of those that wait.
+    """
+
+    def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, note: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._note = note
+        self._tokenizer = tokenizer
+        self._config = config
+        self._queue: queue.Queue[tuple[int, dict[str, Tensor]] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="narrator", daemon=True)
+        self._thread.start()
+
+    def ask(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Have stories told from `weights` as soon as may be."""
+        while not self._queue.empty():
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                break
+        self._queue.put((step, weights))
+
+    def close(self, timeout_seconds: float = 15.0) -> None:
+        """Let the newest story be told to its end."""
+        self._queue.put(None)
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while (asked := self._queue.get()) is not None:
+            step, weights = asked
+            try:
+                self._tell(step, weights)
+            except Exception as error:  # noqa: BLE001  a story that cannot be told is no reason to stop training
+                self._note(f"no story at step {step:,} ({type(error).__name__}: {error})")
+
+    def _tell(self, step: int, weights: dict[str, Tensor]) -> None:
+        from storyteller.engine import engine_from_memory
+        from storyteller.lm.checkpoint import hf_config
+        from storyteller.lm.model import Shape
+
+        shape = Shape.of(self._config.model, self._tokenizer.vocab_size)
+        engine = engine_from_memory(
+            {name: tensor.numpy() for name, tensor in weights.items()},
+            hf_config(shape, self._tokenizer.end_id),
+            self._tokenizer.to_json(),
+            threads=1,
+        )
+        sample = Sample(max_tokens=min(200, shape.context), seed=self._config.train.seed % 2**32)
+        stories = engine.batch(PROMPTS, sample)
+        with JsonLog(self._folder.samples) as log:
+            for story in stories:
+                record = {"step": step, "time": now_utc(), "prompt": story.prompt, "text": story.text}
+                log.append(record | {"seed": story.seed, "finished": story.finished})
+        told = " ".join((stories[0].prompt + stories[0].text).split())
+        self._note(f"a story at step {step:,}: {told}")
