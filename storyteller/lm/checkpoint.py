@@ -110,6 +110,8 @@ def save(
         if is_disk_full(error):
             raise OSError(28, "No space left on device", str(staging)) from error
         raise
+    for path in (staging / "model.safetensors", state / "state.safetensors"):
+        path.chmod((staging / "config.json").stat().st_mode & 0o777)  # safetensors writes for its owner's eyes only
     _write_json(state / "state.json", asdict(progress))
     return checkpoints.seal(staging, folder, progress.step, facts)
 
