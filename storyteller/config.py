@@ -21,6 +21,7 @@ from storyteller.text import Clean, safe_line
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Wandb = Literal["auto", "online", "offline", "off"]
 
 PROMPTS = ("Once upon a time", "Once there was a little boy", "Once there was a cute little animal")
 
@@ -108,6 +109,8 @@ class Data:
     """`pack` fills whole windows with stories end to end; `pad` gives each story a row, padded to the longest."""
     shuffle_stories: int = 8192
     """Stories shuffled among each other at a time; 1 keeps the corpus's order."""
+    hub_patience_minutes: float = 10.0
+    """For so long an outage of the Hub is waited out; then the run saves a checkpoint and fails."""
 
     def __post_init__(self) -> None:
         _check(self.source not in ("", ()), "--data", self.source, "auto, tinystories, bundled, or paths")
@@ -118,6 +121,8 @@ class Data:
         _check(1 <= self.tokenizer_mib <= 4096, "--set tokenizer_mib", self.tokenizer_mib, "1 to 4,096 MiB")
         _check(self.batching in ("pack", "pad"), "--set batching", self.batching, "pack or pad")
         _check(1 <= self.shuffle_stories <= 1_000_000, "--set shuffle_stories", self.shuffle_stories, "1 to 1,000,000")
+        minutes = self.hub_patience_minutes
+        _check(0 <= minutes <= 10_080, "--set hub_patience_minutes", minutes, "0 to 10,080 minutes (a week)")
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ class Train:
     """Fixes the weights' beginning, the order of stories and the samples."""
     eval_every: str = "30s"
     """How often held-out stories are scored and a story is told: `200` steps, `30s`, `5m`, `1epoch`, `never`."""
-    eval_stories: int = 200
+    eval_stories: int = 100
     """Held-out stories that an evaluation scores."""
     checkpoint_every: str = "60s"
     """How often a checkpoint is saved, beside the one at the end; written like `eval_every`."""
@@ -174,6 +179,8 @@ class Train:
     """Newest checkpoints kept, beside the best."""
     log_every: int = 10
     """Steps between two lines of metrics."""
+    skip_bad_steps: int = 0
+    """So many steps of a run whose loss or gradient is no number are skipped; the next one stops it."""
 
     def __post_init__(self) -> None:
         budgets = [name for name in ("minutes", "steps", "epochs", "tokens") if getattr(self, name) is not None]
@@ -202,13 +209,31 @@ class Train:
         _check(1 <= self.eval_stories <= 100_000, "--set eval_stories", self.eval_stories, "1 to 100,000")
         _check(1 <= self.keep <= 10_000, "--set keep", self.keep, "1 to 10,000 checkpoints")
         _check(1 <= self.log_every <= 100_000, "--set log_every", self.log_every, "1 to 100,000 steps")
+        _check(0 <= self.skip_bad_steps <= 10**6, "--skip-bad-steps", self.skip_bad_steps, "0 to 1,000,000 steps")
         for name in ("eval_every", "checkpoint_every"):
             try:
                 Period.parse(getattr(self, name))
             except ValueError:
-                _check(
-                    False, f"--set {name}", getattr(self, name), "steps (200), a time (30s, 5m, 1h), 1epoch or never"
-                )
+                wants = "steps (200), a time (30s, 5m, 1h), 1epoch or never"
+                _check(False, f"--set {name}", getattr(self, name), wants)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Whether and where Weights & Biases shows the run."""
+
+    wandb: Wandb = "auto"
+    """`auto`: online where there are credentials, else off; `offline` keeps its files in the run's folder."""
+    wandb_project: str = "storyteller"
+    """The project there."""
+    wandb_artifacts: bool = False
+    """Whether the best checkpoint is sent too, when the run has ended."""
+
+    def __post_init__(self) -> None:
+        _check(self.wandb in typing.get_args(Wandb), "--wandb", self.wandb, "auto, online, offline or off")
+        # What its client refuses in a project's name, and a length that it takes.
+        fits = re.fullmatch(r"[^/\\#?%:\x00-\x20\x7f][^/\\#?%:\x00-\x1f\x7f]{0,127}", self.wandb_project)
+        _check(fits is not None, "--wandb-project", self.wandb_project, "1 to 128 characters without / \\ # ? % :")
 
 
 @dataclass(frozen=True)
@@ -250,6 +275,7 @@ class Config:
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
+    mirror: Mirror = field(default_factory=Mirror)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, every field written out."""
@@ -266,7 +292,7 @@ class Config:
         return cls(preset=str(plain.get("preset", "")), **sections)
 
 
-_SECTIONS: dict[str, Any] = {"model": Model, "data": Data, "train": Train}
+_SECTIONS: dict[str, Any] = {"model": Model, "data": Data, "train": Train, "mirror": Mirror}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
@@ -373,6 +399,8 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
         elif typing.get_origin(kind) is Literal or kind is str:
             if not isinstance(value, list | tuple):
                 return str(value)
+        elif kind is bool:
+            return _truth(value, key)
         elif kind in (int, float):
             return _number(value, kind, key)
     raise UsageError(f"{key} {safe_line(str(value), 60)} is off", "see storyteller train --help")
@@ -389,6 +417,13 @@ def _number(value: Any, kind: type, key: str) -> int | float:
     except (ValueError, OverflowError):
         pass
     raise UsageError(f"{key} {safe_line(str(value), 60)} is off", f"it wants {wants}")
+
+
+def _truth(value: Any, key: str) -> bool:
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in known:
+        raise UsageError(f"{key} {safe_line(str(value), 60)} is off", "it wants true or false")
+    return known[str(value).lower()]
 
 
 def _listed(value: Any) -> Any:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from storyteller.errors import RunError, StorytellerError, UsageError
+from storyteller.errors import RunBusyError, RunError, StorytellerError, UsageError
 from storyteller.runs.layout import RunFolder, check_links
 from storyteller.runs.status import (
     LIVING,
@@ -33,6 +33,7 @@ from storyteller.text import safe_line
 _POLL_SECONDS = 0.05
 _TAIL_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 16
+_SPEAKS_WITHIN_SECONDS = 1.0
 _READY = ("running", "waiting", "finished", "stopped")
 
 
@@ -46,7 +47,9 @@ def start(
     """
     check_links(folder)
     words = list(command) if command is not None else [sys.executable, "-m", "storyteller.worker", str(folder.path)]
-    with folder.log.open("ab") as log:
+    # The worker takes them up again once it can record that it was stopped; a signal while it imports waits till then.
+    held_back = (signal.SIGTERM, signal.SIGINT) if command is None else ()
+    with folder.log.open("ab") as log, _blocked(held_back):
         process = subprocess.Popen(
             [*words, *arguments],
             stdin=subprocess.DEVNULL,
@@ -62,11 +65,29 @@ def start(
     return process
 
 
+def start_mirror(folder: RunFolder, mode: str, arguments: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start the process that copies the run's log to Weights & Biases, in a session of its own; `online` or `offline`.
+
+    Raises OSError where it cannot be started; training does not need it.
+    """
+    words = [sys.executable, "-m", "storyteller.mirror", str(folder.path), "--mode", mode]
+    with folder.mirror_log.open("ab") as log:
+        return subprocess.Popen(
+            [*words, "--since", str(time.time_ns()), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            start_new_session=True,
+            env=_environment(),
+        )
+
+
 def wait_ready(folder: RunFolder, process: subprocess.Popen[bytes], timeout_seconds: float | None = None) -> Status:
     """Wait until the process takes its first step, waits for stories, or has ended well; its status then.
 
     Raises RunError where it failed or ended before, with what it said last (UsageError where that was what it failed
-    of), or where the time is up (it is left running then).
+    of, RunBusyError where another process has the run), or where the time is up (it is left running then).
     """
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     owner = owned_by("starting", process.pid)  # before the first poll, after which a dead process has no birth
@@ -85,6 +106,17 @@ def wait_ready(folder: RunFolder, process: subprocess.Popen[bytes], timeout_seco
                 f"storyteller logs {safe_line(folder.name, 80)} -f shows what it does",
             )
         time.sleep(_POLL_SECONDS)
+
+
+def wait_end(folder: RunFolder, timeout_seconds: float | None = None) -> Seen:
+    """Wait until the run does not live any more; what it then is. Raises RunError where the time is up."""
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while (state := seen_state(folder)) in LIVING:
+        if deadline is not None and time.monotonic() > deadline:
+            name = safe_line(folder.name, 80)
+            raise RunError(f"{name} {_IS[state]} still, after {timeout_seconds:g} s", f"storyteller wait {name}")
+        time.sleep(4 * _POLL_SECONDS)
+    return state
 
 
 def stop(folder: RunFolder, now: bool = False, timeout_seconds: float = 60.0) -> Seen:
@@ -153,6 +185,16 @@ def follow_log(folder: RunFolder, follow: bool) -> Iterator[str]:
         yield piece.decode("utf-8", "replace")
 
 
+@contextlib.contextmanager
+def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """A process that is started in here has the signals blocked from its beginning."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _environment() -> dict[str, str]:
     """This process's environment, put so that the child finds this package and nothing in the current folder."""
     environment = dict(os.environ)
@@ -177,10 +219,22 @@ def _start_failed(folder: RunFolder, status: Status | None, exit_code: int) -> S
     if status is not None and status.state == "failed" and status.message:
         kind = UsageError if status.exit_code == UsageError.exit_status else RunError
         return kind(safe_line(status.message))
+    if status is None and exit_code == 1 and _another_lives(folder):
+        return RunBusyError(f"{name} is being trained by another process", f"storyteller logs {name} -f follows it")
     how = f"exit status {exit_code}" if exit_code >= 0 else _signal_name(-exit_code)
     tail = " | ".join(safe_line(line, 200) for line in log_tail(folder))
     said = f"; its log ends: {tail}" if tail else ""
     return RunError(f"{name} ended before its first step ({how}){said}", f"storyteller logs {name} shows all it said")
+
+
+def _another_lives(folder: RunFolder) -> bool:
+    """Whether another process has the run; one that has just won it over ours takes a moment to say so."""
+    deadline = time.monotonic() + _SPEAKS_WITHIN_SECONDS
+    while seen_state(folder) not in LIVING:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _not_alive(folder: RunFolder) -> RunError:

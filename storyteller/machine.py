@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 PACKAGES = (
     "torch",
@@ -99,3 +101,31 @@ def hub_url() -> str:
 def wandb_url() -> str:
     """Where Weights & Biases is looked for."""
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
+
+
+def has_wandb_key() -> bool:
+    """Whether the wandb client would find an API key where it looks: the environment, netrc, its settings file."""
+    import configparser
+    import netrc
+
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    home = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    settings = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+        settings.read(home / "settings", encoding="utf-8")
+    if settings.get("default", "api_key", fallback=""):
+        return True
+    address = os.environ.get("WANDB_BASE_URL") or settings.get("default", "base_url", fallback="")
+    # Without an address the client takes its service's, under either of its names.
+    hosts = [urlsplit(address).netloc] if address else ["api.wandb.ai", "api.forge.coreweave.com"]
+    named = os.environ.get("NETRC")
+    files = [named] if named else ["~/.netrc", "~/_netrc"]
+    path = next((path for path in (Path(file).expanduser() for file in files) if path.is_file()), None)
+    if path is None:
+        return False
+    try:
+        known = netrc.netrc(str(path))
+        return any((known.authenticators(host) or ("", "", ""))[2] for host in hosts if host)
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
+        return False

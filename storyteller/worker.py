@@ -6,33 +6,39 @@ Started by `daemon` as `python -m storyteller.worker RUN_FOLDER`, or called by `
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import sys
 import time
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from storyteller.config import Config, Data
 from storyteller.desk import Desk, StoppedEarly
 from storyteller.errors import (
     CorpusError,
     DiskError,
-    OutOfMemoryError,
     RunBusyError,
     RunError,
     StorytellerError,
     is_disk_full,
 )
 from storyteller.runs import checkpoints
-from storyteller.runs.layout import RunFolder, sweep_temporaries
+from storyteller.runs.layout import RunFolder, fsync_files, sweep_temporaries
 from storyteller.runs.status import State
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from storyteller.data.corpus import Source, Stories
     from storyteller.data.tokenizer import Tokenizer
     from storyteller.lm.train import Trainer
+
+
+_LAST_STORY_SECONDS = 15.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,54 +47,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the run's folder")
     parser.add_argument("--from", dest="from_step", type=int, help="resume from this step's checkpoint")
     given = parser.parse_args(arguments)
-    return run(RunFolder(given.folder.resolve()), given.from_step)
+    try:
+        return run(RunFolder(given.folder.resolve()), given.from_step)
+    except StorytellerError as error:
+        print(f"storyteller: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once, all of it being recorded.
+
+    The interpreter's own end aborts now and then where a thread still waits for a server, or a stream was left open.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def run(folder: RunFolder, from_step: int | None = None) -> int:
     """Train the run in this process, to its end; its exit status. A run that has checkpoints goes on from one.
 
-    Raises RunBusyError where another process trains it; every other end is recorded in the run's status and log.
+    Raises RunBusyError where another process trains it, DiskError where its lock cannot be made; every other end is
+    recorded in the run's status and log.
     """
+    with _lock(folder):
+        desk = Desk(folder)
+        with desk.at_work():
+            desk.end(*_trained(folder, desk, from_step))
+    return desk.exit_code
+
+
+def _lock(folder: RunFolder) -> BaseFileLock:
+    """The run's lock, taken; the system gives it back however this process ends."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(folder.lock)
     try:
-        lock = FileLock(folder.lock).acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise RunBusyError(
             f"{folder.name} is being trained by another process", f"storyteller logs {folder.name} -f follows it"
         ) from None
-    with lock:
-        desk = Desk(folder)
-        try:
-            with desk.at_work():
-                outcome = _train(folder, desk, from_step)
-        except StoppedEarly:
-            desk.note("stopped before its first step")
-            desk.end("stopped", "stopped before its first step", 0)
-        except BaseException as error:  # noqa: BLE001  whatever it is, the run's status must say it
-            problem = _explained(error, folder)
-            if not isinstance(error, StorytellerError):
-                desk.note(traceback.format_exc().rstrip())
-            desk.note(f"failed: {problem}")
-            desk.end("failed", str(problem), problem.exit_status)
-        else:
-            desk.note(f"{outcome} at step {desk.step:,}")
-            desk.end(outcome, "", 0)
-    return desk.exit_code
+    except OSError as error:
+        raise DiskError(f"the lock of {folder.name} cannot be taken ({error.strerror})", "look at the disk") from error
+    return lock
+
+
+def _trained(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[State, str, int]:
+    """Train; how it ended: state, message, exit status."""
+    try:
+        outcome = _train(folder, desk, from_step)
+    except StoppedEarly:
+        message = "stopped before its first step" if desk.step == 0 else f"stopped before it went on from {desk.step:,}"
+        desk.note(message)
+        return "stopped", message, 0
+    except BaseException as error:  # noqa: BLE001  whatever it is, the run's status must say it
+        problem = _explained(error, folder)
+        if not isinstance(error, StorytellerError):
+            desk.note(traceback.format_exc().rstrip())
+        desk.note(f"failed: {problem}")
+        return "failed", str(problem), problem.exit_status
+    desk.note(f"{outcome} at step {desk.step:,}")
+    return outcome, "", 0
 
 
 def _explained(error: BaseException, folder: RunFolder) -> StorytellerError:
     """The error as its user can use it."""
-    from storyteller.lm.device import out_of_memory
-
     if isinstance(error, StorytellerError):
         return error
     if is_disk_full(error):
         return DiskError("the disk is full", f"free some space, then storyteller resume {folder.name}")
-    if out_of_memory(error):
-        return OutOfMemoryError(
-            "a batch does not fit into memory", "halve --batch-size and double --set accumulate, or lower --context"
-        )
+    with contextlib.suppress(ImportError):  # an installation without a whole torch comes here too
+        from storyteller.lm import memory
+
+        if memory.ran_out(error):
+            return memory.explained(error, "what training needs")
     return RunError(
         f"unexpected {type(error).__name__}: {error}", f"storyteller logs {folder.name} has the whole traceback"
     )
@@ -97,14 +131,15 @@ def _explained(error: BaseException, folder: RunFolder) -> StorytellerError:
 def _train(folder: RunFolder, desk: Desk, from_step: int | None) -> State:
     from storyteller.narrator import Narrator
 
-    stories, trainer = _set_up(folder, desk, from_step)
+    with desk.setting_up():
+        stories, trainer = _set_up(folder, desk, from_step)
     narrator = desk.teller = Narrator(folder, trainer.tokenizer, trainer.config, desk.note)
     try:
         desk.ready(trainer.progress)
         return trainer.train()
     finally:
         trainer.source.close()
-        narrator.close()
+        narrator.close(_LAST_STORY_SECONDS if not desk.stop_asked() else _LAST_STORY_SECONDS / 5)
         desk.note(_counted(stories))
 
 
@@ -113,11 +148,12 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None) -> State:
 
 def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stories, Trainer]:
     """All that the loop needs: stories, tokenizer, model, and where to go on from."""
-    from storyteller.data.batches import Batches, Prefetched
-    from storyteller.data.corpus import Stories, held_out_stories
-    from storyteller.lm import checkpoint, device
+    from storyteller.data.batches import Batches, Prefetched, steps_ahead
+    from storyteller.data.corpus import Stories
+    from storyteller.lm import checkpoint, device, memory
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
+    from storyteller.lm.progress import Progress
     from storyteller.lm.train import Trainer
 
     plan = folder.read_run()
@@ -129,12 +165,16 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
     peak = device.peak_flops(machine)
     desk.note(f"device: {machine.device.type}, {machine.precision}, {machine.threads} threads")
 
-    corpus, data = _corpus(folder, desk, plan.get("data") or {}, config.data)
-    held_out, keys = held_out_stories(corpus, data, limit=config.train.eval_stories)
-    tokenizer = _tokenizer(folder, desk, config, Stories(corpus, data, seed=config.train.seed, held_out=keys))
-    model = seeded(Shape.of(config.model, tokenizer.vocab_size), config.train.seed).to(machine.device)
+    corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
+    held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, limit=config.train.eval_stories))
+    first_pass = Stories(corpus, data, seed=config.train.seed, held_out=keys)
+    tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, first_pass))
+    shape = Shape.of(config.model, tokenizer.vocab_size)
+    memory.check_fits(shape, config, machine)
+    with memory.naming(f"a model of {shape.n_parameters():,} parameters"):
+        model = seeded(shape, config.train.seed).to(machine.device)
     optimizers = Optimizers(model, config.train)
-    progress = checkpoint.load_training(found, model, optimizers) if found else checkpoint.Progress()
+    progress = checkpoint.load_training(found, model, optimizers) if found else Progress()
     desk.note(
         f"model: {model.n_parameters():,} parameters, {config.model.n_layer} layers, width {config.model.n_embd}, "
         f"context {config.model.context}, vocabulary {tokenizer.vocab_size:,}"
@@ -152,6 +192,7 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
             "host": host,
         }
         folder.write_run(plan | facts)
+    desk.step, desk.tokens = progress.step, progress.tokens
     if progress.step:
         desk.note(f"resuming from step {progress.step:,}")
     position = progress.position
@@ -173,11 +214,12 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
         model=model,
         optimizers=optimizers,
         tokenizer=tokenizer,
-        source=Prefetched(batches),
+        source=Prefetched(batches, steps_ahead(config.train.batch_size * config.train.accumulate * shape.context)),
         held_out=held_out,
         observer=desk,
         progress=progress,
         peak_flops=peak,
+        patience_seconds=corpus.patience_seconds,
     )
 
 
@@ -187,13 +229,25 @@ def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data)
 
     if known.get("kind") in ("tinystories", "bundled"):
         data = dataclasses.replace(data, source=known["kind"])
-    corpus = open_corpus(data, revision=known.get("revision"), say=desk.note)
+    corpus = open_corpus(data, revision=known.get("revision"), say=desk.tell)
     desk.listen(corpus.notes)
     if known and known.get("fingerprint") != corpus.description.get("fingerprint"):
         raise CorpusError(
             f"the stories are not those that {folder.name} was begun with", "put the files back, or train a new run"
         )
     return corpus, data
+
+
+def _held_out(folder: RunFolder, corpus: Source, data: Data, limit: int) -> tuple[list[str], frozenset[bytes]]:
+    """The run's held-out stories and the keys that training leaves out: chosen once, then kept in its folder."""
+    from storyteller.data import held_out
+    from storyteller.data.corpus import held_out_stories
+
+    found = held_out.kept(folder.held_out)
+    if found is None:
+        found = held_out_stories(corpus, data, limit=limit)
+        held_out.keep(folder.held_out, *found)
+    return found
 
 
 def _counted(stories: Stories) -> str:
@@ -230,8 +284,9 @@ def _tokenizer(folder: RunFolder, desk: Desk, config: Config, stories: Stories) 
     """The run's tokenizer: loaded where it has one already, else trained or fetched, and kept in the run."""
     from storyteller.data import tokenizer as tokenizers
 
-    if (folder.tokenizer / "tokenizer.json").is_file():
-        return tokenizers.load(folder.tokenizer, (folder.read_run().get("tokenizer") or {}).get("kind", "folder"))
+    # Only one that the run's plan knows of is whole: a kill can leave half of one.
+    if known := folder.read_run().get("tokenizer"):
+        return tokenizers.load(folder.tokenizer, known.get("kind", "folder"))
     if config.data.tokenizer == "bpe":
         begin = time.perf_counter()
         texts, n_bytes = _one_pass(stories), config.data.tokenizer_mib << 20
@@ -242,6 +297,7 @@ def _tokenizer(folder: RunFolder, desk: Desk, config: Config, stories: Stories) 
         trained = tokenizers.open_tokenizer(config.data.tokenizer)
         desk.note(f"tokenizer: {config.data.tokenizer}, {trained.vocab_size:,} entries")
     trained.save(folder.tokenizer, config.model.context)
+    fsync_files(folder.tokenizer)
     return trained
 
 
@@ -258,4 +314,4 @@ def _one_pass(stories: Stories) -> Generator[str, None, None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

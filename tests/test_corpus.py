@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -46,6 +47,7 @@ class Listed:
         self.description: dict[str, Any] = {"kind": "listed"}
         self.notes: list[str] = []
         self.faults = Faults()
+        self.patience_seconds = math.inf
         self.stories = stories
         self.reads: list[int] = []
 

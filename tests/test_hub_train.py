@@ -12,9 +12,10 @@ from pyarrow import parquet
 from storyteller import tales
 from storyteller.runs.metrics import read_records
 from tests.hub_loopback import MAIN_SHA, LoopbackHub
-from tests.test_cli_train import TINY, losses, run_of, storyteller
+from tests.test_cli_train import TINY, run_of, storyteller
+from tests.training import losses
 
-HUB = ["--data", "tinystories", *TINY[2:], "--set", "tokenizer_mib=1"]
+HUB = ["--data", "tinystories", *TINY[2:], "--set", "tokenizer_mib=1", "--set", "hub_patience_minutes=0.05"]
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_auto_without_a_hub_takes_the_bundled_tales_and_says_how_to_choose() -> 
     done = storyteller("train", "--foreground", "--name", "auto", "--steps", "2", *TINY[2:])
     assert done.returncode == 0, done.stderr
     assert "data: the bundled tales, since the Hub does not answer (--data tinystories insists" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
     assert run_of("auto").read_run()["data"]["kind"] == "bundled"
 
 

@@ -64,6 +64,22 @@ def test_the_loss_equals_transformers_own_on_the_same_labels(model: GPT, tmp_pat
         assert float(ours) == pytest.approx(float(theirs(row, labels=row).loss), abs=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 40 * 16, 40 * 17, 1 << 22])
+def test_the_chunked_loss_and_its_gradients_equal_torchs_own(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storyteller.lm.model._CHUNK_LOGITS", chunk)
+    ours, theirs = seeded(Shape(1, 16, 2, 24, 40), 0).double(), seeded(Shape(1, 16, 2, 24, 40), 0).double()
+    ids, targets = torch.randint(40, (3, 24)), torch.randint(40, (3, 24))
+    targets[1, 5:] = IGNORED
+    loss = ours.loss_sum(ids, targets)
+    wanted = torch.nn.functional.cross_entropy(theirs(ids).flatten(0, 1), targets.flatten(), reduction="sum")
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), abs=1e-10)
+    torch.autograd.backward(3 * loss)
+    torch.autograd.backward(3 * wanted)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-10)
+
+
 def test_a_fresh_model_knows_nothing() -> None:
     model = seeded(Shape(2, 64, 4, 32, 500), 3)
     ids = torch.randint(500, (8, 33))

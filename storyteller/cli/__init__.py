@@ -21,13 +21,16 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from storyteller.cli import doctor, runs, tell, train
+    from storyteller.cli import doctor, mirror, runs, tell, train
 
     app.command()(train.train)
     app.command()(train.resume)
     app.command()(runs.ps)
     app.command()(runs.logs)
     app.command()(runs.stop)
+    app.command()(mirror.sync)
+    app.command()(mirror.dashboard)
+    app.command()(runs.wait)
     app.command()(tell.tell)
     app.command()(doctor.doctor)
 

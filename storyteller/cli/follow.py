@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from storyteller.cli.show import note, number, out, span
@@ -39,6 +40,28 @@ def follow(folder: RunFolder, log_offset: int = 0, over: threading.Event | None 
         note(f"  storyteller stop {folder.name}             finishes its step, saves and stops it")
         return False
     return True
+
+
+def log_across_restarts(folder: RunFolder, say: Callable[[str], None]) -> Iterator[str]:
+    """The run's log, from its start and as it grows, until it has finished or failed; safe to show.
+
+    A run that was stopped or has died may be resumed: that is waited for, and `say` gets a line about it. Ends too
+    where the run's folder is removed.
+    """
+    log, told = _Log(folder, 0), False
+    while folder.path.is_dir():
+        state = seen_state(folder)  # before the read, so that the last lines are not missed
+        yield from log.lines()
+        if state in ("finished", "failed"):
+            break
+        if state in LIVING:
+            told = False
+        elif not told:
+            how = "has died" if state == "died" else "was stopped"
+            say(f"{folder.name} {how}; this goes on after storyteller resume {folder.name} (Ctrl-C ends it)")
+            told = True
+        time.sleep(_POLL_SECONDS)
+    yield from log.rest()
 
 
 def how_it_ended(folder: RunFolder) -> int:
@@ -83,6 +106,10 @@ class _Log:
         *whole, self._piece = (self._piece + data).split(b"\n")
         return [safe_line(line.decode("utf-8", "replace")) for line in whole]
 
+    def rest(self) -> list[str]:
+        """The last line, where it has no newline."""
+        return [safe_line(self._piece.decode("utf-8", "replace"))] if self._piece else []
+
 
 def _over(folder: RunFolder, over: threading.Event | None) -> bool:
     return over.is_set() if over is not None else seen_state(folder) not in LIVING
@@ -123,6 +150,8 @@ def _draw(bar: Progress, task: object, summary: Summary) -> None:
     words = [f"step {number(summary.step)}"]
     if summary.state in ("starting", "waiting", "stopping"):
         words = [summary.state, summary.message or ""]
+    elif summary.message:
+        words.append(summary.message)  # a disk that is full, say
     if summary.train_loss is not None:
         words += [f"loss {summary.train_loss:.3f}", f"{number(summary.tokens_per_second)} tokens/s"]
     if summary.eval_bpb is not None:

@@ -1,12 +1,14 @@
-"""`storyteller ps`, `logs` and `stop`: what the runs are doing."""
+"""`storyteller ps`, `logs`, `stop` and `wait`: what the runs are doing."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
 
 from storyteller import daemon
+from storyteller.cli.follow import how_it_ended, log_across_restarts
 from storyteller.cli.show import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
 from storyteller.runs import layout, store
@@ -50,20 +52,23 @@ def ps(
 
 def logs(
     run: Run,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is to come.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with what is to come, until it has finished or failed.")
+    ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """The run's log.
+    """The run's log. With -f a run that was stopped or has died is waited for until it is resumed; Ctrl-C ends that.
 
     Example: storyteller logs latest -f
     """
     folder = store.find_run(layout.runs_root(runs_dir), run)
-    try:
-        for line in daemon.follow_log(folder, follow):
+    if not follow:
+        for line in daemon.follow_log(folder, follow=False):
             out(line)
-    except KeyboardInterrupt:
-        if not follow:
-            raise
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        for line in log_across_restarts(folder, note):
+            out(line)
 
 
 def stop(
@@ -80,3 +85,17 @@ def stop(
     out(f"{folder.name} {'was killed' if now else 'has ' + state if state == 'finished' else 'was ' + state}")
     if state != "finished":
         out(f"  storyteller resume {folder.name}")
+
+
+def wait(
+    run: Run,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; a run that lives longer is an error.")] = None,
+    runs_dir: RunsDir = None,
+) -> int:
+    """Wait until a run has ended, and end with its exit status: 0 finished or stopped, 1 failed or died.
+
+    Example: storyteller wait latest --timeout 600
+    """
+    folder = store.find_run(layout.runs_root(runs_dir), run)
+    daemon.wait_end(folder, timeout)
+    return how_it_ended(folder)

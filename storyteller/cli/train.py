@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from storyteller import daemon, machine
+from storyteller import daemon, machine, mirror
 from storyteller.cli.follow import follow, how_it_ended
 from storyteller.cli.show import note, out
 from storyteller.config import PRESET_NOTES, PRESETS, Config, resolve
@@ -58,8 +58,19 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes weights, order and samples.")] = None,
+    skip_bad_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps to pass over where the loss or gradient is not a number; one more stops the run."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as --set keep=5.")
+    ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="auto (online where there are credentials, else off), online, offline or off.")
+    ] = None,
+    wandb_project: Annotated[str | None, typer.Option(help="The project on Weights & Biases.")] = None,
+    wandb_artifacts: Annotated[
+        bool | None, typer.Option("--wandb-artifacts", help="Send the best checkpoint there, too.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
@@ -94,10 +105,15 @@ def train(
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
+        "train.skip_bad_steps": skip_bad_steps,
+        "mirror.wandb": wandb,
+        "mirror.wandb_project": wandb_project,
+        "mirror.wandb_artifacts": wandb_artifacts,
     }
     config = resolve(preset, options, settings or ())
+    mirrored = mirror.choose_mode(config.mirror.wandb)
     folder = _plan(root, name, config)
-    return _launch(folder, foreground=foreground, detach=detach, is_new=True)
+    return _launch(folder, mirrored, foreground=foreground, detach=detach, is_new=True)
 
 
 def resume(
@@ -111,6 +127,9 @@ def resume(
     steps: Annotated[int | None, typer.Option(help="A new budget: steps, those trained already included.")] = None,
     epochs: Annotated[float | None, typer.Option(help="A new budget: passes over the stories.")] = None,
     tokens: Annotated[int | None, typer.Option(help="A new budget: tokens.")] = None,
+    skip_bad_steps: Annotated[
+        int | None, typer.Option(help="Bad steps to pass over, those already passed over included.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
     runs_dir: RunsDir = None,
@@ -127,13 +146,16 @@ def resume(
         raise UsageError("--detach and --foreground cannot go together", "choose one")
     budget = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens}
     given = {f"train.{key}": value for key, value in budget.items() if value is not None}
+    if not given and state == "finished" and from_step is None:
+        raise UsageError(f"{folder.name} has finished", "give it a larger budget, such as --minutes 10")
+    if skip_bad_steps is not None:
+        given["train.skip_bad_steps"] = skip_bad_steps
     if given:
         _rebudget(folder, given)
-    elif state == "finished" and from_step is None:
-        raise UsageError(f"{folder.name} has finished", "give it a larger budget, such as --minutes 10")
     if from_step is not None and from_step not in checkpoints.steps(folder):
         store.find_checkpoint(folder.path.parent, f"{folder.name}@{from_step}")
-    return _launch(folder, foreground=foreground, detach=detach, from_step=from_step)
+    mirrored = mirror.choose_mode(Config.from_json(folder.read_run().get("config") or {}).mirror.wandb)
+    return _launch(folder, mirrored, foreground=foreground, detach=detach, from_step=from_step)
 
 
 # --- planning ---------------------------------------------------------------------------------------------------------
@@ -188,34 +210,42 @@ def _plan(root: Path, name: str | None, config: Config) -> RunFolder:
 
 
 def _rebudget(folder: RunFolder, given: dict[str, Any]) -> None:
-    """Put a new budget into the run's plan; the plan keeps what was asked for before."""
+    """Put a new budget, or another setting, into the run's plan; the plan keeps the budget asked for before."""
     run = folder.read_run()
     config = run["config"]
-    train = {k: v for k, v in config["train"].items() if k not in ("minutes", "steps", "epochs", "tokens")}
+    budgets = ("minutes", "steps", "epochs", "tokens")
+    replaced = budgets if any(f"train.{name}" in given for name in budgets) else ()
+    train = {k: v for k, v in config["train"].items() if k not in replaced}
     flat = {f"train.{k}": v for k, v in train.items()} | given
-    values = {f"{part}.{k}": v for part in ("model", "data") for k, v in config[part].items()} | flat
+    values = {f"{part}.{k}": v for part in ("model", "data", "mirror") for k, v in config.get(part, {}).items()} | flat
     preset = config["preset"] if config["preset"] in PRESETS else "quick"
     fresh = resolve(preset, values)
-    earlier = [
-        *run.get("earlier_budgets", []),
-        {k: config["train"][k] for k in ("minutes", "steps", "epochs", "tokens")},
-    ]
-    folder.write_run(run | {"config": fresh.to_json(), "earlier_budgets": earlier})
+    earlier = {"earlier_budgets": [*run.get("earlier_budgets", []), {k: config["train"][k] for k in budgets}]}
+    folder.write_run(run | {"config": fresh.to_json()} | (earlier if replaced else {}))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
 def _launch(
-    folder: RunFolder, *, foreground: bool, detach: bool, from_step: int | None = None, is_new: bool = False
+    folder: RunFolder,
+    mirrored: tuple[mirror.Mode, str],
+    *,
+    foreground: bool,
+    detach: bool,
+    from_step: int | None = None,
+    is_new: bool = False,
 ) -> int:
+    mode, why = mirrored
     note(f"run {folder.name} (in {folder.path})")
+    if why:
+        note(why)
     offset = folder.log.stat().st_size if folder.log.exists() else 0
     try:
         status = (
-            _in_foreground(folder, offset, from_step)
+            _in_foreground(folder, offset, from_step, mode)
             if foreground
-            else _in_background(folder, offset, from_step, detach)
+            else _in_background(folder, offset, from_step, detach, mode)
         )
     except BaseException:
         if is_new:
@@ -223,6 +253,10 @@ def _launch(
         raise
     if status and is_new:
         _drop_unbegun(folder)
+    if foreground and threading.active_count() > 1:  # a reader that still waits for the Hub, say
+        from storyteller import worker
+
+        worker.leave(status)
     return status
 
 
@@ -233,9 +267,21 @@ def _drop_unbegun(folder: RunFolder) -> None:
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach: bool) -> int:
+def _start_mirror(folder: RunFolder, mode: mirror.Mode) -> None:
+    if mode == "off":
+        return
+    try:
+        daemon.start_mirror(folder, mode)
+    except OSError as error:
+        note(
+            f"W&B: its mirror cannot be started ({error.strerror}); storyteller sync {folder.name} sends the run later"
+        )
+
+
+def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: mirror.Mode) -> int:
     arguments = [] if from_step is None else ["--from", str(from_step)]
     process = daemon.start(folder, arguments)
+    _start_mirror(folder, mode)
     if detach:
         daemon.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
@@ -260,9 +306,10 @@ def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach
     return how_it_ended(folder)
 
 
-def _in_foreground(folder: RunFolder, offset: int, from_step: int | None) -> int:
+def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: mirror.Mode) -> int:
     from storyteller import worker
 
+    _start_mirror(folder, mode)
     over = threading.Event()
     follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
     follower.start()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The target that counts for nothing: what torch's cross entropy ignores by default."""
 _ENCODED_AT_ONCE = 64
+_STEPS_AHEAD = 8
+_TOKENS_AHEAD = 4 << 20  # 16 bytes each: memory stays bounded however large a step is
 
 Position = dict[str, Any]
 T = TypeVar("T")
@@ -171,13 +173,18 @@ class _OnePass:
             )
 
 
+def steps_ahead(tokens: int) -> int:
+    """How many steps of so many tokens are read ahead: 8, fewer of very large ones."""
+    return max(1, min(_STEPS_AHEAD, _TOKENS_AHEAD // tokens))
+
+
 class Prefetched:
     """Runs an iterator in a thread, a few items ahead, so that training does not wait for reading and encoding.
 
     What the iterator raises is raised here, in its turn. `close` ends the thread and the iterator.
     """
 
-    def __init__(self, items: Iterable[T], ahead: int = 8) -> None:
+    def __init__(self, items: Iterable[T], ahead: int = _STEPS_AHEAD) -> None:
         self._items = items
         self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
         self._closed = threading.Event()

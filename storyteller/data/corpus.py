@@ -8,11 +8,8 @@ stories are held out is decided by a hash of their words alone, so it holds in e
 from __future__ import annotations
 
 import hashlib
-import queue
+import math
 import random
-import sys
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,19 +17,13 @@ from typing import Any, Protocol, TypeVar
 
 from storyteller.config import Data
 from storyteller.data.files import Cursor, Faults, Files
+from storyteller.data.hub import AUTO_SECONDS, Patience, TinyStories, hub_commit, within
 from storyteller.errors import CorpusError, HubError
 from storyteller.text import Clean, clean, fold, safe_line
 
-TINYSTORIES = "roneneldan/TinyStories"
-AUTO_SECONDS = 10.0
-"""For so long `auto` waits for the Hub to answer."""
 _OPEN_SECONDS = 60.0  # for `auto`, once the Hub has answered: looking through the dataset takes a dozen requests
-_TRIES = 3
 _BLOCK_CHARS = 64 << 20  # a block ends here, whatever its count of stories: memory stays bounded
-_TRAIN_ROWS = 2_119_719  # of the published training split
 _SCAN_STORIES = 400  # stories read at most to find one that the hash holds out
-_WITHOUT_HUB = "look at the network, or take --data bundled or --data PATH, which need no Hub"
-
 _OWN = "--data PATH trains on your own"
 
 T = TypeVar("T")
@@ -47,6 +38,11 @@ class Source(Protocol):
     """Lines for the log; more are added while reading."""
     faults: Faults
     """What could not be read, counted while reading."""
+
+    @property
+    def patience_seconds(self) -> float:
+        """For so long at most no story may come; infinite where nothing but this machine is read."""
+        ...
 
     def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
         """The raw stories of one pass from `cursor` on, each with the cursor behind it. Raises CorpusError."""
@@ -69,6 +65,7 @@ class Bundled:
         self.description: dict[str, Any] = {"kind": "bundled", "seed": seed, "stories": tales.N_TALES}
         self.notes = [f"the bundled tales: {tales.N_TALES:,} stories a pass"]
         self.faults = Faults()
+        self.patience_seconds = math.inf
         self._per_pass = tales.N_TALES
         self._seed = seed
         # The first tales are asked for by the tokenizer, the held-out stories and the first block.
@@ -83,117 +80,6 @@ class Bundled:
         return float(cursor["index"] % self._per_pass / self._per_pass)
 
 
-class TinyStories:
-    """TinyStories from the Hub in streaming mode, at one commit.
-
-    Its position is that of the `datasets` library, exact over parquet. A resume opens the file of that position and
-    reads past the rows before it. Raises HubError.
-    """
-
-    def __init__(self, revision: str | None = None) -> None:
-        import datasets
-
-        for name, value in _PATIENCE.items():
-            setattr(datasets.config, name, value)
-        datasets.disable_progress_bars()
-        commit = revision or _trying(_commit)
-        self._dataset = _trying(
-            lambda: datasets.load_dataset(TINYSTORIES, split="train", streaming=True, revision=commit)
-        )
-        self.description: dict[str, Any] = {"kind": "tinystories", "dataset": TINYSTORIES, "revision": commit}
-        self.description |= {"formats": ["parquet"], "fingerprint": commit}
-        self.notes = [f"{TINYSTORIES} from the Hub, at commit {safe_line(commit, 40)}"]
-        self.faults = Faults()
-
-    def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
-        del epoch  # each pass is the same
-        rows = self._dataset.shard(num_shards=1, index=0)  # a position of its own: two may read at a time
-        n_rows = 0
-        if cursor is not None:
-            n_rows = int(cursor["rows"])
-            rows.load_state_dict(cursor["state"])
-        stream = iter(rows)
-        try:
-            for row in stream:
-                n_rows += 1
-                story = row.get("text")
-                if isinstance(story, str):
-                    yield story, {"rows": n_rows, "state": rows.state_dict()}
-                else:
-                    self.faults.broken += 1
-        except _hub_faults() as error:
-            raise _hub_error(error) from error
-        finally:
-            stream.close()  # an abandoned parquet stream can abort the interpreter at its exit
-
-    def share(self, cursor: Cursor) -> float:
-        return min(int(cursor["rows"]) / _TRAIN_ROWS, 1.0)
-
-
-_PATIENCE = {
-    "STREAMING_READ_MAX_RETRIES": 5,
-    "STREAMING_READ_RETRY_INTERVAL": 1,
-    "STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL": 3,
-    "STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL": 10,
-    "STREAMING_OPEN_MAX_RETRIES": 5,
-    "STREAMING_OPEN_RETRY_INTERVAL": 1,
-}
-"""How often and after how many seconds `datasets` tries again while it reads; by itself it takes up to 28 minutes."""
-
-
-def _commit() -> str:
-    """The commit that the dataset's main branch points to."""
-    from huggingface_hub import HfApi
-
-    return str(HfApi().dataset_info(TINYSTORIES, timeout=AUTO_SECONDS).sha)
-
-
-def _hub_faults() -> tuple[type[Exception], ...]:
-    """What the Hub's libraries raise when it fails: a lost connection, a status, a file that is not there or torn."""
-    # huggingface_hub speaks through httpx2 or, before 2.0, httpx: whichever is there raises errors of its own kind.
-    clients = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    return (OSError, ValueError, RuntimeError, EOFError, *(client.HTTPError for client in clients))
-
-
-def _hub_error(error: BaseException) -> HubError:
-    reason = safe_line(" ".join(str(error).split()), 120)
-    return HubError(f"TinyStories cannot be read from the Hub ({type(error).__name__}: {reason})", _WITHOUT_HUB)
-
-
-def _trying(action: Callable[[], T]) -> T:
-    """What `action` gives, tried again after a fault that may pass. Raises HubError."""
-    for attempt in range(_TRIES):
-        try:
-            return action()
-        except _hub_faults() as error:
-            status = getattr(getattr(error, "response", None), "status_code", 0)
-            if attempt == _TRIES - 1 or status in (401, 403, 404):
-                raise _hub_error(error) from error
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("the last try returns or raises")
-
-
-def _within(seconds: float, action: Callable[[], T]) -> T:
-    """What `action` gives, or HubError after so many seconds: a server that hangs is left hanging in its thread."""
-    answers: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
-    faults: tuple[type[Exception], ...] = (HubError, *_hub_faults())
-
-    def ask() -> None:
-        try:
-            answers.put(action())
-        except faults as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, name="hub", daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise HubError(f"the Hub does not answer within {seconds:g} s", _WITHOUT_HUB) from None
-    if isinstance(answer, Exception):
-        raise answer if isinstance(answer, HubError) else _hub_error(answer) from answer
-    return answer
-
-
 def open_corpus(
     data: Data,
     *,
@@ -205,24 +91,26 @@ def open_corpus(
     """The source that `data.source` names.
 
     `auto` is TinyStories where the Hub answers within `auto_seconds`, else the bundled tales, and `say` gets one line
-    about it. `seed` is the bundled tales'; `revision` the Hub commit that a resumed run began with. Raises CorpusError,
-    and HubError where TinyStories was asked for by name.
+    about it, and two about each outage later. `seed` is the bundled tales'; `revision` the Hub commit that a resumed
+    run began with. Raises CorpusError, and HubError where TinyStories was asked for by name.
     """
     paths = (data.source,) if isinstance(data.source, str) else data.source
+    patience = Patience(60 * data.hub_patience_minutes, say)
     if paths == ("bundled",):
         return Bundled(seed)
     if paths == ("tinystories",):
-        return TinyStories(revision)
+        return TinyStories(revision, patience)
     if paths != ("auto",):
         return Files(paths)
     try:
         import huggingface_hub  # noqa: F401  the import's own seconds are not the Hub's
 
-        commit = revision or _within(auto_seconds, _commit)
-        source = _within(_OPEN_SECONDS, lambda: TinyStories(commit))
+        commit = revision or within(auto_seconds, hub_commit)
+        source = within(_OPEN_SECONDS, lambda: TinyStories(commit, Patience(_OPEN_SECONDS)))
     except HubError:
         say(f"data: the bundled tales, since the Hub does not answer (--data tinystories insists, {_OWN})")
         return Bundled(seed)
+    source.patience = patience
     say(f"data: TinyStories from the Hub, commit {safe_line(commit[:8])} (--data bundled needs no network, {_OWN})")
     return source
 
@@ -366,7 +254,7 @@ class Stories:
         cursor: Cursor | None = self._start["cursor"]
         while True:
             empty = cursor is None
-            for stories, start, following in self._blocks(epoch, cursor):
+            for stories, start, following in self._checked(self._blocks(epoch, cursor), cursor):
                 empty = False
                 random.Random(f"{self._seed}:{epoch}:{block}").shuffle(stories)
                 begin, end = self._share(start, 0.0), self._share(following, 1.0)
@@ -381,6 +269,22 @@ class Stories:
             if empty:
                 raise self._no_story()
             epoch, block, offset, cursor = epoch + 1, 0, 0, None
+
+    def _checked(self, blocks: Iterator[T], cursor: Cursor | None) -> Iterator[T]:
+        """The blocks; a cursor of a checkpoint that the source cannot read raises CorpusError at the first."""
+        try:
+            first = next(blocks, None)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            if cursor is None or cursor is not self._start["cursor"]:
+                raise
+            why = safe_line(f"{type(error).__name__}: {error}", 60)
+            raise CorpusError(
+                f"the position of the checkpoint is none of these stories ({why})",
+                "resume from another checkpoint (--from STEP)",
+            ) from error
+        if first is not None:
+            yield first
+            yield from blocks
 
     def _share(self, cursor: Cursor | None, without: float) -> float:
         return without if cursor is None else self._source.share(cursor)

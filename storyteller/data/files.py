@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -94,6 +95,7 @@ class Files:
     def __init__(self, paths: Sequence[str]) -> None:
         self.notes: list[str] = []
         self.faults = Faults()
+        self.patience_seconds = math.inf
         self._named = 0
         found = {file.path.resolve(): file for path in paths for file in _search(path)}
         digest = hashlib.sha256()

@@ -21,8 +21,9 @@ from storyteller.errors import CheckpointError, UsageError
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.engine.folder import Array, ModelFolder, Tensor
+    from storyteller.engine.folder import ModelFolder
     from storyteller.engine.telling import Voices
+    from storyteller.tensors import Array, Tensor
 
 __all__ = ["Engine", "Story", "engine_from_memory", "open_model", "with_seed"]
 
@@ -97,7 +98,8 @@ def engine_from_memory(
 
     For a training process that tells a story on the way. Raises CheckpointError, ModelError.
     """
-    from storyteller.engine.folder import ModelFolder, Tensor
+    from storyteller.engine.folder import ModelFolder
+    from storyteller.tensors import Tensor
 
     tensors = {name: Tensor(f"F{8 * values.dtype.itemsize}", values) for name, values in weights.items()}
     return _native(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)

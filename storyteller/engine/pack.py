@@ -11,8 +11,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from storyteller.engine.folder import ModelFolder, Tensor
+from storyteller.engine.folder import ModelFolder
 from storyteller.errors import CheckpointError
+from storyteller.tensors import Tensor
 from storyteller.text import safe_line
 
 _BINARY_VERSION, _SPEC_NAME, _SPEC_REVISION = 6, "TransformerDecoderSpec", 8

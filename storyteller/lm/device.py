@@ -82,13 +82,6 @@ def peak_flops(machine: Machine, seconds: float = 0.3) -> float:
     return best
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that an allocation failed, on either kind of device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
-
-
 def seed_state() -> dict[str, torch.Tensor]:
     """The states of torch's generators, by device."""
     states = {"cpu": torch.get_rng_state()}

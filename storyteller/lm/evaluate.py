@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from storyteller.data.batches import IGNORED
 
@@ -58,7 +57,7 @@ def windows(n_targets: int, context: int) -> Iterator[tuple[int, int, int]]:
 
 @torch.no_grad()
 def score(
-    logits_of: Callable[[Tensor], Tensor],
+    nats_of: Callable[[Tensor, Tensor], Tensor],
     stories: Sequence[str],
     encoded: Sequence[Sequence[int]],
     *,
@@ -70,8 +69,9 @@ def score(
 ) -> Score:
     """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
 
-    `logits_of` maps ids (B, T) to logits (B, T, vocabulary). Rows of about equal length are scored together, at most
-    `batch_tokens` positions at once; `say` hears the share that is done.
+    `nats_of` maps ids (B, T) and targets (B, T), of which -100 do not count, to their summed nats, such as
+    `GPT.loss_sum`. Rows of about equal length are scored together, at most `batch_tokens` positions at once; `say`
+    hears the share that is done.
     """
     pieces = []
     for ids in encoded:
@@ -83,10 +83,9 @@ def score(
     nats, done = 0.0, 0
     while done < len(pieces):
         taken = _taken(pieces, done, batch_tokens)
-        logits = logits_of(_padded([inputs for inputs, _ in taken], beginning_id).to(device))
+        inputs = _padded([inputs for inputs, _ in taken], beginning_id).to(device)
         targets = _padded([targets for _, targets in taken], IGNORED).to(device)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        nats += float(loss.double().sum())
+        nats += float(nats_of(inputs, targets))
         done += len(taken)
         if say is not None:
             say(done / len(pieces))

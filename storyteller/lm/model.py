@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class Shape:
     def of(cls, model: Model, vocab_size: int) -> Shape:
         """The configured model over a tokenizer's vocabulary."""
         return cls(model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout)
+
+    def n_parameters(self) -> int:
+        """Parameters of the model, embeddings included, without building it."""
+        C = self.n_embd
+        return (self.vocab_size + self.context) * C + self.n_layer * (12 * C * C + 13 * C) + 2 * C
 
 
 class Attention(nn.Module):
@@ -122,10 +128,11 @@ class GPT(nn.Module):
 
     def loss_sum(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`."""
-        logits = self(ids)
-        # At least fp32: sums of thousands of nats lose their digits in half precision.
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return F.cross_entropy(wide.flatten(0, 1), targets.flatten(), reduction="sum")
+        hidden = self.hidden(ids).flatten(0, 1)
+        loss: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
+            hidden, self.wte.weight, targets.flatten()
+        )
+        return loss
 
     def n_parameters(self, embeddings: bool = True) -> int:
         """Parameters, with or without the two embeddings (the output layer is the token embedding)."""
@@ -140,6 +147,54 @@ class GPT(nn.Module):
         """
         matrices = self.n_parameters(embeddings=False) + self.wte.weight.numel()
         return 6.0 * matrices + 12.0 * self.shape.n_layer * self.shape.n_embd * context
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    """Summed cross entropy of `hidden @ weight.T`, some rows at a time: all the logits never stand in memory at once.
+
+    The loss is the graph's end, so its gradient (softmax minus one-hot) is taken on the way forward, while a chunk's
+    logits are still in the processor's cache: a third off the output layer's time on a CPU, and with a vocabulary of
+    50,257 most of the memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        """`hidden` (N, C), `weight` (V, C), `targets` (N); a scalar in at least fp32."""
+        kind = hidden.device.type
+        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        wide = torch.promote_types(low, torch.float32)
+        x, w = hidden.to(low), weight.to(low)
+        wants = any(ctx.needs_input_grad[:2])
+        d_hidden = torch.empty_like(hidden) if wants else None
+        d_weight = torch.zeros_like(weight) if wants else None
+        total = torch.zeros((), dtype=wide, device=hidden.device)
+        n_rows = max((_CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS) // weight.shape[0], 16)
+        for begin in range(0, len(x), n_rows):
+            part = slice(begin, begin + n_rows)
+            wanted = targets[part]
+            counts = wanted != -100
+            at = wanted.clamp(min=0)[:, None]
+            logp = (x[part] @ w.T).to(wide).log_softmax(-1)
+            total -= (logp.gather(1, at)[:, 0] * counts).sum()
+            if d_hidden is not None and d_weight is not None:
+                d_logits = logp.exp_()
+                d_logits.scatter_add_(1, at, torch.full_like(at, -1, dtype=wide))
+                d_low = d_logits.mul_(counts[:, None]).to(low)
+                d_hidden[part] = d_low @ w
+                d_weight += d_low.T @ x[part]
+        ctx.save_for_backward(d_hidden, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Both gradients, scaled by what follows the sum."""
+        d_hidden, d_weight = ctx.saved_tensors
+        return d_hidden * grad.to(d_hidden.dtype), d_weight * grad.to(d_weight.dtype), None
+
+
+_CHUNK_LOGITS = 1 << 22
+"""Logits that stand at once on a CPU: 16 MiB in fp32, about what its caches hold."""
+_CHUNK_LOGITS_CUDA = 1 << 28
 
 
 def seeded(shape: Shape, seed: int) -> GPT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from storyteller.config import Train
 from storyteller.errors import CheckpointError
+from storyteller.text import safe_line
 
 
 class Optimizers:
@@ -69,6 +70,33 @@ class Optimizers:
             for key, value in values.items()
         }
 
+    def check_state(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise CheckpointError unless tensors of these names and shapes are a whole state: all of it, or nothing."""
+        if not shapes:
+            return
+        another = "resume from another checkpoint (--from STEP)"
+        known = {name: tuple(parameter.shape) for parameter, name in self._names.items()}
+        for full, shape in shapes.items():
+            name, _, key = full.rpartition("/")
+            if name not in known:
+                raise CheckpointError(
+                    f"the optimiser's state has {safe_line(full, 80)}, which the model lacks", another
+                )
+            if shape and shape != known[name]:
+                raise CheckpointError(
+                    f"the optimiser's {safe_line(key, 40)} of {name} has another shape than the weights", another
+                )
+        for optimizer in self.all:
+            keys = (
+                ("momentum_buffer",) if isinstance(optimizer, torch.optim.Muon) else ("step", "exp_avg", "exp_avg_sq")
+            )
+            wanted = [
+                (self._names[p], key) for group in optimizer.param_groups for p in group["params"] for key in keys
+            ]
+            for name, key in wanted:
+                if f"{name}/{key}" not in shapes:
+                    raise CheckpointError(f"the optimiser's state lacks {key} of {name}", another)
+
     def load_state(self, saved: dict[str, Tensor]) -> None:
         """What `state` gave. Raises CheckpointError where a tensor has another shape or no parameter of its name."""
         by_parameter: dict[str, dict[str, Tensor]] = {}
@@ -80,6 +108,11 @@ class Optimizers:
                 for parameter in group["params"]:
                     values = by_parameter.pop(self._names[parameter], {})
                     for key, value in values.items():
+                        if not bool(torch.isfinite(value).all()):
+                            raise CheckpointError(
+                                f"the optimiser's {key} of {self._names[parameter]} has values that are no numbers",
+                                "resume from another checkpoint (--from STEP)",
+                            )
                         if value.ndim and value.shape != parameter.shape:
                             raise CheckpointError(
                                 f"the optimiser's {key} of {self._names[parameter]} has another shape than the weights",

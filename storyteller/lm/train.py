@@ -17,14 +17,14 @@ from torch import Tensor
 from storyteller.config import Config, Period
 from storyteller.data.batches import StepBatches
 from storyteller.data.tokenizer import Tokenizer
-from storyteller.errors import NonFiniteError
-from storyteller.lm import checkpoint, evaluate, optim
-from storyteller.lm.checkpoint import Progress
+from storyteller.errors import CorpusError, HubError, NonFiniteError
+from storyteller.lm import checkpoint, evaluate, memory, optim
 from storyteller.lm.device import Machine
 from storyteller.lm.model import GPT
+from storyteller.lm.progress import Progress
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder
-from storyteller.runs.metrics import JsonLog
+from storyteller.runs.metrics import PatientLog
 from storyteller.runs.status import now_utc
 
 Outcome = Literal["finished", "stopped"]
@@ -51,6 +51,9 @@ class Observer(Protocol):
     def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
         """A story may be told from `weights`, copies under transformers' names."""
 
+    def trouble(self, error: OSError | None) -> None:
+        """What keeps metrics or checkpoints from the disk; None: nothing does, or nothing any more."""
+
     def note(self, line: str) -> None:
         """A line for the run's log."""
 
@@ -71,10 +74,13 @@ class Trainer:
     progress: Progress
     peak_flops: float = 0.0
     """Of the largest matrix product here; 0: not measured, no MFU."""
+    patience_seconds: float = math.inf
+    """For so long no story may come."""
     _recent: _Recent = field(default_factory=lambda: _Recent())
     _last_line: dict[str, Any] = field(default_factory=dict)
     _bpb: tuple[int, float] | None = None
     _saved_step: int | None = None
+    _unsaved: OSError | None = None
 
     def __post_init__(self) -> None:
         self._parameters = list(self.model.parameters())
@@ -90,80 +96,99 @@ class Trainer:
     def train(self) -> Outcome:
         """Train until the budget is spent (`finished`) or until someone asks to stop (`stopped`); saved either way.
 
-        Raises NonFiniteError before a step that would poison the weights, OSError where the disk is full, and
-        whatever the source of stories raises.
+        A disk that is full on the way is waited out: lines are kept, and the next period saves. Raises NonFiniteError
+        before a step that would poison the weights, OSError where the disk is full at the end, and whatever the source
+        of stories raises.
         """
         progress = self.progress
         self._clock = time.perf_counter() - progress.seconds
-        with JsonLog(self.folder.metrics) as log:
+        with PatientLog(self.folder.metrics) as log:
             if progress.step == 0:
                 self._evaluate(log)
             while (share := self.share_done()) < 1:
                 if self.observer.stop_asked():
-                    self._save()
+                    self._save(log)
                     return "stopped"
-                batches = self._next_batches()
+                batches = self._next_batches(log)
                 if batches is None:
                     continue
                 if batches.passes > (self.config.train.epochs or math.inf):
                     break
                 begin = time.perf_counter()
-                loss, norm = self._step(batches, optim.lr_scale(share, self.config.train))
+                taken = self._step(batches, optim.lr_scale(share, self.config.train))
                 now = time.perf_counter()
                 progress.step += 1
-                progress.tokens += batches.n_targets
+                progress.tokens += batches.n_targets if taken else 0
                 progress.passes, progress.position = batches.passes, batches.position
                 progress.seconds = now - self._clock
-                self._recent.add(loss, norm, batches, now - begin)
+                self._recent.add(taken, batches, now - begin)
                 self.observer.at(progress, waiting=False)
                 if progress.step % self.config.train.log_every == 0:
-                    self._last_line = self._line(share)
-                    log.append(self._last_line)
+                    log.append(self._line(share))
                 save = self._due("save", self._save_every)
                 if self._due("eval", self._eval_every) or save:
                     self._evaluate(log)
                 if save:
-                    self._save()
+                    self._try_to_save(log)
+                self.observer.trouble(log.fault or self._unsaved)
                 progress.seconds = time.perf_counter() - self._clock
             self._evaluate(log)
-            self._save()
+            self._save(log)
         return "finished"
 
-    def _step(self, step: StepBatches, scale: float) -> tuple[float, float]:
-        """One optimiser step; returns nats a token and the gradient's norm."""
+    def _step(self, step: StepBatches, scale: float) -> tuple[float, float] | None:
+        """One optimiser step; returns nats a token and the gradient's norm, or None where the step was skipped."""
         self.model.train()
         self.optimizers.set_scale(scale)
         loss = accumulate(self.model, step, self.machine, self._scaler)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
         norm = float(optim.clip(self._parameters, self.config.train.clip_norm))
-        self._check_finite(loss, norm)
-        for optimizer in self.optimizers.all:
-            self._scaler.step(optimizer)
-        self._scaler.update()
+        bad = self._what_is_bad(loss, norm)
+        if bad:
+            self._skip(bad)
+        elif math.isfinite(norm):  # else the clipping spread it, and the scaler would catch it in one optimiser alone
+            with memory.naming("the state of the optimiser"):
+                for optimizer in self.optimizers.all:
+                    self._scaler.step(optimizer)
+        if self._scaler.is_enabled():
+            self._scaler.update()
         self.optimizers.zero_grad()
-        return loss, norm
+        return None if bad else (loss, norm)
 
-    def _check_finite(self, loss: float, norm: float) -> None:
-        # With fp16 an overflowing gradient is the scaler's everyday business: it skips the step and scales down.
-        if math.isfinite(loss) and (math.isfinite(norm) or self._scaler.is_enabled()):
-            return
-        what = "loss" if not math.isfinite(loss) else "gradient"
-        raise NonFiniteError(
-            f"the {what} of step {self.progress.step + 1} is not a number, so the step was not taken",
-            "resume with a lower --lr, or train with --precision fp32",
-        )
+    def _what_is_bad(self, loss: float, norm: float) -> str:
+        """What of a step is not a number: its loss, its gradient, or nothing."""
+        if not math.isfinite(loss):
+            return "loss"
+        # With fp16 an overflowing gradient is the scaler's everyday business: it leaves the step out and scales down,
+        # until the scale shows that the gradient itself is bad.
+        everyday = self._scaler.is_enabled() and self._scaler.get_scale() >= 1
+        return "" if math.isfinite(norm) or everyday else "gradient"
+
+    def _skip(self, bad: str) -> None:
+        """Pass over a bad step and count it. Raises NonFiniteError where no more may be skipped."""
+        progress, allowed = self.progress, self.config.train.skip_bad_steps
+        step, skipped = progress.step + 1, progress.skipped_steps
+        if skipped >= allowed:
+            before = f" ({skipped:,} were skipped before)" if skipped else ""
+            raise NonFiniteError(
+                f"the {bad} of step {step} is not a number, so the step was not taken{before}",
+                f"resume with --skip-bad-steps {skipped + 1} to pass over it, or train anew with a lower --lr or "
+                "--precision fp32",
+            )
+        progress.skipped_steps += 1
+        self.observer.note(f"step {step:,} skipped: its {bad} is not a number ({skipped + 1} of {allowed} to skip)")
 
     # --- what happens every so often ----------------------------------------------------------------------------------
 
-    def _evaluate(self, log: JsonLog) -> None:
+    def _evaluate(self, log: PatientLog) -> None:
         """Score the held-out stories, log it, and let a story be told; at most once a step."""
         if self._bpb is not None and self._bpb[0] == self.progress.step:
             return
         self.model.eval()
-        with self.machine.autocast():
+        with self.machine.autocast(), memory.naming("a batch of held-out stories"):
             score = evaluate.score(
-                self.model,
+                self.model.loss_sum,
                 self.held_out,
                 self._encoded,
                 beginning_id=self.tokenizer.end_id,
@@ -173,7 +198,8 @@ class Trainer:
         bpb = score.bits_per_byte
         if not math.isfinite(bpb):
             raise NonFiniteError(
-                f"the held-out loss at step {self.progress.step} is not a number", "resume with a lower --lr"
+                f"the held-out loss at step {self.progress.step} is not a number",
+                "train anew with a lower --lr or --precision fp32",
             )
         self._bpb = (self.progress.step, bpb)
         self.progress.best_bpb = min(bpb, self.progress.best_bpb or math.inf)
@@ -192,9 +218,19 @@ class Trainer:
             ]
         return ", ".join(words)
 
-    def _save(self) -> None:
-        """Save a checkpoint of this step, once, and drop those past keeping."""
+    def _try_to_save(self, log: PatientLog) -> None:
+        """Save; where the disk does not take it training goes on, and the next period tries again."""
+        try:
+            self._save(log)
+        except OSError as error:
+            self._unsaved = error
+        else:
+            self._unsaved = None
+
+    def _save(self, log: PatientLog) -> None:
+        """Save a checkpoint of this step, once, and drop those past keeping. Raises OSError where the disk is full."""
         progress = self.progress
+        log.flush()  # first: a resume logs only what comes after the checkpoint
         if progress.step == 0 or self._saved_step == progress.step:
             return
         progress.scaler = self._scaler.state_dict()
@@ -205,18 +241,38 @@ class Trainer:
         self._saved_step = progress.step
         checkpoints.prune(self.folder, self.config.train.keep)
 
-    def _next_batches(self) -> StepBatches | None:
-        """The next step's batches; None where someone asks to stop before they come."""
+    def _next_batches(self, log: PatientLog) -> StepBatches | None:
+        """The next step's batches; None where someone asks to stop before they come.
+
+        Raises what the source does, a CorpusError after the state has been saved.
+        """
         begin = time.perf_counter()
-        while (batches := self.source.next(timeout_seconds=0.2)) is None:
-            if self.observer.stop_asked():
-                return None
-            self.observer.at(self.progress, waiting=time.perf_counter() - begin > _WAITED_LONG_SECONDS)
+        try:
+            while (batches := self.source.next(timeout_seconds=0.2)) is None:
+                if self.observer.stop_asked():
+                    return None
+                waited = time.perf_counter() - begin
+                self.observer.at(self.progress, waiting=waited > _WAITED_LONG_SECONDS)
+                if waited > self.patience_seconds:
+                    minutes = f"{self.patience_seconds / 60:.0f} minutes"
+                    raise HubError(f"no story has come from the Hub for {minutes}", "look at the network")
+        except CorpusError as error:
+            self._save(log)
+            if isinstance(error, HubError) and self.progress.step:
+                raise self._gone_without(error) from error
+            raise
         waited = time.perf_counter() - begin
         if waited > _WAITED_LONG_SECONDS:
             self._clock += waited  # an outage spends no budget
         self._recent.waited_seconds += waited
         return batches
+
+    def _gone_without(self, error: HubError) -> HubError:
+        """`error`, and that nothing is lost by it."""
+        return HubError(
+            f"{error.problem}; step {self.progress.step:,} is saved",
+            f"storyteller resume {self.folder.name} goes on from there when the Hub answers again",
+        )
 
     def _due(self, what: str, period: Period) -> bool:
         """Whether `what` is due now; notes that it was."""
@@ -258,14 +314,20 @@ class Trainer:
         recent, self._recent = self._recent, _Recent()
         both = recent.busy_seconds + recent.waited_seconds
         line: dict[str, Any] = self._stamp() | {
-            "train/loss": recent.nats / recent.tokens,
-            "train/grad_norm": recent.norm,
             "train/lr": self.config.train.lr * optim.lr_scale(share, self.config.train),
-            "train/tokens_per_second": round(recent.tokens / both, 1),
-            "train/padding_pct": round(recent.padding_pct, 3),
             "train/data_wait_pct": round(100 * recent.waited_seconds / both, 3),
             "memory/rss_gib": round(psutil.Process().memory_info().rss / 2**30, 4),
         }
+        if self.progress.skipped_steps:
+            line["train/skipped_steps"] = self.progress.skipped_steps
+        if recent.tokens:  # none where every step since the last line was skipped
+            self._last_line = {
+                "train/loss": recent.nats / recent.tokens,
+                "train/grad_norm": recent.norm,
+                "train/tokens_per_second": round(recent.tokens / both, 1),
+                "train/padding_pct": round(recent.padding_pct, 3),
+            }
+            line |= self._last_line
         if self.peak_flops:
             flops = self.model.flops_per_token(recent.width) * recent.positions / both
             line["train/mfu_pct"] = round(100 * flops / self.peak_flops, 2)
@@ -285,9 +347,11 @@ def accumulate(model: GPT, step: StepBatches, machine: Machine, scaler: torch.am
     total = 0.0
     for batch in step.batches:
         inputs, targets = (torch.from_numpy(ids).to(machine.device) for ids in (batch.inputs, batch.targets))
-        with machine.autocast():
-            loss = model.loss_sum(inputs, targets) / step.n_targets
-        torch.autograd.backward(scaler.scale(loss))
+        rows, tokens = batch.inputs.shape
+        with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", memory.smaller_batch(rows, len(step.batches))):
+            with machine.autocast():
+                loss = model.loss_sum(inputs, targets) / step.n_targets
+            torch.autograd.backward(scaler.scale(loss))
         total += float(loss.detach())
     return total
 
@@ -310,10 +374,13 @@ class _Recent:
     def padding_pct(self) -> float:
         return 100 * (1 - self.tokens / self.positions)
 
-    def add(self, loss: float, norm: float, step: StepBatches, seconds: float) -> None:
+    def add(self, taken: tuple[float, float] | None, step: StepBatches, seconds: float) -> None:
+        """A step's loss and norm (None: it was skipped, and only its time counts)."""
+        self.busy_seconds += seconds
+        if taken is None:
+            return
+        loss, self.norm = taken
         self.nats += loss * step.n_targets
         self.tokens += step.n_targets
         self.positions += sum(batch.targets.size for batch in step.batches)
-        self.norm = norm
         self.width = step.batches[-1].targets.shape[1]
-        self.busy_seconds += seconds

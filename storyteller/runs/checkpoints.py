@@ -142,6 +142,8 @@ def newest_good(folder: RunFolder) -> tuple[Path, list[CheckpointError]]:
     for step in reversed(steps(folder)):
         path = folder.checkpoint(step)
         try:
+            if path.is_symlink():
+                raise CheckpointError(f"checkpoint {_shown(path)} is a link", "put the real folder there")
             verify(path)
         except CheckpointError as error:
             skipped.append(error)

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def held_out(self) -> Path:
+        """The stories that are never trained on and those of them that are scored: chosen once, at the start."""
+        return self.path / "held_out.jsonl"
+
+    @property
     def samples(self) -> Path:
         """Stories told during training, a JSON object a line."""
         return self.path / "samples.jsonl"
@@ -77,6 +82,21 @@ class RunFolder:
     def wandb_json(self) -> Path:
         """The mirror's cursor and the run's address."""
         return self.path / "wandb.json"
+
+    @property
+    def wandb_files(self) -> Path:
+        """The folder in which Weights & Biases' own client keeps its files."""
+        return self.path / "wandb"
+
+    @property
+    def mirror_log(self) -> Path:
+        """What the mirror printed."""
+        return self.path / "mirror.log"
+
+    @property
+    def mirror_lock(self) -> Path:
+        """Held by the mirror for as long as it lives: one mirror a run."""
+        return self.path / "mirror.lock"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / step_name(step)
@@ -117,9 +137,15 @@ def step_name(step: int) -> str:
 
 
 def runs_root(option: Path | str | None = None) -> Path:
-    """The folder of all runs, absolute: the option, else `STORYTELLER_RUNS`, else `runs` in the current folder."""
+    """The folder of all runs, absolute: the option, else `STORYTELLER_RUNS`, else `runs` in the current folder.
+
+    Raises RunError where that is no folder.
+    """
     chosen = option or os.environ.get("STORYTELLER_RUNS") or "runs"
-    return Path(chosen).expanduser().absolute()
+    root = Path(chosen).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise RunError(f"{safe_line(str(root), 200)} is no folder", "choose another --runs-dir")
+    return root
 
 
 def check_name(name: str) -> str:
@@ -193,19 +219,33 @@ def create(root: Path, name: str) -> RunFolder:
     return folder
 
 
-def write_json(path: Path, value: Any, *, only_new: bool = False) -> None:
+def json_bytes(value: Any, at_least_bytes: int = 0) -> bytes:
+    """`value` as the files of a run have it, padded with spaces. Raises ValueError where a number is not finite."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=2)
+    # A lone surrogate (a file name that is not UTF-8) stays readable instead of failing the write.
+    return text.encode("utf-8", "backslashreplace").ljust(at_least_bytes - 1) + b"\n"
+
+
+def write_json(path: Path, value: Any, *, only_new: bool = False, at_least_bytes: int = 0) -> None:
     """Write `value` so that `path` holds all of it or what it held before, also after a power cut.
 
     With `only_new`, an existing file is left alone and FileExistsError raised. Raises OSError where the disk is full or
     cannot be written, ValueError where a number is not finite; nothing is left behind then.
     """
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
+    _write(path, json_bytes(value, at_least_bytes), only_new)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` with the text as UTF-8, as atomically as `write_json` does. Raises OSError."""
+    _write(path, text.encode("utf-8", "backslashreplace"), only_new=False)
+
+
+def _write(path: Path, contents: bytes, only_new: bool) -> None:
     # The pid tells a left-over of a killed process from a write that is under way.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         with temporary.open("xb") as file:
-            # A lone surrogate (a file name that is not UTF-8) stays readable instead of failing the write.
-            file.write(text.encode("utf-8", "backslashreplace"))
+            file.write(contents)
             file.flush()
             os.fsync(file.fileno())
         if only_new:
@@ -226,6 +266,15 @@ def sweep_temporaries(path: Path) -> None:
         match = re.fullmatch(r"\..+\.(\d{1,18})-[0-9a-f]{6}\.tmp", left.name)
         if match and not _exists(int(match[1])):
             left.unlink(missing_ok=True)
+
+
+def fsync_files(path: Path) -> None:
+    """Make a folder of files outlive a power cut: its files, its entries, and its own name."""
+    for file in path.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    fsync_folder(path)
+    fsync_folder(path.parent)
 
 
 def fsync_folder(path: Path) -> None:

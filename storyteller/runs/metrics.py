@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,45 @@ class JsonLog:
         elif piece:
             os.ftruncate(self._handle, start)
         self._torn = False
+
+
+class PatientLog:
+    """A log that outlives a full disk: what cannot be written waits in memory, and goes first once there is space.
+
+    At most `most_waiting` lines wait; the oldest are lost where there are more.
+    """
+
+    def __init__(self, path: Path, most_waiting: int = 20_000) -> None:
+        """Open `path` as `JsonLog` does. Raises OSError."""
+        self._log = JsonLog(path)
+        self._waiting: deque[Mapping[str, object]] = deque(maxlen=most_waiting)
+        self.fault: OSError | None = None
+        """Why lines wait; None where none does."""
+
+    def append(self, record: Mapping[str, object]) -> None:
+        """Write one line after those that wait; it waits too where the disk does not take it (`fault` says so)."""
+        self._waiting.append(record)
+        with contextlib.suppress(OSError):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait. Raises OSError where some still have to."""
+        self.fault = None
+        while self._waiting:
+            try:
+                self._log.append(self._waiting[0])
+            except OSError as error:
+                self.fault = error
+                raise
+            self._waiting.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log.close()
 
 
 def read_records(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from storyteller.runs.layout import RunFolder, write_json
+from storyteller.runs.layout import RunFolder, json_bytes, write_json
 
 State = Literal["starting", "running", "waiting", "stopping", "finished", "stopped", "failed"]
 """`waiting` is a run whose stories do not come (the Hub is away); the last three are ends."""
@@ -17,6 +17,9 @@ Seen = State | Literal["died"]
 """What a reader sees: `died` is a run that says it lives and has no living owner."""
 
 LIVING: tuple[Seen, ...] = ("starting", "running", "waiting", "stopping")
+
+_AT_LEAST_BYTES = 1024
+"""The file's length: room for a longer message where it has to be written over in its place."""
 
 _SAME_SECONDS = 0.01
 """Two readings of one process's start differ by rounding alone; the clock behind them ticks every 10 ms."""
@@ -86,7 +89,24 @@ def write_status(folder: RunFolder, status: Status, *, only_new: bool = False) -
     if not status.birth and status.pid == os.getpid():
         owner = owned_by(status.state, status.pid)
         status = replace(status, birth=owner.birth) if same_owner(status, owner) else status
-    write_json(folder.status_json, status.to_json(), only_new=only_new)
+    write_json(folder.status_json, status.to_json(), only_new=only_new, at_least_bytes=_AT_LEAST_BYTES)
+
+
+def overwrite_status(folder: RunFolder, status: Status) -> None:
+    """Put `status` in the place of the last one, for a disk that has no room for a second file. Raises OSError.
+
+    One write that leaves the file's length as it is, a message being cut to what fits: needs no new block of the disk,
+    and a reader sees the old status or the new one.
+    """
+    handle = os.open(folder.status_json, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(handle).st_size
+        too_long = len(json_bytes(status.to_json(), size)) - size
+        if too_long > 0:
+            status = replace(status, message=status.message[:-too_long])
+        os.pwrite(handle, json_bytes(status.to_json(), size), 0)
+    finally:
+        os.close(handle)
 
 
 def read_status(folder: RunFolder) -> Status | None:

@@ -15,6 +15,7 @@ from storyteller.errors import CheckpointError, RunError
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import NAME, RunFolder, check_inside, check_links
 from storyteller.runs.metrics import last_record
+from storyteller.runs.mirrored import read_mirrored
 from storyteller.runs.status import LIVING, Seen, read_status, seen_state
 from storyteller.text import safe_line
 
@@ -45,6 +46,8 @@ class Summary:
     message: str | None
     progress: float | None
     """Share of the budget, 0 to 1."""
+    wandb_url: str | None = None
+    """The address of the run's Weights & Biases page."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -136,6 +139,7 @@ def summarise(folder: RunFolder) -> Summary:
         run = {}
     config = _mapping(run.get("config"))
     status = read_status(folder)
+    mirrored = read_mirrored(folder)
     last = last_record(folder.metrics) or {}
     living = state in LIVING
     # The heartbeat is fresher than the log while the run lives; after a kill, the log knows more than the heartbeat.
@@ -160,6 +164,7 @@ def summarise(folder: RunFolder) -> Summary:
         progress=1.0
         if state == "finished"
         else _progress(_mapping(config.get("train")), {**last, **newest}, eta_seconds),
+        wandb_url=_text(mirrored.url) if mirrored is not None else None,
     )
 
 
