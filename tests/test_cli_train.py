@@ -19,7 +19,7 @@ import pytest
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records
 from storyteller.runs.status import read_status, seen_state
-from tests.training import losses
+from tests.training import losses, trained_run
 
 TINY = shlex.split(
     "--data bundled --vocab-size 400 --layers 1 --width 32 --heads 2 --context 64 --batch-size 4 --precision fp32 "
@@ -198,16 +198,14 @@ def test_an_unknown_run_is_named(words: list[str]) -> None:
 
 
 def test_an_unknown_step_is_named_with_those_there_are() -> None:
-    assert storyteller("train", "--foreground", "--name", "steps", "--steps", "2", *TINY).returncode == 0
+    trained_run(Path("runs").resolve(), "steps", train_steps=2)
     done = storyteller("resume", "steps", "--from", "7")
     assert done.returncode == 1
     assert "steps has no step 7: it has 2" in done.stderr
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used() -> None:
-    words = ["--steps", "4", "--set", "checkpoint_every=2", *TINY]
-    assert storyteller("train", "--foreground", "--name", "hurt", *words).returncode == 0
-    folder = run_of("hurt")
+    folder = trained_run(Path("runs").resolve(), "hurt", train_steps=4, train_checkpoint_every="2")
     told = losses(folder)
     weights = folder.checkpoint(4) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10] + bytes(10))
@@ -221,8 +219,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used() -> None:
 def test_a_changed_corpus_is_not_gone_on_with() -> None:
     story = "A cat sat on the mat with number {} and was very happy about it all."
     Path("few.txt").write_text("\n\n".join(story.format(n) for n in range(90)))
-    words = ["--steps", "3", *TINY[2:], "--data", "few.txt"]
-    assert storyteller("train", "--foreground", "--name", "moved", *words).returncode == 0
+    trained_run(Path("runs").resolve(), "moved", train_steps=3, data_source=(str(Path("few.txt").resolve()),))
     Path("few.txt").write_text("\n\n".join(story.format(n) for n in range(91)))
     done = storyteller("resume", "moved", "--steps", "6")
     assert done.returncode == 1

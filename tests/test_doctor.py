@@ -31,6 +31,7 @@ def test_doctor_says_in_json_what_there_is_and_that_training_works() -> None:
     assert hub["problem"]
 
 
+@pytest.mark.slow
 def test_doctor_in_words_ends_with_its_verdict() -> None:
     words = [sys.executable, "-m", "storyteller", "doctor", "--wait", "2"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100)

@@ -40,6 +40,7 @@ def test_a_run_over_broken_lines_trains_and_names_and_counts_them() -> None:
     assert re.search(r", [1-9]\d* too short, [1-9]\d* broken, [1-9]\d* over 1 MiB\n", counted), counted
 
 
+@pytest.mark.slow
 def test_a_folder_of_good_and_empty_files_trains_on_the_good_ones() -> None:
     folder = Path("mixed")
     (folder / "deep").mkdir(parents=True)

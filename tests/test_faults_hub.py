@@ -122,6 +122,7 @@ def test_a_passing_outage_of_any_kind_changes_no_loss(hub_root: Path, how: dict[
         assert "the Hub answers again, after 3 s\n" in log, mode
 
 
+@pytest.mark.slow
 def test_a_lasting_outage_saves_the_state_and_says_what_to_do_and_a_resume_ends_the_same(
     hub_root: Path, how: dict[str, Any]
 ) -> None:

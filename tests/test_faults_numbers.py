@@ -224,6 +224,7 @@ def test_weights_that_a_step_made_infinite_are_never_saved(tmp_path: Path, monke
     assert not list(folder.checkpoints.glob(".*"))
 
 
+@pytest.mark.slow
 def test_skip_bad_steps_is_an_option_of_train_and_of_resume() -> None:
     first = storyteller("train", "--foreground", "--name", "skip", "--steps", "2", "--skip-bad-steps", "3", *TINY)
     assert first.returncode == 0, first.stderr

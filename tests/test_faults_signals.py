@@ -56,6 +56,7 @@ def test_a_signal_that_comes_before_the_process_can_hear_it_waits_until_it_can(
     assert says(folder, "stopped before its first step")
 
 
+@pytest.mark.slow
 def test_a_signal_is_heard_while_the_tokenizer_is_trained(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fox", data_vocab_size=20_000, data_tokenizer_mib=4)
     with worker(folder) as process:
@@ -93,6 +94,7 @@ def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, phase: str, numb
     is_saved(folder)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fox", train_accumulate=4096, model_n_embd=128)  # a step of minutes
     with worker(folder) as process:

@@ -47,6 +47,7 @@ def test_tinystories_trains_from_the_hub_and_resumes_exactly(hub_root: Path) -> 
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8]
 
 
+@pytest.mark.slow
 def test_auto_takes_tinystories_where_the_hub_answers_and_says_so(hub_root: Path) -> None:
     with LoopbackHub(hub_root) as hub:
         env = os.environ | {"HF_ENDPOINT": hub.url}

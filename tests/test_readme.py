@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from storyteller import config
 from storyteller.runs.layout import RunFolder
 from tests.test_cli_train import TINY, storyteller, wait_for_step
@@ -38,6 +40,7 @@ def brief(line: str) -> list[str]:
     return words
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works_in_the_order_in_which_it_stands() -> None:
     stories = [f"A cat sat on the mat with number {n} and was very happy about it all." for n in range(60)]
     Path("my-stories.jsonl").write_text("".join(f'{{"text": "{story}"}}\n' for story in stories))
