@@ -1,7 +1,7 @@
-"""What a run is asked to do: frozen dataclasses, validated once, and the presets that fill them.
+"""What a run is asked to do: frozen dataclasses, validated once.
 
-`resolve` turns a preset, the command's options and `--set key=value` into one `Config`, whose JSON form stands whole in
-the run's `run.json`. Each message names the option that is off.
+A `Config`'s JSON form stands whole in the run's `run.json`. Each message names the option that is off. How a preset and
+the command's options become one is `presets`' business.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -286,71 +286,17 @@ class Config:
     def from_json(cls, plain: Mapping[str, Any]) -> Config:
         """The config that `to_json` wrote. Raises UsageError where a field is unknown or its value off."""
         sections = {
-            name: _section(kind, {f"{name}.{key}": value for key, value in plain.get(name, {}).items()}, name)
-            for name, kind in _SECTIONS.items()
+            name: section(kind, {f"{name}.{key}": value for key, value in plain.get(name, {}).items()}, name)
+            for name, kind in SECTIONS.items()
         }
         return cls(preset=str(plain.get("preset", "")), **sections)
 
 
-_SECTIONS: dict[str, Any] = {"model": Model, "data": Data, "train": Train, "mirror": Mirror}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {
-        "model.n_embd": 256,
-        "model.context": 256,
-        "data.vocab_size": 4096,
-        "train.minutes": 5.0,
-        "train.batch_size": 16,
-        "train.optimizer": "muon",
-        "train.lr": 8e-3,
-        "train.muon_lr": 0.03,
-        "train.weight_decay": 0.01,
-    },
-    "classic": {
-        "model.context": 512,
-        "data.clean": "classic",
-        "data.tokenizer": "gpt2",
-        "data.vocab_size": 50257,
-        "data.batching": "pad",
-        "data.min_chars": 30,
-        "train.epochs": 3.0,
-        "train.batch_size": 8,
-        "train.accumulate": 4,
-        "train.lr": 5e-5,
-        "train.beta2": 0.999,
-        "train.eval_every": "500",
-        "train.checkpoint_every": "1epoch",
-        "train.log_every": 1,
-    },
-}
-"""What each preset changes of the defaults above."""
-
-PRESET_NOTES = {
-    "quick": "the best model that five minutes on this machine give",
-    "classic": "the well-known small recipe: GPT-2 vocabulary, context 512, AdamW 5e-5, dynamic padding, three epochs",
-}
+SECTIONS: dict[str, Any] = {"model": Model, "data": Data, "train": Train, "mirror": Mirror}
+"""The dataclasses of a config, by the first part of their fields' dotted names."""
 
 
-def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
-    """The whole config: the preset, then `options` (by dotted name, None: not given), then `--set key=value`s.
-
-    A preset's budget gives way to any other. Raises UsageError, naming the option that is off.
-    """
-    if preset not in PRESETS:
-        raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
-    values = dict(PRESETS[preset])
-    given = {key: value for key, value in options.items() if value is not None}
-    for setting in settings:
-        key, value = _parse_setting(setting)
-        given[key] = value
-    budgets = {f"train.{name}" for name in ("minutes", "steps", "epochs", "tokens")}
-    if budgets & given.keys():
-        values = {key: value for key, value in values.items() if key not in budgets}
-    values.update(given)
-    return Config(preset=preset, **{name: _section(kind, values, name) for name, kind in _SECTIONS.items()})
-
-
-def _section(kind: Any, values: Mapping[str, Any], name: str) -> Any:
+def section(kind: Any, values: Mapping[str, Any], name: str) -> Any:
     """One dataclass from the values under its name, each of its field's type."""
     hints = typing.get_type_hints(kind)
     own = {}
@@ -359,26 +305,14 @@ def _section(kind: Any, values: Mapping[str, Any], name: str) -> Any:
         if section != name:
             continue
         if attribute not in hints:
-            raise UsageError(f"there is no setting {safe_line(key, 60)}", _nearest(attribute))
+            raise UsageError(f"there is no setting {safe_line(key, 60)}", nearest(attribute))
         own[attribute] = _typed(value, hints[attribute], key)
     return kind(**own)
 
 
-def _parse_setting(setting: str) -> tuple[str, str]:
-    """`key=value` as its full dotted name and its value's text."""
-    key, equals, value = setting.partition("=")
-    key = key.strip()
-    if not equals:
-        raise UsageError(f"--set {safe_line(setting, 60)} is off", "write it as key=value, such as --set keep=5")
-    section, dot, attribute = key.rpartition(".")
-    names = [name for name, kind in _SECTIONS.items() if attribute in typing.get_type_hints(kind)]
-    if (dot and section not in names) or not names:
-        raise UsageError(f"there is no setting {safe_line(key, 60)}", _nearest(attribute))
-    return f"{names[0]}.{attribute}", value.strip()
-
-
-def _nearest(attribute: str) -> str:
-    known = [name for kind in _SECTIONS.values() for name in typing.get_type_hints(kind)]
+def nearest(attribute: str) -> str:
+    """The remedy for a setting that is not known."""
+    known = [name for kind in SECTIONS.values() for name in typing.get_type_hints(kind)]
     close = difflib.get_close_matches(attribute, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"the settings are {', '.join(sorted(known))}"
 

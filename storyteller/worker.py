@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from storyteller.data.corpus import Source, Stories
     from storyteller.data.tokenizer import Tokenizer
+    from storyteller.lm.model import GPT
     from storyteller.lm.train import Trainer
 
 
@@ -180,18 +181,9 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
         f"context {config.model.context}, vocabulary {tokenizer.vocab_size:,}"
     )
     if "model" not in plan:
-        host = {**plan.get("host", {}), **machine.describe(), "largest_matrix_product_gflops": round(peak / 1e9, 1)}
-        facts = {
-            "data": {**corpus.description, "held_out_stories": len(held_out)},
-            "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256},
-            "model": {
-                **dataclasses.asdict(model.shape),
-                "parameters": model.n_parameters(),
-                "parameters_without_embeddings": model.n_parameters(embeddings=False),
-            },
-            "host": host,
-        }
-        folder.write_run(plan | facts)
+        host = {**machine.describe(), "largest_matrix_product_gflops": round(peak / 1e9, 1)}
+        data_facts = {**corpus.description, "held_out_stories": len(held_out)}
+        folder.write_run(plan | _facts(plan, data_facts, tokenizer, model, host))
     desk.step, desk.tokens = progress.step, progress.tokens
     if progress.step:
         desk.note(f"resuming from step {progress.step:,}")
@@ -221,6 +213,22 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
         peak_flops=peak,
         patience_seconds=corpus.patience_seconds,
     )
+
+
+def _facts(
+    plan: Mapping[str, Any], data: Mapping[str, Any], tokenizer: Tokenizer, model: GPT, host: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `run.json` says beyond the plan, once it is known."""
+    return {
+        "data": dict(data),
+        "tokenizer": {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256},
+        "model": {
+            **dataclasses.asdict(model.shape),
+            "parameters": model.n_parameters(),
+            "parameters_without_embeddings": model.n_parameters(embeddings=False),
+        },
+        "host": {**plan.get("host", {}), **host},
+    }
 
 
 def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data) -> tuple[Source, Data]:

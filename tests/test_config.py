@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.config import PRESETS, Config, Data, Model, Period, Sample, Train, resolve
+from storyteller.config import Config, Data, Model, Period, Sample, Train
 from storyteller.errors import UsageError
+from storyteller.presets import PRESETS, resolve
 
 
 @pytest.mark.parametrize("preset", PRESETS)

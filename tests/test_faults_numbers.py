@@ -20,12 +20,12 @@ import torch
 from safetensors.torch import load_file
 
 from storyteller import worker
-from storyteller.config import resolve
 from storyteller.data.batches import steps_ahead
 from storyteller.errors import OutOfMemoryError, UsageError
 from storyteller.lm import memory, optim, train
 from storyteller.lm.device import Machine
 from storyteller.lm.model import Shape, seeded
+from storyteller.presets import resolve
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records

@@ -20,6 +20,7 @@ FLOORS = {
     "machine": 1,
     "tales": 1,
     "config": 2,
+    "presets": 3,
     "tensors": 2,
     "runs": 3,
     "daemon": 4,

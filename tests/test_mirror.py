@@ -17,8 +17,9 @@ import pytest
 
 from storyteller import daemon, mirror
 from storyteller.cli import main
-from storyteller.config import Config, resolve
+from storyteller.config import Config
 from storyteller.errors import RunError, UsageError
+from storyteller.presets import resolve
 from storyteller.runs import checkpoints, store
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import JsonLog, read_records

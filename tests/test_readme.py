@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller import config
+from storyteller import presets
 from storyteller.runs.layout import RunFolder
 from tests.test_cli_train import TINY, storyteller, wait_for_step
 
@@ -83,7 +83,7 @@ def test_the_setup_commands_name_what_there_is() -> None:
 def test_the_presets_of_the_readme_are_those_there_are() -> None:
     _, _, section = README.read_text(encoding="utf-8").partition("\n## Presets\n")
     named = re.findall(r"^\| `(\w+)`", section.partition("\n## ")[0], re.MULTILINE)
-    assert named == list(config.PRESETS)
+    assert named == list(presets.PRESETS)
 
 
 def test_every_command_has_help_with_an_example() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from storyteller import worker
-from storyteller.config import Config, resolve
+from storyteller.config import Config
+from storyteller.presets import resolve
 from storyteller.runs import layout
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records

@@ -15,8 +15,9 @@ import typer
 from storyteller import daemon, machine, mirror
 from storyteller.cli.follow import follow, how_it_ended
 from storyteller.cli.show import note, out
-from storyteller.config import PRESET_NOTES, PRESETS, Config, resolve
+from storyteller.config import Config
 from storyteller.errors import CorpusError, RunBusyError, StorytellerError, UsageError
+from storyteller.presets import PRESET_NOTES, PRESETS, resolve
 from storyteller.runs import checkpoints, layout, store
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.status import LIVING, now_utc, read_status, seen_state
