@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from storyteller.errors import is_disk_full
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.mirrored import page_address
 from storyteller.runs.status import State, overwrite_status, own_status, read_status, write_status
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Desk:
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._status_fails = False
+        self._address = ""
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -204,7 +206,15 @@ class Desk:
     def _write_status(self, exit_code: int | None = None) -> None:
         state = "stopping" if self._stopping and self._state in ("starting", "running", "waiting") else self._state
         message = self._trouble or self._message
-        status = own_status(state, step=self.step, tokens=self.tokens, message=message, exit_code=exit_code)
+        self._address = self._address or page_address(self.folder)
+        status = own_status(
+            state,
+            step=self.step,
+            tokens=self.tokens,
+            message=message,
+            exit_code=exit_code,
+            wandb_url=self._address,
+        )
         try:
             try:
                 write_status(self.folder, status)

@@ -18,13 +18,14 @@ import pytest
 from storyteller import daemon, mirror
 from storyteller.cli import main
 from storyteller.config import Config
+from storyteller.desk import Desk
 from storyteller.errors import RunError, UsageError
 from storyteller.presets import resolve
 from storyteller.runs import checkpoints, store
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import JsonLog, read_records
 from storyteller.runs.mirrored import Mirrored, Rows, is_at_work, is_complete, read_mirrored
-from storyteller.runs.status import own_status, seen_state, write_status
+from storyteller.runs.status import own_status, read_status, seen_state, write_status
 from tests.test_cli_train import TINY, run_of, storyteller
 from tests.training import make_run
 from tests.wandb_loopback import KEY, LoopbackWandb
@@ -407,6 +408,12 @@ def test_an_offline_run_is_sent_by_sync_and_sent_once(
     assert len(server.calls) == n_calls
     assert cli(capfd, "dashboard", "little-fox", "--print", *root)[1] == f"{url}\n"
     assert json.loads(cli(capfd, "ps", "--json", *root)[1])[0]["wandb_url"] == url
+    assert f"little-fox: {url}\n" in cli(capfd, "ps", *root)[1]
+    desk = Desk(training.folder)
+    with desk.at_work():
+        desk.end("stopped", "", 0)
+    status_now = read_status(training.folder)
+    assert status_now is not None and status_now.wandb_url == url
 
 
 def test_sync_without_a_key_says_what_to_do(training: Training, capfd: pytest.CaptureFixture[str]) -> None:

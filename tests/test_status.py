@@ -55,6 +55,7 @@ def test_a_status_is_read_as_it_was_written(folder: RunFolder) -> None:
         "message": "no stories",
         "exit_code": 1,
         "birth": "",
+        "wandb_url": "",
     }
 
 

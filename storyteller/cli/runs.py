@@ -48,6 +48,9 @@ def ps(
     ]
     for line in table(head, rows):
         out(line)
+    for s in summaries:
+        if s.wandb_url:
+            out(f"{s.name}: {s.wandb_url}")
 
 
 def logs(

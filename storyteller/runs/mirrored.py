@@ -88,6 +88,12 @@ class Mirrored:
         write_json(folder.wandb_json, asdict(self))
 
 
+def page_address(folder: RunFolder) -> str:
+    """The address of the run's page; empty where it has none (yet)."""
+    mirrored = read_mirrored(folder)
+    return (mirrored.url if mirrored is not None else None) or ""
+
+
 def read_mirrored(folder: RunFolder) -> Mirrored | None:
     """What `wandb.json` says; None where it is missing or broken."""
     try:

@@ -46,6 +46,9 @@ class Status:
     `create_time` is worked out from the system clock and moves when that is set; this does not.
     """
 
+    wandb_url: str = ""
+    """The address of the run's Weights & Biases page; empty where it has none (yet)."""
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -77,11 +80,19 @@ def now_utc() -> str:
 
 
 def own_status(
-    state: State, *, step: int = 0, tokens: int = 0, message: str = "", exit_code: int | None = None
+    state: State,
+    *,
+    step: int = 0,
+    tokens: int = 0,
+    message: str = "",
+    exit_code: int | None = None,
+    wandb_url: str = "",
 ) -> Status:
     """The status of a run that this process owns, as of now."""
     owner = owned_by(state, os.getpid())
-    return replace(owner, step=step, tokens=tokens, message=message, exit_code=exit_code)
+    return replace(
+        owner, step=step, tokens=tokens, message=message, exit_code=exit_code, wandb_url=wandb_url
+    )
 
 
 def write_status(folder: RunFolder, status: Status, *, only_new: bool = False) -> None:
