@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real stories and models for tests of quality; a checkout without them skips those tests."""
+
+
+def pytest_configure() -> None:
+    # A shell that starts the tests in the background has Ctrl-C ignored, and every process under it would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -129,7 +129,7 @@ def test_a_signal_lets_the_step_finish_and_saves(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_wants_a_larger_budget_and_then_goes_on() -> None:
-    assert storyteller("train", "--foreground", "--name", "more", "--steps", "3", *TINY).returncode == 0
+    trained_run(Path("runs").resolve(), "more", train_steps=3)
     refused = storyteller("resume", "more")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "more has finished: give it a larger budget" in refused.stderr
@@ -216,6 +216,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used() -> None:
     assert losses(folder) == told
 
 
+@pytest.mark.slow
 def test_a_changed_corpus_is_not_gone_on_with() -> None:
     story = "A cat sat on the mat with number {} and was very happy about it all."
     Path("few.txt").write_text("\n\n".join(story.format(n) for n in range(90)))

@@ -30,6 +30,7 @@ def hub_root(tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
+@pytest.mark.slow
 def test_tinystories_trains_from_the_hub_and_resumes_exactly(hub_root: Path) -> None:
     with LoopbackHub(hub_root) as hub:
         env = os.environ | {"HF_ENDPOINT": hub.url}
