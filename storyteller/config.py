@@ -248,8 +248,15 @@ class Sample:
     """Only the so many likeliest tokens; 0: all."""
     top_p: float = 0.95
     """Only the likeliest tokens that together have this probability; 1: all."""
+    min_p: float = 0.0
+    """Only the tokens at least so likely as this share of the likeliest one's probability; 0: all."""
     repetition_penalty: float = 1.0
     """Above 1, tokens told already become less likely."""
+    no_repeat_ngram: int = 0
+    """No run of so many tokens is told twice in a story; 0: any may be."""
+    beams: int = 1
+    """Above 1: beam search for the likeliest story, so many kept side by side. Nothing is drawn then: temperature,
+    top_k, top_p, min_p and seed have no part in it."""
     seed: int | None = None
     """The same seed tells the same story; none: a new one each time."""
     stop: tuple[str, ...] = ()
@@ -263,8 +270,16 @@ class Sample:
         _check(
             0 < self.repetition_penalty <= 100, "--repetition-penalty", self.repetition_penalty, "above 0, up to 100"
         )
+        _check(0 <= self.min_p < 1, "--min-p", self.min_p, "a share from 0 up to, not including, 1")
+        _check(0 <= self.no_repeat_ngram <= 1000, "--no-repeat-ngram", self.no_repeat_ngram, "0 (any) to 1,000 tokens")
+        _check(1 <= self.beams <= 64, "--beams", self.beams, "1 (no search) to 64")
         _check(self.seed is None or 0 <= self.seed < 2**32, "--seed", self.seed, "0 to 4,294,967,295")
         _check(all(self.stop), "--stop", self.stop, "text that is not empty")
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are drawn by chance, rather than the likeliest taken."""
+        return self.temperature > 0 and self.beams == 1
 
 
 @dataclass(frozen=True)

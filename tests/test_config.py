@@ -81,6 +81,9 @@ def test_a_bad_setting_is_refused_in_one_line(settings: list[str], message: str)
         (lambda: Train(eval_every="often"), "--set eval_every often is off"),
         (lambda: Sample(temperature=-1), "--temperature -1 is off"),
         (lambda: Sample(top_p=0), "--top-p 0 is off"),
+        (lambda: Sample(min_p=1), "--min-p 1 is off"),
+        (lambda: Sample(no_repeat_ngram=-1), "--no-repeat-ngram -1 is off"),
+        (lambda: Sample(beams=0), "--beams 0 is off"),
         (lambda: resolve("fast", {}), "there is no preset fast: take one of quick, classic"),
     ],
 )
