@@ -21,7 +21,7 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from storyteller.cli import doctor, mirror, runs, tell, train
+    from storyteller.cli import doctor, mirror, runs, tell, train, tui
 
     app.command()(train.train)
     app.command()(train.resume)
@@ -32,6 +32,7 @@ def _register() -> None:
     app.command()(mirror.dashboard)
     app.command()(runs.wait)
     app.command()(tell.tell)
+    app.command()(tui.tui)
     app.command()(doctor.doctor)
 
 

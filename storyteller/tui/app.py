@@ -1,0 +1,200 @@
+"""The app itself: its views and how one moves between them, themes, what it remembers, and a safe voice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from storyteller.runs import store
+from storyteller.text import safe
+from storyteller.tui import settings as remembered
+from storyteller.tui.settings import Settings, ThemeName
+from storyteller.tui.themes import PALETTES, THEMES
+
+if TYPE_CHECKING:
+    from storyteller.booth import Booth
+
+Severity = Literal["information", "warning", "error"]
+View = Literal["runs", "run", "story", "compare"]
+
+
+class StorytellerApp(App[None]):
+    """Screens find here what they share: the runs' folder, settings, the booth, and the way to each other."""
+
+    TITLE = "storyteller"
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "view('runs')", "Runs", show=False),
+        Binding("2", "view('run')", "The last run", show=False),
+        Binding("3", "view('story')", "Story", show=False),
+        Binding("4", "view('compare')", "Compare", show=False),
+        Binding("escape", "back", "Back", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(
+        self,
+        runs_root: Path,
+        run: str | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        settings_path: Path | None = None,
+    ) -> None:
+        """`now` is the clock by which ages are told, seconds since the epoch. Raises RunError for an unknown `run`."""
+        super().__init__()
+        self.runs_root = runs_root
+        self.now = now
+        self._settings_path = settings_path or remembered.settings_file()
+        self.settings: Settings = remembered.read(self._settings_path)
+        self._first_run = store.find_run(runs_root, run).name if run is not None else None
+        self._booth: Booth | None = None
+        self._views: dict[View, Screen[None]] = {}
+        self._earlier: list[View] = []
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self.settings.theme
+
+    def get_default_screen(self) -> Screen[None]:
+        from storyteller.tui.screens.runs import RunsScreen
+
+        self._views["runs"] = RunsScreen()
+        return self._views["runs"]
+
+    def on_mount(self) -> None:
+        if self.settings.note:
+            self.say(self.settings.note, "warning")
+        if self._first_run is not None:
+            self.open_run(self._first_run)
+
+    def on_unmount(self) -> None:
+        if self._booth is not None:
+            self._booth.close()
+
+    # --- what screens share -------------------------------------------------------------------------------------------
+
+    @property
+    def booth(self) -> Booth:
+        """Where stories are told: a process of its own, begun by the first story."""
+        if self._booth is None:
+            from storyteller.booth import Booth
+
+            self._booth = Booth(self.runs_root)
+        return self._booth
+
+    @property
+    def palette_colors(self) -> tuple[str, ...]:
+        """Eight colours of the theme, told apart on its background, as style names for lines and states."""
+        return PALETTES[self._theme_name()]
+
+    def say(self, text: str, severity: Severity = "information") -> None:
+        """A passing message; any text, shown literally. May be called from any thread."""
+        self.notify(safe(text), severity=severity, markup=False)
+
+    def save_settings(self) -> None:
+        """Remember `settings`; a disk that does not take them is told of, once a change."""
+        try:
+            remembered.write(self._settings_path, self.settings)
+        except OSError as error:
+            self.say(f"settings are not remembered: {error.strerror or error}", "warning")
+
+    def _theme_name(self) -> ThemeName:
+        return self.theme if self.theme in get_args(ThemeName) else "dark"  # type: ignore[return-value]
+
+    # --- views --------------------------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """The view that is shown, or lies under a dialogue."""
+        for screen in reversed(self.screen_stack):
+            for name, known in self._views.items():
+                if screen is known:
+                    return name
+        return "runs"
+
+    def open_run(self, name: str) -> None:
+        """Show the run called `name`."""
+        from storyteller.tui.screens.run import RunScreen
+
+        known = self._views.get("run")
+        if not isinstance(known, RunScreen) or known.run_name != name:
+            self._replace("run", RunScreen(name))
+        self._show("run")
+
+    def open_story(self, model: str | None = None, prompt: str = "") -> None:
+        """Show the story view; with a `model` or a `prompt`, a fresh one that begins with them."""
+        from storyteller.tui.screens.story import StoryScreen
+
+        if "story" not in self._views or model is not None or prompt:
+            self._replace("story", StoryScreen(model, prompt))
+        self._show("story")
+
+    def open_compare(self, names: Sequence[str]) -> None:
+        """Show these runs side by side."""
+        from storyteller.tui.screens.compare import CompareScreen
+
+        self._replace("compare", CompareScreen(list(names)))
+        self._show("compare")
+
+    def new_run(self) -> None:
+        """Show the form of a new run."""
+        from storyteller.tui.screens.new_run import NewRunScreen
+
+        self.push_screen(NewRunScreen())
+
+    def action_view(self, view: View) -> None:
+        if view in self._views:
+            self._show(view)
+        elif view == "run":
+            self.say("no run has been opened yet: choose one with enter")
+        elif view == "story":
+            self.open_story()
+        else:
+            self.say("mark two runs or more with space, then press c to compare them")
+
+    async def action_back(self) -> None:
+        if self._earlier:
+            self._go(self._earlier.pop())
+        elif self.view != "runs":
+            self._go("runs")
+
+    def action_help(self) -> None:
+        from storyteller.tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.screen))
+
+    def _show(self, view: View) -> None:
+        if view != self.view:
+            self._earlier = [name for name in self._earlier if name not in (view, self.view)] + [self.view]
+            self._go(view)
+
+    def _go(self, view: View) -> None:
+        """The stack is always Runs and at most one view over it; a view that is left keeps what it holds."""
+        if view == self.view:
+            return
+        if view == "runs":
+            self._earlier = []
+            self.pop_screen()
+        elif self.view == "runs":
+            self.push_screen(view)
+        else:
+            self.switch_screen(view)
+
+    def _replace(self, view: View, screen: Screen[None]) -> None:
+        """`screen` takes the view's place; the one before is let go."""
+        known = self._views.get(view)
+        shown = self.view == view
+        if known is not None:
+            self.uninstall_screen(view)
+        self.install_screen(screen, view)
+        self._views[view] = screen
+        if shown:
+            self.switch_screen(view)  # which removes what it takes the place of, now that it is not installed
+        elif known is not None:
+            known.remove()

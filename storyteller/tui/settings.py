@@ -1,0 +1,97 @@
+"""What the app remembers from one day to the next: a small JSON file in the user's config folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from storyteller.config import Sample
+from storyteller.errors import UsageError
+from storyteller.runs.layout import write_json
+
+ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
+Cells = Literal["braille", "blocks", "ascii"]
+XAxis = Literal["step", "tokens", "seconds"]
+
+MOST_SMOOTHING = 0.999
+
+
+@dataclass
+class Settings:
+    """Each field a choice of the user's; `note` says why the file was not read, where it was not."""
+
+    theme: ThemeName = "dark"
+    cells: Cells = "braille"
+    """What charts are drawn with: `blocks` and `ascii` are for fonts without braille."""
+    x_axis: XAxis = "step"
+    log_y: bool = False
+    smoothing: float = 0.9
+    """Weight of what came before in a smoothed line, 0 (none) up to, not including, 1."""
+    sort: str = "age"
+    """The column of the runs by which they are sorted."""
+    sort_reversed: bool = False
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """The last sampling settings: fields of `config.Sample`."""
+    note: str = field(default="", compare=False)
+
+    def sample(self) -> Sample:
+        """The last sampling settings; what is off in them falls back to the defaults."""
+        known = {item.name for item in dataclasses.fields(Sample)} - {"stop"}
+        with contextlib.suppress(UsageError, TypeError, ValueError):
+            return Sample(**{key: value for key, value in self.sampling.items() if key in known})
+        return Sample()
+
+    def to_json(self) -> dict[str, Any]:
+        plain = dataclasses.asdict(self)
+        del plain["note"]
+        return plain
+
+
+def settings_file() -> Path:
+    """Where the settings are kept."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("storyteller", appauthor=False)) / "tui.json"
+
+
+def read(path: Path) -> Settings:
+    """The settings that `write` kept; defaults for what is missing or off, with a note where the file is broken."""
+    try:
+        kept = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        return Settings(note=f"the settings in {path} were not read ({why}); these are the defaults")
+    if not isinstance(kept, dict):
+        return Settings(note=f"the settings in {path} were not read (they are no JSON object); these are the defaults")
+    return Settings(**{name: kept[name] for name, fits in _FITS.items() if name in kept and fits(kept[name])})
+
+
+def write(path: Path, settings: Settings) -> None:
+    """Keep the settings. Raises OSError where the disk does not take them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings.to_json())
+
+
+def _is_smoothing(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and 0 <= value <= MOST_SMOOTHING
+
+
+_FITS: dict[str, Any] = {
+    "theme": lambda value: value in get_args(ThemeName),
+    "cells": lambda value: value in get_args(Cells),
+    "x_axis": lambda value: value in get_args(XAxis),
+    "log_y": lambda value: isinstance(value, bool),
+    "smoothing": _is_smoothing,
+    "sort": lambda value: isinstance(value, str),
+    "sort_reversed": lambda value: isinstance(value, bool),
+    "sampling": lambda value: isinstance(value, dict),
+}

@@ -1,0 +1,67 @@
+"""The app's looks: a lamp at night, a page by day, and the terminal's own sixteen colours, dark and light."""
+
+from __future__ import annotations
+
+from textual.theme import BUILTIN_THEMES, Theme
+
+from storyteller.tui.settings import ThemeName
+
+DARK = Theme(
+    name="dark",
+    dark=True,
+    primary="#e8b15d",
+    secondary="#7cb0e0",
+    accent="#e8b15d",
+    foreground="#d9d6cf",
+    background="#14161c",
+    surface="#191c24",
+    panel="#222632",
+    success="#93c47d",
+    warning="#e0824f",
+    error="#ea7b78",
+    variables={"footer-key-foreground": "#e8b15d", "block-cursor-text-style": "none"},
+)
+LIGHT = Theme(
+    name="light",
+    dark=False,
+    primary="#9a5b0b",
+    secondary="#1f5f99",
+    accent="#9a5b0b",
+    foreground="#2d2a26",
+    background="#fbf8f1",
+    surface="#f4efe4",
+    panel="#e9e2d3",
+    success="#2f7d32",
+    warning="#b5480f",
+    error="#b3261e",
+    variables={"footer-key-foreground": "#9a5b0b", "block-cursor-text-style": "none"},
+)
+THEMES = (DARK, LIGHT)
+
+PALETTES: dict[ThemeName, tuple[str, ...]] = {
+    "dark": ("#e8b15d", "#7cb0e0", "#93c47d", "#e58a9b", "#b59ae0", "#66c2b5", "#e0824f", "#a9adb8"),
+    "light": ("#9a5b0b", "#1f5f99", "#2f7d32", "#b02a56", "#6b3fa0", "#0f766e", "#b5480f", "#5d6470"),
+    "ansi-dark": (
+        "ansi_yellow",
+        "ansi_bright_blue",
+        "ansi_green",
+        "ansi_magenta",
+        "ansi_cyan",
+        "ansi_red",
+        "ansi_bright_green",
+        "ansi_white",
+    ),
+    "ansi-light": (
+        "ansi_blue",
+        "ansi_red",
+        "ansi_green",
+        "ansi_magenta",
+        "ansi_cyan",
+        "ansi_yellow",
+        "ansi_bright_black",
+        "ansi_black",
+    ),
+}
+"""By theme: eight colours that are told apart on its background."""
+
+assert {theme for theme in PALETTES if theme.startswith("ansi")} <= BUILTIN_THEMES.keys()  # noqa: S101
