@@ -14,6 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "model.n_embd": 256,
         "model.context": 256,
+        "model.activation": "gelu",
         "data.vocab_size": 4096,
         "train.minutes": 5.0,
         "train.batch_size": 16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -43,6 +44,25 @@ def test_logits_equal_those_of_transformers(model: GPT, tmp_path: Path) -> None:
     ids = torch.randint(300, (3, 24))
     with torch.no_grad():
         assert torch.allclose(model(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+
+
+def test_logits_with_the_exact_gelu_equal_those_of_transformers_too(tmp_path: Path) -> None:
+    model = seeded(dataclasses.replace(SHAPE, activation="gelu"), 1).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    theirs = hugging_face(model, tmp_path)
+    ids = torch.randint(300, (3, 24))
+    with torch.no_grad():
+        assert torch.allclose(model(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+        assert not torch.allclose(model(ids), seeded_like(model)(ids), atol=1e-4, rtol=0)
+
+
+def seeded_like(model: GPT) -> GPT:
+    """The same weights under the tanh approximation."""
+    twin = GPT(dataclasses.replace(model.shape, activation="gelu_new"))
+    twin.load_state_dict(model.state_dict())
+    return twin.eval()
 
 
 def test_padded_rows_have_the_logits_that_transformers_gives_them_under_a_mask(model: GPT, tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ _STATE_LIMIT = 64 * 2**20
 """Bytes of a `state.json`: the tokens carried over from a story of 1 MiB take 12."""
 _ONE_KIND = {
     "model_type": "gpt2",
-    "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
     "tie_word_embeddings": True,
     "scale_attn_weights": True,
@@ -62,7 +61,7 @@ def hf_config(shape: Shape, end_id: int) -> dict[str, Any]:
         "n_embd": shape.n_embd,
         "n_layer": shape.n_layer,
         "n_head": shape.n_head,
-        "activation_function": "gelu_new",
+        "activation_function": shape.activation,
         "layer_norm_epsilon": 1e-5,
         "embd_pdrop": shape.dropout,
         "attn_pdrop": shape.dropout,
@@ -239,12 +238,13 @@ def load_model(path: Path) -> GPT:
     if bad := next((key for key in keys if not is_natural(config.get(key))), None):
         raise CheckpointError(f"{path.name}: config.json is off (no number for {bad})", _ANOTHER)
     layers, width, heads, context, vocabulary = (int(config[key]) for key in keys)
+    activation = config.get("activation_function", "gelu_new")
     try:
-        Model(n_layer=layers, n_embd=width, n_head=heads, context=context)
+        Model(n_layer=layers, n_embd=width, n_head=heads, context=context, activation=activation)
         Data(vocab_size=max(vocabulary, 257))  # a tokenizer of a user's own may have fewer entries
     except UsageError as error:
         raise CheckpointError(f"{path.name}: config.json is off ({error.problem})", _ANOTHER) from None
-    shape = Shape(layers, width, heads, context, vocabulary)
+    shape = Shape(layers, width, heads, context, vocabulary, activation=activation)
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in GPT(shape).state_dict().items()}
     _check_weights(path, wanted)  # the file is as large as the model then, and no memory is taken but for what is there

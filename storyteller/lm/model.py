@@ -1,8 +1,9 @@
-"""GPT-2, top to bottom, on torch's scaled-dot-product attention.
+"""GPT-2, top to bottom.
 
 The architecture of Radford et al. 2019, "Language Models are Unsupervised Multitask Learners": learned positions,
-LayerNorm before each half of a block, GELU by its tanh approximation, output tied to the token embedding. Parameters
-bear the names that `transformers.GPT2LMHeadModel` gives them, so that checkpoints are the same files.
+LayerNorm before each half of a block, GELU (exact, or by GPT-2's tanh approximation), output tied to the token
+embedding. Parameters bear the names that `transformers.GPT2LMHeadModel` gives them, so that checkpoints are the same
+files.
 
 Letters on the lines that reshape: B batch, T time, C width, H heads.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storyteller.config import Model
+from storyteller.lm import attention
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Shape:
     context: int
     vocab_size: int
     dropout: float = 0.0
+    activation: str = "gelu_new"
 
     @classmethod
     def of(cls, model: Model, vocab_size: int) -> Shape:
         """The configured model over a tokenizer's vocabulary."""
-        return cls(model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout)
+        return cls(model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout, model.activation)
 
     def n_parameters(self) -> int:
         """Parameters of the model, embeddings included, without building it."""
@@ -53,11 +56,8 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(shape.n_embd, shape.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        B, T, C = x.shape
-        qkv = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, C/H)
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True)
-        out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        y = attention.causal(self.c_attn(x), self.n_head, self.dropout if self.training else 0.0)
+        out: Tensor = self.c_proj(y)
         return out
 
 
@@ -68,9 +68,10 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(shape.n_embd, 4 * shape.n_embd)
         self.c_proj = nn.Linear(4 * shape.n_embd, shape.n_embd)
+        self.approximate = "tanh" if shape.activation == "gelu_new" else "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
         return out
 
 
