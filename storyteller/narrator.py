@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from storyteller.config import PROMPTS, Config, Sample
+from storyteller.config import PROMPTS, Config
+from storyteller.growth import recipe
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import JsonLog
 from storyteller.runs.status import now_utc
@@ -68,8 +69,8 @@ class Narrator:
             self._tokenizer.to_json(),
             threads=1,
         )
-        sample = Sample(max_tokens=min(200, shape.context), seed=self._config.train.seed % 2**32)
-        stories = engine.batch(PROMPTS, sample)
+        # Each by itself, which takes no longer: so the same prompt and seed tell the same story from the checkpoint.
+        stories = [engine.batch([prompt], recipe(self._config))[0] for prompt in PROMPTS]
         with JsonLog(self._folder.samples) as log:
             for story in stories:
                 record = {"step": step, "time": now_utc(), "prompt": story.prompt, "text": story.text}

@@ -28,6 +28,8 @@ FLOORS = {
     "mirror": 5,
     "lm": 5,
     "engine": 5,
+    "growth": 5,
+    "booth": 6,
     "desk": 6,
     "narrator": 6,
     "worker": 7,

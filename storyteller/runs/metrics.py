@@ -124,8 +124,8 @@ class PatientLog:
         self._log.close()
 
 
-def read_records(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The records of all complete lines from a byte offset on, and the offset after them.
+def read_records(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[dict[str, Any]], int]:
+    """The records of all complete lines from a byte offset on, at most `most`, and the offset after them.
 
     Broken lines are skipped; a piece without its newline is left for the next time. A missing file has none, a file
     that is shorter than the offset was begun anew and is read from its start.
@@ -140,7 +140,7 @@ def read_records(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
             offset = 0
         file.seek(offset)
         for line in file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or len(records) == most:
                 break
             offset += len(line)
             record = _parse(line)
