@@ -19,6 +19,7 @@ FLOORS = {
     "text": 1,
     "machine": 1,
     "tales": 1,
+    "chart": 2,
     "config": 2,
     "presets": 3,
     "tensors": 2,
