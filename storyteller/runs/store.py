@@ -130,8 +130,11 @@ def find_checkpoint(root: Path, reference: str, on_skip: Callable[[CheckpointErr
     return path
 
 
-def summarise(folder: RunFolder) -> Summary:
-    """What is known of the run now. A broken or missing file makes figures None, never an error."""
+def summarise(folder: RunFolder, newest_figures: Mapping[str, Any] | None = None) -> Summary:
+    """What is known of the run now. A broken or missing file makes figures None, never an error.
+
+    `newest_figures` are the log's newest values by key, from a caller who has read it; else it is searched for them.
+    """
     state = seen_state(folder)
     try:
         run = folder.read_run()
@@ -140,14 +143,18 @@ def summarise(folder: RunFolder) -> Summary:
     config = _mapping(run.get("config"))
     status = read_status(folder)
     mirrored = read_mirrored(folder)
-    last = last_record(folder.metrics) or {}
+    last = (last_record(folder.metrics) if newest_figures is None else newest_figures) or {}
     living = state in LIVING
     # The heartbeat is fresher than the log while the run lives; after a kill, the log knows more than the heartbeat.
     beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
     newest = {**last, **beat} if living or (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0) else last
     if not newest and status is not None:
         newest = {"step": status.step, "tokens": status.tokens}
-    eta_seconds = _figure(folder, "time/eta_seconds") if living else None
+
+    def figure(key: str) -> float | None:
+        return _figure(folder, key) if newest_figures is None else _number(newest_figures.get(key))
+
+    eta_seconds = figure("time/eta_seconds") if living else None
     return Summary(
         name=folder.name,
         state=state,
@@ -155,9 +162,9 @@ def summarise(folder: RunFolder) -> Summary:
         step=_whole(newest.get("step")),
         tokens=_whole(newest.get("tokens")),
         seconds=_number(last.get("seconds")),
-        train_loss=_figure(folder, "train/loss"),
-        eval_bpb=_figure(folder, "eval/bpb"),
-        tokens_per_second=_figure(folder, "train/tokens_per_second"),
+        train_loss=figure("train/loss"),
+        eval_bpb=figure("eval/bpb"),
+        tokens_per_second=figure("train/tokens_per_second"),
         eta_seconds=eta_seconds,
         created_at=_text(run.get("created_at")),
         message=_text(status.message) if status is not None else None,
