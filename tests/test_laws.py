@@ -25,6 +25,7 @@ FLOORS = {
     "tensors": 2,
     "runs": 3,
     "daemon": 4,
+    "shelf": 4,
     "data": 4,
     "mirror": 5,
     "lm": 5,
