@@ -6,37 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-import typer
-
-from storyteller.errors import StorytellerError, UsageError, is_disk_full
+from storyteller.errors import StorytellerError, is_disk_full
 from storyteller.text import safe_line
-
-app = typer.Typer(
-    name="storyteller",
-    help="Train a tiny story model in minutes, and let it tell stories.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _register() -> None:
-    from storyteller.cli import doctor, mirror, runs, tell, train, tui
-
-    app.command()(train.train)
-    app.command()(train.resume)
-    app.command()(runs.ps)
-    app.command()(runs.logs)
-    app.command()(runs.stop)
-    app.command()(mirror.sync)
-    app.command()(mirror.dashboard)
-    app.command()(runs.wait)
-    app.command()(tell.tell)
-    app.command()(tui.tui)
-    app.command()(doctor.doctor)
-
-
-_register()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,17 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str], debug: bool) -> int:
     try:
-        status = app(words, prog_name="storyteller", standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        if words[0] == "tui" and (plain := _plain_tui(words[1:])) is not None:
+            # Past the command line's library, whose import alone takes a third of the time to the first frame.
+            from storyteller import tui
+
+            tui.run(*plain)
+            return 0
+        from storyteller.cli import commands
+
+        return commands.run(words)
     except StorytellerError as error:
         if debug:
             raise
         return _fail(str(error), error.exit_status)
-    except typer.Exit as stop:
-        return stop.exit_code
-    except typer.TyperException as error:
-        return _fail(_words_off(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
         # Whoever read our output has gone (a pager, head): not an error of ours, and not to be reported at exit either.
@@ -71,10 +45,18 @@ def _run(words: list[str], debug: bool) -> int:
         return _unexpected(error)
 
 
-def _words_off(error: typer.TyperException) -> str:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "storyteller"
-    return str(UsageError(error.format_message().rstrip("."), f"see {command} --help"))
+def _plain_tui(words: list[str]) -> tuple[str | None, str | None] | None:
+    """The run and the runs' folder that `tui` was given; None where its words want a closer look, `--help` say."""
+    given, left = {}, list(words)
+    while left:
+        word = left.pop(0)
+        if word == "--runs-dir" and left and "dir" not in given:
+            given["dir"] = left.pop(0)
+        elif not word.startswith("-") and "run" not in given:
+            given["run"] = word
+        else:
+            return None
+    return given.get("run"), given.get("dir")
 
 
 def _unexpected(error: Exception) -> int:

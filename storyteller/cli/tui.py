@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from storyteller.errors import UsageError
-from storyteller.runs import layout
-
-RunsDir = Annotated[
-    Path | None, typer.Option("--runs-dir", help="Where the runs are; default: $STORYTELLER_RUNS, else runs/.")
-]
+from storyteller.cli.train import RunsDir
 
 
 def tui(
@@ -24,8 +17,6 @@ def tui(
 
     Example: storyteller tui latest
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("the app needs a terminal", "storyteller ps, logs and show print the same plainly")
     from storyteller import tui
 
-    tui.run(layout.runs_root(runs_dir), run)
+    tui.run(run, runs_dir)

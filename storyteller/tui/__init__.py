@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from storyteller.errors import UsageError
+from storyteller.runs import layout
 
-def run(runs_root: Path, run: str | None = None) -> None:
+
+def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
     """Show the app until it is quit, with the run called `run` open where one is named. Training goes on without it.
 
-    Raises RunError where there is no such run.
+    Raises UsageError where there is no terminal, RunError where there is no such run.
     """
+    root = layout.runs_root(runs_dir)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):  # where Textual reads and draws
+        raise UsageError("the app needs a terminal", "storyteller ps, logs and show print the same plainly")
     from storyteller.tui.app import StorytellerApp
 
-    StorytellerApp(runs_root, run).run()
+    StorytellerApp(root, run).run()

@@ -1,0 +1,364 @@
+"""The reader of one run: a thread that reads its folder and posts what it saw as typed messages to the Run screen.
+
+Everything that touches the disk or takes long happens here: following the log of metrics, working out the lines of the
+charts, the stories, the training process's log, whether the process lives.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from storyteller.curves import Curves, Line, X
+from storyteller.errors import RunError, StorytellerError
+from storyteller.growth import Growth
+from storyteller.runs import checkpoints, store
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.store import Summary
+from storyteller.text import safe_line
+
+if TYPE_CHECKING:
+    from storyteller.booth import Event
+
+_LOOK_SECONDS = 0.25
+"""Between two looks at whether a file has grown."""
+_STATE_SECONDS = 1.0
+"""Between two looks at whether the process lives."""
+_DRAW_SECONDS = 0.7
+"""Between two pictures of a run that logs without end."""
+_READ_SECONDS = 0.05
+"""Of reading the log in one go: between two of them, what was asked for is answered."""
+_BREATH_SECONDS = 0.005
+"""Between two goes, so that the screen's thread is not kept from its keys."""
+_TAIL_BYTES = 256 << 10
+_LONGEST_LOG_LINE = 2000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the charts show."""
+
+    keys: tuple[str, ...] = ()
+    """The metrics, such as `train/loss`."""
+    x: X = "step"
+    begin: float | None = None
+    """Where the x axis begins and ends; None: with the data."""
+    end: float | None = None
+    points: int = 400
+    smoothing: float = 0.0
+    overlays: tuple[str, ...] = ()
+    """Other runs that are drawn too."""
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+class HeadSeen(Message):
+    """What the run is doing; `gone` where its folder is no longer there, and the summary is the last one known."""
+
+    def __init__(self, summary: Summary, gone: bool) -> None:
+        super().__init__()
+        self.summary = summary
+        self.gone = gone
+
+
+class PlanSeen(Message):
+    """What `run.json` says, or why it says nothing."""
+
+    def __init__(self, plan: Mapping[str, Any], problem: str) -> None:
+        super().__init__()
+        self.plan = plan
+        self.problem = problem
+
+
+class LinesSeen(Message):
+    """The lines that were wanted: by metric, then by run, this one first."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        lines: Mapping[str, Mapping[str, Line]],
+        keys: tuple[str, ...],
+        resumes: tuple[float, ...],
+        checkpoints: tuple[float, ...],
+        whole: bool,
+    ) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.lines = lines
+        self.keys = keys
+        """Every metric that the log has."""
+        self.resumes = resumes
+        """Where on the x axis the run was resumed."""
+        self.checkpoints = checkpoints
+        self.whole = whole
+        """Whether all of the log was read."""
+
+
+class StoriesSeen(Message):
+    """Stories were told, or checkpoints came or went."""
+
+    def __init__(self, checkpoint_steps: tuple[int, ...], best_step: int | None) -> None:
+        super().__init__()
+        self.checkpoint_steps = checkpoint_steps
+        self.best_step = best_step
+
+
+class LogSeen(Message):
+    """New lines of the training process's log, safe to show."""
+
+    def __init__(self, lines: Sequence[str], anew: bool, cut: bool) -> None:
+        super().__init__()
+        self.lines = lines
+        self.anew = anew
+        """Whether they take the place of all lines before."""
+        self.cut = cut
+        """Whether lines before these were left out."""
+
+
+class BoothSaid(Message):
+    """A story that is told in the booth goes on."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__()
+        self.event = event
+
+
+# --- the reader -------------------------------------------------------------------------------------------------------
+
+
+class RunReader:
+    """Reads one run's folder on a thread of its own and posts messages to `owner`; it never raises for what is there.
+
+    `growth` may be asked from any thread.
+    """
+
+    def __init__(self, owner: MessagePump, folder: RunFolder) -> None:
+        self.growth = Growth(folder)
+        self._owner = owner
+        self._folder = folder
+        self._curves = Curves(folder)
+        self._others: dict[str, Curves] = {}
+        self._log = LogTail(folder.log)
+        self._lock = threading.Lock()
+        self._wanted = Wanted()
+        self._over = threading.Event()
+        self._nudged = threading.Event()
+        self._awake = threading.Event()
+        self._awake.set()
+        self._thread = threading.Thread(target=self._work, name=f"reader {folder.name}", daemon=True)
+        self._summary: Summary | None = None
+        self._gone = False
+        self._checkpoints: tuple[int, ...] = ()
+        self._stamps: dict[str, object] = {}
+        self._shown: object = None
+        self._drawn_at = self._looked_at = -1e9
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read no more; returns at once."""
+        self._over.set()
+        self._awake.set()
+        self._nudged.set()
+
+    def sleep(self) -> None:
+        """Read nothing while nobody sees it."""
+        self._awake.clear()
+
+    def wake(self) -> None:
+        """Read again, at once."""
+        self._stamps.pop("state", None)
+        self._looked_at = -1e9
+        self._awake.set()
+        self._nudged.set()
+
+    def want(self, wanted: Wanted) -> None:
+        """Post lines for this from now on, the first of them at once."""
+        with self._lock:
+            self._wanted = wanted
+        self._nudged.set()
+
+    def value_at(self, key: str, x: X, where: float) -> float | None:
+        """This run's value there, for the cursor; None where there is none."""
+        return self._curves.value_at(key, x, where)
+
+    def _work(self) -> None:
+        self._look()
+        if self._curves.version == 0:
+            self._curves.sketch()
+        self._look()
+        whole = False
+        while not self._over.is_set():
+            self._nudged.clear()
+            self._look()
+            caught = self._curves.catch_up(_READ_SECONDS)
+            whole = whole or caught
+            others = self._catch_up_others()
+            self._draw(whole)
+            if self._over.is_set():
+                return
+            self._nudged.wait(_LOOK_SECONDS if caught and others else _BREATH_SECONDS)
+            self._awake.wait()
+
+    def _post(self, message: Message) -> None:
+        if not self._over.is_set():
+            self._owner.post_message(message)
+
+    # --- status, plan, stories, log -----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Look at all but the metrics; what has not changed is not posted."""
+        now = time.monotonic()
+        gone = not self._folder.path.is_dir()
+        if now - self._looked_at >= _STATE_SECONDS or gone != self._gone:
+            self._looked_at = now
+            self._gone = gone
+            self._see_state()
+        if gone:
+            return
+        if self._changed("plan", _stamp(self._folder.run_json)):
+            self._see_plan()
+        told = self.growth.catch_up()
+        if self._changed("checkpoints", _stamp(self._folder.checkpoints)) or told:
+            self._see_stories()
+        if self._changed("log", _stamp(self._folder.log)):
+            lines, anew, cut = self._log.read()
+            if lines or anew:
+                self._post(LogSeen(lines, anew, cut))
+
+    def _changed(self, what: str, seen: object) -> bool:
+        changed = self._stamps.get(what, self) != seen
+        self._stamps[what] = seen
+        return changed
+
+    def _see_state(self) -> None:
+        last = dict(self._curves.last)
+        for key in ("step", "tokens"):
+            value = last.get(key)
+            if isinstance(value, float) and value.is_integer():
+                last[key] = int(value)
+        if not self._gone or self._summary is None:
+            self._summary = store.summarise(self._folder, last)
+        elif self._summary.state in ("starting", "running", "waiting", "stopping"):
+            self._summary = replace(self._summary, state="died", eta_seconds=None)
+        if self._changed("state", (self._summary, self._gone)):
+            self._post(HeadSeen(self._summary, self._gone))
+
+    def _see_plan(self) -> None:
+        try:
+            plan, problem = self._folder.read_run(), ""
+        except RunError as error:
+            plan, problem = {}, str(error)
+        self._post(PlanSeen(plan, problem))
+
+    def _see_stories(self) -> None:
+        try:
+            self._checkpoints = tuple(checkpoints.steps(self._folder))
+            best = checkpoints.best(self._folder)
+        except (OSError, StorytellerError):
+            self._checkpoints, best = (), None
+        self._post(StoriesSeen(self._checkpoints, int(best.name.rpartition("-")[2]) if best is not None else None))
+
+    # --- lines --------------------------------------------------------------------------------------------------------
+
+    def _catch_up_others(self) -> bool:
+        """Read on in the runs that are drawn too; True once at the end of each."""
+        with self._lock:
+            names = self._wanted.overlays
+        caught = True
+        for name in names:
+            if name not in self._others:
+                self._others[name] = Curves(RunFolder(self._folder.path.parent / name))
+                self._others[name].sketch()
+                caught = False
+            else:
+                caught = self._others[name].catch_up(_READ_SECONDS) and caught
+        for name in [name for name in self._others if name not in names]:
+            del self._others[name]
+        return caught
+
+    def _draw(self, whole: bool) -> None:
+        """Work the lines out, where they are not as they were posted last."""
+        with self._lock:
+            wanted = self._wanted
+        runs = {self._folder.name: self._curves} | {name: self._others[name] for name in wanted.overlays}
+        version = (wanted, whole, self._checkpoints, tuple(curves.version for curves in runs.values()))
+        if version == self._shown:
+            return
+        now = time.monotonic()
+        asked = not isinstance(self._shown, tuple) or self._shown[0] != wanted
+        if not asked and now - self._drawn_at < _DRAW_SECONDS:
+            return
+        self._shown, self._drawn_at = version, now
+        lines = {
+            key: {
+                name: curves.line(key, wanted.x, wanted.begin, wanted.end, wanted.points, wanted.smoothing)
+                for name, curves in runs.items()
+                if key in curves.keys
+            }
+            for key in wanted.keys
+        }
+        resumes, saved = self._on_axis(self._curves.resumes, wanted.x), self._on_axis(self._checkpoints, wanted.x)
+        self._post(LinesSeen(wanted, lines, self._curves.keys, resumes, saved, whole))
+
+    def _on_axis(self, steps: Sequence[int], x: X) -> tuple[float, ...]:
+        """Where these steps lie on the x axis."""
+        if x == "step":
+            return tuple(float(step) for step in steps)
+        found = (self._curves.value_at(x, "step", step) for step in steps)
+        return tuple(where for where in found if where is not None)
+
+
+class LogTail:
+    """The lines that come to a log: the end of it first, then what is appended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset: int | None = None
+        self._piece = b""
+
+    def read(self) -> tuple[list[str], bool, bool]:
+        """New lines, safe to show; whether they begin anew, and whether lines before them were left out.
+
+        A last line without its newline comes once it is whole. A file that is gone has no new lines.
+        """
+        try:
+            with self._path.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                anew = self._offset is None or size < self._offset
+                begin = 0 if anew or self._offset is None else self._offset
+                cut = size - begin > _TAIL_BYTES
+                if cut:
+                    begin = size - _TAIL_BYTES
+                log.seek(begin)
+                data = log.read(size - begin)
+        except OSError:
+            return [], False, False
+        self._offset = begin + len(data)
+        whole = (b"" if cut or anew else self._piece) + data
+        *lines, self._piece = whole.split(b"\n")
+        if len(self._piece) > _TAIL_BYTES:
+            self._piece = self._piece[-_LONGEST_LOG_LINE:]
+        if cut:
+            lines = lines[1:]  # the first is a piece of one
+        shown = [safe_line(line[: 4 * _LONGEST_LOG_LINE].decode("utf-8", "replace"), _LONGEST_LOG_LINE) for line in lines]
+        return shown, anew, cut
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes whenever the file or the folder's entries do."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
