@@ -66,6 +66,8 @@ class Opened:
     label: str
     """What the model is called: `run@step`, `starter`, a folder, or `owner/name`."""
     seed: int
+    cut: bool = False
+    """Whether the prompt outgrew what the model sees, and its newest part alone was given."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,13 @@ class Booth:
         self._heard: queue.SimpleQueue[tuple[Callable[[Event], None], Event] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def tell(self, model: str, prompt: str, sample: Sample, hear: Callable[[Event], None]) -> int:
-        """Begin a story from `model`, named as everywhere; its ticket. Whatever goes wrong is heard as Failed."""
+    def tell(
+        self, model: str, prompt: str, sample: Sample, hear: Callable[[Event], None], *, goes_on: bool = False
+    ) -> int:
+        """Begin a story from `model`, named as everywhere; its ticket. Whatever goes wrong is heard as Failed.
+
+        `goes_on`: the prompt is a story so far, of which the model is given the newest part, with room for more.
+        """
         with self._lock:
             number = next(self._numbers)
             self._listen()
@@ -162,7 +169,8 @@ class Booth:
                 problem = f"the process that tells stories cannot be started ({safe_line(why, 100)})"
                 self._heard.put((hear, Failed(number, problem, "free some memory, and try again")))
                 return number
-            asked = {"tell": number, "model": model, "prompt": prompt, "sample": dataclasses.asdict(sample)}
+            settings = dataclasses.asdict(sample)
+            asked = {"tell": number, "model": model, "prompt": prompt, "sample": settings, "goes_on": goes_on}
             self._open[number] = _Ticket(number, hear, child, asked)
             child.say(asked)
             return number
@@ -296,7 +304,7 @@ def _event(kind: str, story: _Ticket, line: dict[str, Any]) -> Event:
         return Piece(story.number, story.pieces[-1], story.tokens)
     if kind == "opened":
         story.opened, story.seed, story.began = True, _whole(line["seed"]), time.monotonic()
-        return Opened(story.number, safe_line(_text(line["label"]), 200), story.seed)
+        return Opened(story.number, safe_line(_text(line["label"]), 200), story.seed, line["cut"] is True)
     if kind == "note":
         return Note(story.number, safe_line(_text(line["text"]), 300))
     if kind == "failed":
@@ -661,7 +669,7 @@ class _Teller:
         identity, engine = self._models.open(asked["model"], lambda text: self._note(story, text))
         story.engine, sound = engine, False
         try:
-            self._stream(story, self._fitting(story, asked["prompt"]))
+            self._stream(story, engine, asked)
             sound = True
         except UsageError:
             sound = True
@@ -672,21 +680,13 @@ class _Teller:
             else:
                 engine.close()
 
-    def _fitting(self, story: _Telling, prompt: str) -> str:
-        """As much of the prompt as the model can be given."""
-        engine = story.engine
-        assert engine is not None  # noqa: S101
-        if not prompt or engine.count(prompt) < engine.context:
-            return prompt
-        self._note(story, f"told from the newest part: the model sees {engine.context:,} tokens at once")
-        return engine.recent(prompt)
-
-    def _stream(self, story: _Telling, prompt: str) -> None:
-        engine = story.engine
-        assert engine is not None  # noqa: S101
-        pieces = engine.stream(prompt, story.sample)
+    def _stream(self, story: _Telling, engine: Engine, asked: dict[str, Any]) -> None:
+        prompt = asked["prompt"]
+        cut = engine.count(prompt) >= engine.context
+        pieces = engine.stream(engine.recent(prompt) if cut or asked["goes_on"] else prompt, story.sample)
         try:
-            self._say(story, {"opened": story.number, "label": engine.label, "seed": story.sample.seed or 0})
+            opened = {"opened": story.number, "label": engine.label, "seed": story.sample.seed or 0, "cut": cut}
+            self._say(story, opened)
             story.began = time.monotonic()
             while not story.over:
                 piece = next(pieces)
