@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from storyteller.config import Train
 from storyteller.errors import CheckpointError
 from storyteller.lm.model import Shape, seeded
+from storyteller.lm.muon import Muon, orthogonal
 from storyteller.lm.optim import Optimizers, clip, lr_scale
 
 SHAPE = Shape(n_layer=2, n_embd=16, n_head=2, context=8, vocab_size=40)
@@ -35,6 +36,31 @@ def test_muon_takes_the_hidden_matrices_and_adamw_the_rest() -> None:
     rest = {names[p] for group in adamw.param_groups for p in group["params"]}
     assert hidden == {f"h.{i}.{part}.weight" for i in (0, 1) for part in PARTS}
     assert hidden | rest == set(names.values()) and not hidden & rest
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-3), (torch.float32, 2e-2)])
+def test_side_by_side_muon_takes_the_steps_of_torchs(dtype: torch.dtype, tolerance: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(48, 16), (16, 16), (64, 16), (16, 64)] * 2
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    mine = Muon(ours, lr=0.03, weight_decay=0.1, momentum=0.95, dtype=dtype)
+    torchs = torch.optim.Muon(theirs, lr=0.03, weight_decay=0.1, momentum=0.95, nesterov=True)
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=draw)
+            b.grad = a.grad.clone()
+        ours[1].grad = theirs[1].grad = None  # a matrix without a gradient keeps its place
+        mine.step()
+        torchs.step()  # type: ignore[no-untyped-call]
+    for a, b in zip(ours, theirs, strict=True):
+        assert float((a - b).detach().norm() / b.detach().norm()) < tolerance
+
+
+def test_what_muon_takes_as_its_update_is_near_orthogonal() -> None:
+    x = orthogonal(torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(1)))
+    values = torch.linalg.svdvals(x)
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.3
 
 
 PARTS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")

@@ -52,7 +52,7 @@ def _facts(wait_seconds: float, root: Any) -> dict[str, Any]:
         "host": {
             **chosen.describe(),
             "cores": machine.n_cores(),
-            "cpu_bf16": device.cpu_has_bf16(),
+            "cpu_bf16": device.has_bf16("cpu"),
             "memory_gib": round(machine.memory_gib(), 1),
             "largest_matrix_product_gflops": round(device.peak_flops(chosen) / 1e9, 1),
         },

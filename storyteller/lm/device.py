@@ -56,13 +56,17 @@ def choose(train: Train) -> Machine:
 
 def best_precision(kind: str) -> str:
     """The quickest precision that trains well: bf16 only where the processor computes it natively."""
-    if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if kind == "cpu" and cpu_has_bf16() else "fp32"
+    if has_bf16(kind):
+        return "bf16"
+    return "fp16" if kind == "cuda" else "fp32"
 
 
-def cpu_has_bf16() -> bool:
+def has_bf16(kind: str) -> bool:
     """Whether matrix products in bf16 are instructions of this processor. Without them autocast is slower than fp32."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind != "cpu":
+        return False
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 

@@ -37,7 +37,9 @@ class Shape:
     @classmethod
     def of(cls, model: Model, vocab_size: int) -> Shape:
         """The configured model over a tokenizer's vocabulary."""
-        return cls(model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout, model.activation)
+        return cls(
+            model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout, model.activation
+        )
 
     def n_parameters(self) -> int:
         """Parameters of the model, embeddings included, without building it."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from storyteller.config import Train
 from storyteller.errors import CheckpointError
+from storyteller.lm.device import has_bf16
+from storyteller.lm.muon import Muon
 from storyteller.text import safe_line
 
 
@@ -40,12 +42,12 @@ class Optimizers:
         self.all: list[torch.optim.Optimizer] = [adamw]
         if hidden:
             self.all.append(
-                torch.optim.Muon(
+                Muon(
                     [p for _, p in hidden],
                     lr=train.muon_lr,
                     weight_decay=train.weight_decay,
                     momentum=0.95,
-                    nesterov=True,
+                    dtype=torch.bfloat16 if has_bf16(hidden[0][1].device.type) else torch.float32,
                 )
             )
         for optimizer, peak in zip(self.all, (train.lr, train.muon_lr), strict=False):
