@@ -7,16 +7,29 @@ lines alone, so that they may read while it is written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from json.scanner import make_scanner
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
 
 _BLOCK_BYTES = 1 << 16
+_WINDOW_BYTES = 1 << 12
+"""What is read at each place of a log that is sampled: a dozen lines."""
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_SCAN = make_scanner(_DECODER)  # type: ignore[arg-type]  # the stubs take the C class's own attributes for its argument
 
 
 class JsonLog:
@@ -130,7 +143,7 @@ def read_records(path: Path, offset: int = 0, most: int | None = None) -> tuple[
     Broken lines are skipped; a piece without its newline is left for the next time. A missing file has none, a file
     that is shorter than the offset was begun anew and is read from its start.
     """
-    records = []
+    records: list[dict[str, Any]] = []
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -149,33 +162,118 @@ def read_records(path: Path, offset: int = 0, most: int | None = None) -> tuple[
     return records, offset
 
 
+def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
+    """Where in a block of complete lines each record begins, and the records; broken lines are skipped.
+
+    The same records as `read_records`', at less cost: for whoever reads a log of a million lines.
+    """
+    offsets: list[int] = []
+    records: list[dict[str, Any]] = []
+    text = block.decode("ascii") if block.isascii() else ""  # a character is a byte: one scanner serves all lines
+    begin = 0
+    while (end := block.find(b"\n", begin)) >= 0:
+        record = None
+        # An object that ends where its line ends is what parsing the line alone would give: JSON's strings hold no raw
+        # newline, and an object that goes on past its line ends elsewhere.
+        if text and block.startswith(b"{", begin) and block.endswith(b"}", begin, end):
+            try:
+                record, stop = _SCAN(text, begin)
+            except (StopIteration, ValueError, RecursionError):
+                stop = -1
+            if stop != end:
+                record = None
+        if record is None:
+            record = _parse(block[begin:end])
+        if record is not None:
+            offsets.append(begin)
+            records.append(record)
+        begin = end + 1
+    return offsets, records
+
+
+def sampled_records(path: Path, places: int) -> tuple[list[int], list[dict[str, Any]]]:
+    """A few records from each of so many places, evenly over the file: their offsets, and the records.
+
+    The file's last complete lines are among them. A missing file has none. For a log too long to be read at once.
+    """
+    offsets: list[int] = []
+    records: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        room = max(0, file.seek(0, os.SEEK_END) - _WINDOW_BYTES)
+        for place in range(places):
+            at = room * place // max(1, places - 1)
+            block = os.pread(file.fileno(), _WINDOW_BYTES, at)
+            first = block.find(b"\n") + 1 if at else 0
+            inside, parsed = records_in(block[first : block.rfind(b"\n") + 1])
+            for offset, record in zip(inside, parsed, strict=True):
+                if not offsets or at + first + offset > offsets[-1]:  # in a short log the windows overlap
+                    offsets.append(at + first + offset)
+                    records.append(record)
+    return offsets, records
+
+
 def last_record(path: Path, needs: str | None = None, within_bytes: int | None = None) -> dict[str, Any] | None:
     """The last record, or the last that has the key `needs`; None where there is none, or no file.
 
     Read backwards from the end, at most `within_bytes`. A record of a step past the log's last one was left behind by a
     resume from an earlier checkpoint, and does not count.
     """
-    needle = json.dumps(needs).encode("ascii") if needs is not None else b""
-    last_step: float | None = None
+    return last_records(path, [needs], within_bytes).get(needs)
+
+
+def last_records(
+    path: Path, needs: Sequence[str | None], within_bytes: int | None = None
+) -> dict[str | None, dict[str, Any]]:
+    """What `last_record` gives for each of `needs`, in one pass; those that have none are left out."""
+    found: dict[str | None, dict[str, Any]] = {}
+    needles = {need: json.dumps(need).encode("ascii") if need is not None else b"" for need in needs}
+    last_step: int | None = None
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return None
+        file = open_regular(path)
+    except OSError:
+        return {}
     with file:
-        for line in _lines_backwards(file, within_bytes):
-            # Parsing is what costs: once the last step is known, only lines that hold the key are worth it.
-            if last_step is not None and needle not in line:
+        for lines in _blocks_backwards(file, within_bytes):
+            # Parsing is what costs: once the last step is known, only lines that hold a key are worth it, and of a
+            # block that holds none not even its lines are.
+            if last_step is not None and not any(needle in lines for needle in needles.values()):
                 continue
-            record = _parse(line)
-            if record is None:
-                continue
-            step = record.get("step")
-            if isinstance(step, int) and last_step is None:
-                last_step = step
-            superseded = isinstance(step, int) and last_step is not None and step > last_step
-            if (needs is None or needs in record) and not superseded:
-                return record
-    return None
+            for line in reversed(lines.split(b"\n")):
+                if last_step is not None and not any(needle in line for needle in needles.values()):
+                    continue
+                record = _parse(line)
+                if record is None:
+                    continue
+                step = record.get("step")
+                if isinstance(step, int) and last_step is None:
+                    last_step = step
+                if isinstance(step, int) and last_step is not None and step > last_step:
+                    continue
+                for need in [need for need in needles if need is None or need in record]:
+                    found[need] = record
+                    del needles[need]
+                if not needles:
+                    return found
+    return found
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """`path` to be read. Raises OSError, also where it is no regular file: a pipe might never open, or never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def finite(value: object) -> float | None:
+    """`value` where it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
 
 
 def by_step(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -201,39 +299,53 @@ def by_step(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-def _lines_backwards(file: BinaryIO, within_bytes: int | None) -> Iterator[bytes]:
-    """Complete lines, without their newline, from the last to the first; reads a block at a time."""
+def lines_backwards(
+    file: BinaryIO, within_bytes: int | None = None, most_line_bytes: int | None = None
+) -> Iterator[bytes]:
+    """Complete lines, without their newline, from the last to the first; reads a block at a time.
+
+    `within_bytes` of the end alone are read; a line of more than `most_line_bytes` is passed over, and not held.
+    """
+    for lines in _blocks_backwards(file, within_bytes, most_line_bytes):
+        for line in reversed(lines.split(b"\n")):
+            if most_line_bytes is None or len(line) <= most_line_bytes:
+                yield line
+
+
+def _blocks_backwards(file: BinaryIO, within_bytes: int | None, most_line_bytes: int | None = None) -> Iterator[bytes]:
+    """The complete lines, joined by newlines, a block's worth at a time from the file's end to its beginning."""
     start = file.seek(0, os.SEEK_END)
     lowest = 0 if within_bytes is None else max(0, start - within_bytes)
-    rest: list[bytes] = []  # what follows the last newline seen so far, its pieces from the last to the first
-    complete = False  # the piece after the file's last newline is torn
+    rest: list[bytes] = []  # the end of a line whose beginning was not seen yet, its pieces from the last to the first
+    fits, complete = True, False  # what follows the file's last newline is torn
     while start > lowest:
         begin = max(lowest, start - _BLOCK_BYTES)
         file.seek(begin)
         block = file.read(start - begin)
         start = begin
-        lines = block.split(b"\n")
-        rest.append(lines.pop())
-        while lines:
-            if complete:
-                yield b"".join(reversed(rest))
-            complete = True
-            rest = [lines.pop()]
-    if complete and start == 0:
+        first, last = block.find(b"\n"), block.rfind(b"\n")
+        if first >= 0:
+            rest.append(block[last + 1 :])
+            whole = complete and fits
+            lines = b"".join((block[first + 1 : last + 1], *reversed(rest))) if whole else block[first + 1 : last]
+            if whole or last > first:
+                yield lines
+            fits, complete, rest = True, True, [block[:first]]
+        else:
+            rest.append(block)
+        if most_line_bytes is not None and sum(map(len, rest)) > most_line_bytes:
+            fits, rest = False, []
+    if complete and fits and start == 0:
         yield b"".join(reversed(rest))
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The JSON object that `line` is, or None."""
     try:
-        record = json.loads(line, parse_constant=_refuse)
+        record = _DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _is_non_finite(value: object) -> bool:
