@@ -1,0 +1,185 @@
+"""The line that a session's words are typed on: history, editing, completion, and nothing raw on the screen.
+
+prompt_toolkit draws it. It shows most controls as pictures of its own and passes the bidirectional ones, so every
+character goes through `text.safe` twice: on the line, where it keeps its place under the cursor, and at the very last
+before the terminal, whatever drew it (menus, a search, what an editor left).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from storyteller.cli.page import cells
+from storyteller.text import safe, safe_line
+
+if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completer
+    from prompt_toolkit.history import History
+    from prompt_toolkit.layout.processors import Processor
+    from prompt_toolkit.output import Output
+
+_MENU_LINES = 6
+_HISTORY_LINES = 5_000
+"""Lines of history that are read; the file keeps a few more."""
+
+
+def line_reader(model_names: Callable[[], Sequence[str]]) -> Callable[[str], str]:
+    """A function that reads a line at the terminal, given what stands before it.
+
+    It raises EOFError on Ctrl-D and KeyboardInterrupt on Ctrl-C. A terminal that cannot move its cursor (`TERM=dumb`)
+    gets plain lines.
+    """
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown", "") and sys.platform != "win32":
+        return _read_plainly
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.shortcuts import CompleteStyle
+    from prompt_toolkit.styles import Style
+
+    prompts: PromptSession[str] = PromptSession(
+        history=_history(),
+        completer=_completer(model_names),
+        complete_while_typing=True,
+        complete_style=CompleteStyle.COLUMN,
+        reserve_space_for_menu=_MENU_LINES,
+        input_processors=[_pictures()],
+        output=_safe_output(sys.stdout),
+        style=Style.from_dict({"prompt": "bold", "more": "nobold"}),
+        prompt_continuation=lambda width, _number, _wraps: " " * width,
+    )
+
+    def read(label: str) -> str:
+        return prompts.prompt([("class:prompt", _short(label)), ("class:more", "> ")])
+
+    return read
+
+
+def _read_plainly(label: str) -> str:
+    try:
+        return input(f"{_short(label)}> ")
+    except EOFError:
+        print()
+        raise
+    except KeyboardInterrupt:
+        print()
+        raise
+
+
+def _short(label: str) -> str:
+    """The model's name, so that half of a narrow line is left for words; the end of a path says more than its start."""
+    import shutil
+
+    most = max(shutil.get_terminal_size().columns // 2 - 2, 8)
+    shown = safe_line(label)
+    if cells(shown) <= most:
+        return shown
+    while cells(shown) > most - 1:
+        shown = shown[1:]
+    return "\u2026" + shown
+
+
+def _history() -> History:
+    """The lines of earlier sessions, in the user's data folder; one that cannot be read or written is no matter."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    from storyteller.shelf import data_folder
+
+    class Lines(FileHistory):
+        def load_history_strings(self) -> Iterable[str]:
+            try:
+                lines = list(super().load_history_strings())
+            except OSError:
+                return []
+            return lines[:_HISTORY_LINES]
+
+        def store_string(self, string: str) -> None:
+            with contextlib.suppress(OSError):
+                super().store_string(string)
+
+    folder = data_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / "history.txt"
+        path.touch(mode=0o600)
+    except OSError:
+        return InMemoryHistory()
+    return Lines(path)
+
+
+def _completer(model_names: Callable[[], Sequence[str]]) -> Completer:
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.document import Document
+
+    from storyteller.cli.session import COMMANDS, SETTINGS
+
+    class Words(Completer):
+        def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:
+            line = document.text_before_cursor
+            command, space, begun = line.partition(" ")
+            if not line.startswith("/") or line.startswith("//") or " " in begun:
+                return
+            if not space:
+                for each in COMMANDS:
+                    if each.name.startswith(command[1:]):
+                        yield Completion(
+                            f"/{each.name}", -len(command), display=f"/{each.name}", display_meta=each.help
+                        )
+            elif command == "/model":
+                for name in model_names():
+                    if name.startswith(begun):
+                        yield Completion(name, -len(begun), display=safe_line(name, 60))
+            elif command == "/set":
+                for name in SETTINGS:
+                    if name.startswith(begun):
+                        yield Completion(name, -len(begun))
+
+    return Words()
+
+
+def _pictures() -> Processor:
+    """Shows each control on the line as `text.safe_line` does, and keeps track of where the cursor then is."""
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+
+    class Pictures(Processor):
+        def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+            shown: StyleAndTextTuples = []
+            begins = [0]  # where each character of the line begins on the screen
+            for style, text, *_ in transformation_input.fragments:
+                for character in text:
+                    picture = safe_line(character)
+                    shown.append((style, picture))
+                    begins.append(begins[-1] + len(picture))
+
+            def to_display(place: int) -> int:
+                return begins[min(place, len(begins) - 1)] + max(place - len(begins) + 1, 0)
+
+            def to_source(place: int) -> int:
+                from bisect import bisect_right
+
+                return min(bisect_right(begins, place) - 1, len(begins) - 1)
+
+            return Transformation(shown, source_to_display=to_display, display_to_source=to_source)
+
+    return Pictures()
+
+
+def _safe_output(stream: TextIO) -> Output:
+    """A terminal to which no text goes raw; prompt_toolkit's own movements and colours go another way."""
+    from prompt_toolkit.output import create_output
+
+    if sys.platform == "win32":
+        return create_output(stream)
+    from prompt_toolkit.output.vt100 import Vt100_Output
+
+    class Safe(Vt100_Output):
+        def write(self, data: str) -> None:
+            super().write("\r\n".join(map(safe, data.split("\r\n"))))
+
+    output = Safe.from_pty(stream, term=os.environ.get("TERM"))
+    # Its question where the cursor is would be answered into the midst of a story, where nobody listens.
+    output.enable_cpr = False
+    return output

@@ -1,0 +1,235 @@
+"""Many stories at once: prompts from a file, told in batches, in order, with a line of progress at a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from storyteller.cli.page import Sheet, note
+from storyteller.cli.show import span
+from storyteller.cli.telling import Heard, Keeper, record
+from storyteller.config import Sample
+from storyteller.errors import UsageError
+from storyteller.text import safe_line
+
+if TYPE_CHECKING:
+    from storyteller.cli.models import Loaded
+    from storyteller.engine import Story
+
+ROWS = 64
+"""Stories told side by side."""
+PROMPT_LIMIT_CHARS = 1_000_000
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, and the line on which it stands (0: no file's)."""
+
+    prompt: str
+    line: int = 0
+
+
+def read_prompts(path: str) -> tuple[Iterator[Asked], int | None]:
+    """The prompts of a file, and how many there are (None where it is standard input, `-`, and not known).
+
+    One prompt a line, blank lines left out; in a `.jsonl` file, `{"prompt": ...}` a line. Standard input is one or the
+    other by its first line. A file is checked whole before anything is told. Raises UsageError.
+    """
+    if path == "-":
+        return _prompts(sys.stdin.buffer, "standard input", None), None
+    shown, as_json = safe_line(path, 100), path.endswith(".jsonl")
+    try:
+        if not Path(path).is_file():  # a pipe, which can be read once
+            return _prompts(Path(path).open("rb"), shown, as_json), None
+        with Path(path).open("rb") as file:
+            total = sum(1 for _ in _prompts(file, shown, as_json))
+        if not total:
+            raise UsageError(f"there is no prompt in {shown}", "write one a line")
+        return _prompts(Path(path).open("rb"), shown, as_json), total
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise UsageError(f"{shown} cannot be read: {reason}", "name a file of prompts, one a line") from error
+
+
+def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[Asked]:
+    number = 0
+    while raw := file.readline(4 * PROMPT_LIMIT_CHARS + 1):
+        number += 1
+        line = raw.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r\n")
+        if len(line) > PROMPT_LIMIT_CHARS:
+            raise UsageError(
+                f"line {number:,} of {name} has more than {PROMPT_LIMIT_CHARS:,} characters", "give a shorter prompt"
+            )
+        if not line.strip():
+            continue
+        if as_json is None:
+            as_json = _json_prompt(line) is not None
+        prompt = _json_prompt(line) if as_json else line
+        if prompt is None:
+            raise UsageError(f'line {number:,} of {name} is no {{"prompt": "..."}}', "mend it, or leave it out")
+        if prompt.strip():
+            yield Asked(prompt, number)
+
+
+def _json_prompt(line: str) -> str | None:
+    try:
+        prompt = json.loads(line)["prompt"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return prompt if isinstance(prompt, str) else None
+
+
+def tell_many(
+    loaded: Loaded, asked: Iterable[Asked], total: int | None, sample: Sample, sheet: Sheet, keeper: Keeper
+) -> int:
+    """Tell a story for each prompt, `ROWS` at a time, and write them in order; the exit status.
+
+    Each batch has the next seed. A prompt that the model cannot take is noted and left out, and the status is then 1.
+    After Ctrl-C, what is done stays, and the process ends with 130.
+    """
+    first = sample.seed if sample.seed is not None else secrets.randbits(32)
+    waiting, done, failed = iter(asked), 0, 0
+    with _Progress(total) as progress:
+        for number in itertools.count():
+            some = list(itertools.islice(waiting, ROWS))
+            if not some:
+                break
+            progress.show(done)
+            seeded = dataclasses.replace(sample, seed=(first + number) % 2**32)
+            try:
+                fit, stories = _interruptibly(lambda some=some, seeded=seeded: _batch(loaded, some, seeded))  # type: ignore[misc]
+            except KeyboardInterrupt:
+                progress.close()
+                note(f"stopped after {done:,} stories" + (f" of {total:,}" if total is not None else ""))
+                _leave(loaded)
+            progress.clear()
+            _write(loaded, fit, stories, seeded, sheet, keeper)
+            done += len(some)
+            failed += len(some) - len(fit)
+            progress.tokens += sum(story.tokens for story in stories)
+    if failed:
+        note(f"{failed:,} of {done:,} prompts could not be told from")
+    return 1 if failed else 0
+
+
+def _batch(loaded: Loaded, asked: Sequence[Asked], sample: Sample) -> tuple[Sequence[Asked], list[Story]]:
+    """The prompts that the model can take, and their stories."""
+    try:
+        return asked, loaded.engine.batch([each.prompt for each in asked], sample)
+    except UsageError:
+        if not any(each.line for each in asked):
+            raise
+    fit = []
+    for each in asked:
+        try:
+            loaded.engine.stream(each.prompt, sample).close()  # checks the prompt, and tells nothing yet
+            fit.append(each)
+        except UsageError as error:
+            note(f"line {each.line:,}: {error.problem}")
+    return fit, loaded.engine.batch([each.prompt for each in fit], sample) if fit else []
+
+
+def _write(
+    loaded: Loaded, asked: Sequence[Asked], stories: Sequence[Story], sample: Sample, sheet: Sheet, keeper: Keeper
+) -> None:
+    batch = secrets.token_hex(6)
+    for row, (each, story) in enumerate(zip(asked, stories, strict=True)):
+        heard = Heard(story.text, story.tokens, story.seconds, story.finished)
+        place: dict[str, Any] = {"batch": batch, "row": row, "rows": len(stories)} if len(stories) > 1 else {}
+        told = keeper.keep(loaded, each.prompt, sample, heard, **place)
+        sheet.put(record(told, loaded.engine.label, **({"line": each.line} if each.line else {})))
+
+
+def _interruptibly(compute: Callable[[], _T]) -> _T:
+    """`compute()`, on a thread: a batch is one long call of native code, in which Ctrl-C would not be heard."""
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(compute())
+        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="batch", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _leave(loaded: Loaded) -> None:
+    """End the process while native code still computes, which an orderly exit would wait for or crash on."""
+    loaded.close()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(130)
+
+
+class _Progress:
+    """One line at the end of a terminal's standard error: how far it is, how fast, how long still."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._began = time.monotonic()
+        self._shown = 0
+        self._is_terminal = sys.stderr.isatty()
+        self.tokens = 0
+        """Told so far."""
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def show(self, done: int) -> None:
+        """Draw the line: so many stories are done."""
+        if not self._is_terminal:
+            return
+        seconds = time.monotonic() - self._began
+        words = [f"{done:,} of {self._total:,} stories" if self._total is not None else f"{done:,} stories"]
+        if done:
+            words.append(f"{self.tokens / seconds:,.0f} tokens/s")
+            if self._total is not None:
+                words.append(f"{span(seconds * (self._total - done) / done)} left")
+        columns = shutil.get_terminal_size().columns
+        bar = ""
+        if self._total and columns >= 60:
+            filled = round(20 * done / self._total)
+            bar = "\u2501" * filled + "\u2500" * (20 - filled) + "  "
+        line = (bar + "  ".join(words))[: columns - 1]
+        self._draw(line)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            self._draw("")
+
+    def close(self) -> None:
+        """Take the line away for good."""
+        self.clear()
+
+    def _draw(self, line: str) -> None:
+        # Spaces over what was there, rather than an escape: a dumb terminal has none.
+        with contextlib.suppress(OSError, UnicodeError):
+            sys.stderr.write("\r" + line.ljust(self._shown) + ("\r" if not line else ""))
+            sys.stderr.flush()
+        self._shown = len(line)
