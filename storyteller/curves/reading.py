@@ -423,11 +423,11 @@ class _Newer:
 
 def _stamp(record: Mapping[str, Any]) -> dict[str, float | str]:
     """Where a line stands: its step, tokens, seconds and time, as far as they are sound."""
-    found: dict[str, float | str] = {
-        key: value for key in ("tokens", "seconds") if (value := finite(record.get(key))) is not None
-    }
-    if is_step(record.get("step")):
-        found["step"] = record["step"]
+    found: dict[str, float | str] = {}
+    for key in ("step", "tokens", "seconds"):
+        value = record.get(key)
+        if is_step(value) or (key != "step" and finite(value) is not None):
+            found[key] = value  # type: ignore[assignment]
     if isinstance(record.get("time"), str):
         found["time"] = record["time"][:_LONGEST_KEY]
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +13,16 @@ from typing import Any
 from storyteller.errors import CheckpointError, RunError
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import NAME, RunFolder, check_inside, check_links
-from storyteller.runs.metrics import last_record
+from storyteller.runs.metrics import finite, last_records
 from storyteller.runs.mirrored import read_mirrored
 from storyteller.runs.status import LIVING, Seen, read_status, seen_state
 from storyteller.text import safe_line
 
-_LOOK_BACK_BYTES = 64 << 20
-"""How much of a log's end is searched for a figure: hours of logging, a tenth of a second of reading."""
+LOOK_BACK_BYTES = 64 << 20
+"""How much of a log's end is searched for a figure: hours of logging, some hundredths of a second of reading."""
+FIGURES = ("train/loss", "eval/bpb", "train/tokens_per_second", "time/eta_seconds")
+"""The metrics whose newest values a summary has."""
+_STAND = ("step", "tokens", "seconds")
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,16 @@ class Summary:
 
 def list_runs(root: Path) -> list[RunFolder]:
     """The runs in `root`, the newest first; anything else in there is passed over, as are links."""
+    return sorted(run_folders(root), key=lambda folder: (created_at(folder), folder.name), reverse=True)
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """The runs that `list_runs` gives, in no order."""
     try:
         folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    runs = [folder for folder in folders if folder.run_json.is_file()]
-    return sorted(runs, key=lambda folder: (_created(folder), folder.name), reverse=True)
+    return [folder for folder in folders if folder.run_json.is_file()]
 
 
 def find_run(root: Path, name: str) -> RunFolder:
@@ -130,10 +136,10 @@ def find_checkpoint(root: Path, reference: str, on_skip: Callable[[CheckpointErr
     return path
 
 
-def summarise(folder: RunFolder, newest_figures: Mapping[str, Any] | None = None) -> Summary:
+def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Summary:
     """What is known of the run now. A broken or missing file makes figures None, never an error.
 
-    `newest_figures` are the log's newest values by key, from a caller who has read it; else it is searched for them.
+    `figures` are the log's newest values by key, from a caller who has read it; else it is searched for them.
     """
     state = seen_state(folder)
     try:
@@ -143,28 +149,24 @@ def summarise(folder: RunFolder, newest_figures: Mapping[str, Any] | None = None
     config = _mapping(run.get("config"))
     status = read_status(folder)
     mirrored = read_mirrored(folder)
-    last = (last_record(folder.metrics) if newest_figures is None else newest_figures) or {}
+    last = newest_figures(folder)[0] if figures is None else figures
     living = state in LIVING
     # The heartbeat is fresher than the log while the run lives; after a kill, the log knows more than the heartbeat.
     beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
     newest = {**last, **beat} if living or (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0) else last
     if not newest and status is not None:
         newest = {"step": status.step, "tokens": status.tokens}
-
-    def figure(key: str) -> float | None:
-        return _figure(folder, key) if newest_figures is None else _number(newest_figures.get(key))
-
-    eta_seconds = figure("time/eta_seconds") if living else None
+    eta_seconds = finite(last.get("time/eta_seconds")) if living else None
     return Summary(
         name=folder.name,
         state=state,
         preset=_text(config.get("preset")) or _text(run.get("preset")),
         step=_whole(newest.get("step")),
         tokens=_whole(newest.get("tokens")),
-        seconds=_number(last.get("seconds")),
-        train_loss=figure("train/loss"),
-        eval_bpb=figure("eval/bpb"),
-        tokens_per_second=figure("train/tokens_per_second"),
+        seconds=finite(last.get("seconds")),
+        train_loss=finite(last.get("train/loss")),
+        eval_bpb=finite(last.get("eval/bpb")),
+        tokens_per_second=finite(last.get("train/tokens_per_second")),
         eta_seconds=eta_seconds,
         created_at=_text(run.get("created_at")),
         message=_text(status.message) if status is not None else None,
@@ -175,12 +177,22 @@ def summarise(folder: RunFolder, newest_figures: Mapping[str, Any] | None = None
     )
 
 
+def newest_figures(folder: RunFolder, within_bytes: int = LOOK_BACK_BYTES) -> tuple[dict[str, Any], dict[str, int]]:
+    """Step, tokens and seconds of the log's last line and the newest value of each of `FIGURES`, as far as its end has
+    them; and the step at which each of these was logged."""
+    found = last_records(folder.metrics, [None, *FIGURES], within_bytes)
+    figures: dict[str, Any] = {key: value for key, value in found.get(None, {}).items() if key in _STAND}
+    figures |= {key: found[key][key] for key in FIGURES if key in found}
+    steps = {key: found[key]["step"] for key in FIGURES if key in found and isinstance(found[key].get("step"), int)}
+    return figures, steps
+
+
 def _checked(folder: RunFolder) -> RunFolder:
     check_links(folder)
     return folder
 
 
-def _created(folder: RunFolder) -> float:
+def created_at(folder: RunFolder) -> float:
     """When the run was made, seconds since the epoch."""
     try:
         created = datetime.datetime.fromisoformat(str(folder.read_run().get("created_at")))
@@ -204,11 +216,11 @@ def _few(names: Sequence[str], most: int = 8) -> str:
 
 def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds: float | None) -> float | None:
     """Share of the budget that is done, by whichever budget the run has."""
-    seconds = _number(reached.get("seconds"))
+    seconds = finite(reached.get("seconds"))
     budgets = (
-        (_number(reached.get("step")), _number(train.get("steps")), 1),
-        (_number(reached.get("tokens")), _number(train.get("tokens")), 1),
-        (seconds, _number(train.get("minutes")), 60),
+        (finite(reached.get("step")), finite(train.get("steps")), 1),
+        (finite(reached.get("tokens")), finite(train.get("tokens")), 1),
+        (seconds, finite(train.get("minutes")), 60),
     )
     for done, budget, unit in budgets:
         if done is not None and budget:
@@ -216,21 +228,6 @@ def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds:
     if seconds and eta_seconds is not None:  # epochs: how long one is shows only on the way
         return min(1.0, max(0.0, seconds / (seconds + max(0.0, eta_seconds))))
     return None
-
-
-def _figure(folder: RunFolder, key: str) -> float | None:
-    record = last_record(folder.metrics, needs=key, within_bytes=_LOOK_BACK_BYTES)
-    return _number(record.get(key)) if record is not None else None
-
-
-def _number(value: object) -> float | None:
-    """`value` where it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
 
 
 def _whole(value: object) -> int | None:
