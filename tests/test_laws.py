@@ -31,6 +31,7 @@ FLOORS = {
     "mirror": 5,
     "lm": 5,
     "engine": 5,
+    "export": 5,
     "growth": 5,
     "booth": 6,
     "desk": 6,

@@ -29,12 +29,15 @@ COMMANDS = {
     "ps": Command("runs", "The runs: state, step, loss, speed, time left; the newest first."),
     "logs": Command("runs", "The run's log, and with -f what is to come."),
     "stop": Command("runs", "Stop a run: it finishes its step, saves a checkpoint and exits."),
+    "rename": Command("runs", "Give a run that is not training another name."),
+    "delete": Command("runs", "Delete a run that is not training, with all its checkpoints."),
     "sync": Command("mirror", "Send what Weights & Biases does not have of a run yet."),
     "dashboard": Command("mirror", "Open a run's Weights & Biases page, or show an offline run here."),
     "wait": Command("runs", "Wait until a run has ended, and end with its exit status."),
     "tell": Command("tell", "Tell a story, or without a prompt many of them, in a session."),
     "stories": Command("stories", "The stories told so far, the newest first."),
     "tui": Command("tui", "The terminal app: the runs live, their charts and stories."),
+    "export": Command("export", "Write a model as a folder to give away, with a card."),
     "doctor": Command("doctor", "What this machine has, and a check that training works on it."),
 }
 """Every command by its name, which is its function's name too, in the order of the help."""

@@ -1,8 +1,9 @@
-"""`storyteller ps`, `logs`, `stop` and `wait`: what the runs are doing."""
+"""`storyteller ps`, `logs`, `stop`, `wait`, `delete` and `rename`: the runs there are, and order among them."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Annotated
 
 import typer
@@ -11,7 +12,8 @@ from storyteller import daemon
 from storyteller.cli.follow import how_it_ended, log_across_restarts
 from storyteller.cli.show import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
-from storyteller.runs import layout, store
+from storyteller.errors import UsageError
+from storyteller.runs import housekeeping, layout, store
 
 Run = Annotated[str, typer.Argument(help="The run: its name, the beginning of it, or latest.")]
 
@@ -102,3 +104,39 @@ def wait(
     folder = store.find_run(layout.runs_root(runs_dir), run)
     daemon.wait_end(folder, timeout)
     return how_it_ended(folder)
+
+
+def delete(
+    run: Run,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the run's whole name is wanted then.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete a run that is not training: its log, its stories and all its checkpoints.
+
+    Example: storyteller delete little-fox
+    """
+    folder = store.find_run(layout.runs_root(runs_dir), run)
+    if yes and folder.name != run:
+        raise UsageError("--yes wants the run's whole name", f"storyteller delete {folder.name} --yes")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("there is no terminal to ask at", f"storyteller delete {folder.name} --yes")
+        if not typer.confirm(f"Delete {folder.name} and its checkpoints for good?"):
+            out(f"{folder.name} is kept")
+            return
+    housekeeping.delete(folder)
+    out(f"{folder.name} was deleted")
+
+
+def rename(
+    run: Run,
+    name: Annotated[str, typer.Argument(help="Its new name.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Give a run that is not training another name.
+
+    Example: storyteller rename little-fox best-fox
+    """
+    folder = store.find_run(layout.runs_root(runs_dir), run)
+    renamed = housekeeping.rename(folder, name)
+    out(f"{folder.name} is {renamed.name} now")

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import shlex
-import shutil
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from storyteller import daemon, machine, mirror
+from storyteller import daemon, launch, mirror
 from storyteller.cli.follow import follow, how_it_ended
 from storyteller.cli.show import note, out
-from storyteller.config import Config
-from storyteller.errors import CorpusError, RunBusyError, StorytellerError, UsageError
-from storyteller.presets import PRESET_NOTES, PRESETS, resolve
-from storyteller.runs import checkpoints, layout, store
+from storyteller.errors import StorytellerError, UsageError
+from storyteller.presets import PRESET_NOTES, resolve
+from storyteller.runs import layout, store
 from storyteller.runs.layout import RunFolder
-from storyteller.runs.status import LIVING, now_utc, read_status, seen_state
-from storyteller.text import safe_line
+from storyteller.runs.status import LIVING, seen_state
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Where the runs are; default: $STORYTELLER_RUNS, else runs/.")
@@ -88,10 +83,10 @@ def train(
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
     options = {
-        "data.source": _source(data),
-        "data.valid": _paths(valid, "--valid") if valid else None,
+        "data.source": launch.source(data),
+        "data.valid": launch.paths(valid, "--valid") if valid else None,
         "data.clean": clean,
-        "data.tokenizer": _tokenizer(tokenizer),
+        "data.tokenizer": launch.tokenizer(tokenizer),
         "data.vocab_size": vocab_size,
         "model.n_layer": layers,
         "model.n_embd": width,
@@ -113,7 +108,7 @@ def train(
     }
     config = resolve(preset, options, settings or ())
     mirrored = mirror.choose_mode(config.mirror.wandb)
-    folder = _plan(root, name, config)
+    folder = launch.plan(root, name, config, ["storyteller", *sys.argv[1:]])
     return _launch(folder, mirrored, foreground=foreground, detach=detach, is_new=True)
 
 
@@ -140,89 +135,11 @@ def resume(
     Example: storyteller resume latest --minutes 10
     """
     folder = store.find_run(layout.runs_root(runs_dir), run)
-    state = seen_state(folder)
-    if state in LIVING:
-        raise RunBusyError(f"{folder.name} is {state}", f"storyteller train --attach {folder.name} follows it")
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
-    budget = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens}
-    given = {f"train.{key}": value for key, value in budget.items() if value is not None}
-    if not given and state == "finished" and from_step is None:
-        raise UsageError(f"{folder.name} has finished", "give it a larger budget, such as --minutes 10")
-    if skip_bad_steps is not None:
-        given["train.skip_bad_steps"] = skip_bad_steps
-    if given:
-        _rebudget(folder, given)
-    if from_step is not None and from_step not in checkpoints.steps(folder):
-        store.find_checkpoint(folder.path.parent, f"{folder.name}@{from_step}")
-    mirrored = mirror.choose_mode(Config.from_json(folder.read_run().get("config") or {}).mirror.wandb)
+    given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
+    mirrored = launch.prepare_resume(folder, given, from_step)
     return _launch(folder, mirrored, foreground=foreground, detach=detach, from_step=from_step)
-
-
-# --- planning ---------------------------------------------------------------------------------------------------------
-
-
-def _source(data: list[str] | None) -> str | tuple[str, ...] | None:
-    if not data:
-        return None
-    if len(data) == 1 and data[0] in ("auto", "tinystories", "bundled"):
-        return data[0]
-    return _paths(data, "--data")
-
-
-def _paths(given: list[str], option: str) -> tuple[str, ...]:
-    """Absolute paths: the training process does not share this one's current folder."""
-    for path in given:
-        if not path or "\0" in path or not Path(path).exists():
-            raise CorpusError(f"{option} {safe_line(path, 200) or '(empty)'} does not exist", "check the path")
-    return tuple(str(Path(path).resolve()) for path in given)
-
-
-def _tokenizer(given: str | None) -> str | None:
-    if given is None or given in ("bpe", "gpt2"):
-        return given
-    from storyteller.data.tokenizer import check
-
-    check(given)
-    return str(Path(given).resolve())
-
-
-def _plan(root: Path, name: str | None, config: Config) -> RunFolder:
-    """A new run folder with its `run.json`."""
-    chosen = layout.check_name(name) if name is not None else layout.default_name(root, datetime.date.today())
-    folder = layout.create(root, chosen)
-    try:
-        folder.write_run(
-            {
-                "name": folder.name,
-                "created_at": now_utc(),
-                "command": shlex.join(["storyteller", *sys.argv[1:]]),
-                "config": config.to_json(),
-                "seed": config.train.seed,
-                "versions": machine.versions(),
-                "git_commit": machine.git_commit(Path(__file__).resolve().parent),
-                "host": {"cores": machine.n_cores(), "memory_gib": round(machine.memory_gib(), 1)},
-            }
-        )
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-    return folder
-
-
-def _rebudget(folder: RunFolder, given: dict[str, Any]) -> None:
-    """Put a new budget, or another setting, into the run's plan; the plan keeps the budget asked for before."""
-    run = folder.read_run()
-    config = run["config"]
-    budgets = ("minutes", "steps", "epochs", "tokens")
-    replaced = budgets if any(f"train.{name}" in given for name in budgets) else ()
-    train = {k: v for k, v in config["train"].items() if k not in replaced}
-    flat = {f"train.{k}": v for k, v in train.items()} | given
-    values = {f"{part}.{k}": v for part in ("model", "data", "mirror") for k, v in config.get(part, {}).items()} | flat
-    preset = config["preset"] if config["preset"] in PRESETS else "quick"
-    fresh = resolve(preset, values)
-    earlier = {"earlier_budgets": [*run.get("earlier_budgets", []), {k: config["train"][k] for k in budgets}]}
-    folder.write_run(run | {"config": fresh.to_json()} | (earlier if replaced else {}))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -250,10 +167,10 @@ def _launch(
         )
     except BaseException:
         if is_new:
-            _drop_unbegun(folder)
+            launch.drop_unbegun(folder)
         raise
     if status and is_new:
-        _drop_unbegun(folder)
+        launch.drop_unbegun(folder)
     if foreground and threading.active_count() > 1:  # a reader that still waits for the Hub, say
         from storyteller import worker
 
@@ -261,28 +178,8 @@ def _launch(
     return status
 
 
-def _drop_unbegun(folder: RunFolder) -> None:
-    """A run that failed before it trained anything leaves nothing behind, and its name is free again."""
-    status = read_status(folder)
-    if seen_state(folder) not in LIVING and not checkpoints.steps(folder) and (status is None or status.step == 0):
-        shutil.rmtree(folder.path, ignore_errors=True)
-
-
-def _start_mirror(folder: RunFolder, mode: mirror.Mode) -> None:
-    if mode == "off":
-        return
-    try:
-        daemon.start_mirror(folder, mode)
-    except OSError as error:
-        note(
-            f"W&B: its mirror cannot be started ({error.strerror}); storyteller sync {folder.name} sends the run later"
-        )
-
-
 def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: mirror.Mode) -> int:
-    arguments = [] if from_step is None else ["--from", str(from_step)]
-    process = daemon.start(folder, arguments)
-    _start_mirror(folder, mode)
+    process = launch.begin(folder, mode, note, from_step)
     if detach:
         daemon.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
@@ -310,7 +207,7 @@ def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach
 def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: mirror.Mode) -> int:
     from storyteller import worker
 
-    _start_mirror(folder, mode)
+    launch.begin_mirror(folder, mode, note)
     over = threading.Event()
     follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
     follower.start()

@@ -264,7 +264,7 @@ def sweep_temporaries(path: Path) -> None:
     """Remove from the folder `path` what killed processes left of their `write_json`."""
     for left in path.glob(".*.tmp"):
         match = re.fullmatch(r"\..+\.(\d{1,18})-[0-9a-f]{6}\.tmp", left.name)
-        if match and not _exists(int(match[1])):
+        if match and not pid_exists(int(match[1])):
             left.unlink(missing_ok=True)
 
 
@@ -286,7 +286,8 @@ def fsync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _exists(pid: int) -> bool:
+def pid_exists(pid: int) -> bool:
+    """Whether a process has this pid now, whichever that is."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
