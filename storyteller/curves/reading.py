@@ -65,7 +65,7 @@ class Curves:
         self._most_bins = most_bins
         self._seen = threading.RLock()  # what those who look see; held for moments
         self._reader = threading.Lock()  # one reads at a time
-        self._version = self._course = 0
+        self._version = self._course = -1
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -363,33 +363,28 @@ class Curves:
                 rows = int(bins.rows[first : last + 1].sum())
                 if last - first + 1 < min(rows, points) and rows <= _EXACT_ROWS:
                     stretch = int(bins.offsets[first]), bins.end_of(last, self._open_offset)
-            newer = self._newer(key, x)
+            newer = self._newer_rows((key,))
             course = self._course
-            if newer.first_step < math.inf:  # the log's end may be a course that goes back
-                kept = bins.last["step"][places] < newer.first_step
+            first_step = float(newer.x["step"][0]) if len(newer) else math.inf
+            if len(newer):  # the log's unread rest may be a course that goes back
+                kept = bins.last["step"][places] < first_step
                 middles, stats = middles[kept], stats[:, kept]
                 wanted = slice(wanted.start, min(wanted.stop, len(middles)))
         exact = self._stretch(*stretch, course, keep) if stretch is not None else None
         parts = [Points(middles, stats)]
         if exact is not None:
-            kept = exact.x["step"] < newer.first_step
-            values = exact.values.get(key, np.full(len(exact), np.nan))
+            kept = exact.x["step"] < first_step
             before, after = slice(0, wanted.start), slice(wanted.stop, None)
-            parts = [parts[0].where(before), single(exact.x[x][kept], values[kept]), parts[0].where(after)]
-        parts.append(newer.points)
+            parts = [parts[0].where(before), _of_rows(exact.where(kept), key, x), parts[0].where(after)]
+        parts.append(_of_rows(newer, key, x))
         return Points(np.concatenate([p.x for p in parts]), np.concatenate([p.stats for p in parts], axis=1))
 
-    def _newer(self, key: str, x: X) -> _Newer:
+    def _newer_rows(self, keys: tuple[str, ...]) -> Rows:
         """What is not in the bins: the newest step, and what was sketched of the log's unread rest."""
-        import numpy as np
-
-        rows = rows_of((), (), (key,))
-        if self._open is not None:
-            rows = rows_of([self._open_offset], [self._open], (key,))
+        rows = rows_of((), (), keys) if self._open is None else rows_of([self._open_offset], [self._open], keys)
         if self._ahead is not None:
             rows = joined(rows, self._ahead.where(self._ahead.offsets >= self._position))
-        first_step = float(rows.x["step"][0]) if len(rows) else math.inf
-        return _Newer(first_step, single(rows.x[x], rows.values.get(key, np.full(len(rows), np.nan))))
+        return rows
 
     def _stretch(self, begin: int, end: int, course: int, keep: bool) -> Rows | None:
         """The rows between two offsets, read again or kept from the last time; None where they cannot be read."""
@@ -413,12 +408,10 @@ class Curves:
         return rows
 
 
-@dataclass
-class _Newer:
-    """What the log's end has that is in no bin."""
+def _of_rows(rows: Rows, key: str, x: X) -> Points:
+    import numpy as np
 
-    first_step: float
-    points: Points
+    return single(rows.x[x], rows.values.get(key, np.full(len(rows), np.nan)))
 
 
 def _stamp(record: Mapping[str, Any]) -> dict[str, float | str]:
