@@ -32,6 +32,7 @@ FLOORS = {
     "lm": 5,
     "engine": 5,
     "export": 5,
+    "comparison": 5,
     "growth": 5,
     "booth": 6,
     "desk": 6,
