@@ -27,6 +27,8 @@ COMMANDS = {
     "train": Command("train", "Train a model: starts a process that outlives this terminal, and follows it."),
     "resume": Command("train", "Go on with a run that was stopped, failed, died or finished."),
     "ps": Command("runs", "The runs: state, step, loss, speed, time left; the newest first."),
+    "show": Command("charts", "A run at a glance: its state, settings, charts of its metrics, and its last stories."),
+    "compare": Command("charts", "Runs side by side: one chart, where their settings differ, and what came of each."),
     "logs": Command("runs", "The run's log, and with -f what is to come."),
     "stop": Command("runs", "Stop a run: it finishes its step, saves a checkpoint and exits."),
     "rename": Command("runs", "Give a run that is not training another name."),

@@ -1,0 +1,40 @@
+"""`storyteller export`: a checkpoint as a folder to give away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from storyteller.cli.show import note, out, out_json
+from storyteller.errors import CheckpointError
+from storyteller.text import safe_line
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="RUN, RUN@STEP, RUN@best, latest or a checkpoint folder.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    precision: Annotated[str, typer.Option(help="Of the weights: fp32, fp16 or bf16.")] = "fp32",
+    name: Annotated[str, typer.Option(help="What the card calls the model.  [the folder's name]")] = "",
+    runs_dir: Annotated[Path | None, typer.Option(help="Where runs lie.  [STORYTELLER_RUNS, else runs/]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The folder and its size as JSON.")] = False,
+) -> None:
+    """Write a model as a folder to give away: weights, tokenizer, and a card of how it was made; transformers loads it.
+
+    Example: storyteller export first@best first-model --precision bf16
+    """
+    from storyteller import export as exporting
+    from storyteller.runs.layout import runs_root
+    from storyteller.runs.store import find_checkpoint
+
+    path = Path(model).expanduser() if "/" in model else find_checkpoint(runs_root(runs_dir), model, _skipped)
+    size = exporting.export(path, folder, cast(exporting.Precision, precision), name)
+    if as_json:
+        out_json({"folder": str(folder), "bytes": size, "checkpoint": str(path), "precision": precision})
+    else:
+        out(f"{safe_line(str(folder), 200)}: {size / 1e6:.2f} MB, {precision}")
+
+
+def _skipped(error: CheckpointError) -> None:
+    note(f"skipped: {error.problem}")
