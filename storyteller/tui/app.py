@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["information", "warning", "error"]
 View = Literal["runs", "run", "story", "compare"]
+VIEWS: tuple[View, ...] = get_args(View)
 
 
 class StorytellerApp(App[None]):
@@ -117,6 +118,14 @@ class StorytellerApp(App[None]):
                 if screen is known:
                     return name
         return "runs"
+
+    @property
+    def run_shown(self) -> str | None:
+        """The run that the run view shows, or would."""
+        from storyteller.tui.screens.run import RunScreen
+
+        screen = self._views.get("run")
+        return screen.run_name if isinstance(screen, RunScreen) else None
 
     def open_run(self, name: str) -> None:
         """Show the run called `name`."""

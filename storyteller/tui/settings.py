@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from storyteller.chart.parts import Cells
 from storyteller.config import Sample
 from storyteller.errors import UsageError
 from storyteller.runs.layout import write_json
 
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
-Cells = Literal["braille", "blocks", "ascii"]
 XAxis = Literal["step", "tokens", "seconds"]
 
-MOST_SMOOTHING = 0.999
+MOST_SMOOTHING = 1.0
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Settings:
     """What charts are drawn with: `blocks` and `ascii` are for fonts without braille."""
     x_axis: XAxis = "step"
     log_y: bool = False
-    smoothing: float = 0.9
-    """Weight of what came before in a smoothed line, 0 (none) up to, not including, 1."""
+    smoothing: float = 0.05
+    """Span of a smoothed line as a share of what is seen, 0 (not smoothed) to 1: `curves.Curves.line`."""
     sort: str = "age"
     """The column of the runs by which they are sorted."""
     sort_reversed: bool = False

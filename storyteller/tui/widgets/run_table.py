@@ -1,0 +1,230 @@
+"""The table of runs: columns that fold away where there is no room, and rows of which only what changed is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.events import Click
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from storyteller.chart.parts import Cells
+from storyteller.tui.widgets.run_columns import Column, Piece, Row, fit
+
+_PIECES = ("plain", "dim", "strong", "good", "busy", "bad", "rest", "accent", "bar", "rail", "spark")
+
+
+class RunTable(ScrollView, can_focus=True):
+    """Rows as they are handed over; the cursor stays on its run wherever that moves to."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "run-table--head",
+        "run-table--head-sorted",
+        "run-table--cursor",
+        *(f"run-table--{piece}" for piece in _PIECES),
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup", "page(-1)", "A page up", show=False),
+        Binding("pagedown", "page(1)", "A page down", show=False),
+        Binding("home,g", "move(-1000000)", "The first run", show=False),
+        Binding("end,G", "move(1000000)", "The last run", show=False),
+        Binding("enter", "open", "Open"),
+    ]
+
+    cursor: reactive[int] = reactive(0, repaint=False)
+
+    class Opened(Message):
+        """Enter, or a second click, on a run."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    class Moved(Message):
+        """The cursor is on another run, or on none."""
+
+        def __init__(self, name: str | None) -> None:
+            super().__init__()
+            self.name = name
+
+    class HeadClicked(Message):
+        """A column's head was clicked."""
+
+        def __init__(self, column: str) -> None:
+            super().__init__()
+            self.column = column
+
+    def __init__(self, *, id: str | None = None) -> None:  # Textual's name
+        super().__init__(id=id)
+        self._rows: list[Row] = []
+        self._cells: list[list[list[Piece]]] = []
+        self._fitted: list[tuple[Column, int]] = []
+        self._sorted = ("", False)
+        self._kind: Cells = "braille"
+        self.marked: set[str] = set()
+
+    # --- what it shows ------------------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self._rows
+
+    @property
+    def current(self) -> Row | None:
+        """The run under the cursor."""
+        return self._rows[self.cursor] if self.cursor < len(self._rows) else None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns that there is room for."""
+        return [column.name for column, _ in self._fitted]
+
+    def show(
+        self, rows: Sequence[Row], sorted_by: str = "", is_reversed: bool = False, cells: Cells = "braille"
+    ) -> None:
+        """Show these rows in their order; only what differs from before is drawn anew."""
+        before = self.current.name if self.current is not None else None
+        shapes = (self._fitted, self._sorted, self._kind, len(self._rows))
+        self._rows, self._sorted, self._kind = list(rows), (sorted_by, is_reversed), cells
+        self._fitted = fit(self._rows, self._room())
+        old, self._cells = self._cells, [self._cells_of(row) for row in self._rows]
+        names = [row.name for row in self._rows]
+        place = names.index(before) if before in names else min(self.cursor, max(0, len(names) - 1))
+        moved, self.cursor = place != self.cursor, place
+        if shapes != (self._fitted, self._sorted, self._kind, len(self._rows)):
+            self.virtual_size = Size(self.size.width, len(self._rows) + 1)
+            self.refresh()
+        else:
+            for index, row_cells in enumerate(self._cells):
+                if row_cells != old[index] or moved:
+                    self._draw_row(index)
+        now = self.current.name if self.current is not None else None
+        if now != before:
+            self.post_message(self.Moved(now))
+        if moved:
+            self._keep_in_sight()
+
+    def mark(self, name: str, marked: bool) -> None:
+        (self.marked.add if marked else self.marked.discard)(name)
+        self._again()
+
+    def on_resize(self) -> None:
+        self._again()
+        self._keep_in_sight()
+
+    def _again(self) -> None:
+        self._fitted = fit(self._rows, self._room())
+        self._cells = [self._cells_of(row) for row in self._rows]
+        self.virtual_size = Size(self.size.width, len(self._rows) + 1)
+        self.refresh()
+
+    def _room(self) -> int:
+        return self.scrollable_content_region.width or self.size.width
+
+    def _cells_of(self, row: Row) -> list[list[Piece]]:
+        marked = row.name in self.marked
+        return [column.cell(row, width, marked, self._kind) for column, width in self._fitted]
+
+    # --- drawing ------------------------------------------------------------------------------------------------------
+
+    def render_line(self, y: int) -> Strip:
+        width = self._room()
+        if y == 0:
+            return Strip(self._head()).adjust_cell_length(width, self._style("head")).crop(0, width)
+        index = y - 1 + self.scroll_offset.y
+        if index >= len(self._cells):
+            return Strip.blank(width, self.rich_style)
+        over = self._style("cursor") if index == self.cursor and self.has_focus else None
+        segments = []
+        for (column, room), pieces in zip(self._fitted, self._cells[index], strict=True):
+            segments += self._aligned(column, room, pieces, over)
+        plain = self._style("plain") + over if over is not None else self._style("plain")
+        return Strip(segments).adjust_cell_length(width, plain).crop(0, width)
+
+    def _aligned(self, column: Column, room: int, pieces: list[Piece], over: Style | None) -> list[Segment]:
+        def styled(name: str) -> Style:
+            return self._style(name) + over if over is not None else self._style(name)
+
+        filled = sum(len(text) for text, _ in pieces)
+        blank = Segment(" " * max(0, room - filled), styled("plain"))
+        drawn = [Segment(text, styled(style)) for text, style in pieces]
+        drawn = [blank, *drawn] if column.is_right else [*drawn, blank]
+        return [*drawn, Segment("  " if column.gap else "", styled("plain"))]
+
+    def _head(self) -> list[Segment]:
+        by, is_reversed = self._sorted
+        segments = []
+        for column, room in self._fitted:
+            is_sorted = column.name == by
+            title = column.title + ((" ▴" if is_reversed else " ▾") if is_sorted and column.title else "")
+            text = title[-room:].rjust(room) if column.is_right else title[:room].ljust(room)
+            segments.append(Segment(text, self._style("head-sorted" if is_sorted else "head")))
+            segments.append(Segment("  " if column.gap else "", self._style("head")))
+        return segments
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(f"run-table--{name}", partial=name == "cursor")
+
+    def _draw_row(self, index: int) -> None:
+        self.refresh(Region(0, index + 1 - self.scroll_offset.y, self.size.width, 1))
+
+    # --- the cursor ---------------------------------------------------------------------------------------------------
+
+    def watch_cursor(self, before: int, after: int) -> None:
+        self._draw_row(before)
+        self._draw_row(after)
+
+    def action_move(self, by: int) -> None:
+        self._go(self.cursor + by)
+
+    def action_page(self, by: int) -> None:
+        self._go(self.cursor + by * max(1, self.size.height - 2))
+
+    def action_open(self) -> None:
+        if self.current is not None:
+            self.post_message(self.Opened(self.current.name))
+
+    def on_click(self, event: Click) -> None:
+        if event.y == 0:
+            name = self._column_at(event.x)
+            if name:
+                self.post_message(self.HeadClicked(name))
+            return
+        index = event.y - 1 + self.scroll_offset.y
+        if index < len(self._rows):
+            self._go(index)
+            if event.chain == 2:
+                self.action_open()
+
+    def _column_at(self, x: int) -> str:
+        begin = 0
+        for column, room in self._fitted:
+            end = begin + room + (2 if column.gap else 0)
+            if begin <= x < end:
+                return column.name
+            begin = end
+        return ""
+
+    def _go(self, index: int) -> None:
+        index = min(max(0, index), max(0, len(self._rows) - 1))
+        if index != self.cursor:
+            self.cursor = index
+            self._keep_in_sight()
+            self.post_message(self.Moved(self.current.name if self.current is not None else None))
+
+    def _keep_in_sight(self) -> None:
+        rows = max(1, self.size.height - 1)
+        top = self.scroll_offset.y
+        if self.cursor < top:
+            self.scroll_to(y=self.cursor, animate=False)
+        elif self.cursor >= top + rows:
+            self.scroll_to(y=self.cursor - rows + 1, animate=False)
