@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ _FACTS = {
     "host": ("device", "processor", "threads", "precision"),
 }
 """What a run came to by itself, beside what it was asked for: by section of its `run.json`."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 _NO_SETTINGS = "mirror"
 """A section of the config that changes nothing in what is learned."""
 
@@ -82,13 +84,17 @@ def read_curves(folder: RunFolder) -> Curves:
 
 
 def shown(value: Any) -> str:
-    """A setting's value in a few words; `-` where there is none. Untrusted as it was."""
+    """A setting's value in a few words, a digest by its beginning; `-` where there is none. As untrusted as it was."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else f"{value}"
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return value[:12]
     if isinstance(value, list):
         return ", ".join(map(shown, value)) or "none"
     return str(value)

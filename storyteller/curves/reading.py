@@ -349,6 +349,22 @@ class Curves:
             return None
         return float(near.stats[MEAN][abs(near.x - where).argmin()])
 
+    def place_of(self, step: float, x: X) -> float | None:
+        """Where a step lies on the axis, between the steps that were logged; None where nothing was."""
+        import numpy as np
+
+        with self._seen:
+            bins = self._bins
+            steps = np.concatenate([each["step"][: bins.filled] for each in (bins.first, bins.last)])
+            places = np.concatenate([each[x][: bins.filled] for each in (bins.first, bins.last)])
+            newer = self._newer_rows(())
+        steps, places = np.concatenate((steps, newer.x["step"])), np.concatenate((places, newer.x[x]))
+        there = ~np.isnan(places)
+        if not there.any():
+            return None
+        order = np.argsort(steps[there], kind="stable")
+        return float(np.interp(step, steps[there][order], places[there][order]))
+
     def _points(self, key: str, x: X, begin: float | None, end: float | None, points: int, keep: bool = True) -> Points:
         """What is known of the metric, in as much detail as `points` over the range ask for."""
         import numpy as np
