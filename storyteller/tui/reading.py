@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from storyteller.errors import RunError, StorytellerError
 from storyteller.growth import Growth
 from storyteller.runs import checkpoints, store
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.status import LIVING
 from storyteller.runs.store import Summary
 from storyteller.text import safe_line
 
@@ -38,6 +40,8 @@ _READ_SECONDS = 0.05
 """Of reading the log in one go: between two of them, what was asked for is answered."""
 _BREATH_SECONDS = 0.005
 """Between two goes, so that the screen's thread is not kept from its keys."""
+_AXIS_POINTS = 1 << 14
+_MOST_EVALUATIONS = 4000
 _TAIL_BYTES = 256 << 10
 _LONGEST_LOG_LINE = 2000
 
@@ -56,6 +60,24 @@ class Wanted:
     smoothing: float = 0.0
     overlays: tuple[str, ...] = ()
     """Other runs that are drawn too."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where steps lie on the x axis."""
+
+    steps: Sequence[float] = ()
+    """Ascending; none: x is the step itself."""
+    places: Sequence[float] = ()
+    """Where each of them lies, ascending too."""
+
+    def place_of(self, step: float) -> float:
+        """Where a step lies."""
+        return _between(step, self.steps, self.places) if self.steps else step
+
+    def step_at(self, place: float) -> float:
+        """The step that lies there."""
+        return _between(place, self.places, self.steps) if self.steps else place
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -89,7 +111,9 @@ class LinesSeen(Message):
         keys: tuple[str, ...],
         resumes: tuple[float, ...],
         checkpoints: tuple[float, ...],
-        whole: bool,
+        axis: Axis,
+        bpb: Mapping[float, float],
+        share_read: float,
     ) -> None:
         super().__init__()
         self.wanted = wanted
@@ -99,8 +123,11 @@ class LinesSeen(Message):
         self.resumes = resumes
         """Where on the x axis the run was resumed."""
         self.checkpoints = checkpoints
-        self.whole = whole
-        """Whether all of the log was read."""
+        self.axis = axis
+        self.bpb = bpb
+        """Held-out bits per byte by step, ascending."""
+        self.share_read = share_read
+        """How much of the log was read, 0 to 1; the rest is sketched."""
 
 
 class StoriesSeen(Message):
@@ -188,10 +215,6 @@ class RunReader:
             self._wanted = wanted
         self._nudged.set()
 
-    def value_at(self, key: str, x: X, where: float) -> float | None:
-        """This run's value there, for the cursor; None where there is none."""
-        return self._curves.value_at(key, x, where)
-
     def _work(self) -> None:
         self._look()
         if self._curves.version == 0:
@@ -201,10 +224,12 @@ class RunReader:
         while not self._over.is_set():
             self._nudged.clear()
             self._look()
-            caught = self._curves.catch_up(_READ_SECONDS)
+            # What was read of a folder that is gone stays to be seen; the curves would begin anew without it.
+            caught = self._gone or self._curves.catch_up(_READ_SECONDS)
             whole = whole or caught
             others = self._catch_up_others()
-            self._draw(whole)
+            if self._folder.path.is_dir() or self._nudged.is_set():
+                self._draw(whole)
             if self._over.is_set():
                 return
             self._nudged.wait(_LOOK_SECONDS if caught and others else _BREATH_SECONDS)
@@ -249,7 +274,7 @@ class RunReader:
                 last[key] = int(value)
         if not self._gone or self._summary is None:
             self._summary = store.summarise(self._folder, last)
-        elif self._summary.state in ("starting", "running", "waiting", "stopping"):
+        elif self._summary.state in LIVING:
             self._summary = replace(self._summary, state="died", eta_seconds=None)
         if self._changed("state", (self._summary, self._gone)):
             self._post(HeadSeen(self._summary, self._gone))
@@ -308,15 +333,22 @@ class RunReader:
             }
             for key in wanted.keys
         }
-        resumes, saved = self._on_axis(self._curves.resumes, wanted.x), self._on_axis(self._checkpoints, wanted.x)
-        self._post(LinesSeen(wanted, lines, self._curves.keys, resumes, saved, whole))
+        axis = self._axis(wanted.x)
+        resumes, saved = (tuple(map(axis.place_of, steps)) for steps in (self._curves.resumes, self._checkpoints))
+        evaluated = self._curves.line("eval/bpb", "step", points=_MOST_EVALUATIONS)
+        bpb = dict(zip(evaluated.x, evaluated.mean, strict=True))
+        share_read = 1.0 if whole else self._curves.share_read
+        self._post(LinesSeen(wanted, lines, self._curves.keys, resumes, saved, axis, bpb, share_read))
 
-    def _on_axis(self, steps: Sequence[int], x: X) -> tuple[float, ...]:
-        """Where these steps lie on the x axis."""
+    def _axis(self, x: X) -> Axis:
+        """Where steps lie on the x axis, from the same points of a line over both."""
         if x == "step":
-            return tuple(float(step) for step in steps)
-        found = (self._curves.value_at(x, "step", step) for step in steps)
-        return tuple(where for where in found if where is not None)
+            return Axis()
+        for key in ("train/loss", "eval/bpb"):
+            steps, places = (self._curves.line(key, over, points=_AXIS_POINTS).x for over in ("step", x))
+            if steps and len(steps) == len(places):
+                return Axis(steps, places)
+        return Axis()
 
 
 class LogTail:
@@ -351,8 +383,21 @@ class LogTail:
             self._piece = self._piece[-_LONGEST_LOG_LINE:]
         if cut:
             lines = lines[1:]  # the first is a piece of one
-        shown = [safe_line(line[: 4 * _LONGEST_LOG_LINE].decode("utf-8", "replace"), _LONGEST_LOG_LINE) for line in lines]
+        shown = [
+            safe_line(line[: 4 * _LONGEST_LOG_LINE].decode("utf-8", "replace"), _LONGEST_LOG_LINE) for line in lines
+        ]
         return shown, anew, cut
+
+
+def _between(value: float, known: Sequence[float], others: Sequence[float]) -> float:
+    """What `others` has at `value`'s place among `known`, in a straight line between two of them."""
+    after = bisect_left(known, value)
+    if after == 0:
+        return others[0]
+    if after == len(known):
+        return others[-1]
+    begin, end = known[after - 1], known[after]
+    return others[after - 1] + (others[after] - others[after - 1]) * (value - begin) / (end - begin)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -19,7 +19,11 @@ DARK = Theme(
     success="#93c47d",
     warning="#e0824f",
     error="#ea7b78",
-    variables={"footer-key-foreground": "#e8b15d", "block-cursor-text-style": "none"},
+    variables={
+        "footer-key-foreground": "#e8b15d",
+        "block-cursor-text-style": "none",
+        "text-muted": "#8c8a86",  # a colour, not a share of one: text styled in parts knows no ground to be a share on
+    },
 )
 LIGHT = Theme(
     name="light",
@@ -34,7 +38,11 @@ LIGHT = Theme(
     success="#2f7d32",
     warning="#b5480f",
     error="#b3261e",
-    variables={"footer-key-foreground": "#9a5b0b", "block-cursor-text-style": "none"},
+    variables={
+        "footer-key-foreground": "#9a5b0b",
+        "block-cursor-text-style": "none",
+        "text-muted": "#77736b",
+    },
 )
 THEMES = (DARK, LIGHT)
 

@@ -1,0 +1,61 @@
+"""Choosing runs to draw beside one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import SelectionList, Static
+from textual.widgets.selection_list import Selection
+
+from storyteller.tui import words
+
+MOST_RUNS = 7
+"""As many as the palette has colours beside the run's own."""
+
+
+class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
+    """The names that were chosen; None where the choice was left."""
+
+    DEFAULT_CSS = """
+    PickRunsScreen { align: center middle; background: $background 60%; }
+    PickRunsScreen > Vertical {
+        width: 60; max-width: 90%; height: auto; max-height: 80%; padding: 1 2; background: $surface;
+    }
+    PickRunsScreen SelectionList { height: auto; max-height: 16; border: none; padding: 0; background: $surface; }
+    PickRunsScreen Static { color: $text-muted; height: auto; margin-bottom: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Leave"),
+        Binding("enter", "take", "Draw them", priority=True),
+    ]
+
+    def __init__(self, names: Sequence[str], chosen: Sequence[str]) -> None:
+        super().__init__()
+        self._names = list(names)
+        self._chosen = set(chosen)
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            if self._names:
+                said = "Draw other runs over this one: space marks, enter draws, escape leaves."
+            else:
+                said = "There is no other run to draw over this one."
+            yield Static(words.plain(said), markup=False)
+            yield SelectionList[str](
+                *(Selection(words.line(name), name, name in self._chosen) for name in self._names), compact=True
+            )
+
+    def on_mount(self) -> None:
+        self.query_one(SelectionList).focus()
+
+    def action_take(self) -> None:
+        chosen = self.query_one(SelectionList).selected
+        self.dismiss(tuple(name for name in self._names if name in chosen)[:MOST_RUNS])
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

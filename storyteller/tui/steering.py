@@ -1,0 +1,54 @@
+"""Stopping and resuming runs from the app: each on a thread of its own, with a word when it is done or cannot be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from storyteller.errors import StorytellerError
+from storyteller.runs.layout import RunFolder
+from storyteller.text import safe_line
+
+if TYPE_CHECKING:
+    from storyteller.tui.app import StorytellerApp
+
+
+def stop(folder: RunFolder) -> str:
+    """Let the run finish its step, save and exit, and wait for that; what came of it. Raises as `daemon.stop`."""
+    from storyteller import daemon
+
+    state = daemon.stop(folder)
+    return f"{folder.name} has finished" if state == "finished" else f"{folder.name} was {state}; r goes on with it"
+
+
+def resume(folder: RunFolder) -> str:
+    """Go on from the newest good checkpoint, and wait for the first step; what came of it.
+
+    Raises as `launch.prepare_resume`, `launch.begin` and `daemon.wait_ready`.
+    """
+    from storyteller import daemon, launch
+
+    mode, note = launch.prepare_resume(folder, {})
+    notes = [note] if note else []
+    process = launch.begin(folder, mode, notes.append)
+    # Reaped as it ends, whenever that is.
+    threading.Thread(target=process.wait, name="reap", daemon=True).start()
+    status = daemon.wait_ready(folder, process)
+    return "; ".join([f"{folder.name} goes on from step {status.step:,}", *notes])
+
+
+def steer(app: StorytellerApp, action: Callable[[RunFolder], str], folder: RunFolder) -> None:
+    """Do it, without the app waiting for it; the app says what came of it."""
+
+    def act() -> None:
+        try:
+            said, failed = action(folder), False
+        except StorytellerError as error:
+            said, failed = str(error), True
+        except OSError as error:
+            said, failed = f"{safe_line(folder.name, 80)}: {error.strerror or error}", True
+        if app.is_running:
+            app.say(said, "error" if failed else "information")
+
+    threading.Thread(target=act, name=f"steer {folder.name}", daemon=True).start()

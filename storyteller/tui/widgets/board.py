@@ -1,0 +1,255 @@
+"""The charts of a run: one large with tabs to choose the metric, or several side by side, all looked at together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from textual import getters
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.message import Message
+
+from storyteller.chart import Marks, Series, Unit
+from storyteller.curves import Line, X
+from storyteller.tui.app import StorytellerApp
+from storyteller.tui.widgets.chart import ChartView
+from storyteller.tui.widgets.tab_line import TabLine
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A chart's metric, or several that share its axis."""
+
+    name: str
+    """What it is called in tabs."""
+    keys: tuple[str, ...]
+    y_name: str
+    nothing: str = "no figures yet"
+    large: bool = False
+    """Whether it has more room among others."""
+
+
+METRICS = (
+    Metric("loss", ("train/loss",), "training loss", large=True),
+    Metric("bits/byte", ("eval/bpb",), "bits per byte, held out", "no evaluation yet", large=True),
+    Metric("rate", ("train/lr",), "learning rate"),
+    Metric("norm", ("train/grad_norm",), "gradient norm"),
+    Metric("speed", ("train/tokens_per_second",), "tokens/s"),
+    Metric("mfu", ("train/mfu_pct",), "MFU, %", "not measured on this machine"),
+    Metric("memory", ("memory/rss_gib", "memory/device_gib"), "memory, GiB"),
+    Metric("waits", ("train/data_wait_pct",), "waiting for data, %"),
+)
+_UNITS: dict[X, tuple[str, Unit]] = {
+    "step": ("step", "number"),
+    "tokens": ("tokens", "number"),
+    "seconds": ("trained", "seconds"),
+}
+SMOOTHED = ("train/loss", "train/grad_norm", "train/tokens_per_second", "train/mfu_pct", "train/data_wait_pct")
+"""The metrics that are noisy; the others are shown as they are."""
+CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
+
+
+class Board(Vertical):
+    """Zoom, pan and cursor are one for all charts; what a chart does by mouse, the others do too."""
+
+    DEFAULT_CSS = """
+    Board { height: 1fr; width: 1fr; }
+    Board > TabLine { margin: 0 1; }
+    Board > Container { height: 1fr; layout: vertical; }
+    Board ChartView { display: none; padding: 0 1; }
+    Board ChartView.-chosen { display: block; }
+    Board.-grid > TabLine { display: none; }
+    Board.-grid > Container {
+        layout: grid;
+        grid-size: 6;
+        grid-rows: 5fr 3fr 3fr;
+        grid-gutter: 1 2;
+        padding: 0 1;
+    }
+    Board.-grid ChartView { display: block; column-span: 2; padding: 0; }
+    Board.-grid ChartView.-large { column-span: 3; }
+    """
+
+    app = getters.app(StorytellerApp)
+
+    class Looked(Message):
+        """The user looks at another range of x, at another place in it, or at other metrics."""
+
+        def __init__(self, *, cursor_moved: bool = False) -> None:
+            super().__init__()
+            self.cursor_moved = cursor_moved
+
+    def __init__(self, run_name: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._run_name = run_name
+        self._charts = {
+            metric.name: ChartView(
+                y_name=metric.y_name, nothing=metric.nothing, id=f"chart-{number}", classes="-large" * metric.large
+            )
+            for number, metric in enumerate(METRICS)
+        }
+        self._chosen = METRICS[0].name
+        self._grid = False
+        self._x: X = "step"
+
+    def compose(self) -> ComposeResult:
+        yield TabLine([(metric.name, metric.name) for metric in METRICS], chosen=self._chosen)
+        with Container():
+            yield from self._charts.values()
+
+    def on_mount(self) -> None:
+        self._arrange()
+
+    # --- what is shown ------------------------------------------------------------------------------------------------
+
+    @property
+    def chart(self) -> ChartView:
+        """The chosen chart, which keys move."""
+        return self._charts[self._chosen]
+
+    @property
+    def chosen(self) -> str:
+        """The name of its metric."""
+        return self._chosen
+
+    @property
+    def shown(self) -> list[Metric]:
+        """The metrics on the screen."""
+        return [metric for metric in METRICS if self._grid or metric.name == self._chosen]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of their lines."""
+        return tuple(key for metric in self.shown for key in metric.keys)
+
+    @property
+    def points(self) -> int:
+        """Points that a line wants: two a column of the widest chart."""
+        widest = max((self._charts[metric.name].size.width for metric in self.shown), default=0)
+        return max(200, 2 * widest)
+
+    def choose(self, name: str) -> None:
+        """Show a metric, or let keys move its chart."""
+        if name != self._chosen and name in self._charts:
+            before, self._chosen = self.chart, name
+            self.chart.cursor_x = before.cursor_x
+            self._arrange()
+            self.post_message(self.Looked())
+
+    def beside(self, by: int) -> None:
+        """Choose the metric that is `by` places further on, round and round."""
+        names = [metric.name for metric in METRICS]
+        self.choose(names[(names.index(self._chosen) + by) % len(names)])
+
+    def lay_out(self, grid: bool) -> None:
+        """Several charts side by side, or one."""
+        if grid != self._grid:
+            self._grid = grid
+            self._arrange()
+            self.post_message(self.Looked())
+
+    def _arrange(self) -> None:
+        self.set_class(self._grid, "-grid")
+        for name, chart in self._charts.items():
+            chart.set_class(name == self._chosen, "-chosen")
+            if chart.range != self.chart.range:
+                chart.look(*self.chart.range)
+        if self.is_mounted:
+            self.query_one(TabLine).chosen = self._chosen
+
+    def over(self, x: X) -> None:
+        """What x is, from the beginning to the end."""
+        if x != self._x:
+            self._x = x
+            for chart in self._charts.values():
+                chart.reset()
+
+    def dress(self, *, log_y: bool, cells: str) -> None:
+        """How the charts are drawn."""
+        for metric in METRICS:
+            chart = self._charts[metric.name]
+            chart.log_y = log_y
+            chart.cells = cells  # type: ignore[assignment]
+            chart.name_axes(_UNITS[self._x][0], metric.y_name + (" (log)" if log_y else ""), _UNITS[self._x][1])
+
+    def draw(
+        self,
+        lines: Mapping[str, Mapping[str, Line]],
+        smoothed: bool,
+        checkpoints: Sequence[float],
+        resumes: Sequence[float],
+        story: float | None,
+    ) -> None:
+        """Draw what was read: by key, then by run."""
+        for metric in self.shown:
+            chart = self._charts[metric.name]
+            chart.lines = self._series(metric, lines, smoothed)
+        self.mark(checkpoints, resumes, story)
+
+    def mark(self, checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> None:
+        """Mark places on the x axis of every chart that is shown."""
+        marks = [Marks(checkpoints, CHECKPOINT, "checkpoint"), Marks(resumes, RESUMED, "resumed")]
+        if story is not None:
+            marks.append(Marks([story], STORY, "story"))
+        for metric in self.shown:
+            chart = self._charts[metric.name]
+            if chart.marks != marks:
+                chart.marks = marks
+
+    def _series(self, metric: Metric, lines: Mapping[str, Mapping[str, Line]], smoothed: bool) -> list[Series]:
+        series = []
+        overlaid = any(len(lines.get(key, {})) > 1 for key in metric.keys)
+        for part, key in enumerate(metric.keys):
+            for number, (run, line) in enumerate(lines.get(key, {}).items()):
+                if overlaid and part:
+                    continue  # one line a run
+                name = run if overlaid else "" if part == 0 and len(metric.keys) == 1 else _LABELS.get(key, key)
+                smooth = smoothed and key in SMOOTHED
+                series.append(
+                    Series(
+                        name,
+                        line.x,
+                        line.smooth if smooth else line.mean,
+                        color=number if overlaid else part,
+                        low=line.low,
+                        high=line.high,
+                    )
+                )
+        return series
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        """The range of x that is seen."""
+        return self.chart.range
+
+    @property
+    def cursor_x(self) -> float | None:
+        return self.chart.cursor_x
+
+    def point_at(self, x: float | None) -> None:
+        """Put the cursor of every chart there. Posts nothing."""
+        for chart in self._charts.values():
+            if chart.cursor_x != x:
+                chart.cursor_x = x
+
+    def on_chart_view_view_changed(self, event: ChartView.ViewChanged) -> None:
+        event.stop()
+        for chart in self._charts.values():
+            if chart is not event.chart:
+                chart.look(event.begin, event.end)
+        self.post_message(self.Looked())
+
+    def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:
+        event.stop()
+        self.point_at(event.x)
+        self.post_message(self.Looked(cursor_moved=True))
+
+    def on_tab_line_picked(self, event: TabLine.Picked) -> None:
+        event.stop()
+        self.choose(event.tab)
+
+
+_LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}

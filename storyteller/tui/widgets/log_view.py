@@ -1,0 +1,128 @@
+"""A training process's log: the newest lines, wrapped, following what comes."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.content import Content
+from textual.events import Resize, Show
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from storyteller.text import safe_line
+
+MOST_LINES = 2000
+_TIMED = re.compile(r"(\d\d:\d\d:\d\d) (.*)", re.DOTALL)
+_QUIET = ("a story at step ", "stories read: ")
+_TROUBLE = ("failed: ", "Traceback ", "storyteller: ")
+
+
+class LogView(ScrollView, can_focus=True):
+    """The last `MOST_LINES` lines. At its end it goes on with the log; scrolled up, it stays where it is read."""
+
+    DEFAULT_CSS = """
+    LogView { height: 1fr; }
+    LogView .log--time { color: $text-muted; }
+    LogView .log--quiet { color: $text-muted; text-style: italic; }
+    LogView .log--trouble { color: $text-error; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"log--time", "log--quiet", "log--trouble"}
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._rows: list[Content] = []
+        self._rows_of: deque[int] = deque()
+        self._width = 0
+        self._cut = False
+
+    @property
+    def lines(self) -> list[str]:
+        """What it holds."""
+        return list(self._lines)
+
+    def show(self, lines: Sequence[str], *, anew: bool = False, cut: bool = False) -> None:
+        """Take new lines, safe to show; `anew`: in place of those before, `cut`: there are lines before these."""
+        follows = anew or self.is_vertical_scroll_end
+        if anew or cut:
+            self._lines.clear()
+            self._cut = cut
+        self._cut = self._cut or len(self._lines) + len(lines) > MOST_LINES
+        self._lines.extend(safe_line(line) for line in lines)
+        if anew or cut or not self._rows:
+            self._wrap_all()
+        else:
+            self._wrap(lines[-MOST_LINES:])
+        self._settle(follows)
+
+    def render_line(self, y: int) -> Strip:
+        row = y + self.scroll_offset.y
+        width = self.size.width
+        if not 0 <= row < len(self._rows):
+            return Strip.blank(width, self.rich_style)
+        strip = Strip(self._rows[row].render_segments(self.visual_style))
+        return strip.extend_cell_length(width, self.rich_style).crop(0, width)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self._rows:
+            self._wrap_all()
+
+    def on_resize(self, event: Resize) -> None:
+        if event.size.width != self._width and self.display:
+            follows = self.is_vertical_scroll_end
+            self._wrap_all()
+            self._settle(follows)
+
+    def on_show(self, _: Show) -> None:
+        if self._width != self.size.width:
+            self._wrap_all()
+            self._settle(follows=True)
+
+    def _settle(self, follows: bool) -> None:
+        self.virtual_size = Size(self.size.width, len(self._rows))
+        if follows:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    def _wrap_all(self) -> None:
+        """Wrap every line to the width; what cannot be seen yet waits until it is."""
+        self._rows, self._rows_of, self._width = [], deque(), self.size.width
+        if self._width < 1:
+            return
+        if self._cut:
+            self._add(Content.styled("\u2026 what came before: storyteller logs", self.get_visual_style("log--time")))
+        self._wrap(list(self._lines))
+
+    def _wrap(self, lines: Sequence[str]) -> None:
+        if self._width < 1:
+            return
+        for text in lines:
+            self._add(self._styled(safe_line(text)))
+        surplus = len(self._rows_of) - MOST_LINES
+        if surplus > 0:
+            n_rows = sum(self._rows_of.popleft() for _ in range(surplus))
+            del self._rows[:n_rows]
+
+    def _add(self, line: Content) -> None:
+        # Words are kept whole where they fit; a row after the first is indented past the time.
+        indent = 9 if self._width >= 40 and _TIMED.match(line.plain) else 0
+        if indent:
+            wrapped = line[9:].wrap(self._width - 9)
+            rows = [line[:9] + row if number == 0 else row.pad_left(9) for number, row in enumerate(wrapped)]
+        else:
+            rows = line.wrap(self._width)
+        rows = rows or [line]
+        self._rows += rows
+        self._rows_of.append(len(rows))
+
+    def _styled(self, text: str) -> Content:
+        match = _TIMED.match(text)
+        time, said = (f"{match[1]} ", match[2]) if match else ("", text)
+        name = "log--quiet" if said.startswith(_QUIET) else "log--trouble" if said.startswith(_TROUBLE) else ""
+        body = Content.styled(said, self.get_visual_style(name)) if name else Content(said)
+        return Content.styled(time, self.get_visual_style("log--time")) + body if time else body
