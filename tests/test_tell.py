@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import storyteller
-from storyteller.cli.tell import Page
+from storyteller.cli.page import Page, Paper
 from tests import tiny_models
 from tests.hub_loopback import LoopbackHub
-
-MAIN = "from storyteller.cli import main; main()"
-PACKAGE_PARENT = str(Path(storyteller.__file__).parents[1])
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-c", MAIN, "tell", *words]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": PACKAGE_PARENT, "TERM": "xterm"}
+from tests.terminal import at_terminal, command, environment
 
 
 def tell(*words: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
     """One `storyteller tell` in a pipe."""
     text = stdin.encode() if isinstance(stdin, str) else stdin
-    done = subprocess.run(command(*words), input=text, capture_output=True, env=environment(), timeout=120, check=False)
+    done = subprocess.run(
+        command("tell", *words), input=text, capture_output=True, env=environment(), timeout=120, check=False
+    )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -46,76 +32,6 @@ def refused(done: subprocess.CompletedProcess[str], status: int, *words: str) ->
     assert done.stderr.count("\n") == 1
     for word in words:
         assert word in done.stderr
-
-
-@dataclass
-class Terminal:
-    """A command at a pty of 40 columns, driven like a person would."""
-
-    process: subprocess.Popen[bytes]
-    master: int
-    seen: bytes = b""
-    read: int = 0
-
-    def until(self, text: str) -> None:
-        """Wait until `text` was shown, after what was waited for before."""
-        while (place := self.seen.find(text.encode(), self.read)) < 0:
-            assert self._more(), self.seen
-        self.read = place + len(text.encode())
-
-    def say(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def finish(self) -> int:
-        """All that is still shown; the exit status."""
-        while self._more():
-            pass
-        return self.process.wait(timeout=30)
-
-    @property
-    def lines(self) -> list[str]:
-        return self.seen.decode().replace("\r\n", "\n").splitlines()
-
-    def _more(self) -> bool:
-        ready, _, _ = select.select([self.master], [], [], 30)
-        try:
-            part = os.read(self.master, 65536) if ready else b""
-        except OSError:  # Linux: the other end has closed
-            part = b""
-        self.seen += part
-        return bool(part)
-
-
-@pytest.fixture
-def terminal() -> Iterator[Callable[..., Terminal]]:
-    """Starts commands at a terminal; ends them."""
-    import fcntl
-    import struct
-    import termios
-
-    started: list[Terminal] = []
-
-    def start(*words: str) -> Terminal:
-        master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
-        settings = {key: value for key, value in environment().items() if key != "COLUMNS"}
-
-        def lead() -> None:
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        process = subprocess.Popen(
-            command(*words), stdin=slave, stdout=slave, stderr=slave, env=settings, preexec_fn=lead
-        )
-        os.close(slave)
-        started.append(Terminal(process, master))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait()
-        os.close(one.master)
 
 
 def script(tmp_path: Path, text: bytes | str, context: int = 64) -> str:
@@ -132,10 +48,10 @@ def test_a_story_goes_into_a_pipe_as_plain_text(tmp_path: Path) -> None:
 
 def test_json_has_a_story_an_object(tmp_path: Path) -> None:
     model = script(tmp_path, "Once there was a fox.")
-    done = tell("Once", "--model", model, "--json", "--seed", "4294967295", "--count", "2", "--stop", " fox")
-    first, second = map(json.loads, done.stdout.splitlines())
-    assert first.pop("seconds") > 0
-    assert first == {
+    done = tell("Once", "--model", model, "--json", "--seed", "4294967295", "--stop", " fox", "--no-keep")
+    story = json.loads(done.stdout)
+    assert story.pop("seconds") > 0
+    assert story == {
         "text": "Once there was a",
         "prompt": "Once",
         "story": " there was a",
@@ -144,16 +60,6 @@ def test_json_has_a_story_an_object(tmp_path: Path) -> None:
         "model": model,
         "finished": False,
     }
-    assert second["seed"] == 0
-
-
-def test_several_stories_are_numbered_and_each_seed_tells_its_own_again(tmp_path: Path) -> None:
-    model = str(tiny_models.random_folder(tmp_path / "model"))
-    words = ("Once", "--model", model, "--max-tokens", "30")
-    done = tell(*words, "--seed", "6", "--count", "2")
-    alone = [tell(*words, "--seed", seed).stdout for seed in ("6", "7")]
-    assert done.stdout == f"1.\n{alone[0]}2.\n{alone[1]}"
-    assert alone[0] != alone[1]
 
 
 @pytest.mark.parametrize("words", [("-",), ()])
@@ -192,7 +98,6 @@ def test_wrong_words_are_one_line(tmp_path: Path, words: str | tuple[str, ...], 
 
 
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
-    refused(tell("Once"), 1, "no runs in", "storyteller train")
     refused(tell("Once", "--model", "no-such-run"), 1, "no-such-run")
     refused(tell("Once", "--model", str(tmp_path / "nowhere")), 1, "there is no folder")
     refused(tell("Once", "--model", "owner/name"), 1, "the Hub does not answer for owner/name")
@@ -207,10 +112,10 @@ def test_a_damaged_model_is_one_line(tmp_path: Path) -> None:
 # --- at a terminal ----------------------------------------------------------------------------------------------------
 
 
-def test_a_terminal_shows_whole_words_on_its_lines(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+def test_a_terminal_shows_whole_words_on_its_lines(tmp_path: Path) -> None:
     text = "Once there was a little fox who liked to run and to jump over big logs in the deep dark wood.\n\nThe end."
-    shown = terminal("Once", "--model", script(tmp_path, text, 128), "--seed", "3")
-    assert shown.finish() == 0
+    with at_terminal("tell", "Once", "--model", script(tmp_path, text, 128), "--seed", "3") as shown:
+        assert shown.finish() == 0
     assert shown.lines[:5] == [
         "Once there was a little fox who liked",
         "to run and to jump over big logs in the",
@@ -221,51 +126,26 @@ def test_a_terminal_shows_whole_words_on_its_lines(tmp_path: Path, terminal: Cal
     assert f"seed 3, {len(text) - len('Once')} tokens" in shown.lines[5]
 
 
-def test_nothing_a_model_says_reaches_the_terminal_raw(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+def test_nothing_a_model_says_reaches_the_terminal_raw(tmp_path: Path) -> None:
     evil = bytes(range(32)) + b"\x7f" + "\x9b31m\u202e\u2028\ufeff".encode() + b"\x1b]0;title\x07\x1b[2J."
     model = script(tmp_path, b".." + evil, 128)
-    shown = terminal("a\x1b", "--model", model, "--seed", "3")
-    assert shown.finish() == 0
+    with at_terminal("tell", "a\x1b", "--model", model, "--seed", "3") as shown:
+        assert shown.finish() == 0
     text = shown.seen.decode()
     assert {c for c in text if ord(c) < 32 or 0x7F <= ord(c) < 0xA0} <= {"\r", "\n"}
     assert not set("\u202e\u2028\ufeff") & set(text)
     assert "\u241b]0;title\u2407" in text.replace("\r\n", "")
 
 
-def test_ctrl_c_ends_the_line_and_the_command(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+def test_ctrl_c_ends_the_line_and_the_command(tmp_path: Path) -> None:
     folder = tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None)
-    shown = terminal("Once", "--model", str(folder), "--max-tokens", "1000000")
-    shown.until("Once")
-    time.sleep(0.3)
-    shown.say("\x03")
-    assert shown.finish() == 130
+    with at_terminal("tell", "Once", "--model", str(folder), "--max-tokens", "1000000") as shown:
+        shown.until("Once")
+        time.sleep(0.3)
+        shown.say("\x03")
+        assert shown.finish() == 130
     assert shown.seen.endswith(b"\n")
     assert b"Traceback" not in shown.seen
-
-
-def test_a_session_tells_goes_on_and_leaves(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
-    shown = terminal("--model", script(tmp_path, "Once a fox ran."), "--max-tokens", "4")
-    shown.until("> ")
-    shown.say("Once\n")
-    shown.until("Once a f\r\n> ")
-    shown.say("\n")
-    shown.until("ox r\r\n> ")
-    shown.say("/what\n")
-    shown.until("stops a sentence\r\n> ")
-    time.sleep(0.5)  # Python's `input` misses a Ctrl-C in the moment between showing its prompt and waiting
-    shown.say("\x03")
-    shown.until("\r\n> ")
-    shown.say("x" * 64 + "\n")
-    shown.until("the prompt is 64 tokens long")
-    shown.say("/bye\n")
-    assert shown.finish() == 0
-
-
-def test_ctrl_d_leaves_a_session(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
-    shown = terminal("--model", script(tmp_path, "Once"))
-    shown.until("> ")
-    shown.say("\x04")
-    assert shown.finish() == 0
 
 
 def test_a_page_breaks_words_longer_than_a_line_and_counts_wide_characters() -> None:
@@ -276,7 +156,7 @@ def test_a_page_breaks_words_longer_than_a_line_and_counts_wide_characters() -> 
             return True
 
     screen = Screen()
-    page = Page(screen, columns=lambda: 7)
+    page = Page(Paper(screen), columns=lambda: 7)
     for piece in ("ab", "c ", "abcdefgh", "ij k\n", "日本語 ", "x\ty"):
         page.write(piece)
     page.end()
@@ -317,20 +197,3 @@ def test_a_published_gpt_neo_is_told_from(tmp_path: Path, monkeypatch: pytest.Mo
         "storyteller: fetching roneneldan/TinyStories-1M from the Hugging Face Hub",
         "storyteller: roneneldan/TinyStories-1M is told by transformers, which takes some seconds to start",
     ]
-
-
-def test_a_reader_that_goes_away_is_not_worth_a_word(tmp_path: Path) -> None:
-    folder = tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None)
-    with subprocess.Popen(
-        command("Once", "--model", str(folder), "--max-tokens", "100000"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.read(4)
-        process.stdout.close()
-        process.wait(timeout=60)
-        assert process.stderr.read() == b""

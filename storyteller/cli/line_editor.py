@@ -177,7 +177,8 @@ def _safe_output(stream: TextIO) -> Output:
 
     class Safe(Vt100_Output):
         def write(self, data: str) -> None:
-            super().write("\r\n".join(map(safe, data.split("\r\n"))))
+            # A carriage return by itself, or with its newline, is a movement; none in a text gets here.
+            super().write("\r".join(map(safe, data.split("\r"))))
 
     output = Safe.from_pty(stream, term=os.environ.get("TERM"))
     # Its question where the cursor is would be answered into the midst of a story, where nobody listens.

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import difflib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -285,20 +286,22 @@ class Session:
     # --- settings and models ------------------------------------------------------------------------------------------
 
     def _set(self, words: str) -> None:
-        name, _, value = words.replace("=", " ").partition(" ")
+        name, value = (*re.split(r"[\s=]+", words, maxsplit=1), "")[:2]
         if not name:
             values = dataclasses.asdict(self._sample)
             for line in table(("", ""), [(key, _setting(values[key])) for key in SETTINGS])[1:]:
                 self._paper.write(line + "\n")
             return
         key = _named(name.lower().replace("-", "_").lstrip("_"), SETTINGS, "setting", lambda one: one)
-        if not value.strip():
+        if not value:
             raise UsageError(f"{key} is {_setting(getattr(self._sample, key))}", f"/set {key} VALUE changes it")
         values = {f"sample.{each}": getattr(self._sample, each) for each in SETTINGS}
-        values[f"sample.{key}"] = (value.strip(),) if key == "stop" and value.strip() != "none" else value.strip()
-        if key == "stop" and value.strip() == "none":
-            values["sample.stop"] = ()
-        self._sample = section(Sample, values, "sample")
+        stops = () if value == "none" else (value,)
+        values[f"sample.{key}"] = stops if key == "stop" else value
+        try:
+            self._sample = section(Sample, values, "sample")
+        except UsageError as error:  # which calls it by its option's name
+            raise UsageError(f"{key} {safe_line(value, 60)} is off", error.remedy) from error
         self._told = 0
         self._say(f"{key} is {_setting(getattr(self._sample, key))} now")
 
@@ -371,7 +374,11 @@ class Session:
     def _help(self, _: str) -> None:
         for command in COMMANDS:
             head = f"/{command.name} {command.wants}".rstrip()
-            self._wrapped(head.ljust(19) + command.help, indent=19)
+            if self._columns() < 60:
+                self._paper.write(head + "\n")
+                self._wrapped("  " + command.help, indent=2)
+            else:
+                self._wrapped(head.ljust(19) + command.help, indent=19)
         self._wrapped(
             "A line begins a new story. A model that was named without a step is followed: each story is told by the "
             "newest checkpoint of its run. The beginning of a command will do; // begins a story with a slash."
@@ -386,7 +393,6 @@ class Session:
 
     def _wrapped(self, line: str, indent: int = 0) -> None:
         width = max(self._columns() - 1, 20)
-        indent = indent if width >= 60 else 4 if indent else 0
         lines = textwrap.wrap(safe_line(line), width, subsequent_indent=" " * indent)
         self._paper.write("\n".join(lines) + "\n")
 
