@@ -1,4 +1,4 @@
-"""A command at a terminal: a real pty of 40 columns, driven like a person would."""
+"""A program in a terminal of its own: keys sent, bytes kept with their times, screens as they were at any of them."""
 
 from __future__ import annotations
 
@@ -6,94 +6,134 @@ import contextlib
 import fcntl
 import os
 import pty
-import re
 import select
+import signal
 import struct
-import subprocess
-import sys
 import termios
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
 
-import storyteller
-
-MAIN = "from storyteller.cli import main; main()"
-PACKAGE_PARENT = str(Path(storyteller.__file__).parents[1])
-_STEERING = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[=>])")
-"""What prompt_toolkit itself sends: CSI sequences and keypad modes."""
+import pyte
 
 
-def environment(**more: str) -> dict[str, str]:
-    """For a command of this checkout, at a terminal that can do all that is common."""
-    return {**os.environ, "PYTHONPATH": PACKAGE_PARENT, "TERM": "xterm-256color", **more}
+class Chunk(NamedTuple):
+    """Bytes that the program wrote, and when, by `time.perf_counter`."""
+
+    at_seconds: float
+    data: bytes
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-c", MAIN, *words]
-
-
-@dataclass
 class Terminal:
-    """What a command showed, and the keyboard before it."""
+    """A child process on a pseudo-terminal. Reading takes the times; screens are drawn afterwards, from what was read.
 
-    process: subprocess.Popen[bytes]
-    master: int
-    seen: bytes = b""
-    read: int = 0
+    So a measured program never waits for the emulation.
+    """
 
-    def until(self, text: str) -> None:
-        """Wait until `text` was shown, after what was waited for before."""
-        while (place := self.seen.find(text.encode(), self.read)) < 0:
-            assert self._more(), self.seen[self.read :]
-        self.read = place + len(text.encode())
+    def __init__(
+        self, words: Sequence[str], columns: int = 160, rows: int = 45, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.columns, self.rows = columns, rows
+        self.chunks: list[Chunk] = []
+        self.begun_seconds = time.perf_counter()
+        self.pid, self._handle = pty.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                os.execvpe(words[0], list(words), {**os.environ, "TERM": "xterm-256color", **(env or {})})
+            os._exit(127)
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._handle, termios.TIOCSWINSZ, size)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def say(self, text: str | bytes) -> None:
-        os.write(self.master, text.encode() if isinstance(text, str) else text)
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._handle, 1 << 16)
+            except OSError:
+                return
+            if not data:
+                return
+            self.chunks.append(Chunk(time.perf_counter(), data))
 
-    def ask(self, line: str, then: str) -> None:
-        """Type a line, and wait for what it brings and for the next prompt."""
-        self.say(line + "\r")
-        self.until(then)
-        self.until("> ")
+    def send(self, keys: str) -> float:
+        """Type `keys`; when, in `perf_counter` seconds."""
+        at = time.perf_counter()
+        os.write(self._handle, keys.encode())
+        return at
 
-    def finish(self) -> int:
-        """All that is still shown; the exit status."""
-        while self._more():
-            pass
-        return self.process.wait(timeout=30)
+    def screens(self) -> Iterator[tuple[float, pyte.Screen]]:
+        """The screen after each chunk so far; one and the same object, drawn on further."""
+        screen = pyte.Screen(self.columns, self.rows)
+        stream = pyte.ByteStream(screen)
+        for chunk in list(self.chunks):
+            stream.feed(chunk.data)
+            yield chunk.at_seconds, screen
 
-    @property
-    def lines(self) -> list[str]:
-        """What was shown, without what steers the terminal."""
-        return _STEERING.sub(b"", self.seen).decode().replace("\r\n", "\n").splitlines()
+    def screen(self) -> pyte.Screen:
+        """The screen as it is now."""
+        screen = pyte.Screen(self.columns, self.rows)
+        stream = pyte.ByteStream(screen)
+        for chunk in list(self.chunks):
+            stream.feed(chunk.data)
+        return screen
 
-    def _more(self) -> bool:
-        ready, _, _ = select.select([self.master], [], [], 30)
-        try:
-            part = os.read(self.master, 65536) if ready else b""
-        except OSError:  # Linux: the other end has closed
-            part = b""
-        self.seen += part
-        return bool(part)
+    def text(self) -> str:
+        """What the screen shows now."""
+        return "\n".join(self.screen().display)
+
+    def wait_for(self, text: str, timeout_seconds: float = 20.0) -> None:
+        """Until the screen shows `text`. Raises TimeoutError with the screen."""
+        end = time.monotonic() + timeout_seconds
+        seen = -1
+        while time.monotonic() < end:
+            if len(self.chunks) != seen:
+                seen = len(self.chunks)
+                if text in self.text():
+                    return
+            time.sleep(0.05)
+        raise TimeoutError(f"{text!r} is not on the screen:\n{self.text()}")
+
+    def first_time(self, shows: Callable[[pyte.Screen], bool], after_seconds: float = 0.0) -> float | None:
+        """When the screen first showed it, from `after_seconds` on, in `perf_counter` seconds."""
+        for at, screen in self.screens():
+            if at >= after_seconds and shows(screen):
+                return at
+        return None
+
+    def ended(self, timeout_seconds: float = 10.0) -> int:
+        """The exit status, once the program has ended. Raises TimeoutError."""
+        end = time.monotonic() + timeout_seconds
+        while time.monotonic() < end:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                self.pid = 0
+                return os.waitstatus_to_exitcode(status)
+            select.select([], [], [], 0.02)
+        raise TimeoutError("the program has not ended")
+
+    def close(self) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+            self.pid = 0
+        self._reader.join(5)
+        with contextlib.suppress(OSError):
+            os.close(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-@contextlib.contextmanager
-def at_terminal(*words: str, columns: int = 40, **more: str) -> Iterator[Terminal]:
-    """`storyteller` with these words at a terminal of its own; ended with the block."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    settings = {key: value for key, value in environment(**more).items() if key != "COLUMNS"}
-
-    def lead() -> None:
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    process = subprocess.Popen(command(*words), stdin=slave, stdout=slave, stderr=slave, env=settings, preexec_fn=lead)
-    os.close(slave)
-    try:
-        yield Terminal(process, master)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+def shows(text: str) -> Callable[[pyte.Screen], bool]:
+    """Whether a screen shows `text`."""
+    return lambda screen: any(text in line for line in screen.display)
