@@ -54,7 +54,7 @@ _WAVE_SECONDS = 0.05
 """Pieces told within it come as one: whoever draws them is not flooded by a fast model."""
 _KEPT_MODELS = 3
 """Models that stay open beside those in use."""
-_NICE = 18
+_NICE = 17
 """How far the child steps back behind training while it tells."""
 
 

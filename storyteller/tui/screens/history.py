@@ -55,7 +55,7 @@ class HistoryScreen(ModalScreen[Retelling | None]):
     DEFAULT_CSS = """
     HistoryScreen {
         align: center middle;
-        #history { width: 110; max-width: 100%; height: 90%; max-height: 100%; padding: 1 2; background: $surface; }
+        #history { width: 110; max-width: 94%; height: 90%; padding: 1 2; background: $surface; }
         Input { margin-bottom: 1; border: none; height: 1; padding: 0; background: $surface; }
         OptionList { height: 2fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1; }
         StoryText { height: 3fr; margin-top: 1; }
@@ -148,10 +148,8 @@ class HistoryScreen(ModalScreen[Retelling | None]):
     def _read(self, place: int) -> None:
         if place < len(self._stories):
             told = self._stories[place]
-            text = self.query_one(StoryText)
-            text.show((Part(told.prompt, told=False), Part(told.text, told=True)))
-            text.anchor(False)
-            text.scroll_home(animate=False)
+            parts = (Part(told.prompt, told=False), Part(told.text, told=True))
+            self.query_one(StoryText).show(parts, from_start=True)
             how = f"{told.model} \u00b7 seed {told.seed} \u00b7 temperature {told.sample.temperature:g}"
             keys = "enter tells it again, ctrl+o opens it"
             self.query_one(".facts", Static).update(line(f"{how} \u00b7 {told.tokens:,} tokens \u00b7 {keys}"))

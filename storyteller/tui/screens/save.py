@@ -27,7 +27,7 @@ class SaveScreen(ModalScreen[Path | None]):
     DEFAULT_CSS = """
     SaveScreen {
         align: center middle;
-        Vertical { width: 70; max-width: 100%; height: auto; padding: 1 2; background: $surface; }
+        Vertical { width: 70; max-width: 94%; height: auto; padding: 1 2; background: $surface; }
         Input { margin: 1 0; border: none; height: 1; padding: 0 1; background: $panel; }
         .problem { color: $error; height: auto; }
     }

@@ -44,6 +44,8 @@ from storyteller.tui.words import line
 _MOST_COLUMNS = 3
 _MOST_VARIANTS = 9
 _MOST_PAGES = 100
+_OURS = {"ctrl+e", "ctrl+w", "ctrl+y", "ctrl+z"}
+"""Keys that a text area has other uses for."""
 
 
 @dataclass
@@ -118,17 +120,23 @@ class StepsSeen(Message):
         self.steps = steps
 
 
-class PromptBox(TextArea):
+_KEPT_KEYS = [
+    binding for binding in TextArea.BINDINGS if isinstance(binding, Binding) and not {*binding.key.split(",")} & _OURS
+]
+
+
+class PromptBox(TextArea, inherit_bindings=False):
     """How the story begins. Enter tells it; ctrl+j makes a new line. It grows with its text."""
 
     DEFAULT_CSS = """
     PromptBox {
-        height: auto; min-height: 1; max-height: 6; border: none; padding: 0 1;
-        border-left: outer $primary; background: $surface; scrollbar-size-vertical: 1;
+        height: auto; min-height: 1; max-height: 6; padding: 0 1 0 0;
+        border: none; border-left: outer $panel; background: $surface; scrollbar-size-vertical: 1;
         &:focus { border: none; border-left: outer $primary; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        *_KEPT_KEYS,
         Binding("ctrl+j,shift+enter,alt+enter", "new_line", "New line", show=False),
     ]
 
@@ -137,7 +145,7 @@ class PromptBox(TextArea):
 
     def __init__(self, text: str) -> None:
         super().__init__(
-            safe(text), compact=True, highlight_cursor_line=False, placeholder="Once upon a time \u2026", id="prompt"
+            safe(text), highlight_cursor_line=False, placeholder="Once upon a time \u2026", id="prompt"
         )
         self._given = text
 
@@ -181,6 +189,7 @@ class StoryScreen(Screen[None]):
         .said { height: auto; max-height: 2; padding: 0 2; color: $warning; display: none; }
         &.-low {
             #prompt { margin: 0 1; max-height: 2; }
+            Sampling, StoryText { margin: 0; }
             Sampling { display: none; }
         }
     }
@@ -658,7 +667,8 @@ def _facts(page: Page, model: str) -> str:
     words += [f"seed {sample.seed}" if sample.draws else "greedy" if sample.beams == 1 else f"{sample.beams} beams"]
     words.append(f"{page.tokens:,} tokens")
     if page.tokens > 1 and seconds > 0.02:
-        words.append(f"{page.tokens / seconds:,.0f} tokens/s")
+        speed = page.tokens / seconds
+        words.append(f"{speed:,.{0 if speed >= 10 else 1}f} tokens/s")
     words.append(page.outcome or "telling \u2026")
     if page.cut:
         words.append("from the newest part of the prompt")

@@ -139,7 +139,7 @@ class ModelPicker(ModalScreen[str | None]):
     ModelPicker {
         align: center middle;
         #picker {
-            width: 84; max-width: 100%; height: 24; max-height: 100%;
+            width: 84; max-width: 94%; height: 24; max-height: 84%;
             padding: 1 2; background: $surface;
         }
         Input { margin-bottom: 1; border: none; height: 1; padding: 0; background: $surface; }

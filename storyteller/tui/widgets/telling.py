@@ -36,6 +36,7 @@ class StoryText(VerticalScroll):
     DEFAULT_CSS = """
     StoryText {
         height: 1fr;
+        margin: 1 0;
         scrollbar-size-vertical: 1;
         Static { width: 1fr; max-width: 84; }
     }
@@ -50,16 +51,19 @@ class StoryText(VerticalScroll):
         """The parts of the last chunk, made safe."""
         self._last: Static | None = None
         self._left_out = False
+        self._follows = True
 
-    def show(self, parts: Sequence[Part], telling: bool = False) -> None:
-        """Show this story in place of the one that is there."""
+    def show(self, parts: Sequence[Part], telling: bool = False, from_start: bool = False) -> None:
+        """Show this story in place of the one that is there, at its end or from its start."""
         self.remove_children()
         self._open, self._last, self._left_out = [], None, False
         self.set_reactive(StoryText.telling, telling)
         for part in parts:
             self._take(part)
         self._draw()
-        self.anchor()
+        self._follows = not from_start
+        if from_start:
+            self.scroll_home(animate=False)
 
     def feed(self, text: str) -> None:
         """What was told since."""
@@ -68,6 +72,18 @@ class StoryText(VerticalScroll):
 
     def watch_telling(self) -> None:
         self._draw()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        # Textual's own anchor keeps a story that is shorter than its room at the bottom of it.
+        super().watch_scroll_y(old_value, new_value)
+        if new_value >= self.max_scroll_y:
+            self._follows = True
+        elif new_value < old_value:
+            self._follows = False
+
+    def _to_end(self) -> None:
+        if self._follows:
+            self.scroll_end(animate=False, immediate=True)
 
     def _take(self, part: Part) -> None:
         """Add to the last chunk; where that is long enough, begin another behind the next line's end."""
@@ -96,6 +112,8 @@ class StoryText(VerticalScroll):
             self._last.update(content)
         if over:
             self._last, self._open = None, []
+        if self._follows:
+            self.call_after_refresh(self._to_end)
 
     def _drop_oldest(self) -> None:
         """A story without end does not become a screen without end."""
@@ -135,7 +153,7 @@ class StoryPane(Vertical):
     DEFAULT_CSS = """
     StoryPane {
         width: 1fr;
-        padding: 0 1;
+        padding: 0 2;
         .failure { color: $error; height: auto; max-height: 4; max-width: 84; }
         .facts { height: 1; color: $text-muted; text-overflow: ellipsis; text-wrap: nowrap; }
     }
@@ -163,6 +181,7 @@ class StoryPane(Vertical):
     def compose(self) -> ComposeResult:
         yield self.name_line
         yield self.story
+        self.failure.display = False
         yield self.failure
         yield self.facts
 
