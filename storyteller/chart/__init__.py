@@ -13,7 +13,7 @@ from storyteller.chart.dots import plotted, row_of
 from storyteller.chart.figures import duration, figure, place, ticks
 from storyteller.chart.parts import DOTS, PALETTE, STYLES, Cells, Frame, Marks, Picture, Run, Series, Unit, View
 from storyteller.chart.spans import Trace, x_range, y_range
-from storyteller.chart.words import last_value, legend_of, swatch, value_at, with_gutter, x_axis
+from storyteller.chart.words import centered, last_value, legend_of, swatch, value_at, with_gutter, x_axis
 
 __all__ = [
     "DOTS",
@@ -50,12 +50,14 @@ def draw(
     y_name: str = "",
     x_unit: Unit = "number",
     patterns: bool = False,
+    nothing: str = "",
 ) -> Picture:
     """A picture of exactly `rows` x `columns` cells, whatever the data are; it never raises for them.
 
     From the top: the legend (with the last values, or those at the cursor), the plot with the y axis at its left, the x
     axis with the marks, its labels; where there is little room, the plot keeps it. `patterns` tells the lines apart
-    where there is no colour: the second is dashed, the third dotted, and so on.
+    where there is no colour: the second is dashed, the third dotted, and so on. `nothing` is said in the middle where
+    there is no point to draw.
     """
     view = view or View()
     columns, rows = max(0, columns), max(0, rows)
@@ -76,6 +78,8 @@ def draw(
     labels = [(row, label) for value, label in y_ticks if (row := row_of(value, frame, cells)) is not None]
     cursor = frame.column_of(view.cursor_x) if view.cursor_x is not None else None
     plot = plotted(traces, frame, {row for row, _ in labels}, cursor, cells, patterns)
+    if nothing and plot and not any(trace.has_points for trace in traces):
+        plot[len(plot) // 2] = centered(nothing, plot_columns, cells)
     drawn = [*legend, *with_gutter(plot, labels, gutter)]
     if axis_rows:
         drawn += x_axis(frame, view.cursor_x, marks, x_name, x_unit, cells)[-axis_rows:]

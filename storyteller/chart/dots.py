@@ -59,8 +59,9 @@ def plotted(
         return [runs_of(text, styles) for text, styles in bare]
     import numpy as np
 
-    glyphs = np.array([[ord(glyph) for glyph in text] for text, _ in bare], dtype=np.uint32)
-    styles = np.array([list(row) for _, row in bare], dtype=np.uint8)
+    text = "".join(text for text, _ in bare).encode("utf-32-le")
+    glyphs = np.frombuffer(text, dtype="<u4").astype(np.uint32).reshape(frame.rows, frame.columns)
+    styles = np.frombuffer(b"".join(row for _, row in bare), dtype=np.uint8).copy().reshape(glyphs.shape)
     _put_bands(traces, frame, glyphs, styles, cells)
     _put_lines(traces, frame, glyphs, styles, cells, patterns)
     return [
@@ -137,7 +138,7 @@ def _apply_pattern(dots: NDArray[bool_], color: int) -> None:
     """Leave columns of dots out, each line by a rhythm of its own."""
     on, off = _RHYTHMS[color % len(_RHYTHMS)]
     for column in range(on, on + off):
-        dots[column :: on + off] = False
+        dots[:, column :: on + off] = False
 
 
 _RHYTHMS = ((1, 0), (6, 4), (2, 4), (10, 4), (4, 2), (2, 2), (12, 8), (2, 8))
@@ -177,10 +178,10 @@ def _stroke(trace: Trace, frame: Frame, cells: Cells) -> NDArray[bool_]:
     flat = np.abs(rise) <= np.abs(reach)
     slope = rise / np.where(reach == 0, 1, reach)
     middle = np.floor(begin_row + (at - begin) * slope + 0.5)
-    # steep: the rows whose place on the line falls into this column
+    # steep: the rows whose place on the line falls into this column, an edge belonging to the column after it
     reach_low, reach_high = np.minimum(begin, end), np.maximum(begin, end)
     enter = begin_row + (np.maximum(at - 0.5, reach_low) - begin) * slope
-    leave = begin_row + (np.minimum(at + 0.5, reach_high) - begin) * slope
+    leave = begin_row + (np.minimum(at + (0.5 - 1e-9), reach_high) - begin) * slope
     first = np.where(flat, middle, np.ceil(np.minimum(enter, leave)))
     last = np.where(flat, middle, np.floor(np.maximum(enter, leave)))
     upright = reach == 0
@@ -235,16 +236,16 @@ def _crossed(column: NDArray[int64], there: NDArray[bool_], wide: int) -> tuple[
 def _filled_spans(
     column: NDArray[int64], first: NDArray[int64], last: NDArray[int64], wide: int, high: int
 ) -> NDArray[bool_]:
-    """Dots [column, row] of which each span, from its first row to its last, is lit; what is out of sight is cut."""
+    """Dots [row, column] of which each span, from its first row to its last, is lit; what is out of sight is cut."""
     import numpy as np
 
     first, last = np.maximum(first, 0), np.minimum(last, high - 1)
     seen = first <= last
-    start = column[seen] * (high + 1)
-    # where spans begin less where they end, summed up: above zero inside any of them
-    edges = np.bincount(start + first[seen], minlength=wide * (high + 1))
-    edges -= np.bincount(start + last[seen] + 1, minlength=wide * (high + 1))
-    dots: NDArray[bool_] = edges.cumsum().reshape(wide, high + 1)[:, :high] > 0
+    column = column[seen]
+    # where spans begin less where they end, summed up downwards: above zero inside any of them
+    edges = np.bincount(first[seen] * wide + column, minlength=(high + 1) * wide)
+    edges -= np.bincount((last[seen] + 1) * wide + column, minlength=(high + 1) * wide)
+    dots: NDArray[bool_] = edges.astype(np.int32).reshape(high + 1, wide).cumsum(axis=0, dtype=np.int32)[:high] > 0
     return dots
 
 
@@ -253,11 +254,11 @@ def _bits(dots: NDArray[bool_], cells: Cells) -> NDArray[uint8]:
     import numpy as np
 
     across, down = DOTS[cells]
-    bits = np.zeros((dots.shape[0] // across, dots.shape[1] // down), dtype=np.uint8)
+    bits = np.zeros((dots.shape[0] // down, dots.shape[1] // across), dtype=np.uint8)
     for right, column in enumerate(_BITS[cells]):
         for below, bit in enumerate(column):
-            bits |= dots[right::across, below::down].view(np.uint8) * np.uint8(bit)
-    return bits.T
+            bits |= dots[below::down, right::across].view(np.uint8) * np.uint8(bit)
+    return bits
 
 
 def _popcount(bits: NDArray[uint8]) -> NDArray[uint8]:

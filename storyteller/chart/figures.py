@@ -68,11 +68,10 @@ def ticks(begin: float, end: float, most: int, *, unit: Unit = "number", log: bo
     step = _clock_step(begin, end, most) if unit == "seconds" else nice_step(begin, end, most)
     if not 0 < step < math.inf:
         return []
-    first, last = math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9)
-    if last - first > 100:  # the span is below what the numbers can tell apart
-        return []
-    values = [min(max(number * step, begin), end) for number in range(first, last + 1)]
-    values = [0.0 if abs(value) < step * 1e-6 else value for value in values]
+    first, last = math.floor(begin / step), math.ceil(end / step)
+    if last - first > 100 or begin + step == begin or end - step == end:
+        return []  # the span is below what the numbers can tell apart
+    values = [value for number in range(first, last + 1) if _is_within(value := number * step, begin, end)]
     return [(value, duration(value) if unit == "seconds" else _tick_label(value, step)) for value in values]
 
 
@@ -90,6 +89,11 @@ def nice_step(begin: float, end: float, most: int) -> float:
 
 
 _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+
+
+def _is_within(value: float, begin: float, end: float) -> bool:
+    """Whether a tick lies between the ends, or on one of them but for the rounding of its product."""
+    return begin <= value <= end or math.isclose(value, begin, rel_tol=1e-12) or math.isclose(value, end, rel_tol=1e-12)
 
 
 def _clock_step(begin: float, end: float, most: int) -> float:

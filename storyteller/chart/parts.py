@@ -113,5 +113,5 @@ def dot_of(value: float, begin: float, end: float, dots: int) -> int | None:
     if dots < 1 or not math.isfinite(value):
         return None
     # halves, so that the distance of two huge numbers stays finite
-    dot = math.floor((value / 2 - begin / 2) / (end / 2 - begin / 2) * (dots - 1) + 0.5)
-    return dot if 0 <= dot < dots else None
+    place = (value / 2 - begin / 2) / (end / 2 - begin / 2) * (dots - 1) + 0.5
+    return math.floor(place) if 0 <= place < dots else None

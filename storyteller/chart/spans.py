@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy import float64
     from numpy.typing import NDArray
 
+_LARGEST = sys.float_info.max
 FAR = 1e7
 """Dots beyond the picture at which a point is drawn that lies further away."""
 
@@ -27,6 +29,13 @@ class Trace:
     y: NDArray[float64]
     low: NDArray[float64] | None
     high: NDArray[float64] | None
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there is anything to draw."""
+        import numpy as np
+
+        return bool(np.any(np.isfinite(self.x) & np.isfinite(self.y)))
 
     @classmethod
     def of(cls, series: Series, log_y: bool) -> Trace:
@@ -47,7 +56,7 @@ def numbers(values: Sequence[float], length: int) -> NDArray[float64]:
     import numpy as np
 
     try:
-        return np.asarray(values[:length], dtype=np.float64)
+        return np.asarray(values if len(values) == length else values[:length], dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return np.array([number(value) for value in values[:length]], dtype=np.float64)
 
@@ -71,11 +80,12 @@ def _scaled(values: NDArray[float64], log_y: bool) -> NDArray[float64]:
 def x_range(traces: Sequence[Trace], view: View) -> tuple[float, float]:
     given = (_finite(view.x_begin), _finite(view.x_end))
     begin, end = _filled(given, _extremes([trace.x for trace in traces]))
-    if begin < end:
+    if begin / 2 < end / 2:
         return begin, end
     # one place alone stands in the middle
-    half = max(0.5, abs(begin) * 1e-3)
-    return (begin, begin + 2 * half) if given[0] is not None else (end - half, end + half)
+    half = max(0.5, abs(begin) * 1e-3, abs(end) * 1e-3)
+    low, high = (begin, begin + 2 * half) if given[0] is not None else (end - half, end + half)
+    return max(low, -_LARGEST), min(high, _LARGEST)
 
 
 def y_range(traces: Sequence[Trace], view: View, x_begin: float, x_end: float) -> tuple[float, float]:
@@ -97,7 +107,7 @@ def y_range(traces: Sequence[Trace], view: View, x_begin: float, x_end: float) -
     if view.log_y:
         low, high = _power(low), _power(high)
     begin, end = given[0] if given[0] is not None else low, given[1] if given[1] is not None else high
-    if begin < end:
+    if begin / 2 < end / 2:
         return begin, end
     if view.log_y:
         return (begin, begin * 10) if begin * 10 < math.inf else (begin / 10, begin)

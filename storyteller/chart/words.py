@@ -146,7 +146,7 @@ def legend_of(
         shown = ("-" if cells == "ascii" else "\u2014") if value is None else figure(value)
         style = f"{'dim' if each.dim else 'line'}{each.color % PALETTE}"
         keys.append((swatch(each.color, cells, patterns), fitted(each.name, 60, cells), shown, style))
-    for limit in (60, 40, 28, 20, 14, 9, 5, 0):
+    for limit in (60, 40, 32, 28, 24, 20, 17, 14, 11, 9, 7, 5, 0):
         rows = _laid(title, keys, columns, limit, most_rows, cells)
         if rows is not None:
             return rows
@@ -172,6 +172,13 @@ def _laid(
         rows[-1] += [(" " * gap, ""), *pieces]
         used += gap + length
     return [_padded(row, columns) for row in rows]
+
+
+def centered(text: str, columns: int, cells: Cells) -> list[Run]:
+    """A row of the plot that says something in its middle."""
+    words = fitted(text, columns, cells)
+    before = (columns - len(words)) // 2
+    return _padded([(" " * before, ""), (words, "label")], columns)
 
 
 def _padded(row: list[Run], columns: int) -> list[Run]:

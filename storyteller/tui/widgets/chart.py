@@ -228,6 +228,7 @@ class ChartView(Widget):
             y_name=self.y_name,
             x_unit=self.x_unit,
             patterns=self.app.no_color and len(self._lines) > 1,
+            nothing=self.nothing,
         )
         before, self._rows, self._frame = self._rows, picture.rows, picture.frame
         if len(before) != height or len(self._strips) != height:
