@@ -18,7 +18,7 @@ from storyteller import shelf
 from storyteller.config import Sample
 from storyteller.errors import DiskError, RunError
 from storyteller.shelf import Told
-from tests.terminal import PACKAGE_PARENT
+from tests.ptys import PACKAGE_PARENT
 
 SAMPLE = Sample(
     temperature=0.7, top_k=40, top_p=0.9, min_p=0.05, no_repeat_ngram=3, max_tokens=50, seed=7, stop=("\n", "The end")

@@ -13,7 +13,7 @@ import pytest
 from storyteller.cli.page import Page, Paper
 from tests import tiny_models
 from tests.hub_loopback import LoopbackHub
-from tests.terminal import at_terminal, command, environment
+from tests.ptys import at_terminal, command, environment
 
 
 def tell(*words: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:

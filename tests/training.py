@@ -8,9 +8,10 @@ from typing import Any
 from storyteller import worker
 from storyteller.config import Config
 from storyteller.presets import resolve
-from storyteller.runs import layout
+from storyteller.runs import checkpoints, layout
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records
+from tests import tiny_models
 
 TINY: dict[str, Any] = {
     "data.source": "bundled",
@@ -42,6 +43,13 @@ def make_run(root: Path, name: str, **options: Any) -> RunFolder:
     folder = layout.create(root, name)
     folder.write_run({"name": name, "created_at": "2026-01-01T00:00:00Z", "config": tiny_config(**options).to_json()})
     return folder
+
+
+def sealed_script(folder: RunFolder, step: int, said: str = ".") -> Path:
+    """A checkpoint of a run that says `said` by heart."""
+    staging = checkpoints.stage(folder, step)
+    tiny_models.script_folder(staging, said)
+    return checkpoints.seal(staging, folder, step, {})
 
 
 def trained_run(root: Path, name: str, **options: Any) -> RunFolder:
