@@ -14,6 +14,7 @@ from textual.screen import Screen
 from storyteller.runs import store
 from storyteller.text import safe
 from storyteller.tui import settings as remembered
+from storyteller.tui.deeds import Deeds
 from storyteller.tui.settings import Settings, ThemeName
 from storyteller.tui.themes import PALETTES, THEMES
 
@@ -56,6 +57,7 @@ class StorytellerApp(App[None]):
         self.settings: Settings = remembered.read(self._settings_path)
         self._first_run = store.find_run(runs_root, run).name if run is not None else None
         self._booth: Booth | None = None
+        self.deeds = Deeds(self)
         self._views: dict[View, Screen[None]] = {}
         self._earlier: list[View] = []
         for theme in THEMES:
@@ -122,10 +124,8 @@ class StorytellerApp(App[None]):
     @property
     def run_shown(self) -> str | None:
         """The run that the run view shows, or would."""
-        from storyteller.tui.screens.run import RunScreen
-
-        screen = self._views.get("run")
-        return screen.run_name if isinstance(screen, RunScreen) else None
+        name = getattr(self._views.get("run"), "run_name", None)  # its module is not imported for a question
+        return name if isinstance(name, str) else None
 
     def open_run(self, name: str) -> None:
         """Show the run called `name`."""
@@ -150,6 +150,13 @@ class StorytellerApp(App[None]):
 
         self._replace("compare", CompareScreen(list(names)))
         self._show("compare")
+
+    def run_renamed(self, old: str, new: str) -> None:
+        """A run that is shown, or would be, goes by its new name."""
+        if self.run_shown == old:
+            from storyteller.tui.screens.run import RunScreen
+
+            self._replace("run", RunScreen(new))
 
     def new_run(self) -> None:
         """Show the form of a new run."""

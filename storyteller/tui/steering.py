@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from storyteller.errors import StorytellerError
 from storyteller.runs.layout import RunFolder
@@ -22,14 +22,14 @@ def stop(folder: RunFolder) -> str:
     return f"{folder.name} has finished" if state == "finished" else f"{folder.name} was {state}; r goes on with it"
 
 
-def resume(folder: RunFolder) -> str:
-    """Go on from the newest good checkpoint, and wait for the first step; what came of it.
+def resume(folder: RunFolder, given: Mapping[str, Any] | None = None) -> str:
+    """Go on from the newest good checkpoint, with a new budget where `given` has one; what came of it.
 
     Raises as `launch.prepare_resume`, `launch.begin` and `daemon.wait_ready`.
     """
     from storyteller import daemon, launch
 
-    mode, note = launch.prepare_resume(folder, {})
+    mode, note = launch.prepare_resume(folder, given or {})
     notes = [note] if note else []
     process = launch.begin(folder, mode, notes.append)
     # Reaped as it ends, whenever that is.
@@ -48,7 +48,7 @@ def steer(app: StorytellerApp, action: Callable[[RunFolder], str], folder: RunFo
             said, failed = str(error), True
         except OSError as error:
             said, failed = f"{safe_line(folder.name, 80)}: {error.strerror or error}", True
-        if app.is_running:
+        if said and app.is_running:
             app.say(said, "error" if failed else "information")
 
     threading.Thread(target=act, name=f"steer {folder.name}", daemon=True).start()

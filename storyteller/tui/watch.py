@@ -1,68 +1,67 @@
-"""Reader threads: they look at the disk and post what they saw as typed messages; the screen is never kept waiting."""
+"""The reader thread of the runs: it looks at the disk and posts what it saw; the screen is never kept waiting."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.live import RunList
+from storyteller.runs.metrics import last_record
 from storyteller.runs.store import Summary
 
-T = TypeVar("T")
+_EVERY_SECONDS = 0.5
+_SPARK_POINTS = 60
+_LONGEST_STORY = 2000
 
 
 class RunsSeen(Message):
-    """The runs as they are now."""
-
-    def __init__(self, summaries: Sequence[Summary]) -> None:
-        super().__init__()
-        self.summaries = summaries
-
-
-class Watch(Generic[T]):
-    """A thread that calls `look` every so often and posts `tell(what it saw)` to a widget or screen.
-
-    `look` must not raise for what is on the disk. A look that sees nothing new returns None and posts nothing.
-    """
+    """The runs as they are now, the newest first."""
 
     def __init__(
         self,
-        owner: MessagePump,
-        look: Callable[[], T | None],
-        tell: Callable[[T], Message],
-        every_seconds: float = 0.5,
+        summaries: Sequence[Summary],
+        losses: Mapping[str, Sequence[float]] | None = None,
+        story: tuple[str, int, str] | None = None,
     ) -> None:
+        """`losses` by run, evenly over it; `story`: the chosen run's newest one, as the run, the step and the text."""
+        super().__init__()
+        self.summaries = summaries
+        self.losses = losses or {}
+        self.story = story
+
+
+class RunsWatch:
+    """A thread that looks at the runs twice a second, posts `RunsSeen`, and rests while nobody watches."""
+
+    def __init__(self, owner: MessagePump, root: Path, every_seconds: float = _EVERY_SECONDS) -> None:
         self._owner = owner
-        self._look = look
-        self._tell = tell
+        self._root = root
+        self._list = RunList(root)
         self._every_seconds = every_seconds
         self._over = threading.Event()
         self._nudged = threading.Event()
         self._awake = threading.Event()
         self._awake.set()
-        self._thread: threading.Thread | None = None
+        self._chosen: str | None = None
+        self._told: tuple[object, tuple[str, int, str] | None] = (None, None)
 
     def start(self) -> None:
-        """Begin to look, at once; again after a `stop`, too."""
-        if self._thread is None:
-            self._over.clear()
-            self._thread = threading.Thread(target=self._work, args=(self._over,), name="watch", daemon=True)
-            self._thread.start()
+        """Begin to look, at once."""
+        threading.Thread(target=self._work, name="watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more; returns at once, a look under way posts nothing."""
-        if self._thread is not None:
-            self._over.set()
-            self._nudged.set()
-            self._awake.set()
-            self._over = threading.Event()
-            self._thread = None
+        """Look no more; returns at once."""
+        self._over.set()
+        self._awake.set()
+        self._nudged.set()
 
-    def sleep(self) -> None:
-        """Stop looking while nobody sees it (the screen is covered)."""
+    def rest(self) -> None:
+        """Look no more until `wake`."""
         self._awake.clear()
 
     def wake(self) -> None:
@@ -70,13 +69,49 @@ class Watch(Generic[T]):
         self._awake.set()
         self._nudged.set()
 
-    def _work(self, over: threading.Event) -> None:
-        while not over.is_set():
+    def choose(self, name: str | None) -> None:
+        """The run whose newest story is wanted too."""
+        if name != self._chosen:
+            self._chosen = name
+            self._nudged.set()
+
+    def look(self) -> RunsSeen:
+        """One look at all of them."""
+        summaries = self._list.look()
+        losses = {summary.name: self._list.spark(summary.name, _SPARK_POINTS) for summary in summaries}
+        return RunsSeen(summaries, losses, self._story(self._chosen))
+
+    def _story(self, name: str | None) -> tuple[str, int, str] | None:
+        if name is None:
+            return None
+        path = RunFolder(self._root / name).samples
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        mark = (name, found.st_ino, found.st_size, found.st_mtime_ns)
+        if mark != self._told[0]:
+            self._told = (mark, _newest_story(name, path))
+        return self._told[1]
+
+    def _work(self) -> None:
+        while not self._over.is_set():
             self._nudged.clear()
-            seen = self._look()
-            if over.is_set():
+            seen = self.look()
+            if self._over.is_set():
                 return
-            if seen is not None:
-                self._owner.post_message(self._tell(seen))
+            self._owner.post_message(seen)
             self._nudged.wait(self._every_seconds)
             self._awake.wait()
+
+
+def _newest_story(name: str, path: Path) -> tuple[str, int, str] | None:
+    try:
+        record = last_record(path, needs="text", within_bytes=1 << 20)
+    except OSError:
+        return None
+    if record is None or not isinstance(record.get("text"), str):
+        return None
+    prompt, step = record.get("prompt"), record.get("step")
+    text = (prompt if isinstance(prompt, str) else "")[:_LONGEST_STORY] + record["text"][:_LONGEST_STORY]
+    return name, step if isinstance(step, int) else 0, text

@@ -67,7 +67,7 @@ class Column:
     def cell(self, row: Row, width: int, marked: bool, cells: Cells) -> list[Piece]:
         if self.name == "mark":
             return [("▌ " if cells != "ascii" else "* ", "accent")] if marked else []
-        return self.write(row, width, glyphs)
+        return self.write(row, width, cells)
 
 
 def _nothing(_row: Row, _width: int, _cells: Cells) -> list[Piece]:
@@ -150,17 +150,19 @@ def short(seconds: float | None) -> str:
 COLUMNS: tuple[Column, ...] = (
     Column("mark", "", 0, 2, 2, _nothing, _unsorted, gap=False),
     Column("glyph", "", 0, 2, 2, _glyph, _unsorted, gap=False),
-    Column("name", "RUN", 0, 12, 40, _name, lambda row: row.name),
+    Column("name", "RUN", 0, 16, 40, _name, lambda row: row.name),
     Column("state", "STATE", 2, 8, 8, _state, lambda row: list(STATES).index(row.summary.state)),
     Column("preset", "PRESET", 9, 7, 9, _preset, lambda row: row.summary.preset),
-    Column("progress", "PROGRESS", 1, 5, 22, _progress, lambda row: row.summary.progress, descending=True),
+    Column("progress", "PROGRESS", 1, 11, 22, _progress, lambda row: row.summary.progress, descending=True),
     Column("steps", "STEPS", 6, 7, 9, _steps, lambda row: row.summary.step, is_right=True, descending=True),
     Column("bits", "BITS/BYTE", 1, 9, 9, _bits, lambda row: row.summary.eval_bpb, is_right=True),
-    Column("loss", "LOSS", 4, 10, 30, _loss, lambda row: row.summary.train_loss),
+    Column("loss", "LOSS", 4, 8, 30, _loss, lambda row: row.summary.train_loss),
     Column("speed", "TOKENS/S", 7, 8, 9, _speed, lambda row: row.summary.tokens_per_second, True, descending=True),
     Column("left", "LEFT", 3, 6, 6, _left, lambda row: row.summary.eta_seconds, is_right=True),
     Column("age", "AGE", 8, 6, 6, _age, lambda row: row.age_seconds, is_right=True),
 )
+_FOLD_FOR_NAMES = 6
+"""Columns that fold as early as this give way to the whole name."""
 SORTABLE = tuple(column.name for column in COLUMNS if column.title)
 
 
@@ -169,8 +171,10 @@ def fit(rows: Sequence[Row], width: int) -> list[tuple[Column, int]]:
     longest = max((len(row.name) for row in rows), default=0)
     wishes = {column.name: column.wide for column in COLUMNS} | {"name": min(40, max(12, longest))}
     shown = list(COLUMNS)
-    while _total(shown, {}) > width and (foldable := [column for column in shown if column.fold]):
-        shown.remove(max(foldable, key=lambda column: column.fold))
+    # Names that are whole are worth more than the last columns, but not more than the first.
+    for whole, keeps in (({"name": min(26, wishes["name"])}, _FOLD_FOR_NAMES), ({}, 1)):
+        while _total(shown, whole) > width and (foldable := [column for column in shown if column.fold >= keeps]):
+            shown.remove(max(foldable, key=lambda column: column.fold))
     widths = {column.name: column.narrow for column in shown}
     # What is left over goes to names first, so that they are whole, then to the bar and the line of the loss.
     for name in ("name", "progress", "loss", "speed", "preset", "steps"):
@@ -183,7 +187,7 @@ def fit(rows: Sequence[Row], width: int) -> list[tuple[Column, int]]:
 
 
 def _total(columns: Sequence[Column], widths: dict[str, int]) -> int:
-    return sum(widths.get(column.name, column.narrow) + (2 if column.gap else 0) for column in columns)
+    return sum(widths.get(column.name, column.narrow) + (2 if column.gap else 0) for column in columns) - 2
 
 
 def ordered(rows: Sequence[Row], by: str, is_reversed: bool) -> list[Row]:

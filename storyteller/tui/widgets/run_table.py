@@ -113,6 +113,10 @@ class RunTable(ScrollView, can_focus=True):
         if moved:
             self._keep_in_sight()
 
+    def refresh_rows(self) -> None:
+        """Draw every row anew, after `marked` was changed from outside."""
+        self._again()
+
     def mark(self, name: str, marked: bool) -> None:
         (self.marked.add if marked else self.marked.discard)(name)
         self._again()
@@ -143,7 +147,7 @@ class RunTable(ScrollView, can_focus=True):
         index = y - 1 + self.scroll_offset.y
         if index >= len(self._cells):
             return Strip.blank(width, self.rich_style)
-        over = self._style("cursor") if index == self.cursor and self.has_focus else None
+        over = self._cursor_style() if index == self.cursor else None
         segments = []
         for (column, room), pieces in zip(self._fitted, self._cells[index], strict=True):
             segments += self._aligned(column, room, pieces, over)
@@ -172,7 +176,12 @@ class RunTable(ScrollView, can_focus=True):
         return segments
 
     def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(f"run-table--{name}", partial=name == "cursor")
+        return self.get_component_rich_style(f"run-table--{name}")
+
+    def _cursor_style(self) -> Style:
+        """What the cursor lays over a row's own colours."""
+        style = self._style("cursor")
+        return Style(bgcolor=style.bgcolor, reverse=style.reverse)
 
     def _draw_row(self, index: int) -> None:
         self.refresh(Region(0, index + 1 - self.scroll_offset.y, self.size.width, 1))

@@ -1,0 +1,104 @@
+"""Small dialogues: a question with yes and no, and one that wants a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.events import Click
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from storyteller.errors import StorytellerError
+from storyteller.text import safe_line
+from storyteller.tui.words import line, plain
+
+
+class Press(Static, can_focus=True):
+    """A word to press: with enter, space or a click."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "press", "Press", show=False)]
+
+    def __init__(self, label: str, action: str, *, id: str | None = None, classes: str | None = None) -> None:
+        """`action` is one of the screen's."""
+        super().__init__(line(f" {label} "), id=id, classes=classes, markup=False)
+        self._action = action
+
+    async def action_press(self) -> None:
+        await self.screen.run_action(self._action)
+
+    async def on_click(self, event: Click) -> None:
+        event.stop()
+        await self.action_press()
+
+
+class Confirm(ModalScreen[bool]):
+    """A question; `y` says yes, `n` and escape say no, which is what enter says unless yes was moved to."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+        Binding("left,right,up,down", "app.focus_next", "The other", show=False),
+    ]
+    AUTO_FOCUS = "#no"
+
+    def __init__(self, question: str, detail: str = "", *, yes: str = "Yes", no: str = "No") -> None:
+        super().__init__()
+        self._question, self._detail, self._yes, self._no = question, detail, yes, no
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialogue"):
+            yield Static(plain(self._question, "bold"), classes="question")
+            if self._detail:
+                yield Static(plain(self._detail), classes="detail")
+            with Horizontal(classes="answers"):
+                yield Press(f"{self._yes}  y", "answer(True)", id="yes", classes="danger")
+                yield Press(f"{self._no}  n", "answer(False)", id="no")
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(yes)
+
+
+class Ask(ModalScreen[str | None]):
+    """A question that wants a word; what `check` refuses, with a StorytellerError, is said under it. Escape: None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def __init__(
+        self,
+        question: str,
+        value: str = "",
+        *,
+        detail: str = "",
+        placeholder: str = "",
+        check: Callable[[str], object] | None = None,
+    ) -> None:
+        super().__init__()
+        self._question, self._value, self._detail, self._placeholder = question, value, detail, placeholder
+        self._check = check
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialogue"):
+            yield Static(plain(self._question, "bold"), classes="question")
+            if self._detail:
+                yield Static(plain(self._detail), classes="detail")
+            yield Input(safe_line(self._value), placeholder=safe_line(self._placeholder), compact=True)
+            yield Static("", id="why", classes="trouble", markup=False)
+            yield Static(line("enter does it, escape leaves it", "$text-muted"), markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        word = event.value.strip()
+        try:
+            if self._check is not None:
+                self._check(word)
+        except StorytellerError as error:
+            self.query_one("#why", Static).update(plain(str(error), "$text-error"))
+            return
+        self.dismiss(word)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
