@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import mmap
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
@@ -32,20 +34,63 @@ FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """numpy has no bfloat16: its raw bits travel as 16-bit integers."""
 
 
+_UNSIGNED = {8: "Q", 4: "I", 2: "H"}
+"""Bits of so many bytes, as `array` calls them: values are moved about, and never rounded."""
+_TOP_EXPONENTS = {
+    **{kind: bytes([0x7F, 0xFF]) for kind in ("F64", "F32", "BF16")},
+    "F16": bytes(byte for byte in range(256) if byte & 0x7C == 0x7C),
+}
+"""First bytes of the numbers among which infinities and what is no number are found (and, but for F16, huge ones)."""
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: `kind` as safetensors names it (`F32`, `F16`, `BF16`), and its values (BF16: their bits)."""
+    """One tensor, as its bytes: numpy alone would take longer to import than all of a small model to read."""
 
     kind: str
-    values: Array
+    """As safetensors names it: `F64`, `F32`, `F16`, `BF16`."""
+    shape: tuple[int, ...]
+    raw: memoryview
+    """The values, little endian, the last axis running fastest."""
+
+    @property
+    def item_bytes(self) -> int:
+        return _ITEM_BYTES[self.kind]
 
     def finite(self) -> bool:
         """Whether every value is a number."""
-        import numpy as np
+        raw, size = self.raw.tobytes(), self.item_bytes
+        first = raw[size - 1 :: size]
+        if not any(byte in first for byte in _TOP_EXPONENTS[self.kind]):
+            return True
+        if self.kind == "F16":
+            return False
+        # The exponent's last bits are in the byte below: one in F32 and BF16, four in F64.
+        full = 0xF0 if self.kind == "F64" else 0x80
+        return not any(
+            high in (0x7F, 0xFF) and low & full == full for high, low in zip(first, raw[size - 2 :: size], strict=True)
+        )
 
-        if self.kind == "BF16":
-            return not bool(np.any((self.values & 0x7F80) == 0x7F80))
-        return bool(np.isfinite(self.values).all())
+    def transposed(self) -> Tensor:
+        """A matrix the other way round. Raises ValueError where it is none."""
+        rows, columns = self.shape
+        values = array(_UNSIGNED[self.item_bytes], self.raw.tobytes())
+        raw = b"".join(values[column::columns].tobytes() for column in range(columns))
+        return Tensor(self.kind, (columns, rows), memoryview(raw))
+
+    def single(self) -> Tensor:
+        """An F64 tensor as F32; any other as it is."""
+        if self.kind != "F64":
+            return self
+        return Tensor("F32", self.shape, memoryview(array("f", array("d", self.raw.tobytes())).tobytes()))
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one kind on top of each other. Raises ValueError where kinds or other axes differ."""
+    if len({(tensor.kind, tensor.shape[1:]) for tensor in tensors}) != 1:
+        raise ValueError("tensors of different kinds or widths")
+    first, rows = tensors[0], sum(tensor.shape[0] for tensor in tensors)
+    return Tensor(first.kind, (rows, *first.shape[1:]), memoryview(b"".join(tensor.raw for tensor in tensors)))
 
 
 class Entry(NamedTuple):
@@ -120,14 +165,13 @@ def read_header(path: Path) -> tuple[dict[str, Entry], int]:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The floating-point tensors of a safetensors file, by name, mapped and not yet read. Raises CheckpointError."""
-    import numpy as np
-
     entries, offset = read_header(path)
     if not entries:
         return {}
-    data = np.memmap(path, dtype=np.uint8, mode="r", offset=offset)
+    with path.open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return {
-        name: Tensor(entry.kind, data[entry.begin : entry.end].view(FLOATS[entry.kind]).reshape(entry.shape))
+        name: Tensor(entry.kind, entry.shape, data[offset + entry.begin : offset + entry.end])
         for name, entry in entries.items()
         if entry.kind in FLOATS
     }

@@ -294,8 +294,13 @@ class _Recorder:
         self.script = list(script)
         self.windows: list[bytes] = []
 
-    def begin(self, sample: Sample) -> Voice:
-        del sample
+    batch_rows, lanes = 4, 1
+
+    def check(self, sample: Sample) -> None:
+        pass
+
+    def begin(self, sample: Sample, lane: int | None = None) -> Voice:
+        del sample, lane
         return self
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[int]:
@@ -304,7 +309,7 @@ class _Recorder:
             yield self.script.pop(0) if self.script else tiny_models.END_ID
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool] | None
+        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
         raise NotImplementedError
 
@@ -558,15 +563,18 @@ def test_the_child_draws_among_top_k_then_top_p() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
     def drawn(**options: float) -> list[int]:
-        settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, **options}
-        draws = Draws(**settings, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-        return sorted({draw(logits, draws, []) for _ in range(300)})
+        generator = torch.Generator().manual_seed(0)
+        return sorted({draw(logits, Draws(**options), [], generator) for _ in range(300)})  # type: ignore[arg-type]
 
     assert drawn() == [0, 1, 2, 3]
     assert drawn(top_k=2) == [0, 1]
     assert drawn(top_p=0.79) == [0, 1]
     assert drawn(top_p=0.81) == [0, 1, 2]
     assert drawn(top_k=3, top_p=0.4) == [0]
+    assert drawn(min_p=0.61) == [0]
+    assert drawn(min_p=0.59) == [0, 1]
+    assert drawn(min_p=0.11) == [0, 1, 2]
+    assert drawn(top_p=0.79, min_p=0.61) == [0]
     assert drawn(temperature=0) == [0]
 
 

@@ -11,21 +11,28 @@ GPT-2 and Llama are told by CTranslate2 (`native`), every other architecture by 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from storyteller.config import Sample
-from storyteller.engine.telling import Story, with_seed
+from storyteller.engine.telling import Story, Teller, load_tokenizer, with_seed
 from storyteller.errors import CheckpointError, UsageError
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from storyteller.engine.folder import ModelFolder
     from storyteller.engine.telling import Voices
     from storyteller.tensors import Array, Tensor
 
-__all__ = ["Engine", "Story", "engine_from_memory", "open_model", "with_seed"]
+__all__ = ["STARTER", "Engine", "Story", "engine_from_memory", "is_run", "newest_label", "open_model", "with_seed"]
+
+STARTER = "starter"
+"""The name of the model that comes with the package."""
+_STARTER_FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -69,26 +76,65 @@ class Engine(Protocol):
 
 
 def open_model(
-    reference: str, runs_root: Path | None = None, threads: int = 0, log: Callable[[str], None] = lambda _: None
+    reference: str,
+    runs_root: Path | None = None,
+    threads: int = 0,
+    log: Callable[[str], None] = lambda _: None,
+    numbers: str = "fp32",
 ) -> Engine:
     """The model that `reference` names: a run (`RUN`, `RUN@STEP`, `RUN@best`, `latest`), a folder, or `owner/name`.
 
-    `runs_root` is where runs lie (None: where they lie by default), `threads` of the CPU (0: a default), `log` is told
-    of what takes long. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
+    `starter` is the model that comes with the package, whatever runs there are. `runs_root` is where runs lie (None:
+    where they lie by default), `threads` of the CPU (0: a default that depends on nothing but the machine and the
+    model, so that a seed tells the same story), `log` is told of what takes long. `numbers`: `fp32`, or `int8`, which
+    is twice as fast where CTranslate2 tells, and tells another story for the same seed. There is no choice between the
+    two by itself: a seed should mean one story. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
     """
     from storyteller.engine.folder import ModelFolder
 
     if not reference.strip() or "\0" in reference:
         raise UsageError(f"--model {safe_line(reference, 60)} is off", "name a run, a checkpoint folder or owner/name")
+    if numbers not in ("fp32", "int8"):
+        raise UsageError(f"--numbers {safe_line(numbers, 40)} is off", "it wants fp32 or int8")
+    way = _Way(threads, numbers, log)
     path, label = Path(reference).expanduser(), safe_line(reference, 100)
-    if "/" not in reference and not reference.startswith((".", "~")):
-        return _open_run(reference, runs_root, threads, log)
+    if reference == STARTER:
+        return _open_starter(way)
+    if is_run(reference):
+        return _open_run(reference, runs_root, way)
     if path.is_dir() or not _HUB_ID.fullmatch(reference):
         _verify(path)
-        return _open_folder(ModelFolder.open(path, label), threads, log)
+        return _open_folder(ModelFolder.open(path, label), way)
     from storyteller.engine.hub import fetch
 
-    return _open_folder(ModelFolder.open(fetch(reference, log), label), threads, log)
+    return _open_folder(ModelFolder.open(fetch(reference, log), label), way)
+
+
+def is_run(reference: str) -> bool:
+    """Whether it names a run, with or without a step, rather than the starter, a folder or a model of the Hub."""
+    return reference != STARTER and "/" not in reference and not reference.startswith((".", "~"))
+
+
+def newest_label(reference: str, runs_root: Path | None = None) -> str | None:
+    """The label that `open_model(reference)` would have now, where it names a run whose checkpoints come and go.
+
+    None for any other reference. Cheap: names alone are read, and no file of a checkpoint is looked into (for `RUN` and
+    `latest`; `RUN@best` reads the manifests). A session asks it between two stories, and opens the model anew where the
+    answer is another than its engine's label. Raises RunError where there is no such run or checkpoint.
+    """
+    if not is_run(reference):
+        return None
+    from storyteller.runs import checkpoints
+    from storyteller.runs.layout import runs_root as default_root
+    from storyteller.runs.store import find_checkpoint, find_run
+
+    root = runs_root or default_root()
+    name, _, which = reference.partition("@")
+    if which not in ("", "latest"):
+        return _label(find_checkpoint(root, reference))
+    folder = find_run(root, name)
+    steps = checkpoints.steps(folder)
+    return _label(folder.checkpoint(steps[-1])) if steps else None
 
 
 def engine_from_memory(
@@ -101,27 +147,54 @@ def engine_from_memory(
     from storyteller.engine.folder import ModelFolder
     from storyteller.tensors import Tensor
 
-    tensors = {name: Tensor(f"F{8 * values.dtype.itemsize}", values) for name, values in weights.items()}
+    tensors = {
+        name: Tensor(f"F{8 * values.dtype.itemsize}", values.shape, memoryview(values.tobytes()))
+        for name, values in weights.items()
+    }
     return _native(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
 
 
-def _open_run(reference: str, runs_root: Path | None, threads: int, log: Callable[[str], None]) -> Engine:
+class _Way(NamedTuple):
+    """How a model is opened."""
+
+    threads: int
+    numbers: str
+    log: Callable[[str], None]
+
+
+def _open_starter(way: _Way) -> Engine:
+    from storyteller.engine.folder import ModelFolder
+
+    if not (_STARTER_FOLDER / "config.json").exists():
+        raise CheckpointError(
+            "this installation has no starter model", "train one with storyteller train, or name one with --model"
+        )
+    _verify(_STARTER_FOLDER)
+    return _open_folder(ModelFolder.open(_STARTER_FOLDER, STARTER), way)
+
+
+def _open_run(reference: str, runs_root: Path | None, way: _Way) -> Engine:
     from storyteller.engine.folder import ModelFolder
     from storyteller.runs import checkpoints
     from storyteller.runs.layout import runs_root as default_root
     from storyteller.runs.store import find_checkpoint
 
+    root = runs_root or default_root()
     while True:
-        path = find_checkpoint(runs_root or default_root(), reference, lambda error: log(f"skipped: {error.problem}"))
-        label = f"{path.parent.parent.name}@{int(path.name.rpartition('-')[2])}"
+        path = find_checkpoint(root, reference, lambda error: way.log(f"skipped: {error.problem}"))
         try:
             if "@" in reference:
                 checkpoints.verify(path)  # a run's newest was verified when it was found
-            return _open_folder(ModelFolder.open(path, label), threads, log)
+            return _open_folder(ModelFolder.open(path, _label(path)), way)
         except CheckpointError:
             # A training run may have pruned the checkpoint between finding and reading it: look again.
             if path.is_dir():
                 raise
+
+
+def _label(checkpoint: Path) -> str:
+    """`run@step`."""
+    return f"{checkpoint.parent.parent.name}@{int(checkpoint.name.rpartition('-')[2])}"
 
 
 def _verify(path: Path) -> None:
@@ -132,26 +205,48 @@ def _verify(path: Path) -> None:
         checkpoints.verify(path)
 
 
-def _open_folder(folder: ModelFolder, threads: int, log: Callable[[str], None]) -> Engine:
+def _open_folder(folder: ModelFolder, way: _Way) -> Engine:
     from storyteller.engine.pack import packable
 
     if packable(folder.config):
-        return _native(folder, folder.tensors(), threads)
+        return _native(folder, folder.tensors(), way.threads, way.numbers)
     from storyteller.engine.foreign import ForeignVoices
 
-    log(f"{folder.label} is told by transformers, which takes some seconds to start")
-    return _teller(folder, ForeignVoices(folder, threads))
+    if way.numbers != "fp32":
+        raise UsageError(
+            f"{folder.label} is told by transformers, which has no --numbers {way.numbers} here", "leave it out"
+        )
+    way.log(f"{folder.label} is told by transformers, which takes some seconds to start")
+    return _teller(folder, ForeignVoices(folder, way.threads), load_tokenizer(folder.tokenizer_json, folder.label))
 
 
-def _native(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int) -> Engine:
+def _native(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, numbers: str = "fp32") -> Engine:
     from storyteller.engine.native import NativeVoices
     from storyteller.engine.pack import pack
 
-    return _teller(folder, NativeVoices(pack(folder, tensors), folder.vocabulary, folder.ends, threads))
+    files = pack(folder, tensors)
+    voices: list[NativeVoices | BaseException] = []
+
+    def load() -> None:
+        try:
+            voices.append(
+                NativeVoices(files, folder.vocabulary, folder.ends, threads, "int8" if numbers == "int8" else "fp32")
+            )
+        except BaseException as error:  # noqa: BLE001  raised below
+            voices.append(error)
+
+    # CTranslate2 loads the model while this thread reads the tokenizer.
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
+    finally:
+        loading.join()
+    loaded = voices[0]
+    if isinstance(loaded, BaseException):
+        raise loaded
+    return _teller(folder, loaded, tokenizer)
 
 
-def _teller(folder: ModelFolder, voices: Voices) -> Engine:
-    from storyteller.engine.telling import Teller, load_tokenizer
-
-    tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
+def _teller(folder: ModelFolder, voices: Voices, tokenizer: Tokenizer) -> Engine:
     return Teller(folder.label, voices, tokenizer, folder.context, folder.begin, folder.ends)

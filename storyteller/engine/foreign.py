@@ -14,9 +14,12 @@ from typing import Any
 
 from storyteller.config import Sample
 from storyteller.engine.folder import ModelFolder
+from storyteller.engine.telling import until_enough
 from storyteller.errors import ModelError
 from storyteller.text import safe_line
 
+_ROW_SEED_STRIDE = 0x85EBCA6B
+"""Between the seeds of a telling's stories; the first one's is the telling's own."""
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
@@ -26,6 +29,8 @@ class ForeignVoices:
     def __init__(self, folder: ModelFolder, threads: int) -> None:
         """`threads` of the CPU; 0: a default."""
         self.vocabulary = folder.vocabulary
+        self.batch_rows = 32
+        self.lanes = 1
         self._folder = folder
         self._threads = threads
         self._child: subprocess.Popen[str] | None = None
@@ -36,7 +41,11 @@ class ForeignVoices:
     def running(self) -> bool:
         return self._child is not None
 
-    def begin(self, sample: Sample) -> ForeignVoice:
+    def check(self, sample: Sample) -> None:
+        """Nothing that a sample may ask for is missing here."""
+
+    def begin(self, sample: Sample, lane: int | None = None) -> ForeignVoice:
+        del lane
         return ForeignVoice(self, next(self._numbers), sample, self._folder.ends)
 
     def close(self) -> None:
@@ -111,40 +120,66 @@ class ForeignVoice:
     def __init__(self, voices: ForeignVoices, number: int, sample: Sample, ends: Sequence[int]) -> None:
         self._voices = voices
         self._number = number
+        self._sample = sample
         self._ends = frozenset(ends)
-        self._options = {
-            "seed": sample.seed,
-            "temperature": sample.temperature,
+        self._draws = {
+            "temperature": sample.temperature if sample.draws else 0,
             "top_k": sample.top_k,
             "top_p": sample.top_p,
+            "min_p": sample.min_p,
             "repetition_penalty": sample.repetition_penalty,
+            "no_repeat_ngram": sample.no_repeat_ngram,
         }
         self._open = False
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[int]:
+        if self._sample.beams > 1:  # the likeliest story is known at its end
+            yield from self._search([window], limit)[0]
+            return
         # The child makes a token when it is asked for one, so nothing has to be interrupted.
-        request: dict[str, Any] = {"voice": self._number, "window": list(window)}
-        if not self._open:
-            request |= self._options
-            self._open = True
+        request = self._begin([window], [0])
         for _ in range(limit):
-            token = int(self._voices.ask(request)["token"])
+            token = self._ask(request)[0]
             yield token
             if token in self._ends:
                 return
-            request = {"voice": self._number}
+            request = {"rows": [0]}
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool] | None
+        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
-        told: list[list[int]] = []
-        for row, window in enumerate(windows):
-            told.append([])
-            for token in self.tokens(window, limit):
-                told[-1].append(token)
-                if enough is not None and enough(row, token):
-                    break
+        if self._sample.beams > 1:
+            found = self._search(windows, limit)
+            return [list(until_enough(tokens, index, enough)) for index, tokens in enumerate(found)]
+        told: list[list[int]] = [[] for _ in windows]
+        alive, request = list(range(len(windows))), self._begin(windows, rows)
+        for _ in range(limit):
+            if not alive:
+                break
+            for index, token in zip(list(alive), self._ask(request), strict=True):
+                told[index].append(token)
+                if enough(index, token) or token in self._ends:
+                    alive.remove(index)
+            request = {"rows": [rows[index] for index in alive]}
         return told
+
+    def _begin(self, windows: Sequence[Sequence[int]], rows: Sequence[int]) -> dict[str, Any]:
+        request: dict[str, Any] = {"rows": list(rows), "windows": [list(window) for window in windows]}
+        if not self._open:
+            self._open = True
+            first = self._sample.seed or 0
+            request |= {"seeds": [(first + _ROW_SEED_STRIDE * row) % 2**32 for row in rows], "draws": self._draws}
+        return request
+
+    def _ask(self, request: dict[str, Any]) -> list[int]:
+        tokens: list[int] = self._voices.ask({"voice": self._number, **request})["tokens"]
+        return tokens
+
+    def _search(self, windows: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
+        how = {"beams": self._sample.beams, "limit": limit, "ends": sorted(self._ends), "draws": self._draws}
+        request = {"voice": self._number, "windows": [list(window) for window in windows], **how}
+        stories: list[list[int]] = self._voices.ask(request)["stories"]
+        return stories
 
     def close(self) -> None:
         """Let the child forget this telling."""

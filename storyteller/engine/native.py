@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config import Sample
-from storyteller.errors import ModelError
+from storyteller.engine.telling import until_enough
+from storyteller.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import ctranslate2
+
+Numbers = Literal["fp32", "int8"]
+
+_COMPUTE_TYPES: dict[Numbers, str] = {"fp32": "float32", "int8": "int8_float32"}
+_BATCH_ROWS: dict[Numbers, int] = {"fp32": 16, "int8": 8}
+"""Stories of a telling: more of them share each read of the weights, until their keys and values outgrow the cache."""
+_SMALL_BYTES = 64 * 2**20
+"""Weights that lie in two cores' caches: further threads wait for each other longer than they compute."""
 
 _seeding = threading.Lock()
 """CTranslate2 has one seed for the whole process."""
@@ -24,41 +34,78 @@ class NativeVoices:
     """
 
     def __init__(
-        self, files: Mapping[str, bytes], vocabulary: int, ends: Sequence[int], threads: int, numbers: str = "float32"
+        self, files: Mapping[str, bytes], vocabulary: int, ends: Sequence[int], threads: int, numbers: Numbers = "fp32"
     ) -> None:
-        """`files`: what `pack` made; `threads` of the CPU, 0 for a default; `numbers`: CTranslate2's compute type."""
+        """`files`: what `pack` made; `threads` of the CPU, 0 for a default.
+
+        The default depends on nothing but the machine and the model: another number of threads adds in another order,
+        and the last bits of a sum may turn a story. Raises ModelError where CTranslate2 cannot load it.
+        """
+        from storyteller.machine import n_cores
+
         self.vocabulary = vocabulary
+        self.batch_rows = _BATCH_ROWS[numbers]
         self._files = dict(files)
         self._ends = list(ends)
-        self._threads = threads
         self._numbers = numbers
-        self._unused: ctranslate2.Generator | None = self._load()
-        self._greedy: ctranslate2.Generator | None = None
+        cores = n_cores()
+        few = 2 if numbers == "fp32" else 1
+        small = sum(map(len, files.values())) <= _SMALL_BYTES
+        self._threads = threads or min(cores, few if small else 8)
+        self.lanes = threads or cores
+        self._unused: ctranslate2.Generator | None = self._load(self._threads)
+        self._steady: dict[int, ctranslate2.Generator] = {}
 
-    def begin(self, sample: Sample) -> NativeVoice:
-        if sample.temperature == 0:
-            self._greedy = self._greedy or self._take()
-            return NativeVoice(self._greedy, sample, self._ends)
-        return NativeVoice(self._take(), sample, self._ends)
+    def check(self, sample: Sample) -> None:
+        """Raise UsageError for min-p: CTranslate2 does not have it, and a token could be drawn here only by stopping
+        it after each one and showing it the whole window again."""
+        if sample.min_p:
+            raise UsageError(
+                f"--min-p {sample.min_p:g} is not had from GPT-2 and Llama models, which CTranslate2 tells",
+                "--top-p, or a lower --temperature, serves the same end",
+            )
+
+    def begin(self, sample: Sample, lane: int | None = None) -> NativeVoice:
+        # Tellings side by side take a thread each: so many of them are told faster than one by as many threads.
+        threads = self._threads if lane is None else 1
+        if sample.draws:
+            return NativeVoice(self._seeded(threads, sample), sample, self._ends)
+        key = -1 if lane is None else lane
+        if key not in self._steady:
+            self._steady[key] = self._take(threads)
+        return NativeVoice(self._steady[key], sample, self._ends)
 
     def close(self) -> None:
-        self._unused = self._greedy = None
+        self._unused = None
+        self._steady = {}
         self._files = {}
 
-    def _take(self) -> ctranslate2.Generator:
-        """A generator that has told nothing yet."""
-        taken, self._unused = self._unused or self._load(), None
-        return taken
-
-    def _load(self) -> ctranslate2.Generator:
+    def _seeded(self, threads: int, sample: Sample) -> ctranslate2.Generator:
         import ctranslate2
 
-        try:
+        generator = self._take(threads)
+        with _seeding, _refused():
+            ctranslate2.set_random_seed(sample.seed or 0)
+            # A first draw, that of no story, takes up the seed; then the next telling may set its own.
+            generator.generate_batch([["0"]], max_length=1, sampling_topk=2, include_prompt_in_result=False)
+        return generator
+
+    def _take(self, threads: int) -> ctranslate2.Generator:
+        """A generator that has told nothing yet."""
+        if threads != self._threads:
+            return self._load(threads)
+        taken, self._unused = self._unused, None
+        return taken or self._load(threads)
+
+    def _load(self, threads: int) -> ctranslate2.Generator:
+        import ctranslate2
+
+        if not self._files:
+            raise ModelError("the model is closed", "open it again")
+        with _refused("load"):
             return ctranslate2.Generator(
-                "model", files=self._files, compute_type=self._numbers, intra_threads=self._threads
+                "model", files=self._files, compute_type=_COMPUTE_TYPES[self._numbers], intra_threads=threads
             )
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"CTranslate2 cannot load the model ({error})", "take another model") from error
 
 
 class NativeVoice:
@@ -66,11 +113,16 @@ class NativeVoice:
 
     def __init__(self, generator: ctranslate2.Generator, sample: Sample, ends: Sequence[int]) -> None:
         self._generator = generator
-        self._seed = None if sample.temperature == 0 else sample.seed
-        self._options: dict[str, Any] = {"end_token": list(ends), "repetition_penalty": sample.repetition_penalty}
-        if sample.temperature == 0:
-            self._options |= {"sampling_topk": 1}
-        else:
+        self._beams = sample.beams
+        # Both look back at what was told, and CTranslate2 takes the prompts of a batch that are longer than its
+        # shortest for told as well: so such rows go with those of their own length alone.
+        self._looks_back = sample.repetition_penalty != 1 or sample.no_repeat_ngram > 0
+        self._options: dict[str, Any] = {
+            "end_token": list(ends),
+            "repetition_penalty": sample.repetition_penalty,
+            "no_repeat_ngram_size": sample.no_repeat_ngram,
+        }
+        if sample.draws:
             self._options |= {
                 "sampling_topk": sample.top_k,
                 "sampling_topp": sample.top_p,
@@ -78,60 +130,66 @@ class NativeVoice:
             }
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[int]:
+        if self._beams > 1:  # the likeliest story is known at its end
+            yield from self.batch([window], limit, lambda _, __: False, [0])[0]
+            return
         stopped = threading.Event()
         results = self._generator.generate_tokens(
             _named(window), max_length=limit, callback=lambda _: stopped.is_set(), **self._options
         )
         try:
-            # The seed is taken up by the time the first token is there.
-            with _seeding:
-                self._set_seed()
-                first = next(results, None)
-            if first is not None:
-                yield int(first.token_id)
-            for result in results:
-                yield int(result.token_id)
-        except RuntimeError as error:
-            raise ModelError(f"CTranslate2 cannot tell from the model ({error})", "take another model") from error
+            with _refused():
+                for result in results:
+                    yield int(result.token_id)
         finally:
             stopped.set()
             results.close()
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool] | None
+        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
+        del rows  # one source of random numbers serves them all
         told: list[list[int]] = [[] for _ in windows]
-        # Beside longer ones, a window of a single token would have their prompts counted as told: it goes on its own.
-        short = [i for i, window in enumerate(windows) if len(window) == 1]
-        long = [i for i, window in enumerate(windows) if len(window) > 1]
-        for rows in filter(None, (short, long)):
-            listen = None if enough is None else lambda step, rows=rows: enough(rows[step.batch_id], step.token_id)
-            try:
-                with _seeding:
-                    self._set_seed()
-                    results = self._generator.generate_batch(
-                        [_named(windows[row]) for row in rows],
-                        max_length=limit,
-                        include_prompt_in_result=False,
-                        return_end_token=True,
-                        callback=listen,
-                        **self._options,
-                    )
-            except RuntimeError as error:
-                raise ModelError(f"CTranslate2 cannot tell from the model ({error})", "take another model") from error
-            for row, result in zip(rows, results, strict=True):
-                told[row] = [int(token) for token in result.sequences_ids[0]]
+        for group in self._together(windows):
+            searched = self._beams > 1
+
+            def listen(step: Any, group: Sequence[int] = group) -> bool:
+                return enough(group[step.batch_id], step.token_id)
+
+            with _refused():
+                results = self._generator.generate_batch(
+                    [_named(windows[index]) for index in group],
+                    max_length=limit,
+                    include_prompt_in_result=False,
+                    return_end_token=True,
+                    beam_size=self._beams,
+                    callback=None if searched else listen,
+                    **self._options,
+                )
+            for index, result in zip(group, results, strict=True):
+                tokens = [int(token) for token in result.sequences_ids[0]]
+                told[index] = list(until_enough(tokens, index, enough)) if searched else tokens
         return told
 
     def close(self) -> None:
         """Nothing runs on between two windows."""
 
-    def _set_seed(self) -> None:
-        import ctranslate2
+    def _together(self, windows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """The rows, in groups that may be told at once."""
+        groups: dict[int, list[int]] = {}
+        for row, window in enumerate(windows):
+            # Beside longer ones, a window of a single token would have their prompts counted as told.
+            groups.setdefault(len(window) if self._looks_back or len(window) == 1 else 0, []).append(row)
+        yield from groups.values()
 
-        if self._seed is not None:
-            ctranslate2.set_random_seed(self._seed)
-            self._seed = None
+
+@contextlib.contextmanager
+def _refused(what: str = "tell from") -> Iterator[None]:
+    """What CTranslate2 raises, as ModelError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"CTranslate2 cannot {what} the model ({error})", "take another model") from error
 
 
 def _named(window: Sequence[int]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from storyteller.engine.folder import ModelFolder
 from storyteller.errors import CheckpointError
-from storyteller.tensors import Tensor
+from storyteller.tensors import Tensor, joined
 from storyteller.text import safe_line
 
 _BINARY_VERSION, _SPEC_NAME, _SPEC_REVISION = 6, "TransformerDecoderSpec", 8
@@ -107,18 +107,16 @@ class _Packer:
         tensor = self.tensors.get(name)
         if tensor is None:
             raise CheckpointError(f"model.safetensors has no {name}", "take another checkpoint")
-        if tensor.values.shape != shape:
+        if tensor.shape != shape:
             raise CheckpointError(
-                f"model.safetensors: {name} has the shape {list(tensor.values.shape)}, config.json asks for "
-                f"{list(shape)}",
+                f"model.safetensors: {name} has the shape {list(tensor.shape)}, config.json asks for {list(shape)}",
                 "take a folder whose files belong together",
             )
+        tensor = tensor.single()
         if not tensor.finite():
             raise CheckpointError(
                 f"model.safetensors: {name} holds values that are no numbers", "go back to an earlier checkpoint"
             )
-        if tensor.kind == "F64":
-            return Tensor("F32", tensor.values.astype("<f4"))
         return tensor
 
     def scalar(self, name: str, kind: str, value: float) -> None:
@@ -141,10 +139,10 @@ class _Packer:
         for scalar in self._scalars.values():
             out.write(scalar)
         for name, tensor in self._arrays.items():
-            values = tensor.values
-            out.write(_string(name) + struct.pack("<B", values.ndim) + struct.pack(f"<{values.ndim}I", *values.shape))
-            out.write(struct.pack("<BI", _TYPE_IDS[tensor.kind], values.nbytes))
-            out.write(values.tobytes())
+            axes, size = len(tensor.shape), tensor.raw.nbytes
+            out.write(_string(name) + struct.pack(f"<B{axes}I", axes, *tensor.shape))
+            out.write(struct.pack("<BI", _TYPE_IDS[tensor.kind], size))
+            out.write(tensor.raw)
         out.write(struct.pack("<I", len(self._aliases)))
         for name, other in self._aliases.items():
             out.write(_string(name) + _string(other))
@@ -156,19 +154,11 @@ def _string(text: str) -> bytes:
     return struct.pack("<H", len(raw) + 1) + raw + b"\0"
 
 
-def _transposed(tensor: Tensor) -> Tensor:
-    """GPT-2 keeps its matrices the other way round: (in, out)."""
-    return Tensor(tensor.kind, tensor.values.T)
-
-
 def _joined(tensors: list[Tensor]) -> Tensor:
     """Tensors of one kind on top of each other."""
-    import numpy as np
-
-    kinds = {tensor.kind for tensor in tensors}
-    if len(kinds) > 1:
+    if len({tensor.kind for tensor in tensors}) > 1:
         raise CheckpointError("model.safetensors mixes number formats in one layer", "save the checkpoint anew")
-    return Tensor(kinds.pop(), np.concatenate([tensor.values for tensor in tensors]))
+    return joined(tensors)
 
 
 def _pack_shared(packer: _Packer, heads: int, activation: int) -> None:
@@ -202,7 +192,8 @@ def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> floa
         packer.array(f"{name}/beta", packer.take(f"{prefix}{source}.bias", width))
 
     def linear(name: str, source: str, into: int, out: int) -> None:
-        packer.array(f"{name}/weight", _transposed(packer.take(f"{prefix}{source}.weight", into, out)))
+        # GPT-2 keeps its matrices the other way round: (in, out).
+        packer.array(f"{name}/weight", packer.take(f"{prefix}{source}.weight", into, out).transposed())
         packer.array(f"{name}/bias", packer.take(f"{prefix}{source}.bias", out))
 
     packer.array("decoder/embeddings/weight", packer.take(f"{prefix}wte.weight", vocabulary, width))

@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from storyteller.config import Sample
@@ -21,7 +24,8 @@ from storyteller.errors import CheckpointError, ModelError, UsageError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_BATCH_ROWS = 64
+_SEED_STRIDE = 0x9E3779B1
+"""Between the seeds of a batch's tellings: an odd number, so that no two of 2^32 are alike, and no near neighbours."""
 _BROKEN = "\ufffd"
 """What a tokenizer decodes bytes to that are no whole character."""
 _SENTENCE_START = re.compile(r"(?:[.!?][\"'\u201d\u2019)]*\s+|\n+)(?=\S)")
@@ -52,9 +56,10 @@ class Voice(Protocol):
         ...
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool] | None
+        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
-        """The same for several windows at once; `enough(row, token)` may end a row after any token."""
+        """The same for several windows at once. `enough(index, token)` may end any of them after any token; `rows` says
+        which of the telling's stories each is of, for those that are drawn on their own."""
         ...
 
     def close(self) -> None:
@@ -62,13 +67,29 @@ class Voice(Protocol):
         ...
 
 
+def until_enough(tokens: Sequence[int], index: int, enough: Callable[[int, int], bool]) -> Iterator[int]:
+    """The tokens as far as the one that is enough."""
+    for token in tokens:
+        yield token
+        if enough(index, token):
+            return
+
+
 class Voices(Protocol):
     """A model that tells tokens."""
 
     vocabulary: int
+    batch_rows: int
+    """Stories that one telling is best given."""
+    lanes: int
+    """Tellings that are best at work side by side."""
 
-    def begin(self, sample: Sample) -> Voice:
-        """A new telling. `sample.seed` is set."""
+    def check(self, sample: Sample) -> None:
+        """Raise UsageError where the sample asks for something that these voices do not have."""
+        ...
+
+    def begin(self, sample: Sample, lane: int | None = None) -> Voice:
+        """A new telling. `sample.seed` is set; `lane`: which of several side by side it is one of."""
         ...
 
     def close(self) -> None:
@@ -235,28 +256,45 @@ class Teller:
     def stream(self, prompt: str, sample: Sample) -> Generator[str, None, Story]:
         """Pieces of the story after `prompt`, as they are told; closing the generator stops the telling.
 
-        Its return value is the whole Story. Raises UsageError at once where the prompt does not fit, ModelError where
-        telling fails.
+        Its return value is the whole Story. Raises UsageError at once where the prompt does not fit or the model cannot
+        tell as `sample` asks, ModelError where telling fails.
         """
+        self._voices.check(sample)
         return self._stream(prompt, self._checked(prompt), with_seed(sample))
 
     def batch(self, prompts: Sequence[str], sample: Sample) -> list[Story]:
         """A story for each prompt, told side by side.
 
-        The same prompts with the same seed give the same stories; a batch of one is what `stream` tells. Raises as
-        `stream` does.
+        The same prompts with the same seed give the same stories, however many threads there are; a batch of one is
+        what `stream` tells. Raises as `stream` does.
         """
+        if len(prompts) == 1:
+            return [_heard(self.stream(prompts[0], sample))]
+        self._voices.check(sample)
         sample, began = with_seed(sample), time.perf_counter()
         rows = [self._row(prompt, self._checked(prompt), sample) for prompt in prompts]
-        with closing(self._voices.begin(sample)) as voice:
-            for first in range(0, len(rows), _BATCH_ROWS):
-                some = rows[first : first + _BATCH_ROWS]
-                while alive := [row for row in some if not row.over]:
-                    self._tell_on(voice, alive, watch=bool(sample.stop))
-        for row in rows:
-            row.rest()
+        # Rows of like length go together, since a telling waits for its longest prompt. Each telling has a seed of its
+        # own that its place alone decides, so that it does not matter which lane takes it.
+        order = sorted(rows, key=lambda row: len(row.ids))
+        size = self._voices.batch_rows
+        parts = [order[first : first + size] for first in range(0, len(order), size)]
+        seeded = [
+            dataclasses.replace(sample, seed=((sample.seed or 0) + _SEED_STRIDE * number) % 2**32)
+            for number in range(len(parts))
+        ]
+        _side_by_side(
+            [partial(self._tell, part, one) for part, one in zip(parts, seeded, strict=True)], self._voices.lanes
+        )
         seconds = time.perf_counter() - began
         return [_story(row, sample, seconds) for row in rows]
+
+    def _tell(self, rows: Sequence[_Row], sample: Sample, lane: int | None, stopped: threading.Event) -> None:
+        """Tell the rows to their ends, or until it is `stopped`."""
+        with closing(self._voices.begin(sample, lane)) as voice:
+            while alive := [number for number, row in enumerate(rows) if not row.over]:
+                self._tell_on(voice, alive, [rows[number] for number in alive], stopped, watch=bool(sample.stop))
+        for row in rows:
+            row.rest()
 
     def _stream(self, prompt: str, ids: list[int], sample: Sample) -> Generator[str, None, Story]:
         began = time.perf_counter()
@@ -275,15 +313,21 @@ class Teller:
             yield piece
         return _story(row, sample, time.perf_counter() - began)
 
-    def _tell_on(self, voice: Voice, rows: Sequence[_Row], *, watch: bool) -> None:
+    def _tell_on(
+        self, voice: Voice, numbers: Sequence[int], rows: Sequence[_Row], stopped: threading.Event, *, watch: bool
+    ) -> None:
         """Take every row as far as the longest one's window lasts; `watch`: listen for stop strings on the way."""
         windows = [self._window(row) for row in rows]
         limit = min(self.context - max(map(len, windows)) + 1, *(row.left for row in rows))
 
         def enough(index: int, token: int) -> bool:
-            return token not in self._ends and (rows[index].hear([token]), rows[index].over)[1]
+            if not watch or token in self._ends:
+                return stopped.is_set()
+            return (rows[index].hear([token]), rows[index].over)[1] or stopped.is_set()
 
-        told = voice.batch(windows, limit, enough if watch else None)
+        told = voice.batch(windows, limit, enough, numbers)
+        if stopped.is_set():
+            raise _Stopped
         for row, tokens in zip(rows, told, strict=True):
             row.finished = not tokens or tokens[-1] in self._ends
             if not watch:
@@ -321,6 +365,50 @@ class Teller:
         if max(ids, default=0) >= self._voices.vocabulary:
             raise ModelError(f"the tokenizer of {self.label} has more tokens than the model", "take another model")
         return ids
+
+
+def _heard(pieces: Generator[str, None, Story]) -> Story:
+    """The story that a stream ends in."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            story: Story = end.value
+            return story
+
+
+class _Stopped(Exception):
+    """Raised in a lane, once nobody waits for it."""
+
+
+def _side_by_side(tellings: Sequence[Callable[[int | None, threading.Event], None]], lanes: int) -> None:
+    """Run the tellings, so many at a time; the first error, or Ctrl-C, stops them all and is raised."""
+    left, stopped, errors = deque(tellings), threading.Event(), deque[BaseException]()
+
+    def work(lane: int) -> None:
+        while not stopped.is_set():
+            try:
+                telling = left.popleft()
+            except IndexError:
+                return
+            try:
+                telling(lane, stopped)
+            except BaseException as error:  # noqa: BLE001  raised below, where someone waits for it
+                errors.append(error)
+                stopped.set()
+
+    threads = [threading.Thread(target=work, args=(lane,)) for lane in range(min(lanes, len(tellings)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _story(row: _Row, sample: Sample, seconds: float) -> Story:

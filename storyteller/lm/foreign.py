@@ -1,11 +1,16 @@
 """A child process that tells tokens from any model that transformers knows: `python -m storyteller.lm.foreign FOLDER`.
 
-A JSON object a line: first `{"ready": true}`, then for each request one answer.
+A JSON object a line: first `{"ready": true}`, then for each request one answer. A telling ("voice") has rows, each a
+story of its own with its own random draws.
 
-    {"voice": 0, "window": [1, 2], "seed": 7, "temperature": 0.8, ...}   ->  {"token": 5}     a new telling
-    {"voice": 0}                                                         ->  {"token": 9}     the next token
-    {"voice": 0, "window": [5, 9]}                                       ->  {"token": 3}     from another window
-    {"voice": 0, "close": true}                                          ->  {}
+    {"voice": 0, "rows": [0, 1], "windows": [[1, 2], [7]],                ->  {"tokens": [5, 8]}      a new telling
+     "seeds": [7, 8], "draws": {"temperature": 0.8, ...}}
+    {"voice": 0, "rows": [0, 1]}                                          ->  {"tokens": [9, 4]}      their next tokens
+    {"voice": 0, "rows": [1]}                                             ->  {"tokens": [2]}         row 0 is over
+    {"voice": 0, "rows": [1], "windows": [[5, 9]]}                        ->  {"tokens": [3]}         another window
+    {"voice": 0, "rows": [1], "windows": [[5, 9]], "beams": 4,            ->  {"stories": [[3, 6]]}   a search
+     "limit": 20, "ends": [2], "draws": {...}}
+    {"voice": 0, "close": true}                                           ->  {}
 
 Anything that goes wrong is `{"error": "..."}`. No code and no pickle of the model's is ever run, and weights that a
 model lacks are an error, where transformers would fill in random ones.
@@ -13,9 +18,11 @@ model lacks are an error, where transformers would fill in random ones.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -23,15 +30,37 @@ import torch
 from torch import Tensor
 
 
-@dataclass
+@dataclass(frozen=True)
 class Draws:
-    """How one telling draws its tokens."""
+    """How one telling draws its tokens; the fields are those of `config.Sample`."""
 
-    temperature: float
-    top_k: int
-    top_p: float
-    repetition_penalty: float
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+
+@dataclass
+class _Row:
+    """One story."""
+
     generator: torch.Generator
+    told: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Group:
+    """Rows that the model is shown at once."""
+
+    rows: list[int]
+    pending: Tensor
+    """(B, T) tokens that the model has not seen yet; shorter windows are padded on the left."""
+    mask: Tensor | None
+    """(B, T) 1 where there is a token, all that the model has seen included; None where nothing is padded."""
+    past: Any = None
+    """Keys and values of the tokens it has seen."""
 
 
 @dataclass
@@ -39,11 +68,63 @@ class _Voice:
     """One telling."""
 
     draws: Draws
-    told: list[int] = field(default_factory=list)
-    pending: list[int] = field(default_factory=list)
-    """Tokens that the model has not seen yet."""
-    past: Any = None
-    """Keys and values of those it has."""
+    rows: dict[int, _Row]
+    groups: list[_Group] = field(default_factory=list)
+
+
+class Model:
+    """A model that transformers knows, and whether it may be shown windows of different lengths at once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.pads_well = self._pads_well()
+
+    def group(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> list[_Group]:
+        """The rows in groups: one, where the model takes padding for nothing, else one for each length."""
+        longest = max(map(len, windows))
+        if self.pads_well and any(len(window) < longest for window in windows):
+            pad = [[0] * (longest - len(window)) for window in windows]
+            pending = torch.tensor([[*left, *window] for left, window in zip(pad, windows, strict=True)])
+            mask = torch.tensor([[0] * len(left) + [1] * (longest - len(left)) for left in pad])
+            return [_Group(list(rows), pending, mask)]
+        lengths = sorted({len(window) for window in windows})
+        alike = [[i for i, window in enumerate(windows) if len(window) == length] for length in lengths]
+        return [
+            _Group([rows[i] for i in indices], torch.tensor([list(windows[i]) for i in indices]), None)
+            for indices in alike
+        ]
+
+    @torch.inference_mode()
+    def logits(self, group: _Group) -> Tensor:
+        """(B, V) for the token after what is pending, which counts as seen from now on."""
+        extra: dict[str, Tensor] = {}
+        if group.mask is not None:
+            extra["attention_mask"] = group.mask
+            if "position_ids" in inspect.signature(self.model.forward).parameters:
+                places = (group.mask.cumsum(-1) - 1).clamp(min=0)
+                extra["position_ids"] = places[:, -group.pending.shape[1] :]
+        output = self.model(input_ids=group.pending, past_key_values=group.past, use_cache=True, **extra)
+        group.past = output.past_key_values
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _pads_well(self) -> bool:
+        """Whether a short window beside a longer one gets the logits that it gets alone: not all models hide padding."""
+        short, long = [3, 1], [1, 2, 3, 4, 2]
+        try:
+            alone, beside = (
+                _Group([0], torch.tensor([short]), None),
+                _Group([0, 1], torch.tensor([[0, 0, 0, *short], long]), torch.tensor([[0, 0, 0, 1, 1], [1] * 5])),
+            )
+            for _ in range(2):
+                expected, found = self.logits(alone)[0], self.logits(beside)[0]
+                if not torch.allclose(expected, found, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
+                    return False
+                _go_on(alone, [0], [2])
+                _go_on(beside, [0, 1], [2, 3])
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+            return False
+        return True
 
 
 def load(folder: str) -> Any:
@@ -67,49 +148,137 @@ def load(folder: str) -> Any:
     return model.eval()
 
 
-@torch.inference_mode()
-def next_token(model: Any, voice: _Voice) -> int:
-    """Show the model what it has not seen, and draw the token after it."""
-    output = model(input_ids=torch.tensor([voice.pending]), past_key_values=voice.past, use_cache=True)
-    voice.past = output.past_key_values
-    token = draw(output.logits[0, -1].float(), voice.draws, voice.told)
-    voice.told.append(token)
-    voice.pending = [token]
-    return token
+def next_tokens(model: Model, voice: _Voice, rows: Sequence[int]) -> dict[int, int]:
+    """Show the model what it has not seen of these rows, and draw the token after it; other rows are forgotten."""
+    told: dict[int, int] = {}
+    for group in voice.groups:
+        _keep(group, [row for row in group.rows if row in rows])
+        if not group.rows:
+            continue
+        tokens = []
+        for row, logits in zip(group.rows, model.logits(group), strict=True):
+            story = voice.rows[row]
+            tokens.append(draw(logits, voice.draws, story.told, story.generator))
+            story.told.append(tokens[-1])
+            told[row] = tokens[-1]
+        _go_on(group, group.rows, tokens)
+    voice.groups = [group for group in voice.groups if group.rows]
+    return told
 
 
-def draw(logits: Tensor, how: Draws, told: list[int]) -> int:
-    """A token from `logits` (V,): penalty on what was told, then temperature, top-k, top-p, in this order."""
-    if how.repetition_penalty != 1 and told:
+def _go_on(group: _Group, rows: list[int], tokens: list[int]) -> None:
+    """Let each row's token be what the model sees next."""
+    group.rows, group.pending = rows, torch.tensor([[token] for token in tokens])
+    if group.mask is not None:
+        group.mask = torch.cat([group.mask, torch.ones_like(group.pending)], dim=1)
+
+
+def _keep(group: _Group, rows: list[int]) -> None:
+    """Forget all but these rows."""
+    if rows == group.rows or not rows:
+        group.rows = rows
+        return
+    indices = torch.tensor([group.rows.index(row) for row in rows])
+    if group.past is not None:
+        group.past.batch_select_indices(indices)
+    group.pending = group.pending[indices]
+    group.mask = None if group.mask is None else group.mask[indices]
+    group.rows = rows
+
+
+def allowed(logits: Tensor, how: Draws, told: Sequence[int]) -> Tensor:
+    """`logits` (V,) after what was told: penalised, and without the tokens that would tell a run of them again."""
+    if not told or (how.repetition_penalty == 1 and not how.no_repeat_ngram):
+        return logits
+    logits = logits.clone()
+    if how.repetition_penalty != 1:
         again = torch.tensor(sorted(set(told)))
         seen = logits[again]
-        logits = logits.clone()
         logits[again] = torch.where(seen > 0, seen / how.repetition_penalty, seen * how.repetition_penalty)
+    if size := how.no_repeat_ngram:
+        last = list(told[len(told) - size + 1 :])
+        runs = (list(told[i : i + size]) for i in range(len(told) - size + 1))
+        if banned := {run[-1] for run in runs if run[:-1] == last}:
+            logits[torch.tensor(sorted(banned))] = -torch.inf
+    return logits
+
+
+def draw(logits: Tensor, how: Draws, told: Sequence[int], generator: torch.Generator) -> int:
+    """A token from `logits` (V,): what was told looked back at, then temperature, top-k, top-p, min-p, in this order.
+
+    The order is that of transformers; each of them looks at the probabilities that the one before it left.
+    """
+    logits = allowed(logits, how, told)
     if how.temperature == 0:
         return int(logits.argmax())
-    logits, order = torch.sort(logits / how.temperature, descending=True, stable=True)
-    if how.top_k:
-        logits, order = logits[: how.top_k], order[: how.top_k]
+    k = min(how.top_k, len(logits)) or len(logits)
+    logits, order = torch.topk(logits / how.temperature, k)
     probabilities = logits.softmax(-1)
     if how.top_p < 1:
         # A token stays while those before it have not reached top_p; the likeliest always does.
         probabilities = probabilities * (probabilities.cumsum(-1) - probabilities < how.top_p)
-    return int(order[torch.multinomial(probabilities, 1, generator=how.generator)])
+    if how.min_p:
+        probabilities = probabilities * (probabilities >= how.min_p * probabilities[0])
+    return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
 
-def answer(model: Any, voices: dict[int, _Voice], request: dict[str, Any]) -> dict[str, Any]:
+@torch.inference_mode()
+def search(model: Model, windows: Sequence[Sequence[int]], request: dict[str, Any]) -> list[list[int]]:
+    """The likeliest stories that beam search finds: their tokens after the windows."""
+    from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+    how, limit, ends = Draws(**request["draws"]), request["limit"], request["ends"]
+
+    class LooksBack(LogitsProcessor):  # type: ignore[misc]
+        """Looks back at what was told; transformers' own would look at the prompt too."""
+
+        def __init__(self, prompt_tokens: int) -> None:
+            self.prompt_tokens = prompt_tokens
+
+        def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+            told = input_ids[:, self.prompt_tokens :].tolist()
+            return torch.stack([allowed(row, how, said) for row, said in zip(scores, told, strict=True)])
+
+    stories = []
+    for window in windows:
+        ids = torch.tensor([list(window)])
+        settings = GenerationConfig(
+            max_new_tokens=limit,
+            do_sample=False,
+            num_beams=request["beams"],
+            early_stopping=True,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+        )
+        found = model.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([LooksBack(len(window))]),
+        )
+        stories.append([int(token) for token in found[0, len(window) :]])
+    return stories
+
+
+def answer(model: Model, voices: dict[int, _Voice], request: dict[str, Any]) -> dict[str, Any]:
     """Do what one request asks."""
     number = request["voice"]
     if request.get("close"):
         voices.pop(number, None)
         return {}
-    if "seed" in request:
-        options = {key: request[key] for key in ("temperature", "top_k", "top_p", "repetition_penalty")}
-        voices[number] = _Voice(Draws(**options, generator=torch.Generator().manual_seed(request["seed"])))
+    if "beams" in request:
+        return {"stories": search(model, request["windows"], request)}
+    rows = request["rows"]
+    if "seeds" in request:
+        told = {
+            row: _Row(torch.Generator().manual_seed(seed)) for row, seed in zip(rows, request["seeds"], strict=True)
+        }
+        voices[number] = _Voice(Draws(**request["draws"]), told)
     voice = voices[number]
-    if "window" in request:
-        voice.pending, voice.past = request["window"], None
-    return {"token": next_token(model, voice)}
+    if "windows" in request:
+        voice.groups = model.group(rows, request["windows"])
+    tokens = next_tokens(model, voice, rows)
+    return {"tokens": [tokens[row] for row in rows]}
 
 
 def main(folder: str, threads: int) -> None:
@@ -120,7 +289,7 @@ def main(folder: str, threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     try:
-        model = load(folder)
+        model = Model(load(folder))
         voices: dict[int, _Voice] = {}
         _say(answers, {"ready": True})
         for line in sys.stdin:
