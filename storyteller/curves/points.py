@@ -32,8 +32,8 @@ def single(x: Numbers, values: Numbers) -> Points:
     return Points(x[there], np.stack((values, values, values, np.ones(len(values))))[:, there])
 
 
-def reach(x: Numbers, begin: float | None, end: float | None) -> slice:
-    """Which points lie within the range, and one more on either side."""
+def reach(x: Numbers, begin: float | None, end: float | None, more: int = 1) -> slice:
+    """Which points lie within the range, and so many more on either side."""
     import numpy as np
 
     inside = np.flatnonzero((x >= (-math.inf if begin is None else begin)) & (x <= (math.inf if end is None else end)))
@@ -42,7 +42,7 @@ def reach(x: Numbers, begin: float | None, end: float | None) -> slice:
     else:  # the range falls between two points
         first = int(np.searchsorted(x, math.inf if begin is None else begin))
         last = first - 1
-    return slice(max(0, first - 1), min(len(x), last + 2))
+    return slice(max(0, first - more), min(len(x), last + 1 + more))
 
 
 def within(points: Points, begin: float | None, end: float | None) -> Points:

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -37,7 +37,7 @@ _MOST_STRETCHES = 256
 _MOST_AHEAD_ROWS = 20_000
 _LONGEST_KEY = 200
 _KNOWN = ("train/loss", "eval/bpb", "eval/loss", "train/lr", "train/grad_norm", "train/tokens_per_second")
-_NOT_METRICS = frozenset(("step", "tokens", "seconds", "time"))
+NOT_METRICS = frozenset(("step", "tokens", "seconds", "time"))
 
 
 @dataclass(frozen=True)
@@ -181,11 +181,11 @@ class Curves:
         offsets, records = with_steps(offsets, records)
         if not records:
             return
-        keys = self._admitted(records)
         marks, self._wall_ahead = breaks(records, self._wall_ahead)
         stamp = _stamp(records[-1])
         if self._open is not None:
             offsets, records = [self._open_offset, *offsets], [self._open, *records]
+        keys = self._admitted(records)
         for number, (course_offsets, course) in enumerate(courses(offsets, records)):
             rows = rows_of(course_offsets, course, keys)
             with self._seen:
@@ -197,12 +197,12 @@ class Curves:
         with self._seen:
             newest_step = records[-1]["step"]
             self._resumes = sorted({*self._resumes, *(step for step in marks if step <= newest_step)})
-            self._last.update(stamp)
+            self._last = {**{key: value for key, value in self._last.items() if key not in NOT_METRICS}, **stamp}
             self._version += 1
 
     def _admitted(self, records: Sequence[dict[str, Any]]) -> list[str]:
         """The metrics of these lines; a new key is one once it has had a number, as long as there is room."""
-        found = set().union(*records) - _NOT_METRICS
+        found = set().union(*records) - NOT_METRICS
         for key in sorted(found - self._keys.keys()):
             room = len(self._keys) < _MOST_KEYS or key in _KNOWN
             if room and len(key) <= _LONGEST_KEY and any(finite(record.get(key)) is not None for record in records):
@@ -215,10 +215,11 @@ class Curves:
         bins = self._bins
         place = bins.place_of(step)
         given_up = self._open_offset
+        newest: dict[str, float | str] = {}
         if place < bins.filled:
             given_up = int(bins.offsets[place])
             rows = self._read_again(file, given_up, bins.end_of(place, self._open_offset))
-            bins.filled = place
+            bins.filled, newest = place, _newest(rows.where(rows.x["step"] < step))
             if len(rows):
                 kept = rows.x["step"] < step
                 bins.add(rows.where(kept))
@@ -228,15 +229,15 @@ class Curves:
         self._resumes = [*(mark for mark in self._resumes if mark < step), step]
         self._open = self._exact = None
         self._course += 1
-        self._last = self._newest_of_all(file)
+        self._last = {**self._newest_of(set(self._keys) - newest.keys(), file, at), **newest}
 
-    def _newest_of_all(self, file: BinaryIO) -> dict[str, float | str]:
-        """The newest value of each metric in the bins."""
+    def _newest_of(self, keys: Collection[str], file: BinaryIO, end: int) -> dict[str, float | str]:
+        """The newest value in the bins of each of some metrics; the last bin's lines end at an offset."""
         found: dict[str, float | str] = {}
-        places = {key: places[-1] for key in self._keys if len(places := self._bins.points(key, "step")[0])}
+        places = {key: places[-1] for key in keys if len(places := self._bins.points(key, "step")[0])}
         for place in sorted(set(places.values())):
-            rows = self._read_again(file, int(self._bins.offsets[place]), self._bins.end_of(place, self._position))
-            found.update(_newest(rows))
+            rows = self._read_again(file, int(self._bins.offsets[place]), self._bins.end_of(place, end))
+            found |= {key: value for key, value in _newest(rows).items() if key in places}
         return found
 
     def _read_again(self, file: BinaryIO, begin: int, end: int) -> Rows:
@@ -372,7 +373,7 @@ class Curves:
         with self._seen:
             bins = self._bins
             places, middles, stats = bins.points(key, x)
-            wanted = reach(middles, begin, end)
+            wanted = reach(middles, begin, end, more=2)
             stretch = None
             if len(places[wanted]):
                 first, last = int(places[wanted][0]), int(places[wanted][-1])
