@@ -13,7 +13,7 @@ imports the engine. They speak in JSON, an object a line:
     {"prepare": "latest"}                                                {"note": 1, ...} {"failed": 1, ...} {"free": 1}
                                                                          {"ended": 1, "tokens": 90, "seconds": 0.1, ...}
 
-The child ends when its standard input does. While a story is told, it leaves the processor to whatever trains.
+The child ends when its standard input does. While a run trains, telling leaves the processor to it.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ _KEPT_MODELS = 3
 """Models that stay open beside those in use."""
 _NICE = 17
 """How far the child steps back behind training while it tells."""
+_LOOK_SECONDS = 2.0
+"""How often it is looked whether a run trains."""
 
 
 @dataclass(frozen=True)
@@ -467,32 +469,36 @@ class _Outbox:
 
 
 class _Manners:
-    """Who goes first: opening a model is quick; telling leaves the processor to whatever trains.
+    """Who goes first: opening a model is quick; telling leaves the processor to a run that trains.
 
-    A thread that has stepped back can never come forward again, so it is the threads of one telling that do, and the
-    main one stays as it is. Linux may weigh whole sessions against each other, whatever their threads say; ours is one
-    of its own, and its weight can be changed again.
+    A thread that has stepped back can never come forward again, so it is the threads of one telling that do. Linux may
+    weigh whole sessions against each other, whatever their threads say; ours is one of its own, and its weight can be
+    changed again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trains: Callable[[], bool]) -> None:
+        """`trains` says whether there is anything to step back for."""
+        self._trains = trains
         self._lock = threading.Lock()
         self._hasty: set[int] = set()
+        self._patient: set[int] = set()
         self._kept = {threading.get_native_id()}
         self._changed = threading.Event()
-        self._group = Path("/proc/self/autogroup")
-        if sys.platform != "linux":
-            os.nice(_NICE)
-        elif self._group.exists():
-            threading.Thread(target=self._weigh, name="manners", daemon=True).start()
+        self._group: Path | None = Path("/proc/self/autogroup")
+        self._weight = 0
+        threading.Thread(target=self._watch, name="manners", daemon=True).start()
 
     def start(self, work: Callable[[], None]) -> None:
-        """`work` on a thread of its own, which goes at full speed until it calls `step_back`, or ends."""
+        """`work` on a thread of its own, which goes at full speed until it calls `step_back`."""
 
         def do() -> None:
             try:
                 work()
             finally:
-                self.step_back()
+                with self._lock:
+                    self._hasty.discard(threading.get_native_id())
+                    self._patient.discard(threading.get_native_id())
+                self._changed.set()
 
         thread = threading.Thread(target=do, daemon=True)
         with self._lock:
@@ -506,16 +512,28 @@ class _Manners:
             self._kept.add(threading.get_native_id())
 
     def step_back(self) -> None:
-        """From here on the calling thread and what it started (a model's threads, a process) wait for others."""
+        """From here on the calling thread and what it started (a model's threads, a process) wait for training."""
         with self._lock:
-            if threading.get_native_id() not in self._hasty:
-                return
-            self._hasty.remove(threading.get_native_id())
-            self._changed.set()
-            if sys.platform == "linux":
-                self._step_back()
+            self._hasty.discard(threading.get_native_id())
+            self._patient.add(threading.get_native_id())
+        self._changed.set()
+
+    def _watch(self) -> None:
+        self.keep()
+        while True:
+            self._changed.wait(_LOOK_SECONDS if self._patient else None)
+            self._changed.clear()
+            if not self._patient or not self._trains():
+                self._weigh(0)
+            else:
+                with self._lock:
+                    self._step_back()
+                self._weigh(0 if self._hasty else _NICE)
 
     def _step_back(self) -> None:
+        if sys.platform != "linux":
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+            return
         # A process that another thread started may still be opening its model.
         for task in (Path("/proc/self/task"), *(() if self._hasty else _descendants())):
             with contextlib.suppress(OSError):
@@ -524,23 +542,24 @@ class _Manners:
                         with contextlib.suppress(OSError):
                             os.setpriority(os.PRIO_PROCESS, thread, _NICE)
 
-    def _weigh(self) -> None:
-        """Write the session's weight. The kernel takes ten writes a second in all, and no refusal lasts."""
-        self.keep()
-        written = 0
-        while True:
-            wanted = 0 if self._hasty else _NICE
-            if wanted == written:
-                self._changed.wait()
-                self._changed.clear()
-                continue
+    def _weigh(self, weight: int) -> None:
+        """Give the session this weight. The kernel takes few changes a second; then it is tried again."""
+        if weight != self._weight and self._group is not None:
             try:
-                self._group.write_text(str(wanted))
-                written = wanted
+                self._group.write_text(str(weight))
+                self._weight = weight
             except BlockingIOError:
-                time.sleep(0.02)
-            except OSError:
-                return
+                time.sleep(_WAVE_SECONDS)
+                self._changed.set()
+            except OSError:  # no such thing here
+                self._group = None
+
+
+def _any_trains(runs_root: Path) -> bool:
+    from storyteller.runs.status import LIVING, seen_state
+    from storyteller.runs.store import list_runs
+
+    return any(seen_state(run) in LIVING for run in list_runs(runs_root))
 
 
 def _descendants() -> list[Path]:
@@ -739,7 +758,7 @@ def main(arguments: Sequence[str]) -> None:
     # Whatever a library prints must not fall among the lines.
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    manners = _Manners()
+    manners = _Manners(lambda: _any_trains(runs_root))
     teller = _Teller(runs_root, _Outbox(pipe, manners), manners)
     for line in sys.stdin.buffer:
         teller.take(json.loads(line))
