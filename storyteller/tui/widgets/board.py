@@ -40,7 +40,7 @@ METRICS = (
     Metric("memory", ("memory/rss_gib", "memory/device_gib"), "memory, GiB"),
     Metric("waits", ("train/data_wait_pct",), "waiting for data, %"),
 )
-_UNITS: dict[X, tuple[str, Unit]] = {
+UNITS: dict[X, tuple[str, Unit]] = {
     "step": ("step", "number"),
     "tokens": ("tokens", "number"),
     "seconds": ("trained", "seconds"),
@@ -171,7 +171,7 @@ class Board(Vertical):
             chart = self._charts[metric.name]
             chart.log_y = log_y
             chart.cells = cells  # type: ignore[assignment]
-            chart.name_axes(_UNITS[self._x][0], metric.y_name + (" (log)" if log_y else ""), _UNITS[self._x][1])
+            chart.name_axes(UNITS[self._x][0], metric.y_name + (" (log)" if log_y else ""), UNITS[self._x][1])
 
     def draw(
         self,
