@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import secrets
 import threading
@@ -32,7 +31,6 @@ from storyteller.text import safe
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.history import HistoryScreen, Retelling
 from storyteller.tui.screens.save import SaveScreen
-from storyteller.tui.watch import Watch
 from storyteller.tui.widgets.hints import Hints
 from storyteller.tui.widgets.model_picker import ModelPicker, default_model, newest_step
 from storyteller.tui.widgets.sampling import Knob, Sampling
@@ -44,6 +42,7 @@ from storyteller.tui.words import line
 _MOST_COLUMNS = 3
 _MOST_VARIANTS = 9
 _MOST_PAGES = 100
+_LOOK_SECONDS = 1.0
 _OURS = {"ctrl+e", "ctrl+w", "ctrl+y", "ctrl+z"}
 """Keys that a text area has other uses for."""
 
@@ -115,7 +114,7 @@ class Heard(Message):
 class StepsSeen(Message):
     """The newest steps of the models that are shown."""
 
-    def __init__(self, steps: list[tuple[str, int | None]]) -> None:
+    def __init__(self, steps: dict[str, int | None]) -> None:
         super().__init__()
         self.steps = steps
 
@@ -144,9 +143,7 @@ class PromptBox(TextArea, inherit_bindings=False):
         """Enter was pressed."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(
-            safe(text), highlight_cursor_line=False, placeholder="Once upon a time \u2026", id="prompt"
-        )
+        super().__init__(safe(text), highlight_cursor_line=False, placeholder="Once upon a time \u2026", id="prompt")
         self._given = text
 
     @property
@@ -227,7 +224,6 @@ class StoryScreen(Screen[None]):
         self._rung = threading.Event()
         self._pages: dict[int, tuple[Column, Page]] = {}
         """The stories that are being told, by their tickets."""
-        self._watch: Watch[list[tuple[str, int | None]]] | None = None
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
@@ -245,22 +241,11 @@ class StoryScreen(Screen[None]):
         self._variants = [[Column(model, newest=newest_step(self.app.runs_root, model))]]
         self._lay_out()
         self._prepare(model)
-        self._watch = Watch(self, self._look, StepsSeen, 1.0)
-        self._watch.start()
+        self.set_interval(_LOOK_SECONDS, self._look)
 
     def on_unmount(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
         for ticket in self._pages:
             self.app.booth.cancel(ticket)
-
-    def on_screen_suspend(self) -> None:
-        if self._watch is not None:
-            self._watch.sleep()
-
-    def on_screen_resume(self) -> None:
-        if self._watch is not None:
-            self._watch.wake()
 
     @property
     def columns(self) -> list[Column]:
@@ -560,20 +545,24 @@ class StoryScreen(Screen[None]):
         if "/" not in model:
             self.app.booth.prepare(model)
 
-    def _look(self) -> list[tuple[str, int | None]] | None:
-        """The newest step of each model's run, where one of them is another than before; on a reader thread."""
-        with contextlib.suppress(IndexError):  # the variants change meanwhile
-            columns = list(self.columns)
-            seen = [(column.model, newest_step(self.app.runs_root, column.model)) for column in columns]
-            if seen != [(column.model, column.newest) for column in columns]:
-                return seen
-        return None
+    def _look(self) -> None:
+        """See whether a run that is shown has a newer checkpoint; on a thread, since disks may be slow."""
+        if not self.is_current:
+            return
+        shown = {column.model: column.newest for column in self.columns}
+        root = self.app.runs_root
+
+        def look() -> None:
+            seen = {model: newest_step(root, model) for model in shown}
+            if seen != shown:
+                self.post_message(StepsSeen(seen))
+
+        self.run_worker(look, thread=True, exclusive=True, group="look")
 
     def on_steps_seen(self, message: StepsSeen) -> None:
-        steps = dict(message.steps)
         for columns in self._variants:
             for column in columns:
-                column.newest = steps.get(column.model, column.newest)
+                column.newest = message.steps.get(column.model, column.newest)
         self._show_lines()
 
     # --- taking it elsewhere ------------------------------------------------------------------------------------------

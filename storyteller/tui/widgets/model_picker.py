@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,15 +24,14 @@ from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.status import seen_state
 from storyteller.runs.store import list_runs
-from storyteller.text import safe
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.watch import Watch
 from storyteller.tui.words import line
 
 STARTER = "starter"
 """The model that comes with the package."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MOST_SHOWN = 500
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,12 @@ class ModelPicker(ModalScreen[str | None]):
     ]
     app = getters.app(StorytellerApp)
 
-    def __init__(self, chosen: str, watched: bool = True) -> None:
-        """`chosen` is lit at first; `watched`: runs and checkpoints are looked for again and again."""
+    def __init__(self, chosen: str) -> None:
+        """`chosen` is lit at first."""
         super().__init__()
         self._chosen = chosen
-        self._watched = watched
         self._found: list[Choice] = []
         self._shown: list[Choice] = []
-        self._watch: Watch[list[Choice]] | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(id="picker"):
@@ -170,15 +168,18 @@ class ModelPicker(ModalScreen[str | None]):
             yield OptionList(compact=True, markup=False)
 
     def on_mount(self) -> None:
-        root = self.app.runs_root
-        self._see(choices(root))
-        self._watch = Watch(self, lambda: self._changed(choices(root)), ModelsSeen, 1.0)
-        if self._watched:
-            self._watch.start()
+        self._see(choices(self.app.runs_root))
+        self.set_interval(_LOOK_SECONDS, self._look)
 
-    def on_unmount(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
+    def _look(self) -> None:
+        """See whether there are other runs and checkpoints by now; on a thread, since disks may be slow."""
+        root, known = self.app.runs_root, self._found
+
+        def look() -> None:
+            if (found := choices(root)) != known:
+                self.post_message(ModelsSeen(found))
+
+        self.run_worker(look, thread=True, exclusive=True, group="look")
 
     def on_models_seen(self, seen: ModelsSeen) -> None:
         self._see(seen.found)
@@ -201,9 +202,6 @@ class ModelPicker(ModalScreen[str | None]):
         if self._shown:
             options.highlighted = min(max((options.highlighted or 0) + rows, 0), len(self._shown) - 1)
 
-    def _changed(self, found: list[Choice]) -> list[Choice] | None:
-        return found if found != self._found else None
-
     def _see(self, found: list[Choice]) -> None:
         self._found = found
         self._show()
@@ -216,13 +214,16 @@ class ModelPicker(ModalScreen[str | None]):
         wanted = lit if lit is not None and not _typed(typed.strip()) else None if typed else self._chosen
         self._shown = matching(self._found, typed)
         options.clear_options()
-        options.add_options([Option(_words(one)) for one in self._shown])
+        options.add_options([Option(_words(one, above)) for above, one in pairwise([None, *self._shown])])
         places = {one.reference: place for place, one in enumerate(self._shown)}
         if self._shown:
             options.highlighted = places.get(wanted or "", 0)
 
 
-def _words(choice: Choice) -> Content:
-    name = line(safe(f"  {choice.name}" if choice.of_run else choice.name), "" if choice.of_run else "bold", limit=44)
+def _words(choice: Choice, above: Choice | None) -> Content:
+    """A row; a step stands under its run, or with its whole name where that is not above it."""
+    run = choice.reference.rpartition("@")[0]
+    under = choice.of_run and above is not None and above.reference.rpartition("@")[0] in ("", run)
+    name = line(f"  {choice.name}" if under else choice.reference, "" if choice.of_run else "bold", limit=44)
     gap = Content(" " * max(2, 46 - name.cell_length))
     return name + gap + line(choice.detail, "$text-muted")
