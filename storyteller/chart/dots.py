@@ -111,20 +111,24 @@ def _put_lines(
     cells: Cells,
     patterns: bool,
 ) -> None:
-    """Every dot of every line; a cell is of the colour of the line that has most dots in it, faded lines last."""
+    """Every dot of every line; a cell is of the colour of the line that has most dots in it, faded lines last.
+
+    Lines that share their cells evenly, as two flat ones do that run close to each other, take turns.
+    """
     import numpy as np
 
     union = np.zeros(glyphs.shape, dtype=np.uint8)
     most = np.zeros(glyphs.shape, dtype=np.uint8)
     style = np.zeros(glyphs.shape, dtype=np.uint8)
     color = np.zeros(glyphs.shape, dtype=np.uint8)
-    for trace in traces:
+    column = np.arange(glyphs.shape[1]) % 2
+    for number, trace in enumerate(traces):
         dots = _stroke(trace, frame, cells)
         if patterns:
             _apply_pattern(dots, trace.series.color)
         bits = _bits(dots, cells)
         score = np.where(bits > 0, _popcount(bits) + (0 if trace.series.dim else 16), 0).astype(np.uint8)
-        wins = score > most
+        wins = (score > most) | ((score == most) & (score > 0) & (column == number % 2))
         color[wins] = trace.series.color % PALETTE
         style[wins] = (DIM if trace.series.dim else LINE) + trace.series.color % PALETTE
         most = np.maximum(most, score)

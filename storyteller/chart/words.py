@@ -146,8 +146,11 @@ def legend_of(
         shown = ("-" if cells == "ascii" else "\u2014") if value is None else figure(value)
         style = f"{'dim' if each.dim else 'line'}{each.color % PALETTE}"
         keys.append((swatch(each.color, cells, patterns), fitted(each.name, 60, cells), shown, style))
-    for limit in (60, 40, 32, 28, 24, 20, 17, 14, 11, 9, 7, 5, 0):
-        rows = _laid(title, keys, columns, limit, most_rows, cells)
+    # Names give way before the title, the title before names that say nothing, those before the values.
+    tries = [(title, limit) for limit in (60, 40, 32, 28, 24, 20, 17, 14, 11)]
+    tries += [("", limit) for limit in (20, 17, 14, 11)] + [(title, limit) for limit in (9, 7, 5, 0)] + [("", 0)]
+    for shown_title, limit in tries:
+        rows = _laid(shown_title, keys, columns, limit, most_rows, cells)
         if rows is not None:
             return rows
     return [_padded([(title[:columns], "label")], columns)]

@@ -34,17 +34,17 @@ class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
         Binding("enter", "take", "Draw them", priority=True),
     ]
 
-    def __init__(self, names: Sequence[str], chosen: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], chosen: Sequence[str], asks: str = "", most: int = MOST_RUNS) -> None:
+        """`asks` says what the choice is for; at most `most` of the names are given back."""
         super().__init__()
+        self._asks = asks or "Draw other runs over this one: space marks, enter draws, escape leaves."
+        self._most = most
         self._names = list(names)
         self._chosen = set(chosen)
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            if self._names:
-                said = "Draw other runs over this one: space marks, enter draws, escape leaves."
-            else:
-                said = "There is no other run to draw over this one."
+            said = self._asks if self._names else "There is no other run to draw over this one."
             yield Static(words.plain(said), markup=False)
             yield SelectionList[str](
                 *(Selection(words.line(name), name, name in self._chosen) for name in self._names), compact=True
@@ -55,7 +55,7 @@ class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
 
     def action_take(self) -> None:
         chosen = self.query_one(SelectionList).selected
-        self.dismiss(tuple(name for name in self._names if name in chosen)[:MOST_RUNS])
+        self.dismiss(tuple(name for name in self._names if name in chosen)[: self._most])
 
     def action_leave(self) -> None:
         self.dismiss(None)
