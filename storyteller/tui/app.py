@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
+from storyteller.chart.parts import Cells
 from storyteller.runs import store
 from storyteller.text import safe
 from storyteller.tui import settings as remembered
@@ -37,7 +39,7 @@ class StorytellerApp(App[None]):
         Binding("3", "view('story')", "Story", show=False),
         Binding("4", "view('compare')", "Compare", show=False),
         Binding("escape", "back", "Back", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("question_mark,f1", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -60,9 +62,13 @@ class StorytellerApp(App[None]):
         self.deeds = Deeds(self)
         self._views: dict[View, Screen[None]] = {}
         self._earlier: list[View] = []
+        for name in set(self.available_themes) - set(get_args(ThemeName)):
+            self.unregister_theme(name)
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.settings.theme
+        if self.no_color:
+            self._without_color()
 
     def get_default_screen(self) -> Screen[None]:
         from storyteller.tui.screens.runs import RunsScreen
@@ -80,6 +86,23 @@ class StorytellerApp(App[None]):
         if self._booth is not None:
             self._booth.close()
 
+    def _without_color(self) -> None:
+        """NO_COLOR: no code of a colour is written at all, so that what is bold, dim or reversed has to tell."""
+        self.theme = "ansi-dark"
+        self._filters[:] = [NoColor() if isinstance(each, Monochrome) else each for each in self._filters]
+
+    def watch_theme(self, theme: str) -> None:
+        settings = getattr(self, "settings", None)  # the first theme comes before there are any
+        if settings is not None and not self.no_color and theme != settings.theme and theme in get_args(ThemeName):
+            settings.theme = self._theme_name()
+            self.save_settings()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What ctrl+p finds: the screen's keys, the views, the runs, how it looks."""
+        from storyteller.tui.palette import commands
+
+        yield from commands(self, screen)
+
     # --- what screens share -------------------------------------------------------------------------------------------
 
     @property
@@ -95,6 +118,19 @@ class StorytellerApp(App[None]):
     def palette_colors(self) -> tuple[str, ...]:
         """Eight colours of the theme, told apart on its background, as style names for lines and states."""
         return PALETTES[self._theme_name()]
+
+    @property
+    def run_names(self) -> list[str]:
+        """The runs that were seen last, the newest first."""
+        return getattr(self._views.get("runs"), "run_names", [])
+
+    def draw_with(self, cells: Cells) -> None:
+        """Draw charts with these cells from now on, everywhere, and remember it."""
+        self.settings.cells = cells
+        self.save_settings()
+        for screen in self.screen_stack:
+            for widget in screen.query("*"):
+                widget.refresh()
 
     def say(self, text: str, severity: Severity = "information") -> None:
         """A passing message; any text, shown literally. May be called from any thread."""
@@ -174,6 +210,9 @@ class StorytellerApp(App[None]):
         else:
             self.say("mark two runs or more with space, then press c to compare them")
 
+    def action_new_run(self) -> None:
+        self.new_run()
+
     async def action_back(self) -> None:
         if self._earlier:
             self._go(self._earlier.pop())
@@ -183,7 +222,7 @@ class StorytellerApp(App[None]):
     def action_help(self) -> None:
         from storyteller.tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.screen))
+        self.push_screen(HelpScreen(self.screen, self.view))
 
     def _show(self, view: View) -> None:
         if view != self.view:
@@ -192,6 +231,8 @@ class StorytellerApp(App[None]):
 
     def _go(self, view: View) -> None:
         """The stack is always Runs and at most one view over it; a view that is left keeps what it holds."""
+        while self.screen not in self._views.values():  # a form
+            self.pop_screen()
         if view == self.view:
             return
         if view == "runs":

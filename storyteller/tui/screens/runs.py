@@ -46,7 +46,7 @@ class RunsScreen(Screen[None]):
         Binding("space", "mark", "Mark", tooltip="Mark for compare, stop and delete"),
         Binding("c", "compare", "Compare", tooltip="Compare the marked runs"),
         Binding("slash", "filter", "Filter", key_display="/", tooltip="Show the runs with these words"),
-        Binding("o", "sort(1)", "Sort", tooltip="Sort by the next column; a click on a column's head sorts too"),
+        Binding("o", "sort(1)", "Sort", tooltip="Sort by the next column, or click its head"),
         Binding("O", "reverse", "Turn the order round", show=False),
         Binding("e", "rename", "Rename"),
         Binding("d", "delete", "Delete", tooltip="Delete this run, or the marked ones; asks first"),
@@ -91,6 +91,27 @@ class RunsScreen(Screen[None]):
             self._watch.wake()
 
     @property
+    def run_names(self) -> list[str]:
+        """Of the runs that were seen last, the newest first."""
+        return [summary.name for summary in self._seen.summaries] if self._seen is not None else []
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Keys that need a run do nothing, and are not offered, where there is none."""
+        needs_run = action in (
+            "stop",
+            "resume",
+            "tell",
+            "mark",
+            "compare",
+            "filter",
+            "sort",
+            "reverse",
+            "rename",
+            "delete",
+        )
+        return not (needs_run and self._seen is not None and not self._seen.summaries)
+
+    @property
     def table(self) -> RunTable:
         return self.query_one(RunTable)
 
@@ -109,7 +130,9 @@ class RunsScreen(Screen[None]):
         by = settings.sort if settings.sort in SORTABLE else "age"
         self.table.marked &= {row.name for row in every}
         self.table.show(ordered(rows, by, settings.sort_reversed), by, settings.sort_reversed, settings.cells)
-        self.set_class(not every, "-no-runs")
+        if self.has_class("-no-runs") == bool(every):
+            self.set_class(not every, "-no-runs")
+            self.refresh_bindings()
         self.query_one("#filter-count", Static).update(line(f"{len(rows)} of {len(every)}"))
         if not every:
             self.query_one("#empty", Static).update(_welcome(self.size.width))

@@ -156,7 +156,10 @@ class RunTable(ScrollView, can_focus=True):
 
     def _aligned(self, column: Column, room: int, pieces: list[Piece], over: Style | None) -> list[Segment]:
         def styled(name: str) -> Style:
-            return self._style(name) + over if over is not None else self._style(name)
+            if over is None:
+                return self._style(name)
+            # Reversed, a row of many colours would be a row of many grounds.
+            return over if over.reverse else self._style(name) + over
 
         filled = sum(len(text) for text, _ in pieces)
         blank = Segment(" " * max(0, room - filled), styled("plain"))
