@@ -57,9 +57,12 @@ class HistoryScreen(ModalScreen[Retelling | None]):
         align: center middle;
         #history { width: 110; max-width: 94%; height: 90%; padding: 1 2; background: $surface; }
         Input { margin-bottom: 1; border: none; height: 1; padding: 0; background: $surface; }
-        OptionList { height: 2fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1; }
-        StoryText { height: 3fr; margin-top: 1; }
-        .facts { height: auto; max-height: 2; color: $text-muted; }
+        OptionList {
+            height: 2fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1;
+            text-wrap: nowrap; text-overflow: ellipsis;
+        }
+        StoryText { height: 3fr; scrollbar-background: $surface; }
+        .facts, .keys { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,6 +85,9 @@ class HistoryScreen(ModalScreen[Retelling | None]):
             yield OptionList(compact=True, markup=False)
             yield StoryText()
             yield Static(markup=False, classes="facts")
+            yield Static(
+                line("enter tells it again, ctrl+o opens it as it is, esc leaves"), markup=False, classes="keys"
+            )
 
     def on_mount(self) -> None:
         self._search("")
@@ -151,8 +157,7 @@ class HistoryScreen(ModalScreen[Retelling | None]):
             parts = (Part(told.prompt, told=False), Part(told.text, told=True))
             self.query_one(StoryText).show(parts, from_start=True)
             how = f"{told.model} \u00b7 seed {told.seed} \u00b7 temperature {told.sample.temperature:g}"
-            keys = "enter tells it again, ctrl+o opens it"
-            self.query_one(".facts", Static).update(line(f"{how} \u00b7 {told.tokens:,} tokens \u00b7 {keys}"))
+            self.query_one(".facts", Static).update(line(f"{how} \u00b7 {told.tokens:,} tokens"))
 
 
 def reference(told: Told, runs_root: Path) -> str:

@@ -43,6 +43,17 @@ _MOST_COLUMNS = 3
 _MOST_VARIANTS = 9
 _MOST_PAGES = 100
 _LOOK_SECONDS = 1.0
+_GUIDE = (
+    Part("enter", told=False),
+    Part(" tells a story that begins with the words above, a new one each time\n", told=True),
+    Part("tab", told=False),
+    Part(" leads to the knobs, which the arrows turn\n", told=True),
+    Part("ctrl+t", told=False),
+    Part(" chooses who tells: any checkpoint of any run, or a model of the Hugging Face Hub\n", told=True),
+    Part("f1", told=False),
+    Part(" shows every key", told=True),
+)
+"""What stands where no story is yet."""
 _OURS = {"ctrl+e", "ctrl+w", "ctrl+y", "ctrl+z"}
 """Keys that a text area has other uses for."""
 
@@ -180,13 +191,13 @@ class StoryScreen(Screen[None]):
     StoryScreen {
         #prompt { margin: 1 1 0 1; }
         Sampling { margin: 1 2; }
-        TabLine { margin: 0 2; display: none; }
+        TabLine { margin: 0 2 1 2; display: none; }
         #columns { height: 1fr; }
         #columns.several StoryPane.chosen ModelName { text-style: underline; }
         .said { height: auto; max-height: 2; padding: 0 2; color: $warning; display: none; }
         &.-low {
             #prompt { margin: 0 1; max-height: 2; }
-            Sampling, StoryText { margin: 0; }
+            StoryText, TabLine { margin-top: 0; margin-bottom: 0; }
             Sampling { display: none; }
         }
     }
@@ -287,7 +298,7 @@ class StoryScreen(Screen[None]):
 
     def _show_all(self) -> None:
         for pane, column in zip(self._panes, self.columns, strict=False):
-            pane.story.show(column.page.parts, telling=column.page.ticket is not None)
+            pane.story.show(column.page.parts or _GUIDE, telling=column.page.ticket is not None)
         tabs = self.query_one(TabLine)
         tabs.tabs = [(str(place), f"variant {place + 1}") for place in range(len(self._variants))]
         tabs.chosen = str(self._variant)
@@ -418,7 +429,7 @@ class StoryScreen(Screen[None]):
             page.failure, page.outcome = (last.problem, last.remedy), "failed"
             return
         page.tokens, page.seconds = last.tokens, last.seconds
-        page.outcome = "stopped" if last.stopped else "finished" if last.finished else "cut at its most tokens"
+        page.outcome = "stopped" if last.stopped else "the end" if last.finished else "cut short"
         if page.told:
             self._keep(page, last)
 
@@ -613,7 +624,7 @@ class StoryScreen(Screen[None]):
             self._tell(column, before, told.sample, goes_on=told.goes_on)
         else:
             asked = (column.model, told.sample, told.goes_on)
-            outcome = "finished" if told.finished else "from the shelf"
+            outcome = "the end" if told.finished else "from the shelf"
             page = Page(before, asked, told.text, told.model, tokens=told.tokens, seconds=told.seconds, outcome=outcome)
             column.turn(page)
         self._show_all()
@@ -642,7 +653,7 @@ def _name_line(column: Column) -> Content:
 
 def _facts(page: Page, model: str) -> str:
     """Seed, tokens and speed, as far as they are known."""
-    if page.asked is None:
+    if page.asked is None or (page.failure is not None and not page.told):
         return ""
     if page.note:
         return page.note

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -143,7 +142,10 @@ class ModelPicker(ModalScreen[str | None]):
             padding: 1 2; background: $surface;
         }
         Input { margin-bottom: 1; border: none; height: 1; padding: 0; background: $surface; }
-        OptionList { height: 1fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1; }
+        OptionList {
+            height: 1fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1;
+            text-wrap: nowrap; text-overflow: ellipsis;
+        }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -214,7 +216,9 @@ class ModelPicker(ModalScreen[str | None]):
         wanted = lit if lit is not None and not _typed(typed.strip()) else None if typed else self._chosen
         self._shown = matching(self._found, typed)
         options.clear_options()
-        options.add_options([Option(_words(one, above)) for above, one in pairwise([None, *self._shown])])
+        options.add_options(
+            [Option(_words(one, above)) for one, above in zip(self._shown, [None, *self._shown], strict=False)]
+        )
         places = {one.reference: place for place, one in enumerate(self._shown)}
         if self._shown:
             options.highlighted = places.get(wanted or "", 0)
@@ -223,7 +227,7 @@ class ModelPicker(ModalScreen[str | None]):
 def _words(choice: Choice, above: Choice | None) -> Content:
     """A row; a step stands under its run, or with its whole name where that is not above it."""
     run = choice.reference.rpartition("@")[0]
-    under = choice.of_run and above is not None and above.reference.rpartition("@")[0] in ("", run)
+    under = choice.of_run and above is not None and run in (above.reference, above.reference.rpartition("@")[0])
     name = line(f"  {choice.name}" if under else choice.reference, "" if choice.of_run else "bold", limit=44)
     gap = Content(" " * max(2, 46 - name.cell_length))
     return name + gap + line(choice.detail, "$text-muted")

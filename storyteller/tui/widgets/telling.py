@@ -38,6 +38,8 @@ class StoryText(VerticalScroll):
         height: 1fr;
         margin: 1 0;
         scrollbar-size-vertical: 1;
+        scrollbar-color: $panel;
+        scrollbar-background: $background;
         Static { width: 1fr; max-width: 84; }
     }
     """
