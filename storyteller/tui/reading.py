@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.25
 """Between two looks at whether a file has grown."""
 _STATE_SECONDS = 1.0
 """Between two looks at whether the process lives."""
-_DRAW_SECONDS = 0.7
+_DRAW_SECONDS = 0.8
 """Between two pictures of a run that logs without end."""
 _READ_SECONDS = 0.05
 """Of reading the log in one go: between two of them, what was asked for is answered."""

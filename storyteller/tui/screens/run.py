@@ -96,7 +96,7 @@ class RunScreen(Screen[None]):
         Binding("x", "axis", "Axis"),
         Binding("l", "log_y", "Log y"),
         Binding("m", "smoothing", "Smooth"),
-        Binding("z", "focus_part", "Room"),
+        Binding("z", "focus_part", "Larger"),
         Binding("a", "overlay", "Overlay"),
         Binding("v", "panel('growth')", "Growth"),
         Binding("L", "panel('log')", "Log"),
@@ -192,13 +192,17 @@ class RunScreen(Screen[None]):
         self._retelling.by(_sample(config))
 
     def on_lines_seen(self, seen: LinesSeen) -> None:
+        asked = self._lines is None or self._lines.wanted != seen.wanted or self._lines.share_read != seen.share_read
         self._lines, self._axis = seen, seen.axis
         if seen.bpb.keys() != set(self._bpb[0]):
             self._bpb = (list(seen.bpb), list(seen.bpb.values()))
             self.query_one(Stories).take(self._checkpoints, self._best, self._bpb_at)
         note = "" if seen.share_read >= 1 else f"reading the log, {seen.share_read:.0%} \u2026"
         self.query_one(Head).note(note)
-        self._draw()
+        if seen.wanted.x == self.app.settings.x_axis:
+            smoothed = seen.wanted.smoothing > 0
+            place = self._story_place()
+            self.query_one(Board).draw(seen.lines, smoothed, seen.checkpoints, seen.resumes, place, asked)
 
     def on_stories_seen(self, seen: StoriesSeen) -> None:
         self._checkpoints, self._best = seen.checkpoint_steps, seen.best_step
@@ -234,14 +238,6 @@ class RunScreen(Screen[None]):
         board.over(settings.x_axis)
         board.dress(log_y=settings.log_y, cells=settings.cells)
         self._look()
-
-    def _draw(self) -> None:
-        seen = self._lines
-        if seen is None or seen.wanted.x != self.app.settings.x_axis:
-            return
-        self.query_one(Board).draw(
-            seen.lines, seen.wanted.smoothing > 0, seen.checkpoints, seen.resumes, self._story_place()
-        )
 
     def _story_place(self) -> float | None:
         """Where on the x axis the story that is shown was told."""

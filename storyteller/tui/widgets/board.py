@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual import getters
@@ -50,6 +50,10 @@ SMOOTHED = ("train/loss", "train/grad_norm", "train/tokens_per_second", "train/m
 CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
 
 
+_TURN_SECONDS = 0.012
+"""Between two charts' pictures."""
+
+
 class Board(Vertical):
     """Zoom, pan and cursor are one for all charts; what a chart does by mouse, the others do too."""
 
@@ -69,6 +73,7 @@ class Board(Vertical):
     }
     Board.-grid ChartView { display: block; column-span: 2; padding: 0; }
     Board.-grid ChartView.-large { column-span: 3; }
+    Board.-grid ChartView.-chosen > .chart--label { color: $foreground; }
     """
 
     app = getters.app(StorytellerApp)
@@ -92,6 +97,10 @@ class Board(Vertical):
         self._chosen = METRICS[0].name
         self._grid = False
         self._x: X = "step"
+        self._range: tuple[float | None, float | None] = (None, None)
+        self._cursor_x: float | None = None
+        self._pass = 0
+        self._due: dict[str, list[Callable[[ChartView], None]]] = {}
 
     def compose(self) -> ComposeResult:
         yield TabLine([(metric.name, metric.name) for metric in METRICS], chosen=self._chosen)
@@ -132,8 +141,8 @@ class Board(Vertical):
     def choose(self, name: str) -> None:
         """Show a metric, or let keys move its chart."""
         if name != self._chosen and name in self._charts:
-            before, self._chosen = self.chart, name
-            self.chart.cursor_x = before.cursor_x
+            self._chosen = name
+            self.chart.cursor_x = self._cursor_x
             self._arrange()
             self.post_message(self.Looked())
 
@@ -153,8 +162,8 @@ class Board(Vertical):
         self.set_class(self._grid, "-grid")
         for name, chart in self._charts.items():
             chart.set_class(name == self._chosen, "-chosen")
-            if chart.range != self.chart.range:
-                chart.look(*self.chart.range)
+            if chart.range != self._range:
+                chart.look(*self._range)
         if self.is_mounted:
             self.query_one(TabLine).chosen = self._chosen
 
@@ -162,6 +171,7 @@ class Board(Vertical):
         """What x is, from the beginning to the end."""
         if x != self._x:
             self._x = x
+            self._range, self._cursor_x = (None, None), None
             for chart in self._charts.values():
                 chart.reset()
 
@@ -173,6 +183,24 @@ class Board(Vertical):
             chart.cells = cells  # type: ignore[assignment]
             chart.name_axes(UNITS[self._x][0], metric.y_name + (" (log)" if log_y else ""), UNITS[self._x][1])
 
+    def _in_turn(self, name: str, action: Callable[[ChartView], None]) -> None:
+        """Do it to a chart: at once to the chosen one, to the others one after another, so that keys come between."""
+        if name == self._chosen:
+            self._due.pop(name, None)
+            action(self._charts[name])
+            return
+        if not self._due:
+            self.set_timer(_TURN_SECONDS, self._next_turn)
+        self._due.setdefault(name, []).append(action)
+
+    def _next_turn(self) -> None:
+        if self._due:
+            name = next(iter(self._due))
+            for action in self._due.pop(name):
+                action(self._charts[name])
+        if self._due:
+            self.set_timer(_TURN_SECONDS, self._next_turn)
+
     def draw(
         self,
         lines: Mapping[str, Mapping[str, Line]],
@@ -180,22 +208,24 @@ class Board(Vertical):
         checkpoints: Sequence[float],
         resumes: Sequence[float],
         story: float | None,
+        asked: bool = True,
     ) -> None:
-        """Draw what was read: by key, then by run."""
-        for metric in self.shown:
-            chart = self._charts[metric.name]
-            chart.lines = self._series(metric, lines, smoothed)
-        self.mark(checkpoints, resumes, story)
+        """Draw what was read: by key, then by run; `asked` is for something else than before, not for what grew."""
+        marks = _marks(checkpoints, resumes, story)
+        self._pass += 1
+        for number, metric in enumerate(self.shown):
+            # What is looked at less is drawn every other time.
+            quiet = not metric.large and metric.name != self._chosen
+            if quiet and not asked and (number + self._pass) % 2:
+                continue
+            series = self._series(metric, lines, smoothed)
+            self._in_turn(metric.name, lambda chart, series=series: _fill(chart, series, marks))  # type: ignore[misc]
 
     def mark(self, checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> None:
         """Mark places on the x axis of every chart that is shown."""
-        marks = [Marks(checkpoints, CHECKPOINT, "checkpoint"), Marks(resumes, RESUMED, "resumed")]
-        if story is not None:
-            marks.append(Marks([story], STORY, "story"))
+        marks = _marks(checkpoints, resumes, story)
         for metric in self.shown:
-            chart = self._charts[metric.name]
-            if chart.marks != marks:
-                chart.marks = marks
+            self._in_turn(metric.name, lambda chart: _fill(chart, chart.lines, marks))
 
     def _series(self, metric: Metric, lines: Mapping[str, Mapping[str, Line]], smoothed: bool) -> list[Series]:
         series = []
@@ -223,23 +253,27 @@ class Board(Vertical):
     @property
     def range(self) -> tuple[float | None, float | None]:
         """The range of x that is seen."""
-        return self.chart.range
+        return self._range
 
     @property
     def cursor_x(self) -> float | None:
-        return self.chart.cursor_x
+        return self._cursor_x
 
     def point_at(self, x: float | None) -> None:
         """Put the cursor of every chart there. Posts nothing."""
-        for chart in self._charts.values():
-            if chart.cursor_x != x:
-                chart.cursor_x = x
+        self._cursor_x = x
+        for name in self._charts:
+            self._in_turn(name, self._take_cursor)
+
+    def _take_cursor(self, chart: ChartView) -> None:
+        chart.cursor_x = self._cursor_x
 
     def on_chart_view_view_changed(self, event: ChartView.ViewChanged) -> None:
         event.stop()
-        for chart in self._charts.values():
+        self._range = event.begin, event.end
+        for name, chart in self._charts.items():
             if chart is not event.chart:
-                chart.look(event.begin, event.end)
+                self._in_turn(name, lambda chart: chart.look(*self._range))
         self.post_message(self.Looked())
 
     def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:
@@ -250,6 +284,19 @@ class Board(Vertical):
     def on_tab_line_picked(self, event: TabLine.Picked) -> None:
         event.stop()
         self.choose(event.tab)
+
+
+def _marks(checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> list[Marks]:
+    marks = [Marks(checkpoints, CHECKPOINT, "checkpoint"), Marks(resumes, RESUMED, "resumed")]
+    return marks if story is None else [*marks, Marks([story], STORY, "story")]
+
+
+def _fill(chart: ChartView, series: Sequence[Series], marks: Sequence[Marks]) -> None:
+    """Give a chart what is not as it was: each gift makes it draw."""
+    if list(series) != chart.lines:
+        chart.lines = series
+    if list(marks) != chart.marks:
+        chart.marks = marks
 
 
 _LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}

@@ -87,6 +87,9 @@ class Facts(Vertical):
         """Let the user type what to look for."""
         self.query_one(Input).focus()
 
+    def on_resize(self) -> None:
+        self._fill()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self._fill()
@@ -98,6 +101,8 @@ class Facts(Vertical):
     def _fill(self) -> None:
         asked = self.query_one(Input).value.casefold().split()
         parts: list[Content] = []
+        longest = max((len(fact.name) for _, facts in self._sections for fact in facts), default=0)
+        name_width = max(8, min(longest, 28, self.size.width // 3))
         for heading, facts in self._sections:
             found = [fact for fact in facts if _matches(fact, heading, asked)]
             if not found:
@@ -105,8 +110,7 @@ class Facts(Vertical):
             if parts:
                 parts.append(Content(""))
             parts.append(words.line(heading, "bold $primary"))
-            width = min(28, max(len(fact.name) for fact in found))
-            parts += [_row(fact, width) for fact in found]
+            parts += [row for fact in found for row in _rows(fact, name_width, self.size.width - 2)]
         if not parts:
             parts = [words.plain(self._problem or ("nothing has that" if asked else "nothing yet"), "$text-muted")]
         elif self._note:
@@ -119,13 +123,16 @@ def _matches(fact: Fact, heading: str, asked: Sequence[str]) -> bool:
     return all(word in text for word in asked)
 
 
-def _row(fact: Fact, width: int) -> Content:
-    return Content.assemble(
-        ("\u2022 " if fact.changed else "  ", "$primary"),
-        words.line(fact.name.ljust(width), "$text-muted", 200),
-        "  ",
-        words.line(fact.value, "bold" if fact.changed else ""),
-    )
+def _rows(fact: Fact, name_width: int, width: int) -> list[Content]:
+    """Name and value side by side; a long value goes on under its beginning."""
+    indent = name_width + 4
+    value = words.line(fact.value, "bold" if fact.changed else "")
+    first, *rest = value.wrap(max(8, width - indent)) or [value]
+    name = words.line(fact.name.ljust(name_width), "$text-muted", 200)
+    if name.cell_length > name_width:  # a name that is too long has a row of its own
+        return [name.pad_left(2), *(row.pad_left(indent) for row in (first, *rest))]
+    mark = ("\u2022 " if fact.changed else "  ", "$primary")
+    return [Content.assemble(mark, name, "  ", first), *(row.pad_left(indent) for row in rest)]
 
 
 def sections_of(plan: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -82,7 +82,9 @@ class Head(Static):
             glyph, word, kind = "\u2717", "deleted", "bad"
         left = Content.assemble(words.line(f"{glyph} {word}", _COLORS[kind]), "  ")
         right = self._progress(summary, width)
-        room = max(1, width - left.cell_length - right.cell_length - 2)
+        if width - left.cell_length - right.cell_length < 10:
+            right = Content("")
+        room = max(1, width - left.cell_length - right.cell_length - (2 if right else 0))
         name = words.line(self._run_name, "bold", room)
         gap = width - left.cell_length - name.cell_length - right.cell_length
         return Content.assemble(left, name, " " * max(0, gap), right if gap >= 1 else "")

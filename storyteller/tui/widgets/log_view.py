@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.content import Content
-from textual.events import Resize, Show
+from textual.events import Resize
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -25,7 +25,7 @@ class LogView(ScrollView, can_focus=True):
     """The last `MOST_LINES` lines. At its end it goes on with the log; scrolled up, it stays where it is read."""
 
     DEFAULT_CSS = """
-    LogView { height: 1fr; }
+    LogView { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable; }
     LogView .log--time { color: $text-muted; }
     LogView .log--quiet { color: $text-muted; text-style: italic; }
     LogView .log--trouble { color: $text-error; }
@@ -61,7 +61,7 @@ class LogView(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         row = y + self.scroll_offset.y
-        width = self.size.width
+        width = self.scrollable_content_region.width
         if not 0 <= row < len(self._rows):
             return Strip.blank(width, self.rich_style)
         strip = Strip(self._rows[row].render_segments(self.visual_style))
@@ -72,26 +72,21 @@ class LogView(ScrollView, can_focus=True):
         if self._rows:
             self._wrap_all()
 
-    def on_resize(self, event: Resize) -> None:
-        if event.size.width != self._width and self.display:
-            follows = self.is_vertical_scroll_end
+    def on_resize(self, _: Resize) -> None:
+        if self.scrollable_content_region.width != self._width:
+            follows = not self._rows or self.is_vertical_scroll_end
             self._wrap_all()
             self._settle(follows)
 
-    def on_show(self, _: Show) -> None:
-        if self._width != self.size.width:
-            self._wrap_all()
-            self._settle(follows=True)
-
     def _settle(self, follows: bool) -> None:
-        self.virtual_size = Size(self.size.width, len(self._rows))
+        self.virtual_size = Size(self._width, len(self._rows))
         if follows:
-            self.scroll_end(animate=False, immediate=True)
+            self.call_after_refresh(self.scroll_end, animate=False)
         self.refresh()
 
     def _wrap_all(self) -> None:
         """Wrap every line to the width; what cannot be seen yet waits until it is."""
-        self._rows, self._rows_of, self._width = [], deque(), self.size.width
+        self._rows, self._rows_of, self._width = [], deque(), self.scrollable_content_region.width
         if self._width < 1:
             return
         if self._cut:

@@ -20,7 +20,7 @@ from storyteller.tui import words
 from storyteller.tui.retelling import Retelling
 from storyteller.tui.widgets.step_line import StepLine, beside
 
-_MOST_CARDS = 60
+_MOST_CARDS = 24
 _CARD_CHARS = 600
 
 
