@@ -155,6 +155,14 @@ class ChartView(Widget):
         """From the first x to the last of all that was ever given since the last `reset`; None without a point."""
         return self._extent
 
+    @property
+    def frame(self) -> Frame:
+        """Where in the widget's cells the plot lies, and what it spans."""
+        if self._stale or self._frame is None:
+            self._draw()
+        assert self._frame is not None  # noqa: S101
+        return self._frame
+
     def look(self, begin: float | None, end: float | None) -> None:
         """Show a range of x. Posts nothing: for charts that follow another one's view."""
         if begin is not None and end is not None and not begin < end:
@@ -280,10 +288,7 @@ class ChartView(Widget):
 
     def _seen(self) -> tuple[float, float]:
         """The range of x on the screen."""
-        if self._stale:
-            self._draw()
-        assert self._frame is not None  # noqa: S101
-        return self._frame.x_begin, self._frame.x_end
+        return self.frame.x_begin, self.frame.x_end
 
     def _go(self, begin: float, end: float) -> None:
         """See a range, within the data; an end at the data's own follows them from then on."""
@@ -326,7 +331,6 @@ class ChartView(Widget):
         Without a cursor, it begins at the last point in sight, or for a step to the right at the first one.
         """
         begin, end = self._seen()
-        assert self._frame is not None  # noqa: S101
         points = self._points()
         if not points or not columns:
             return
@@ -335,7 +339,7 @@ class ChartView(Widget):
             in_sight = [x for x in points if begin <= x <= end] or points
             self._point_at(in_sight[0] if columns > 0 else in_sight[-1])
             return
-        target = at + (end - begin) / max(1, self._frame.columns - 1) * columns
+        target = at + (end - begin) / max(1, self.frame.columns - 1) * columns
         ahead = [x for x in points if (x > at if columns > 0 else x < at)]
         if ahead:
             self._point_at(min(ahead, key=lambda x: abs(x - target)))
@@ -389,8 +393,7 @@ class ChartView(Widget):
 
     def _x_under(self, event: events.MouseEvent) -> float:
         begin, end = self._seen()
-        assert self._frame is not None  # noqa: S101
-        x = self._frame.x_at(event.get_content_offset_capture(self).x)
+        x = self.frame.x_at(event.get_content_offset_capture(self).x)
         return min(max(x, begin), end)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
@@ -421,8 +424,8 @@ class ChartView(Widget):
         start, begin, end = self._drag
         columns = event.screen_x - start
         self._dragged = self._dragged or columns != 0
-        if self._dragged and self._frame is not None:
-            by = (end - begin) / max(1, self._frame.columns - 1) * columns
+        if self._dragged:
+            by = (end - begin) / max(1, self.frame.columns - 1) * columns
             self._go(begin - by, end - by)
 
     def on_mouse_up(self) -> None:
