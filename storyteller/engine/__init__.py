@@ -181,10 +181,10 @@ def _open_run(reference: str, runs_root: Path | None, way: _Way) -> Engine:
 
     root = runs_root or default_root()
     while True:
-        path = find_checkpoint(root, reference, lambda error: way.log(f"skipped: {error.problem}"))
+        path = find_checkpoint(root, reference, lambda error: way.log(f"skipped: {error.problem}"), to_tell=True)
         try:
             if "@" in reference:
-                checkpoints.verify(path)  # a run's newest was verified when it was found
+                checkpoints.verify(path, to_tell=True)  # a run's newest was verified when it was found
             return _open_folder(ModelFolder.open(path, _label(path)), way)
         except CheckpointError:
             # A training run may have pruned the checkpoint between finding and reading it: look again.
@@ -202,7 +202,7 @@ def _verify(path: Path) -> None:
     from storyteller.runs import checkpoints
 
     if (path / checkpoints.MANIFEST).exists():
-        checkpoints.verify(path)
+        checkpoints.verify(path, to_tell=True)
 
 
 def _open_folder(folder: ModelFolder, way: _Way) -> Engine:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config import Sample
@@ -98,8 +100,7 @@ class NativeVoices:
         return taken or self._load(threads)
 
     def _load(self, threads: int) -> ctranslate2.Generator:
-        import ctranslate2
-
+        ctranslate2 = _library()
         if not self._files:
             raise ModelError("the model is closed", "open it again")
         with _refused("load"):
@@ -181,6 +182,24 @@ class NativeVoice:
             # Beside longer ones, a window of a single token would have their prompts counted as told.
             groups.setdefault(len(window) if self._looks_back or len(window) == 1 else 0, []).append(row)
         yield from groups.values()
+
+
+def _library() -> ModuleType:
+    """CTranslate2, whose threads wait for each other some microseconds before they sleep.
+
+    As libgomp is by default they would burn milliseconds at each of a token's dozens of meetings, and a story that is
+    told beside a training run takes half a minute. It looks at its setting once, when it is loaded.
+    """
+    wanted = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+    if wanted:
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        import ctranslate2
+    finally:
+        if wanted:
+            del os.environ["GOMP_SPINCOUNT"]
+    library: ModuleType = ctranslate2
+    return library
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ class Model:
         return logits
 
     def _pads_well(self) -> bool:
-        """Whether a short window beside a longer one gets the logits that it gets alone: not all models hide padding."""
+        """Whether a short window beside a longer one gets the logits that it gets alone: some models see padding."""
         short, long = [3, 1], [1, 2, 3, 4, 2]
         try:
             alone, beside = (

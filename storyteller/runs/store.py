@@ -98,12 +98,14 @@ def find_run(root: Path, name: str) -> RunFolder:
     )
 
 
-def find_checkpoint(root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None) -> Path:
+def find_checkpoint(
+    root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None, *, to_tell: bool = False
+) -> Path:
     """The checkpoint folder that `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest` or `latest` names.
 
     A run alone, or its `latest`, is its newest checkpoint that verifies; `on_skip` is told of each newer one that does
-    not. A step or `best` is not verified here. Raises RunError where there is no such run, step or checkpoint yet,
-    CheckpointError where none of the run's checkpoints is whole.
+    not; with `to_tell`, what only training reads is not hashed. A step or `best` is not verified here. Raises RunError
+    where there is no such run, step or checkpoint yet, CheckpointError where none of the run's checkpoints is whole.
     """
     name, at, which = reference.rpartition("@") if "@" in reference else (reference, "", "latest")
     folder = find_run(root, name)
@@ -114,7 +116,7 @@ def find_checkpoint(root: Path, reference: str, on_skip: Callable[[CheckpointErr
             f"wait for its first (storyteller logs {folder.name} -f), or take another run",
         )
     if which == "latest":
-        path, skipped = checkpoints.newest_good(folder)
+        path, skipped = checkpoints.newest_good(folder, to_tell=to_tell)
         for error in skipped:
             if on_skip is not None:
                 on_skip(error)
