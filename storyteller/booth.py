@@ -155,11 +155,19 @@ class Booth:
         self._thread: threading.Thread | None = None
 
     def tell(
-        self, model: str, prompt: str, sample: Sample, hear: Callable[[Event], None], *, goes_on: bool = False
+        self,
+        model: str,
+        prompt: str,
+        sample: Sample,
+        hear: Callable[[Event], None],
+        *,
+        goes_on: bool = False,
+        numbers: str = "fp32",
     ) -> int:
         """Begin a story from `model`, named as everywhere; its ticket. Whatever goes wrong is heard as Failed.
 
         `goes_on`: the prompt is a story so far, of which the model is given the newest part, with room for more.
+        `numbers` is what the model computes with, `fp32` or `int8`.
         """
         with self._lock:
             number = next(self._numbers)
@@ -171,16 +179,16 @@ class Booth:
                 problem = f"the process that tells stories cannot be started ({safe_line(why, 100)})"
                 self._heard.put((hear, Failed(number, problem, "free some memory, and try again")))
                 return number
-            settings = dataclasses.asdict(sample)
-            asked = {"tell": number, "model": model, "prompt": prompt, "sample": settings, "goes_on": goes_on}
+            asked = {"tell": number, "model": model, "numbers": numbers, "prompt": prompt, "goes_on": goes_on}
+            asked["sample"] = dataclasses.asdict(sample)
             self._open[number] = _Ticket(number, hear, child, asked)
             child.say(asked)
             return number
 
-    def prepare(self, model: str) -> None:
+    def prepare(self, model: str, numbers: str = "fp32") -> None:
         """Start the child and open `model` ahead of its first story; nothing is heard of it."""
         with self._lock, contextlib.suppress(OSError, ValueError):
-            self._begin().say({"prepare": model})
+            self._begin().say({"prepare": model, "numbers": numbers})
 
     def cancel(self, ticket: int) -> None:
         """Stop a story: its Ended comes within 0.2 s, whatever the child does. One that is over stays as it is."""
@@ -577,22 +585,20 @@ class _Models:
 
     def __init__(self, runs_root: Path) -> None:
         self._runs_root = runs_root
-        self._threads = min(4, max(1, (os.cpu_count() or 2) // 2))
         self._lock = threading.Lock()
         self._idle: OrderedDict[object, tuple[str, Engine]] = OrderedDict()
 
-    def open(self, reference: str, log: Callable[[str], None]) -> tuple[str, Engine]:
+    def open(self, reference: str, numbers: str, log: Callable[[str], None]) -> tuple[str, Engine]:
         """A model that nobody uses, and what `give_back` wants with it. A run's newest checkpoint is found anew."""
         from storyteller.engine import open_model
 
-        identity = self._identity(reference)
+        identity = f"{numbers} {self._identity(reference)}"
         with self._lock:
             for key, (known, engine) in self._idle.items():
-                if identity and known == identity:
+                if known == identity:
                     del self._idle[key]
                     return identity, engine
-        engine = open_model(reference, self._runs_root, self._threads, log)
-        return identity, engine
+        return identity, open_model(reference, self._runs_root, log=log, numbers=numbers)
 
     def give_back(self, identity: str, engine: Engine) -> None:
         with self._lock:
@@ -603,14 +609,12 @@ class _Models:
 
     def _identity(self, reference: str) -> str:
         """What stays the same for as long as the reference means the same model. Raises as `open_model` does."""
+        from storyteller.engine import newest_label
         from storyteller.runs.store import find_checkpoint
 
-        path = Path(reference).expanduser()
-        if reference == "starter":
-            return reference
-        if "/" not in reference and not reference.startswith((".", "~")):
-            path = find_checkpoint(self._runs_root, reference)
-        elif not path.is_dir():
+        label = newest_label(reference, self._runs_root)
+        path = Path(reference).expanduser() if label is None else find_checkpoint(self._runs_root, label)
+        if label is None and ("/" not in reference or not path.is_dir()):
             return reference
         times = [file.stat().st_mtime_ns for file in sorted(path.iterdir()) if file.is_file()]
         return f"{path.resolve()} {times}"
@@ -645,11 +649,11 @@ class _Teller:
         elif "cancel" in line:
             self._cancel(line["cancel"])
         elif "prepare" in line:
-            self._manners.start(lambda: self._prepare(line["prepare"]))
+            self._manners.start(lambda: self._prepare(line["prepare"], line["numbers"]))
 
-    def _prepare(self, model: str) -> None:
+    def _prepare(self, model: str, numbers: str) -> None:
         with contextlib.suppress(Exception):
-            self._models.give_back(*self._models.open(model, lambda _: None))
+            self._models.give_back(*self._models.open(model, numbers, lambda _: None))
 
     def _cancel(self, number: int) -> None:
         """End a story at once; its thread lets go of the model when it can."""
@@ -685,7 +689,7 @@ class _Teller:
         from storyteller.engine import with_seed
 
         story.sample = with_seed(Sample(**{**asked["sample"], "stop": tuple(asked["sample"]["stop"])}))
-        identity, engine = self._models.open(asked["model"], lambda text: self._note(story, text))
+        identity, engine = self._models.open(asked["model"], asked["numbers"], lambda text: self._note(story, text))
         story.engine, sound = engine, False
         try:
             self._stream(story, engine, asked)

@@ -58,14 +58,26 @@ _OURS = {"ctrl+e", "ctrl+w", "ctrl+y", "ctrl+z"}
 """Keys that a text area has other uses for."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a story was asked for with."""
+
+    model: str
+    sample: Sample
+    """With the seed."""
+    goes_on: bool
+    """The prompt was a story so far."""
+    numbers: str
+
+
 @dataclass
 class Page:
     """One state of a story in one column: what was there, what was told after it, and how."""
 
     before: tuple[Part, ...] = ()
     """What the model was given."""
-    asked: tuple[str, Sample, bool] | None = None
-    """The model, the settings with their seed, and whether it went on with a story; None: nothing was told."""
+    asked: Asked | None = None
+    """None: nothing was told."""
     told: str = ""
     label: str = ""
     """What the model turned out to be: `run@step`."""
@@ -101,6 +113,8 @@ class Column:
 
     model: str
     """As it is asked for: a run alone means its newest checkpoint."""
+    numbers: str = "fp32"
+    """What it computes with."""
     pages: list[Page] = field(default_factory=lambda: [Page()])
     newest: int | None = None
     """The step of its run's newest checkpoint."""
@@ -115,7 +129,7 @@ class Column:
     def copy(self) -> Column:
         """The same story, to be gone on with in another way; what is still being told stays where it is."""
         pages = [dataclasses.replace(page, ticket=None, outcome=page.outcome or "forked") for page in self.pages]
-        return Column(self.model, pages, self.newest)
+        return Column(self.model, self.numbers, pages, self.newest)
 
 
 class Heard(Message):
@@ -355,7 +369,7 @@ class StoryScreen(Screen[None]):
         if not any(column.page.asked for column in self.columns):
             self.action_tell()
             return
-        went_on = any(column.page.asked and column.page.asked[2] for column in self.columns)
+        went_on = any(column.page.asked and column.page.asked.goes_on for column in self.columns)
         self._tell_all(lambda column: column.page.before, goes_on=went_on)
 
     def _tell_all(self, before: Callable[[Column], tuple[Part, ...]], *, goes_on: bool = False) -> None:
@@ -378,9 +392,11 @@ class StoryScreen(Screen[None]):
         self._show_all()
 
     def _tell(self, column: Column, before: tuple[Part, ...], sample: Sample, *, goes_on: bool) -> None:
-        page = Page(before, (column.model, sample, goes_on))
+        page = Page(before, Asked(column.model, sample, goes_on, column.numbers))
         column.turn(page)
-        page.ticket = self.app.booth.tell(column.model, page.prompt, sample, self._hear, goes_on=goes_on)
+        page.ticket = self.app.booth.tell(
+            column.model, page.prompt, sample, self._hear, goes_on=goes_on, numbers=column.numbers
+        )
         self._pages[page.ticket] = (column, page)
 
     def action_stop(self) -> None:
@@ -436,18 +452,18 @@ class StoryScreen(Screen[None]):
     def _keep(self, page: Page, last: Ended) -> None:
         """Put the story on the shelf; a disk that does not take it is told of."""
         assert page.asked is not None  # noqa: S101
-        model, sample, goes_on = page.asked
-        name, runs_dir = _naming(model, page.label, self.app.runs_root)
+        name, runs_dir = _naming(page.asked.model, page.label, self.app.runs_root)
         told = Told(
             model=name,
             runs_dir=runs_dir,
             prompt=page.prompt,
             text=page.told,
-            sample=sample,
+            sample=page.asked.sample,
+            numbers=page.asked.numbers,
             tokens=last.tokens,
             seconds=last.seconds,
             finished=last.finished,
-            goes_on=goes_on or page.cut,
+            goes_on=page.asked.goes_on or page.cut,
         )
 
         def keep() -> None:
@@ -519,7 +535,8 @@ class StoryScreen(Screen[None]):
 
         def choose(model: str | None) -> None:
             if model is not None:
-                column.model, column.newest = model, newest_step(self.app.runs_root, model)
+                column.model, column.numbers = model, "fp32"
+                column.newest = newest_step(self.app.runs_root, model)
                 self._prepare(model)
                 self._show_all()
 
@@ -616,14 +633,14 @@ class StoryScreen(Screen[None]):
         self.query_one(PromptBox).prompt = told.prompt
         self.query_one(Sampling).sample = told.sample
         column = self.column
-        column.model = retelling.model
+        column.model, column.numbers = retelling.model, told.numbers
         column.newest = newest_step(self.app.runs_root, column.model)
         before = (Part(told.prompt, told=False),)
         self._say("")
         if retelling.again:
             self._tell(column, before, told.sample, goes_on=told.goes_on)
         else:
-            asked = (column.model, told.sample, told.goes_on)
+            asked = Asked(column.model, told.sample, told.goes_on, told.numbers)
             outcome = "the end" if told.finished else "from the shelf"
             page = Page(before, asked, told.text, told.model, tokens=told.tokens, seconds=told.seconds, outcome=outcome)
             column.turn(page)
@@ -639,7 +656,7 @@ class StoryScreen(Screen[None]):
 def _name_line(column: Column) -> Content:
     """The column's model, and the step that it would be told from now."""
     page = column.page
-    label = page.label if page.asked is not None and page.asked[0] == column.model else ""
+    label = page.label if page.asked is not None and page.asked.model == column.model else ""
     name = line(label or column.model, "bold $primary") + line(" \u25be", "$text-muted")
     if column.newest is None or ("@" in column.model and not column.model.endswith("@latest")):
         return name
@@ -657,13 +674,13 @@ def _facts(page: Page, model: str) -> str:
         return ""
     if page.note:
         return page.note
-    asked, sample, _ = page.asked
+    sample = page.asked.sample
     seconds = page.seconds
     if page.ticket is not None:
         if page.opened_at is None:
             return "opening the model \u2026"
         seconds = time.monotonic() - page.opened_at
-    words = [f"told by {page.label}"] if page.label and asked != model else []
+    words = [f"told by {page.label}"] if page.label and page.asked.model != model else []
     words += [f"seed {sample.seed}" if sample.draws else "greedy" if sample.beams == 1 else f"{sample.beams} beams"]
     words.append(f"{page.tokens:,} tokens")
     if page.tokens > 1 and seconds > 0.02:
