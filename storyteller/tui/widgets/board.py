@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from textual import getters
 from textual.app import ComposeResult
@@ -52,6 +53,8 @@ CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
 
 _TURN_SECONDS = 0.012
 """Between two charts' pictures."""
+_QUIET_SECONDS = 1.6
+"""Between two pictures of what is looked at less, while a run grows."""
 
 
 class Board(Vertical):
@@ -99,7 +102,7 @@ class Board(Vertical):
         self._x: X = "step"
         self._range: tuple[float | None, float | None] = (None, None)
         self._cursor_x: float | None = None
-        self._pass = 0
+        self._later: dict[str, Callable[[ChartView], None]] = {}
         self._due: dict[str, list[Callable[[ChartView], None]]] = {}
 
     def compose(self) -> ComposeResult:
@@ -212,14 +215,21 @@ class Board(Vertical):
     ) -> None:
         """Draw what was read: by key, then by run; `asked` is for something else than before, not for what grew."""
         marks = _marks(checkpoints, resumes, story)
-        self._pass += 1
-        for number, metric in enumerate(self.shown):
-            # What is looked at less is drawn every other time.
-            quiet = not metric.large and metric.name != self._chosen
-            if quiet and not asked and (number + self._pass) % 2:
-                continue
+        for metric in self.shown:
             series = self._series(metric, lines, smoothed)
-            self._in_turn(metric.name, lambda chart, series=series: _fill(chart, series, marks))  # type: ignore[misc]
+            if asked or metric.large or metric.name == self._chosen:
+                self._later.pop(metric.name, None)
+                self._in_turn(metric.name, partial(_fill, series=series, marks=marks))
+                continue
+            # What is looked at less is drawn less often.
+            if not self._later:
+                self.set_timer(_QUIET_SECONDS, self._draw_later)
+            self._later[metric.name] = partial(_fill, series=series, marks=marks)
+
+    def _draw_later(self) -> None:
+        for name, action in self._later.items():
+            self._in_turn(name, action)
+        self._later = {}
 
     def mark(self, checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> None:
         """Mark places on the x axis of every chart that is shown."""
