@@ -43,9 +43,9 @@ class Terminal:
     read: int = 0
 
     def until(self, text: str) -> None:
-        """Wait until `text` was shown, after what was waited for before."""
-        while (place := self.seen.find(text.encode(), self.read)) < 0:
-            assert self._more(), self.seen[self.read :]
+        """Wait until `text` was shown, after what was waited for before; what steers the terminal is not looked at."""
+        while (place := self.shown.find(text.encode(), self.read)) < 0:
+            assert self._more(), self.shown[self.read :]
         self.read = place + len(text.encode())
 
     def say(self, text: str | bytes) -> None:
@@ -55,7 +55,7 @@ class Terminal:
         """Type a line, and wait for what it brings and for the next prompt."""
         self.say(line + "\r")
         self.until(then)
-        self.until("> ")
+        self.until(">")
 
     def finish(self) -> int:
         """All that is still shown; the exit status."""
@@ -64,9 +64,13 @@ class Terminal:
         return self.process.wait(timeout=30)
 
     @property
+    def shown(self) -> bytes:
+        """What was seen, without what steers the terminal; the beginning of such at the end is left out too."""
+        return _STEERING.sub(b"", re.sub(rb"\x1b[^a-zA-Z]*$", b"", self.seen))
+
+    @property
     def lines(self) -> list[str]:
-        """What was shown, without what steers the terminal."""
-        return _STEERING.sub(b"", self.seen).decode().replace("\r\n", "\n").splitlines()
+        return self.shown.decode().replace("\r\n", "\n").splitlines()
 
     def _more(self) -> bool:
         ready, _, _ = select.select([self.master], [], [], 30)

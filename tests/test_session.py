@@ -197,10 +197,10 @@ def test_a_story_is_saved_once_and_over_another_only_when_told_to(talk: Talk) ->
     assert talk("/save fox.txt") == "there is no story to save yet: type how one begins\n"
     talk("Once \x1b")
     assert talk("/save my fox.txt") == "saved to my fox.txt\n"
-    assert Path("my fox.txt").read_text() == "Once \x1box r\n"
+    assert Path("my fox.txt").read_text() == "Once \x1b fox\n"
     talk("A")
     assert talk("/save my fox.txt") == "my fox.txt is there already: /save! my fox.txt writes over it\n"
-    assert Path("my fox.txt").read_text() == "Once \x1box r\n"
+    assert Path("my fox.txt").read_text() == "Once \x1b fox\n"
     assert talk("/save! my fox.txt") == "saved to my fox.txt\n"
     assert Path("my fox.txt").read_text() == "Ance \n"
     assert talk("/save no/where.txt").startswith("no/where.txt cannot be written: no such file or directory")
@@ -244,7 +244,7 @@ def test_settings_are_set_by_the_beginning_of_their_name(talk: Talk) -> None:
     assert talk("Once") == "Once a\n"
     assert talk("/set top-k=40") == "top_k is 40 now\n"
     assert talk("/set temp 0.5") == "temperature is 0.5 now\n"
-    assert talk("/set stop = e. \x1b") == "stop is '= e. \\x1b' now\n"
+    assert talk("/set stop = e. \x1b") == "stop is 'e. \\x1b' now\n"
     assert talk("/set stop none") == "stop is none now\n"
     assert talk("/set seed 3") == "seed is 3 now\n"
     assert talk("/set seed none") == "seed is none now\n"
@@ -262,7 +262,7 @@ def test_settings_are_set_by_the_beginning_of_their_name(talk: Talk) -> None:
         ("/set top_k", "top_k is 0: /set top_k VALUE changes it"),
         ("/s", "/s could be /show, /set, /save, /save!: give more of it"),
         ("/agian", "there is no command /agian: did you mean /again?"),
-        ("/mode l", "there is no run l: no runs yet in"),
+        ("/model l", "there is no run l: no runs yet in"),
     ],
 )
 def test_what_is_not_known_is_answered_with_what_is_near(talk: Talk, line: str, answer: str) -> None:
@@ -286,7 +286,7 @@ def test_help_names_every_command_at_any_width(tmp_path: Path) -> None:
 def test_another_model_is_taken_and_the_story_goes_on(talk: Talk, tmp_path: Path) -> None:
     talk("Once")
     other = tiny_models.script_folder(tmp_path / "other", "." * 30)
-    assert talk(f"/model {other}").startswith(f"stories are told by {other}")
+    assert talk(f"/model {other}").startswith(f"stories are told by\n{other}")
     assert talk("") == "....\n"
     assert talk.story == "Once a f...."
     assert talk("/model nowhere").startswith("there is no run nowhere")
@@ -311,7 +311,7 @@ def test_a_run_is_followed_to_its_newer_checkpoints_and_a_step_is_not() -> None:
     step.loaded.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.text(max_size=20), st.sampled_from([f"/{c.name}" for c in COMMANDS[:3]])), max_size=4))
 def test_no_line_breaks_the_session_or_reaches_the_terminal_raw(talk: Talk, lines: list[str]) -> None:
     before = talk.shown.tell()
@@ -319,7 +319,9 @@ def test_no_line_breaks_the_session_or_reaches_the_terminal_raw(talk: Talk, line
         if not line.startswith(("/e", "/b", "/q", "/save")):
             talk.session.answer(line)
     shown = talk.shown.getvalue()[before:]
-    assert not [c for c in shown if c != "\n" and (ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066\ufeff")]
+    assert not [
+        c for c in shown if c not in "\n\t" and (ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066\ufeff")
+    ]
 
 
 # --- at a terminal ----------------------------------------------------------------------------------------------------
@@ -337,24 +339,24 @@ def finish(shown: Terminal) -> None:
 
 def test_a_session_at_a_terminal_tells_completes_pastes_and_remembers(tmp_path: Path) -> None:
     with at_terminal(*begun(tmp_path)) as shown:
-        shown.until("> ")
+        shown.until(">")
         shown.ask("Once", "Once a f\r\n")
         shown.ask("", "ox r\r\n")
         shown.say("/sho\t")
         shown.until("/show")
         shown.ask("", "Once a fox r")
         shown.say("\x1b[200~one\ntwo\x1b[201~\r")
-        shown.until("\none\r\ntwofox \r\n")
-        shown.until("> ")
+        shown.until("\none\r\ntwofox\r\n")
+        shown.until(">")
         shown.say("abc\x03")
-        shown.until("> ")
+        shown.until(">")
         finish(shown)
     with at_terminal(*begun(tmp_path)) as shown:
-        shown.until("> ")
+        shown.until(">")
         shown.say("\x1b[A\x1b[A\x1b[A")  # up, past /bye, to what was pasted
         shown.until("two")
         shown.say("\x15\x03")
-        shown.until("> ")
+        shown.until(">")
         shown.say("\x04")
         assert shown.finish() == 0
     assert shelf.recent(1)[0].prompt == "one\ntwo"
@@ -362,27 +364,25 @@ def test_a_session_at_a_terminal_tells_completes_pastes_and_remembers(tmp_path: 
 
 def test_a_dumb_terminal_has_the_same_session(tmp_path: Path) -> None:
     with at_terminal(*begun(tmp_path), TERM="dumb") as shown:
-        shown.until("> ")
+        shown.until(">")
         shown.ask("Once", "Once a f\r\n")
         shown.ask("/show", "Once a f\r\n")
         time.sleep(0.5)  # Python's `input` misses a Ctrl-C in the moment between showing its prompt and waiting
         shown.say("\x03")
-        shown.until("> ")
+        shown.until(">")
         shown.say("\x04")
         assert shown.finish() == 0
     assert b"\x1b" not in shown.seen
 
 
 def test_ctrl_c_at_a_terminal_stops_the_sentence_and_not_the_session(tmp_path: Path) -> None:
-    folder = tiny_models.random_folder(tmp_path / "random", eos_token_id=None, bos_token_id=None)
-    with at_terminal("tell", "--model", str(folder), "--max-tokens", "1000000") as shown:
-        shown.until("> ")
+    endless = tiny_models.script_folder(tmp_path / "script", ". " * 32)
+    with at_terminal("tell", "--model", str(endless), "--max-tokens", "1000000") as shown:
+        shown.until(">")
         shown.say("Once\r")
-        shown.until("Once\r\n")  # as it was typed
-        shown.until("Once")
-        time.sleep(0.3)
+        shown.until(". . . .")
         shown.say("\x03")
-        shown.until("> ")
+        shown.until(">")
         finish(shown)
     kept = shelf.recent(1)[0]
     assert kept.text and not kept.finished
@@ -392,7 +392,7 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_the_history(tmp_path: P
     nowhere = tmp_path / "file"
     nowhere.write_text("")
     with at_terminal(*begun(tmp_path), XDG_DATA_HOME=str(nowhere)) as shown:
-        shown.until("> ")
+        shown.until(">")
         shown.ask("Once", "Once a f\r\n")
         shown.ask("Once", "Once a f\r\n")
         finish(shown)

@@ -99,7 +99,8 @@ class Page:
             self._space += "    " if character == "\t" else " "
             return ready
         self._word += character
-        return ""
+        # What fills a line by itself is broken anyway: it need not wait for its end, which may never come.
+        return self._whole_word() if len(self._word) >= self._columns() else ""
 
     def _whole_word(self) -> str:
         """The word, on a line where it fits; one longer than a line is broken."""

@@ -393,7 +393,7 @@ class Session:
 
     def _wrapped(self, line: str, indent: int = 0) -> None:
         width = max(self._columns() - 1, 20)
-        lines = textwrap.wrap(safe_line(line), width, subsequent_indent=" " * indent)
+        lines = textwrap.wrap(safe_line(line), width, subsequent_indent=" " * indent, break_on_hyphens=False)
         self._paper.write("\n".join(lines) + "\n")
 
     def _page(self, text: str) -> None:
