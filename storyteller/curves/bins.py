@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from storyteller.curves.rows import AXES, Rows, X
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from storyteller.curves.rows import Numbers
 
 MEAN, LOW, HIGH, COUNT = range(4)
+_NOTHING = [[[math.nan]], [[math.nan]], [[math.nan]], [[0.0]]]
+"""The statistics of no values."""
 
 
 class Bins:
@@ -28,17 +31,19 @@ class Bins:
         """Steps in each bin."""
         self.first: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
         self.last: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
-        self.values: dict[str, Numbers] = {}
-        """By key: mean, low, high, count a bin. float64, 4 x most."""
+        self.keys: dict[str, int] = {}
+        """Each key's place in `values`."""
+        self.values = np.zeros((4, 0, self.most))
+        """Mean, low, high and count a bin: 4 x keys x most. One array, since bins are filled a few rows at a time."""
 
     def add(self, rows: Rows) -> None:
         """Rows of steps past the last bin's."""
         import numpy as np
 
-        for key in rows.values:
-            if key not in self.values:
-                self.values[key] = np.full((4, self.most), np.nan)
-                self.values[key][COUNT] = 0
+        new = [key for key in rows.values if key not in self.keys]
+        if new:
+            self.keys |= {key: len(self.keys) + i for i, key in enumerate(new)}
+            self.values = np.concatenate((self.values, np.tile(_NOTHING, (1, len(new), self.most))), axis=1)
         begin = 0
         while begin < len(rows):
             used = int(self.rows[self.filled - 1]) if self.filled else self.rows_per_bin
@@ -66,9 +71,9 @@ class Bins:
         """The bins that have the key: their places, the middle of each on the axis, and its statistics (4 x N)."""
         import numpy as np
 
-        if key not in self.values:
+        if key not in self.keys:
             return np.zeros(0, np.int64), np.zeros(0), np.zeros((4, 0))
-        values = self.values[key][:, : self.filled]
+        values = self.values[:, self.keys[key], : self.filled]
         # Halves before the sum: no overflow.
         middle = self.first[axis][: self.filled] / 2 + self.last[axis][: self.filled] / 2
         places = np.flatnonzero((values[COUNT] > 0) & ~np.isnan(middle))
@@ -88,11 +93,12 @@ class Bins:
             column, first, last = rows.x[axis], self.first[axis], self.last[axis]
             first[bins] = np.where(fresh, column[starts], first[bins])
             last[bins] = np.where(np.isnan(column[ends]) & ~fresh, last[bins], column[ends])
-        for key, values in self.values.items():
-            now = values[:, bins]
-            now[:, fresh] = np.array([[np.nan], [np.nan], [np.nan], [0.0]])
-            if key in rows.values:
-                values[:, bins] = merged(now, _grouped(rows.values[key], starts))
+        columns = np.full((len(self.keys), len(places)), np.nan)
+        for key, column in rows.values.items():
+            columns[self.keys[key]] = column
+        now = self.values[:, :, bins]
+        now[:, :, fresh] = _NOTHING
+        now[...] = merged(now, _grouped(columns, starts))
         self.filled = bins.stop
 
     def _merge_pairs(self) -> None:
@@ -105,14 +111,13 @@ class Bins:
             first, last = self.first[axis], self.last[axis]
             first[:half] = np.where(np.isnan(first[0::2]), first[1::2], first[0::2])
             last[:half] = np.where(np.isnan(last[1::2]), last[0::2], last[1::2])
-        for values in self.values.values():
-            values[:, :half] = merged(values[:, 0::2], values[:, 1::2])
+        self.values[:, :, :half] = merged(self.values[:, :, 0::2], self.values[:, :, 1::2])
         self.filled = half
         self.rows_per_bin *= 2
 
 
 def merged(one: Numbers, other: Numbers) -> Numbers:
-    """The statistics (4 x N) of two groups of values each, taken together."""
+    """The statistics (4 x ...) of two groups of values each, taken together."""
     import numpy as np
 
     count = one[COUNT] + other[COUNT]
@@ -124,18 +129,20 @@ def merged(one: Numbers, other: Numbers) -> Numbers:
 
 
 def grouped_means(means: Numbers, counts: Numbers, starts: Numbers) -> tuple[Numbers, Numbers]:
-    """Mean and count of each group of neighbours that begins at `starts`; NaN where all counts are 0."""
+    """Mean and count of each group of neighbours (on the last axis) that begins at `starts`; NaN where all are 0."""
     import numpy as np
 
-    count = np.add.reduceat(counts, starts)
-    of_each = np.repeat(count, np.diff(np.concatenate((starts, [len(means)]))))
-    mean = np.add.reduceat(np.nan_to_num(means) * (counts / np.maximum(of_each, 1)), starts)
+    if len(starts) == means.shape[-1]:  # each by itself
+        return np.where(counts > 0, means, np.nan), counts
+    count = np.add.reduceat(counts, starts, axis=-1)
+    of_each = np.repeat(count, np.diff(np.concatenate((starts, [means.shape[-1]]))), axis=-1)
+    mean = np.add.reduceat(np.nan_to_num(means) * (counts / np.maximum(of_each, 1)), starts, axis=-1)
     return np.where(count > 0, mean, np.nan), count
 
 
 def _grouped(values: Numbers, starts: Numbers) -> Numbers:
-    """The statistics (4 x groups) of the values that are there."""
+    """The statistics (4 x ... x groups) of the values (... x N) that are there."""
     import numpy as np
 
     mean, count = grouped_means(values, (~np.isnan(values)).astype(np.float64), starts)
-    return np.stack((mean, np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts), count))
+    return np.stack((mean, np.fmin.reduceat(values, starts, axis=-1), np.fmax.reduceat(values, starts, axis=-1), count))

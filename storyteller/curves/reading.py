@@ -23,7 +23,7 @@ from storyteller.runs.metrics import finite, last_records, open_regular, records
 if TYPE_CHECKING:
     from storyteller.curves.rows import X
 
-_SLICE_BYTES = 1 << 16
+_SLICE_BYTES = 1 << 17
 """Read at a time: a few milliseconds of parsing, so that other threads get their turn."""
 _REST_SECONDS = 0.0005
 """Slept between two slices: a thread that waits for the interpreter would else get it 5 ms later each time."""
