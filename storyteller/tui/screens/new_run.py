@@ -70,8 +70,9 @@ class NewRunScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "Start training", priority=True),
-        Binding("down,tab", "app.focus_next", "Next", show=False),
-        Binding("up,shift+tab", "app.focus_previous", "Previous", show=False),
+        # Before the focused part hears of them: keys typed ahead then go where they were meant to.
+        Binding("down,tab", "app.focus_next", "The next field", show=False, priority=True),
+        Binding("up,shift+tab", "app.focus_previous", "The field before", show=False, priority=True),
         Binding("escape", "leave", "Back"),
     ]
     AUTO_FOCUS = "#name"

@@ -91,6 +91,11 @@ class RunsScreen(Screen[None]):
             self._watch.wake()
 
     @property
+    def has_seen(self) -> bool:
+        """Whether the reader has looked yet."""
+        return self._seen is not None
+
+    @property
     def run_names(self) -> list[str]:
         """Of the runs that were seen last, the newest first."""
         return [summary.name for summary in self._seen.summaries] if self._seen is not None else []

@@ -206,12 +206,15 @@ class RunTable(ScrollView, can_focus=True):
             self.post_message(self.Opened(self.current.name))
 
     def on_click(self, event: Click) -> None:
-        if event.y == 0:
-            name = self._column_at(event.x)
+        where = event.get_content_offset(self)
+        if where is None:
+            return
+        if where.y == 0:
+            name = self._column_at(where.x)
             if name:
                 self.post_message(self.HeadClicked(name))
             return
-        index = event.y - 1 + self.scroll_offset.y
+        index = where.y - 1 + self.scroll_offset.y
         if index < len(self._rows):
             self._go(index)
             if event.chain == 2:
