@@ -48,8 +48,8 @@ def start(
     check_links(folder)
     words = list(command) if command is not None else [sys.executable, "-m", "storyteller.worker", str(folder.path)]
     # The worker takes them up again once it can record that it was stopped; a signal while it imports waits till then.
-    held_back = (signal.SIGTERM, signal.SIGINT) if command is None else ()
-    with folder.log.open("ab") as log, _blocked(held_back):
+    signals = (signal.SIGTERM, signal.SIGINT) if command is None else ()
+    with folder.log.open("ab") as log, held_back(signals):
         process = subprocess.Popen(
             [*words, *arguments],
             stdin=subprocess.DEVNULL,
@@ -57,7 +57,7 @@ def start(
             stderr=log,
             close_fds=True,
             start_new_session=True,
-            env=_environment(),
+            env=environment(),
         )
     # A new run says `starting` from here on, not only once its process can speak. Never over what that has written.
     with contextlib.suppress(OSError):
@@ -79,7 +79,7 @@ def start_mirror(folder: RunFolder, mode: str, arguments: Sequence[str] = ()) ->
             stderr=log,
             close_fds=True,
             start_new_session=True,
-            env=_environment(),
+            env=environment(),
         )
 
 
@@ -186,8 +186,8 @@ def follow_log(folder: RunFolder, follow: bool) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """A process that is started in here has the signals blocked from its beginning."""
+def held_back(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """A process that is started in here has the signals blocked from its beginning, and so has all that it starts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -195,7 +195,7 @@ def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's environment, put so that the child finds this package and nothing in the current folder."""
     environment = dict(os.environ)
     package_home = Path(__file__).resolve().parents[1]
@@ -221,7 +221,7 @@ def _start_failed(folder: RunFolder, status: Status | None, exit_code: int) -> S
         return kind(safe_line(status.message))
     if status is None and exit_code == 1 and _another_lives(folder):
         return RunBusyError(f"{name} is being trained by another process", f"storyteller logs {name} -f follows it")
-    how = f"exit status {exit_code}" if exit_code >= 0 else _signal_name(-exit_code)
+    how = f"exit status {exit_code}" if exit_code >= 0 else signal_name(-exit_code)
     tail = " | ".join(safe_line(line, 200) for line in log_tail(folder))
     said = f"; its log ends: {tail}" if tail else ""
     return RunError(f"{name} ended before its first step ({how}){said}", f"storyteller logs {name} shows all it said")
@@ -293,7 +293,8 @@ def _wait_end(status: Status, handle: int | None, timeout_seconds: float) -> boo
     return True
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """How the signal of this number ended a process, in words."""
     try:
         return f"killed by {signal.Signals(number).name}"
     except ValueError:

@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from storyteller.errors import is_disk_full
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.mirrored import page_address
-from storyteller.runs.status import State, overwrite_status, own_status, read_status, write_status
+from storyteller.runs.status import State, Status, overwrite_status, own_status, read_status, write_status
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +44,10 @@ class Teller(Protocol):
 class Desk:
     """Signals in, status and log out. The loop's observer; writes nothing to the disk while the loop waits for it."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, owner: Status | None = None) -> None:
+        """`owner`: the process that the run is of, where that is another than this one (`fleet`)."""
         self.folder = folder
+        self._owner = owner
         self.exit_code = 1
         before = read_status(folder)  # a resumed run has come so far already
         self.step, self.tokens = (before.step, before.tokens) if before is not None else (0, 0)
@@ -172,6 +175,8 @@ class Desk:
                 self._notes.popleft()
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping and self._owner is not None:
+            return  # its leader counts: a signal for all processes comes to each, and is passed on to each, too
         if self._stopping:
             os._exit(128 + number)
         self._stopping = True
@@ -215,6 +220,8 @@ class Desk:
             exit_code=exit_code,
             wandb_url=self._address,
         )
+        if (owner := self._owner) is not None:
+            status = replace(status, pid=owner.pid, create_time=owner.create_time, birth=owner.birth)
         try:
             try:
                 write_status(self.folder, status)
@@ -226,6 +233,42 @@ class Desk:
             self._status_fails = True
         else:
             self._status_fails = False
+
+
+class Quiet:
+    """The loop's observer in a process that tells nobody: it hears signals, as `Desk` does, and no more."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Signal handlers, for as long as this lasts."""
+        handlers = {number: signal.signal(number, self._signalled) for number in STOP_SIGNALS}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def stop_asked(self) -> bool:
+        return self._stopping
+
+    def at(self, progress: Progress, waiting: bool) -> None:
+        """Nobody is told."""
+
+    def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+        """Nobody is told."""
+
+    def trouble(self, error: OSError | None) -> None:
+        """Nobody is told."""
+
+    def note(self, line: str) -> None:
+        """Nobody is told."""
 
 
 def _disk_trouble(error: OSError) -> str:

@@ -11,7 +11,8 @@
     |-- ModelError              a model cannot be told from
     |-- TrainingError           training cannot go on
     |   |-- NonFiniteError      the loss or a gradient is not a number
-    |   `-- OutOfMemoryError    the batch does not fit
+    |   |-- OutOfMemoryError    the batch does not fit
+    |   `-- PeerLostError       another of the processes that train together has ended
     `-- DiskError               the disk is full or cannot be written
 
 Each error says in one line what is wrong and, as its `remedy`, what to do next. `str(error)` is that one line.
@@ -80,6 +81,10 @@ class NonFiniteError(TrainingError):
 
 class OutOfMemoryError(TrainingError):
     """The batch does not fit into memory."""
+
+
+class PeerLostError(TrainingError):
+    """Another of the processes that train together has ended."""
 
 
 class DiskError(StorytellerError):

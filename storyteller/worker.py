@@ -1,6 +1,7 @@
 """The body of the training process: sets a run up, trains it, and records how it ended, whatever that is.
 
-Started by `daemon` as `python -m storyteller.worker RUN_FOLDER`, or called by `train --foreground`.
+Started by `daemon` as `python -m storyteller.worker RUN_FOLDER`, or called by `train --foreground`. With `--nproc` it
+leads several such processes (`fleet`), each of which is a worker too (`--member-of`).
 """
 
 from __future__ import annotations
@@ -10,36 +11,48 @@ import contextlib
 import dataclasses
 import os
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from storyteller import fleet
 from storyteller.config import Config, Data
-from storyteller.desk import Desk, StoppedEarly
+from storyteller.desk import Desk, Quiet, StoppedEarly
 from storyteller.errors import (
     CorpusError,
     DiskError,
+    PeerLostError,
     RunBusyError,
     RunError,
     StorytellerError,
     is_disk_full,
 )
+from storyteller.fleet import Fleet
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder, fsync_files, sweep_temporaries
-from storyteller.runs.status import State
+from storyteller.runs.status import State, owned_by
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+    from storyteller.data.batches import Prefetched
     from storyteller.data.corpus import Source, Stories
     from storyteller.data.tokenizer import Tokenizer
+    from storyteller.lm.distributed import Alone, Group
     from storyteller.lm.model import GPT
-    from storyteller.lm.train import Trainer
+    from storyteller.lm.progress import Progress
+    from storyteller.lm.train import Observer, Trainer
 
 
+_SAME_FAILURE_SECONDS = 5.0
+"""For so long a process whose training failed waits whether the first one's did too, and was recorded."""
+_OVER_SECONDS = 3600.0
+"""For so long one waits for the first to save and to tell its last story."""
 _LAST_STORY_SECONDS = 15.0
+_NAMED_SOURCES = ("tinystories", "bundled")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,9 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="storyteller.worker", description="Train one run (started by storyteller).")
     parser.add_argument("folder", type=Path, help="the run's folder")
     parser.add_argument("--from", dest="from_step", type=int, help="resume from this step's checkpoint")
+    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--nnodes", type=int, default=1, help="machines")
+    parser.add_argument("--node-rank", type=int, default=0, help="which of them this is")
+    parser.add_argument("--rendezvous", default="", help="HOST:PORT of the first machine")
+    parser.add_argument("--member-of", type=int, help="be one of the processes under the one of this pid")
+    parser.add_argument("--scratch", type=Path, help="where that one looks for what its members leave")
     given = parser.parse_args(arguments)
     try:
-        return run(RunFolder(given.folder.resolve()), given.from_step)
+        if given.member_of is not None:
+            return _member(given.folder, given.from_step, given.member_of, given.scratch)
+        of = Fleet(given.nproc, given.nnodes, given.node_rank, given.rendezvous)
+        return run(RunFolder(given.folder.resolve()), given.from_step, of)
     except StorytellerError as error:
         print(f"storyteller: {error}", file=sys.stderr)
         return error.exit_status
@@ -66,17 +88,27 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def run(folder: RunFolder, from_step: int | None = None) -> int:
-    """Train the run in this process, to its end; its exit status. A run that has checkpoints goes on from one.
+def run(folder: RunFolder, from_step: int | None = None, of: Fleet | None = None) -> int:
+    """Train the run in this process, or in the fleet's, to its end; its exit status.
+
+    A run that has checkpoints goes on from one.
 
     Raises RunBusyError where another process trains it, DiskError where its lock cannot be made; every other end is
     recorded in the run's status and log.
     """
     with _lock(folder):
+        if of is not None and of.size > 1:
+            return fleet.lead(folder, of, from_step)
         desk = Desk(folder)
         with desk.at_work():
-            desk.end(*_trained(folder, desk, from_step))
+            desk.end(*_trained(folder, desk, from_step, _alone))
     return desk.exit_code
+
+
+def _alone() -> Alone:
+    from storyteller.lm.distributed import Alone
+
+    return Alone()
 
 
 def _lock(folder: RunFolder) -> BaseFileLock:
@@ -95,16 +127,18 @@ def _lock(folder: RunFolder) -> BaseFileLock:
     return lock
 
 
-def _trained(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[State, str, int]:
-    """Train; how it ended: state, message, exit status."""
+def _trained(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Alone]) -> tuple[State, str, int]:
+    """Train; how it ended: state, message, exit status. Raises PeerLostError alone, whose reason others know."""
     try:
-        outcome = _train(folder, desk, from_step)
+        outcome = _train(folder, desk, from_step, join)
+    except PeerLostError:
+        raise
     except StoppedEarly:
         message = "stopped before its first step" if desk.step == 0 else f"stopped before it went on from {desk.step:,}"
         desk.note(message)
         return "stopped", message, 0
     except BaseException as error:  # noqa: BLE001  whatever it is, the run's status must say it
-        problem = _explained(error, folder)
+        problem = _explained(error, folder.name)
         if not isinstance(error, StorytellerError):
             desk.note(traceback.format_exc().rstrip())
         desk.note(f"failed: {problem}")
@@ -113,27 +147,25 @@ def _trained(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stat
     return outcome, "", 0
 
 
-def _explained(error: BaseException, folder: RunFolder) -> StorytellerError:
+def _explained(error: BaseException, name: str) -> StorytellerError:
     """The error as its user can use it."""
     if isinstance(error, StorytellerError):
         return error
     if is_disk_full(error):
-        return DiskError("the disk is full", f"free some space, then storyteller resume {folder.name}")
+        return DiskError("the disk is full", f"free some space, then storyteller resume {name}")
     with contextlib.suppress(ImportError):  # an installation without a whole torch comes here too
         from storyteller.lm import memory
 
         if memory.ran_out(error):
             return memory.explained(error, "what training needs")
-    return RunError(
-        f"unexpected {type(error).__name__}: {error}", f"storyteller logs {folder.name} has the whole traceback"
-    )
+    return RunError(f"unexpected {type(error).__name__}: {error}", f"storyteller logs {name} has the whole traceback")
 
 
-def _train(folder: RunFolder, desk: Desk, from_step: int | None) -> State:
+def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Alone]) -> State:
     from storyteller.narrator import Narrator
 
     with desk.setting_up():
-        stories, trainer = _set_up(folder, desk, from_step)
+        stories, trainer = _set_up(folder, desk, from_step, join())
     narrator = desk.teller = Narrator(folder, trainer.tokenizer, trainer.config, desk.note)
     try:
         desk.ready(trainer.progress)
@@ -144,14 +176,87 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None) -> State:
         desk.note(_counted(stories))
 
 
+# --- one of several processes -----------------------------------------------------------------------------------------
+
+
+def _member(path: Path, from_step: int | None, leader: int, scratch: Path) -> int:
+    """One of a fleet's processes, which torchrun has started; its exit status is 0 where the run's end is recorded."""
+    threading.Thread(target=_outlive_nobody, name="lifeline", daemon=True).start()
+    if int(os.environ["RANK"]) > 0:
+        return _take_part(scratch)
+    folder = RunFolder(path)
+    _print_to(folder)
+    joined: list[Group] = []
+
+    def join() -> Group:
+        from storyteller.lm import distributed
+
+        joined.append(distributed.join())
+        return joined[0]
+
+    desk = Desk(folder, owned_by("starting", leader))
+    try:
+        with desk.at_work():
+            how = _trained(folder, desk, from_step, join)
+            desk.end(*how)
+        joined[0].end(*how)
+    except (PeerLostError, IndexError):  # the leader tells why, or nobody has come yet who could be told
+        return 1
+    return 0
+
+
+def _take_part(scratch: Path) -> int:
+    """A process after the first: it trains what that one says, and leaves a word where it alone fails."""
+    from storyteller.lm import distributed
+
+    quiet, patience_seconds = Quiet(), _OVER_SECONDS
+    group: Group | None = None
+    over: Mapping[str, Any] | None = None
+    with quiet.at_work():
+        try:
+            group = distributed.join()
+            if (plan := group.await_plan()) is not None:
+                trainer = _set_up_beside(plan, group, quiet)
+                try:
+                    trainer.train()
+                finally:
+                    trainer.source.close()
+        except PeerLostError:
+            patience_seconds = _SAME_FAILURE_SECONDS
+        except BaseException as error:  # noqa: BLE001  whatever it is, the run's status must say it
+            patience_seconds = _SAME_FAILURE_SECONDS
+            if not isinstance(error, StorytellerError):
+                traceback.print_exc()
+            fleet.leave_failure(scratch, int(os.environ["RANK"]), _explained(error, "RUN"))
+        with contextlib.suppress(PeerLostError):
+            over = group.await_over(patience_seconds) if group is not None else None
+    if over is not None and os.environ["LOCAL_RANK"] == "0":
+        fleet.leave_end(scratch, over["state"], over["message"], over["exit_code"])
+    return 0 if over is not None else 1
+
+
+def _outlive_nobody() -> None:
+    """End this process when its leader has ended: the other end of the pipe that it reads is closed then."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _print_to(folder: RunFolder) -> None:
+    """What this process prints goes to the run's log."""
+    with folder.log.open("ab") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+
+
 # --- setting up -------------------------------------------------------------------------------------------------------
 
 
-def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stories, Trainer]:
-    """All that the loop needs: stories, tokenizer, model, and where to go on from."""
-    from storyteller.data.batches import Batches, Prefetched, steps_ahead
+def _set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -> tuple[Stories, Trainer]:
+    """All that the loop needs: stories, tokenizer, model, and where to go on from; the group's others are told it."""
     from storyteller.data.corpus import Stories
     from storyteller.lm import checkpoint, device, memory
+    from storyteller.lm.distributed import Group
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
     from storyteller.lm.progress import Progress
@@ -162,9 +267,10 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
     sweep_temporaries(folder.path)
     checkpoints.sweep(folder)
     found = _checkpoint(folder, desk, from_step)
-    machine = device.choose(config.train)
+    machine = group.machine(config.train)
     peak = device.peak_flops(machine)
-    desk.note(f"device: {machine.device.type}, {machine.precision}, {machine.threads} threads")
+    threads = f"{machine.threads} threads" if group.size == 1 else f"{group.size} processes"
+    desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
     corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
     held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, limit=config.train.eval_stories))
@@ -182,12 +288,47 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
     )
     if "model" not in plan:
         host = {**machine.describe(), "largest_matrix_product_gflops": round(peak / 1e9, 1)}
+        host |= {"processes": group.size} if group.size > 1 else {}
         data_facts = {**corpus.description, "held_out_stories": len(held_out)}
         folder.write_run(plan | _facts(plan, data_facts, tokenizer, model, host))
     desk.step, desk.tokens = progress.step, progress.tokens
     if progress.step:
         desk.note(f"resuming from step {progress.step:,}")
-    position = progress.position
+    if isinstance(group, Group):
+        group.share_plan(_plan_for_others(config, data, corpus, held_out, keys, tokenizer, progress))
+    group.share_state(model, optimizers)
+    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group)
+    return stories, Trainer(
+        folder=folder,
+        config=config,
+        machine=machine,
+        model=model,
+        optimizers=optimizers,
+        tokenizer=tokenizer,
+        source=source,
+        held_out=held_out,
+        observer=desk,
+        progress=progress,
+        peak_flops=peak,
+        patience_seconds=corpus.patience_seconds,
+        group=group,
+    )
+
+
+def _source(
+    config: Config,
+    corpus: Source,
+    data: Data,
+    keys: frozenset[bytes],
+    tokenizer: Tokenizer,
+    progress: Progress,
+    group: Alone,
+) -> tuple[Stories, Prefetched]:
+    """The training stories from the run's position on, and this process's share of their batches."""
+    from storyteller.data.batches import Batches, Prefetched, steps_ahead
+    from storyteller.data.corpus import Stories
+
+    position, rows = progress.position, config.train.batch_size * config.train.accumulate
     at = position["stories"] if position else None
     stories = Stories(corpus, data, seed=config.train.seed, held_out=keys, position=at)
     batches = Batches(
@@ -198,20 +339,74 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None) -> tuple[Stori
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
         position=position,
+        rank=group.rank,
+        processes=group.size,
     )
-    return stories, Trainer(
-        folder=folder,
+    return stories, Prefetched(batches, steps_ahead(rows * config.model.context))
+
+
+def _plan_for_others(
+    config: Config,
+    data: Data,
+    corpus: Source,
+    held_out: Sequence[str],
+    keys: frozenset[bytes],
+    tokenizer: Tokenizer,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What the other processes cannot know, as JSON: they need not see the run folder."""
+    kind, revision = corpus.description.get("kind"), corpus.description.get("revision")
+    return {
+        "config": dataclasses.replace(
+            config, data=dataclasses.replace(data, source=kind) if kind in _NAMED_SOURCES else data
+        ).to_json(),
+        "revision": revision,
+        "fingerprint": corpus.description.get("fingerprint"),
+        "held_out": list(held_out),
+        "keys": [key.hex() for key in keys],
+        "tokenizer": {"json": tokenizer.to_json(), "end_of_text": tokenizer.end_of_text, "kind": tokenizer.kind},
+        "progress": dataclasses.asdict(progress),
+    }
+
+
+def _set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> Trainer:
+    """What the loop needs in a process after the first, from what that one told."""
+    import tokenizers
+
+    from storyteller.data.corpus import open_corpus
+    from storyteller.data.tokenizer import Tokenizer
+    from storyteller.lm.model import Shape, seeded
+    from storyteller.lm.optim import Optimizers
+    from storyteller.lm.progress import Progress
+    from storyteller.lm.train import Trainer
+
+    config, told = Config.from_json(plan["config"]), plan["tokenizer"]
+    machine = group.machine(config.train)
+    corpus = open_corpus(config.data, revision=plan["revision"])
+    if corpus.description.get("fingerprint") != plan["fingerprint"]:
+        raise CorpusError(
+            "the stories here are not those of the first process", "put the same files at the same place everywhere"
+        )
+    fast = tokenizers.Tokenizer.from_str(told["json"])
+    tokenizer = Tokenizer(fast, told["end_of_text"], told["kind"])
+    model = seeded(Shape.of(config.model, tokenizer.vocab_size), config.train.seed).to(machine.device)
+    optimizers = Optimizers(model, config.train)
+    group.share_state(model, optimizers)
+    progress, keys = Progress(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
+    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group)
+    return Trainer(
+        folder=RunFolder(Path(os.devnull)),
         config=config,
         machine=machine,
         model=model,
         optimizers=optimizers,
         tokenizer=tokenizer,
-        source=Prefetched(batches, steps_ahead(config.train.batch_size * config.train.accumulate * shape.context)),
-        held_out=held_out,
-        observer=desk,
+        source=source,
+        held_out=plan["held_out"],
+        observer=observer,
         progress=progress,
-        peak_flops=peak,
         patience_seconds=corpus.patience_seconds,
+        group=group,
     )
 
 
@@ -235,7 +430,7 @@ def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data)
     """The source of stories, and the settings with what `auto` came to; on a resume the same as at the beginning."""
     from storyteller.data.corpus import open_corpus
 
-    if known.get("kind") in ("tinystories", "bundled"):
+    if known.get("kind") in _NAMED_SOURCES:
         data = dataclasses.replace(data, source=known["kind"])
     corpus = open_corpus(data, revision=known.get("revision"), say=desk.tell)
     desk.listen(corpus.notes)

@@ -29,6 +29,7 @@ FLOORS = {
     "shelf": 4,
     "data": 4,
     "mirror": 5,
+    "fleet": 5,
     "lm": 5,
     "engine": 5,
     "export": 5,

@@ -45,19 +45,28 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepBatches:
-    """All the batches of one optimiser step, and the position right after them."""
+    """All the batches of one optimiser step, or one process's share of them, and the position right after the step."""
 
     batches: tuple[Batch, ...]
     n_targets: int
+    """Of the whole step."""
     passes: float
     """Passes over the corpus so far, with their fraction."""
     position: Position
+    processes: int = 1
+    """Among so many the step is dealt out."""
+    elsewhere_positions: int = 0
+    """Positions, padding included, that the other processes compute."""
+
+    @property
+    def n_positions(self) -> int:
+        """Positions of the whole step, padding included."""
+        return sum(batch.targets.size for batch in self.batches) + self.elsewhere_positions
 
     @property
     def padding_pct(self) -> float:
         """Percentage of the positions computed that are padding."""
-        size = sum(batch.targets.size for batch in self.batches)
-        return 100.0 * (1 - self.n_targets / size)
+        return 100.0 * (1 - self.n_targets / self.n_positions)
 
 
 def collate(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
@@ -85,6 +94,11 @@ class Batches:
 
     `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
     `StepBatches.position` said; `stories` must start at its `"stories"`.
+
+    Of several `processes` each reads the same steps and takes the rows `rank`, `rank + processes`, ... of each, in
+    batches of at most `batch_size`; a step of fewer rows than processes leaves some without any. Position and count of
+    targets are the whole step's, so that any number of processes can go on from it. All the text is cleaned and encoded
+    in every process; what that costs is hidden behind the step, as it is in one.
     """
 
     def __init__(
@@ -97,6 +111,8 @@ class Batches:
         batch_size: int,
         accumulate: int,
         position: Position | None = None,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self._stories = stories
         self._tokenizer = tokenizer
@@ -104,19 +120,30 @@ class Batches:
         self._pack = batching == "pack"
         self._batch_size = batch_size
         self._accumulate = accumulate
+        self._rank, self._processes = rank, processes
         self._carry: list[int] = list(position["carry"]) if position else [tokenizer.end_id]
         self._stories_position: Position | None = position["stories"] if position else None
 
     def __iter__(self) -> Iterator[StepBatches]:
         rows = self._packed_rows() if self._pack else self._padded_rows()
         while True:
-            batches = tuple(self._batch(rows) for _ in range(self._accumulate))
+            step = [next(rows) for _ in range(self._batch_size * self._accumulate)]
             position = {"stories": self._stories_position, "carry": list(self._carry)}
             passes = float((self._stories_position or {}).get("passes", 0.0))
-            yield StepBatches(batches, sum(batch.n_targets for batch in batches), passes, position)
+            shares = [self._dealt(step[rank :: self._processes]) for rank in range(self._processes)]
+            own = shares.pop(self._rank)
+            yield StepBatches(
+                tuple(collate(batch, self._tokenizer.end_id) for batch in own),
+                sum(len(row) - 1 for row in step),
+                passes,
+                position,
+                self._processes,
+                sum(len(batch) * (max(map(len, batch)) - 1) for share in shares for batch in share),
+            )
 
-    def _batch(self, rows: Iterator[list[int]]) -> Batch:
-        return collate([next(rows) for _ in range(self._batch_size)], self._tokenizer.end_id)
+    def _dealt(self, rows: list[list[int]]) -> list[list[list[int]]]:
+        """The rows in batches, the last of which may be smaller."""
+        return [rows[begin : begin + self._batch_size] for begin in range(0, len(rows), self._batch_size)]
 
     def _encoded(self) -> Iterator[tuple[list[int], Position]]:
         """Token ids of one story after another; encoded some at a time, which is several times quicker."""

@@ -1,13 +1,14 @@
 """The training loop: evaluate, save, step, log, until the budget is spent or someone asks to stop.
 
-It writes the run's log and its checkpoints, and waits for nobody who reads them.
+It writes the run's log and its checkpoints, and waits for nobody who reads them. Several processes may train one run
+(`lm.distributed`): each goes through this loop, they decide alike, and the first alone writes.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -17,9 +18,17 @@ from torch import Tensor
 from storyteller.config import Config, Period
 from storyteller.data.batches import StepBatches
 from storyteller.data.tokenizer import Tokenizer
-from storyteller.errors import CorpusError, HubError, NonFiniteError
+from storyteller.errors import (
+    CorpusError,
+    HubError,
+    NonFiniteError,
+    PeerLostError,
+    StorytellerError,
+    TrainingError,
+)
 from storyteller.lm import checkpoint, evaluate, memory, optim
 from storyteller.lm.device import Machine
+from storyteller.lm.distributed import Alone
 from storyteller.lm.model import GPT
 from storyteller.lm.progress import Progress
 from storyteller.runs import checkpoints
@@ -76,6 +85,8 @@ class Trainer:
     """Of the largest matrix product here; 0: not measured, no MFU."""
     patience_seconds: float = math.inf
     """For so long no story may come."""
+    group: Alone = field(default_factory=Alone)
+    """The processes that train the run."""
     _recent: _Recent = field(default_factory=lambda: _Recent())
     _last_line: dict[str, Any] = field(default_factory=dict)
     _bpb: tuple[int, float] | None = None
@@ -87,7 +98,8 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.machine.precision == "fp16")
         if self.progress.scaler:
             self._scaler.load_state_dict(self.progress.scaler)
-        self._encoded = self.tokenizer.encode(self.held_out)
+        self._scored = self.held_out[self.group.rank :: self.group.size]
+        self._encoded = self.tokenizer.encode(self._scored)
         self._eval_every = Period.parse(self.config.train.eval_every)
         self._save_every = Period.parse(self.config.train.checkpoint_every)
 
@@ -102,17 +114,17 @@ class Trainer:
         """
         progress = self.progress
         self._clock = time.perf_counter() - progress.seconds
-        with PatientLog(self.folder.metrics) as log:
+        with PatientLog(self.folder.metrics) if self.group.is_first else _NoLog() as log:
             if progress.step == 0:
                 self._evaluate(log)
-            while (share := self.share_done()) < 1:
-                if self.observer.stop_asked():
+            while True:
+                share, stop, batches = self._next(log)
+                if share >= 1:
+                    break
+                if stop:
                     self._save(log)
                     return "stopped"
-                batches = self._next_batches(log)
-                if batches is None:
-                    continue
-                if batches.passes > (self.config.train.epochs or math.inf):
+                if batches is None or batches.passes > (self.config.train.epochs or math.inf):
                     break
                 begin = time.perf_counter()
                 taken = self._step(batches, optim.lr_scale(share, self.config.train))
@@ -120,7 +132,7 @@ class Trainer:
                 progress.step += 1
                 progress.tokens += batches.n_targets if taken else 0
                 progress.passes, progress.position = batches.passes, batches.position
-                progress.seconds = now - self._clock
+                progress.seconds = self.group.of_first(now - self._clock)
                 self._recent.add(taken, batches, now - begin)
                 self.observer.at(progress, waiting=False)
                 if progress.step % self.config.train.log_every == 0:
@@ -140,7 +152,10 @@ class Trainer:
         """One optimiser step; returns nats a token and the gradient's norm, or None where the step was skipped."""
         self.model.train()
         self.optimizers.set_scale(scale)
+        if self.model.shape.dropout:
+            self.group.seed_step(self.config.train.seed, self.progress.step)
         loss = accumulate(self.model, step, self.machine, self._scaler)
+        loss = self.group.add_gradients(self._parameters, loss)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
         norm = float(optim.clip(self._parameters, self.config.train.clip_norm))
@@ -181,20 +196,25 @@ class Trainer:
 
     # --- what happens every so often ----------------------------------------------------------------------------------
 
-    def _evaluate(self, log: PatientLog) -> None:
-        """Score the held-out stories, log it, and let a story be told; at most once a step."""
+    def _evaluate(self, log: Log) -> None:
+        """Score the held-out stories, log it, and let a story be told; at most once a step.
+
+        Each process scores its share of them, and all come to the same sums.
+        """
         if self._bpb is not None and self._bpb[0] == self.progress.step:
             return
         self.model.eval()
         with self.machine.autocast(), memory.naming("a batch of held-out stories"):
             score = evaluate.score(
                 self.model.loss_sum,
-                self.held_out,
+                self._scored,
                 self._encoded,
                 beginning_id=self.tokenizer.end_id,
                 context=self.model.shape.context,
                 device=self.machine.device,
             )
+        nats, n_tokens, n_bytes = self.group.sums(score.nats, score.n_tokens, score.n_bytes)
+        score = evaluate.Score(nats, int(n_tokens), int(n_bytes))
         bpb = score.bits_per_byte
         if not math.isfinite(bpb):
             raise NonFiniteError(
@@ -203,6 +223,8 @@ class Trainer:
             )
         self._bpb = (self.progress.step, bpb)
         self.progress.best_bpb = min(bpb, self.progress.best_bpb or math.inf)
+        if not self.group.is_first:
+            return
         log.append(self._stamp() | {"eval/loss": score.loss, "eval/perplexity": score.perplexity, "eval/bpb": bpb})
         self.observer.note(self._in_words(bpb))
         self.observer.evaluated(self.progress, checkpoint.to_hf(self.model))
@@ -218,7 +240,7 @@ class Trainer:
             ]
         return ", ".join(words)
 
-    def _try_to_save(self, log: PatientLog) -> None:
+    def _try_to_save(self, log: Log) -> None:
         """Save; where the disk does not take it training goes on, and the next period tries again."""
         try:
             self._save(log)
@@ -227,11 +249,11 @@ class Trainer:
         else:
             self._unsaved = None
 
-    def _save(self, log: PatientLog) -> None:
+    def _save(self, log: Log) -> None:
         """Save a checkpoint of this step, once, and drop those past keeping. Raises OSError where the disk is full."""
         progress = self.progress
         log.flush()  # first: a resume logs only what comes after the checkpoint
-        if progress.step == 0 or self._saved_step == progress.step:
+        if progress.step == 0 or self._saved_step == progress.step or not self.group.is_first:
             return
         progress.scaler = self._scaler.state_dict()
         facts: dict[str, object] = {"tokens": progress.tokens, "seconds": progress.seconds}
@@ -241,31 +263,59 @@ class Trainer:
         self._saved_step = progress.step
         checkpoints.prune(self.folder, self.config.train.keep)
 
-    def _next_batches(self, log: PatientLog) -> StepBatches | None:
-        """The next step's batches; None where someone asks to stop before they come.
+    def _next(self, log: Log) -> tuple[float, bool, StepBatches | None]:
+        """Share of the budget that is spent, whether someone asks to stop and, where neither ends the run, the batches.
 
-        Raises what the source does, a CorpusError after the state has been saved.
+        All processes come to the same: a step begins once each has its batches. Raises what the source does, a
+        CorpusError of any of them after the state has been saved.
         """
-        begin = time.perf_counter()
-        try:
-            while (batches := self.source.next(timeout_seconds=0.2)) is None:
-                if self.observer.stop_asked():
-                    return None
-                waited = time.perf_counter() - begin
-                self.observer.at(self.progress, waiting=waited > _WAITED_LONG_SECONDS)
-                if waited > self.patience_seconds:
-                    minutes = f"{self.patience_seconds / 60:.0f} minutes"
-                    raise HubError(f"no story has come from the Hub for {minutes}", "look at the network")
-        except CorpusError as error:
-            self._save(log)
-            if isinstance(error, HubError) and self.progress.step:
-                raise self._gone_without(error) from error
-            raise
+        begin, read_seconds = time.perf_counter(), 0.0
+        batches: StepBatches | None = None
+        error: CorpusError | None = None
+        while True:
+            share, stop = self.share_done(), self.observer.stop_asked()
+            if batches is None and share < 1 and not stop:
+                start = time.perf_counter()
+                try:
+                    batches = self.source.next(timeout_seconds=0.2)
+                except CorpusError as trouble:
+                    error = trouble
+                read_seconds += time.perf_counter() - start
+            waited = time.perf_counter() - begin
+            if waited > self.patience_seconds and batches is None and error is None:
+                minutes = f"{self.patience_seconds / 60:.0f} minutes"
+                error = HubError(f"no story has come from the Hub for {minutes}", "look at the network")
+            share, stops, errors, ready, n_targets = self.group.sums(
+                share if self.group.is_first else 0.0,
+                stop,
+                error is not None,
+                batches is not None,
+                batches.n_targets if batches is not None else 0,
+            )
+            if share >= 1 or stops:
+                return share, bool(stops), None
+            if errors:
+                self._save(log)
+                raise self._without_stories(error)
+            if batches is not None and ready == self.group.size:
+                break
+            self.observer.at(self.progress, waiting=waited > _WAITED_LONG_SECONDS)
+        if n_targets != self.group.size * batches.n_targets:
+            raise TrainingError(
+                f"the processes do not read the same stories at step {self.progress.step + 1:,}",
+                "look whether the files of --data are the same on every machine, and unchanged",
+            )
         waited = time.perf_counter() - begin
         if waited > _WAITED_LONG_SECONDS:
             self._clock += waited  # an outage spends no budget
-        self._recent.waited_seconds += waited
-        return batches
+        self._recent.waited_seconds += read_seconds
+        return share, False, batches
+
+    def _without_stories(self, error: CorpusError | None) -> StorytellerError:
+        """What to raise where stories end; None: those of another process did."""
+        if error is None:
+            return PeerLostError("another process of this run gets no stories", "its own words say why")
+        return self._gone_without(error) if isinstance(error, HubError) and self.progress.step else error
 
     def _gone_without(self, error: HubError) -> HubError:
         """`error`, and that nothing is lost by it."""
@@ -330,7 +380,7 @@ class Trainer:
             line |= self._last_line
         if self.peak_flops:
             flops = self.model.flops_per_token(recent.width) * recent.positions / both
-            line["train/mfu_pct"] = round(100 * flops / self.peak_flops, 2)
+            line["train/mfu_pct"] = round(100 * flops / self.peak_flops / self.group.size, 2)
         if self.machine.device.type == "cuda":
             line["memory/device_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 4)
         if share > 0:
@@ -342,13 +392,15 @@ def accumulate(model: GPT, step: StepBatches, machine: Machine, scaler: torch.am
     """Add up the gradient of all of a step's batches; returns the step's nats a token.
 
     Each token of the step weighs the same, however its rows are dealt out to batches: sums of nats are divided by the
-    whole step's count of targets before their gradients add up.
+    whole step's count of targets before their gradients add up. Of a step dealt out to several processes, this is one's
+    share of the loss and of the gradient.
     """
     total = 0.0
     for batch in step.batches:
         inputs, targets = (torch.from_numpy(ids).to(machine.device) for ids in (batch.inputs, batch.targets))
         rows, tokens = batch.inputs.shape
-        with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", memory.smaller_batch(rows, len(step.batches))):
+        remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
+        with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
             with machine.autocast():
                 loss = model.loss_sum(inputs, targets) / step.n_targets
             torch.autograd.backward(scaler.scale(loss))
@@ -382,5 +434,26 @@ class _Recent:
         loss, self.norm = taken
         self.nats += loss * step.n_targets
         self.tokens += step.n_targets
-        self.positions += sum(batch.targets.size for batch in step.batches)
-        self.width = step.batches[-1].targets.shape[1]
+        self.positions += step.n_positions
+        self.width = step.batches[-1].targets.shape[1] if step.batches else self.width
+
+
+class _NoLog:
+    """The log of a process that writes none."""
+
+    fault: OSError | None = None
+
+    def append(self, record: Mapping[str, object]) -> None:
+        """Nothing: the first process logs it."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> _NoLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+
+Log = PatientLog | _NoLog
