@@ -74,10 +74,9 @@ class Bins:
         if key not in self.keys:
             return np.zeros(0, np.int64), np.zeros(0), np.zeros((4, 0))
         values = self.values[:, self.keys[key], : self.filled]
-        # Halves before the sum: no overflow.
-        middle = self.first[axis][: self.filled] / 2 + self.last[axis][: self.filled] / 2
-        places = np.flatnonzero((values[COUNT] > 0) & ~np.isnan(middle))
-        return places, middle[places], values[:, places]
+        x = middle(self.first[axis][: self.filled], self.last[axis][: self.filled])
+        places = np.flatnonzero((values[COUNT] > 0) & ~np.isnan(x))
+        return places, x[places], values[:, places]
 
     def _put(self, rows: Rows, places: Numbers) -> None:
         """Rows into their bins: the last one that is filled, and those after it."""
@@ -114,6 +113,13 @@ class Bins:
         self.values[:, :, :half] = merged(self.values[:, :, 0::2], self.values[:, :, 1::2])
         self.filled = half
         self.rows_per_bin *= 2
+
+
+def middle(one: Numbers, other: Numbers) -> Numbers:
+    """What lies between; exactly the one where both are the same."""
+    import numpy as np
+
+    return np.where(one == other, one, one / 2 + other / 2)  # halves first: the sum of the largest floats is infinite
 
 
 def merged(one: Numbers, other: Numbers) -> Numbers:

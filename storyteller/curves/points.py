@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storyteller.curves.bins import COUNT, MEAN, grouped_means
+from storyteller.curves.bins import COUNT, MEAN, grouped_means, middle
 
 if TYPE_CHECKING:
     from storyteller.curves.rows import Numbers
@@ -60,7 +60,7 @@ def thinned(points: Points, most: int) -> Points:
     mean, low, high, counts = points.stats
     means, count = grouped_means(mean, counts, starts)
     ends = np.minimum(starts + every, len(points.x)) - 1
-    x = points.x[starts] / 2 + points.x[ends] / 2
+    x = middle(points.x[starts], points.x[ends])
     low, high = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
     return Points(x, np.stack((np.clip(means, low, high), low, high, count)))
 
