@@ -91,6 +91,17 @@ class Fleet:
         return words
 
 
+def of_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous: str | None) -> Fleet:
+    """The fleet that the command's options name; under Slurm, which machine this is need not be said.
+
+    Raises UsageError, naming the option that is off.
+    """
+    slurm = os.environ.get("SLURM_NODEID", "")
+    if node_rank is None:
+        node_rank = int(slurm) if nnodes > 1 and re.fullmatch(r"\d{1,6}", slurm) else 0
+    return Fleet(nproc, nnodes, node_rank, rendezvous or "")
+
+
 def _address(rendezvous: str) -> tuple[str, str] | None:
     host, colon, port = rendezvous.rpartition(":")
     if not host or not colon or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 65536:

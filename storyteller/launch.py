@@ -13,6 +13,7 @@ from typing import Any
 from storyteller import daemon, machine, mirror
 from storyteller.config import Config
 from storyteller.errors import CorpusError, RunBusyError, UsageError
+from storyteller.fleet import Fleet
 from storyteller.presets import PRESETS, resolve
 from storyteller.runs import checkpoints, layout, store
 from storyteller.runs.layout import RunFolder
@@ -120,10 +121,17 @@ def _replan(folder: RunFolder, given: Mapping[str, Any], has_budget: bool) -> No
 
 
 def begin(
-    folder: RunFolder, mode: mirror.Mode, say: Callable[[str], None], from_step: int | None = None
+    folder: RunFolder,
+    mode: mirror.Mode,
+    say: Callable[[str], None],
+    from_step: int | None = None,
+    of: Fleet = Fleet(),  # noqa: B008  it is frozen
 ) -> Popen[bytes]:
-    """Start the run's processes: the one that trains, which is returned, and its mirror. Raises as `daemon.start`."""
-    process = daemon.start(folder, [] if from_step is None else ["--from", str(from_step)])
+    """Start the run's processes: the one that trains, or leads those that do, and its mirror; the first is returned.
+
+    Raises as `daemon.start`.
+    """
+    process = daemon.start(folder, [*([] if from_step is None else ["--from", str(from_step)]), *of.words])
     begin_mirror(folder, mode, say)
     return process
 

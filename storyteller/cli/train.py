@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from storyteller import daemon, launch, mirror
+from storyteller import daemon, fleet, launch, mirror
 from storyteller.cli.follow import follow, how_it_ended
 from storyteller.cli.show import note, out
 from storyteller.errors import StorytellerError, UsageError
+from storyteller.fleet import Fleet
 from storyteller.presets import PRESET_NOTES, resolve
 from storyteller.runs import layout, store
 from storyteller.runs.layout import RunFolder
@@ -20,6 +21,14 @@ from storyteller.runs.status import LIVING, seen_state
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Where the runs are; default: $STORYTELLER_RUNS, else runs/.")
+]
+Nproc = Annotated[int, typer.Option(help="Processes on this machine, which train together: one a GPU, say.")]
+Nnodes = Annotated[int, typer.Option(help="Machines: the same command is started on each.")]
+NodeRank = Annotated[
+    int | None, typer.Option(help="Which of the machines this is, from 0; default: what Slurm says, else 0.")
+]
+Rendezvous = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="The first machine, which has the run, and a free port there.")
 ]
 _PRESET_HELP = " ".join(f"{name}: {what}." for name, what in PRESET_NOTES.items())
 
@@ -71,6 +80,10 @@ def train(
     detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
     attach: Annotated[str | None, typer.Option(metavar="RUN", help="Follow a run that is training already.")] = None,
+    nproc: Nproc = 1,
+    nnodes: Nnodes = 1,
+    node_rank: NodeRank = None,
+    rendezvous: Rendezvous = None,
     runs_dir: RunsDir = None,
 ) -> int:
     """Train a model: starts a process that outlives this terminal, and follows it. Ctrl-C detaches.
@@ -82,6 +95,9 @@ def train(
         return _attach(root, attach)
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
+    of = fleet.of_options(nproc, nnodes, node_rank, rendezvous)
+    if of.node_rank > 0:
+        return fleet.lead(None, of)
     options = {
         "data.source": launch.source(data),
         "data.valid": launch.paths(valid, "--valid") if valid else None,
@@ -109,7 +125,7 @@ def train(
     config = resolve(preset, options, settings or ())
     mirrored = mirror.choose_mode(config.mirror.wandb)
     folder = launch.plan(root, name, config, ["storyteller", *sys.argv[1:]])
-    return _launch(folder, mirrored, foreground=foreground, detach=detach, is_new=True)
+    return _launch(folder, mirrored, of, foreground=foreground, detach=detach, is_new=True)
 
 
 def resume(
@@ -128,18 +144,25 @@ def resume(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
+    nproc: Nproc = 1,
+    nnodes: Nnodes = 1,
+    node_rank: NodeRank = None,
+    rendezvous: Rendezvous = None,
     runs_dir: RunsDir = None,
 ) -> int:
     """Go on with a run that was stopped, failed, died or finished, from its newest good checkpoint.
 
     Example: storyteller resume latest --minutes 10
     """
+    of = fleet.of_options(nproc, nnodes, node_rank, rendezvous)
+    if of.node_rank > 0:
+        return fleet.lead(None, of)
     folder = store.find_run(layout.runs_root(runs_dir), run)
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
     given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
     mirrored = launch.prepare_resume(folder, given, from_step)
-    return _launch(folder, mirrored, foreground=foreground, detach=detach, from_step=from_step)
+    return _launch(folder, mirrored, of, foreground=foreground, detach=detach, from_step=from_step)
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -148,6 +171,7 @@ def resume(
 def _launch(
     folder: RunFolder,
     mirrored: tuple[mirror.Mode, str],
+    of: Fleet,
     *,
     foreground: bool,
     detach: bool,
@@ -161,9 +185,9 @@ def _launch(
     offset = folder.log.stat().st_size if folder.log.exists() else 0
     try:
         status = (
-            _in_foreground(folder, offset, from_step, mode)
+            _in_foreground(folder, offset, from_step, mode, of)
             if foreground
-            else _in_background(folder, offset, from_step, detach, mode)
+            else _in_background(folder, offset, from_step, detach, mode, of)
         )
     except BaseException:
         if is_new:
@@ -178,8 +202,10 @@ def _launch(
     return status
 
 
-def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: mirror.Mode) -> int:
-    process = launch.begin(folder, mode, note, from_step)
+def _in_background(
+    folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: mirror.Mode, of: Fleet
+) -> int:
+    process = launch.begin(folder, mode, note, from_step, of)
     if detach:
         daemon.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
@@ -204,7 +230,7 @@ def _in_background(folder: RunFolder, offset: int, from_step: int | None, detach
     return how_it_ended(folder)
 
 
-def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: mirror.Mode) -> int:
+def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: mirror.Mode, of: Fleet) -> int:
     from storyteller import worker
 
     launch.begin_mirror(folder, mode, note)
@@ -212,7 +238,7 @@ def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: 
     follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
     follower.start()
     try:
-        worker.run(folder, from_step)
+        worker.run(folder, from_step, of)
     finally:
         over.set()
         follower.join(timeout=5)

@@ -222,14 +222,15 @@ def join() -> Group:
     The processor's collectives are gloo's; a GPU's are NCCL's, from `share_state` on.
     """
     import torch.distributed as dist
-    from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
     rank, size, local_rank, local_size, port = (int(os.environ[name]) for name in names)
     keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     with _peers():
-        tcp = TCPStore(os.environ["MASTER_ADDR"], port, size, keeps, _PATIENCE, False)
-        store = PrefixStore("storyteller", tcp)
+        tcp = dist.TCPStore(  # type: ignore[attr-defined]  # in its documentation, not in its list of exports
+            os.environ["MASTER_ADDR"], port, size, keeps, _PATIENCE, False
+        )
+        store = dist.PrefixStore("storyteller", tcp)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     return Group(store, rank, size, local_rank, local_size)
 
