@@ -480,6 +480,10 @@ def test_lines_too_long_to_be_read_are_passed_over(tmp_path: Path) -> None:
     curves.catch_up()
     curves.sketch()
     assert curves.line(LOSS).x == [1.0, 3.0]
+    version = curves.version
+    curves.catch_up()
+    curves.catch_up()
+    assert curves.version == version + 1  # the sketch is gone; nothing was begun anew
     with folder.metrics.open("ab") as file:
         file.write(b"\n" + training(4).encode() + b"\n")
     curves.catch_up()

@@ -32,11 +32,17 @@ _SKETCH_PLACES = 500
 _LOOK_BACK_BYTES = 8 << 20
 _EXACT_ROWS = 16_384
 """Most steps that a zoom reads from the log again: about a tenth of a second."""
+_BEFORE_BYTES = 64
+"""What stands before the position is compared, so that a log that was written anew is noticed."""
 _MOST_KEYS = 64
 _MOST_STRETCHES = 256
 _MOST_AHEAD_ROWS = 20_000
 _LONGEST_KEY = 200
-_KNOWN = ("train/loss", "eval/bpb", "eval/loss", "train/lr", "train/grad_norm", "train/tokens_per_second")
+_KNOWN = frozenset(
+    "train/loss train/grad_norm train/lr train/tokens_per_second train/mfu_pct train/padding_pct train/data_wait_pct "
+    "memory/rss_gib memory/device_gib eval/loss eval/perplexity eval/bpb time/eta_seconds".split()
+)
+"""The metrics of the run folder's contract: there is always room for them."""
 NOT_METRICS = frozenset(("step", "tokens", "seconds", "time"))
 
 
@@ -147,11 +153,14 @@ class Curves:
         before = os.pread(file.fileno(), len(self._before), self._position - len(self._before))
         return before != self._before
 
-    def _remember(self, file: BinaryIO) -> None:
+    def _move_on(self, file: BinaryIO, size: int) -> None:
+        """So many bytes were read; remember where in which file."""
         status = os.fstat(file.fileno())
-        self._identity = (status.st_dev, status.st_ino)
-        begin = max(0, self._position - 64)
-        self._before = os.pread(file.fileno(), self._position - begin, begin)
+        begin = max(0, self._position + size - _BEFORE_BYTES)
+        before = os.pread(file.fileno(), self._position + size - begin, begin)
+        with self._seen:
+            self._position += size
+            self._identity, self._before = (status.st_dev, status.st_ino), before
 
     def _read_slice(self, file: BinaryIO) -> bool:
         """Read some lines; whether there may be more."""
@@ -162,18 +171,17 @@ class Curves:
         if self._passing_over:
             passed = block.find(b"\n") + 1
             self._passing_over = not passed
-            self._position += passed or len(block)
+            self._move_on(file, passed or len(block))
             return bool(block)
         if not end and len(block) == _LONGEST_LINE_BYTES:
             self._passing_over = True
-            self._position += len(block)
+            self._move_on(file, len(block))
             return True
         if not end:
             return False
         inside, records = records_in(block[:end])
         self._take(file, [self._position + offset for offset in inside], records)
-        self._position += end
-        self._remember(file)
+        self._move_on(file, end)
         return len(block) >= _SLICE_BYTES
 
     def _take(self, file: BinaryIO, offsets: list[int], records: list[dict[str, Any]]) -> None:

@@ -95,7 +95,9 @@ def measure_reading(root: Path) -> dict[str, Any]:
 
     baseline_mib = peak_mib()
     curves = Curves(RunFolder(root / "long"))
+    before = time.process_time()
     found: dict[str, Any] = {"sketch_ms": timed(curves.sketch)}
+    found["sketch_cpu_ms"] = round(1000 * (time.process_time() - before), 2)
     found["line_of_sketch_ms"] = timed(lambda: curves.line("train/loss", smoothing=0.05))
     waiting = Waiting()
     waiting.start()
@@ -172,7 +174,9 @@ def measure_list(root: Path) -> dict[str, Any]:
     from storyteller.runs.live import RunList
     from storyteller.runs.store import list_runs, summarise
 
+    before = time.process_time()
     found = {"list_and_summarise_ms": timed(lambda: [summarise(folder) for folder in list_runs(root)])}
+    found["list_and_summarise_cpu_ms"] = round(1000 * (time.process_time() - before), 2)
     runs = RunList(root)
     found["first_look_ms"] = timed(runs.look)
     found["next_look_ms"] = timed(runs.look)
