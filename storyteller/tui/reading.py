@@ -219,14 +219,16 @@ class RunReader:
         self._look()
         if self._curves.version == 0:
             self._curves.sketch()
-        self._look()
+        self._see_state()
         whole = False
         while not self._over.is_set():
             self._nudged.clear()
             self._look()
             # What was read of a folder that is gone stays to be seen; the curves would begin anew without it.
             caught = self._gone or self._curves.catch_up(_READ_SECONDS)
-            whole = whole or caught
+            if caught and not whole:
+                whole = True
+                self._see_state()
             others = self._catch_up_others()
             if self._folder.path.is_dir() or self._nudged.is_set():
                 self._draw(whole)

@@ -178,6 +178,13 @@ class RunScreen(Screen[None]):
         self._arrange()
         self.call_after_refresh(self._look)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was asked for is drawn, and all of the log was read."""
+        if not self.is_mounted or self._lines is None or self._state == "":
+            return False
+        return self._lines.wanted == self._wanted() and self._lines.share_read >= 1 and self.query_one(Board).is_drawn
+
     # --- what the reader saw ------------------------------------------------------------------------------------------
 
     def on_head_seen(self, seen: HeadSeen) -> None:

@@ -141,6 +141,11 @@ class Board(Vertical):
         widest = max((self._charts[metric.name].size.width for metric in self.shown), default=0)
         return max(200, 2 * widest)
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether every chart shows what it was given."""
+        return not self._due and not self._later
+
     def choose(self, name: str) -> None:
         """Show a metric, or let keys move its chart."""
         if name != self._chosen and name in self._charts:

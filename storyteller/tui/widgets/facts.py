@@ -99,7 +99,7 @@ class Facts(Vertical):
         self.query_one(VerticalScroll).focus()
 
     def _fill(self) -> None:
-        if not (self.query(Input) and self.query(Static)):  # not there yet: `on_resize` comes once they are
+        if not (self.query("Input") and self.query("Static")):  # not there yet: `on_resize` comes once they are
             return
         asked = self.query_one(Input).value.casefold().split()
         parts: list[Content] = []
