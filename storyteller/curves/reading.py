@@ -39,8 +39,21 @@ _MOST_STRETCHES = 256
 _MOST_AHEAD_ROWS = 20_000
 _LONGEST_KEY = 200
 _KNOWN = frozenset(
-    "train/loss train/grad_norm train/lr train/tokens_per_second train/mfu_pct train/padding_pct train/data_wait_pct "
-    "memory/rss_gib memory/device_gib eval/loss eval/perplexity eval/bpb time/eta_seconds".split()
+    [
+        "train/loss",
+        "train/grad_norm",
+        "train/lr",
+        "train/tokens_per_second",
+        "train/mfu_pct",
+        "train/padding_pct",
+        "train/data_wait_pct",
+        "memory/rss_gib",
+        "memory/device_gib",
+        "eval/loss",
+        "eval/perplexity",
+        "eval/bpb",
+        "time/eta_seconds",
+    ]
 )
 """The metrics of the run folder's contract: there is always room for them."""
 NOT_METRICS = frozenset(("step", "tokens", "seconds", "time"))
