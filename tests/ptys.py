@@ -41,6 +41,7 @@ class Terminal:
     master: int
     seen: bytes = b""
     read: int = 0
+    prompts: int = 0
 
     def until(self, text: str) -> None:
         """Wait until `text` was shown, after what was waited for before; what steers the terminal is not looked at."""
@@ -51,11 +52,17 @@ class Terminal:
     def say(self, text: str | bytes) -> None:
         os.write(self.master, text.encode() if isinstance(text, str) else text)
 
+    def ready(self) -> None:
+        """Wait until a session's next line can be typed: the terminal is raw by then, and echoes nothing by itself."""
+        self.prompts += 1
+        while self.seen.count(b"\x1b[?2004h") < self.prompts:
+            assert self._more(), self.seen[-2000:]
+
     def ask(self, line: str, then: str) -> None:
         """Type a line, and wait for what it brings and for the next prompt."""
         self.say(line + "\r")
         self.until(then)
-        self.until(">")
+        self.ready()
 
     def finish(self) -> int:
         """All that is still shown; the exit status."""

@@ -89,7 +89,7 @@ def test_a_prompt_and_a_model_are_shown_as_pictures(tmp_path: Path) -> None:
     check(run("tell", EVIL.replace("\x00", ""), "--model", evil_model(tmp_path / "m2"), "--max-tokens", "1"), *SHOWN)
 
 
-def test_kept_stories_and_json_are_shown_as_pictures(tmp_path: Path) -> None:
+def test_kept_stories_and_json_are_shown_as_pictures() -> None:
     shelf.keep(Told(f"evil{EVIL}", EVIL, EVIL, Sample(seed=1), 1, 0.1, id="abcdefgh"))
     check(run("stories", "--full"), *SHOWN)
     check(run("stories"), SHOWN[0])
@@ -118,9 +118,8 @@ def test_runs_and_their_logs_are_shown_as_pictures() -> None:
         ("tell", f"--{EVIL}"),
         ("logs", EVIL),
         (f"x{EVIL}",),
-        ("train", "--data", EVIL, "--set", f"{EVIL}=1"),
     ],
-    ids=range(9),
+    ids=range(8),
 )
 def test_an_error_line_shows_what_was_given_as_pictures(words: tuple[str, ...], tmp_path: Path) -> None:
     model = evil_model(tmp_path / "model") if "MODEL" in words else ""
@@ -140,24 +139,23 @@ def test_nothing_that_a_session_is_given_reaches_its_terminal_raw() -> None:
     shelf.keep(Told("evil", EVIL, EVIL, Sample(seed=1), 1, 0.1, id="abcdefgh"))
     pasted = EVIL.replace("\x1b[201~", "")
     with at_terminal("tell", "--max-tokens", "4", columns=120) as shown:
-        shown.until(">")
+        shown.ready()
         shown.say(f"\x1b[200~{pasted}\x1b[201~\r")  # shown on the line, then refused or told from
-        shown.until("fox@7>")
+        shown.ready()
         shown.say("\x1b[A\r")  # from the history
-        shown.until("fox@7>")
+        shown.ready()
         shown.say("\x12UFdO")  # searched for
         shown.until("UFdO")
-        shown.say("\x07\x03")
-        shown.until(">")
+        shown.say("\x07\x15")
         shown.say("/model fo")
         shown.until("fox@best")
-        shown.say("\x15\x03")
+        shown.say("\x15")
         for line in (f"/save no/{EVIL}", f"/model {EVIL}", f"/{EVIL}", f"/set {EVIL} 1", f"/set stop {EVIL}", "/set"):
             shown.say(f"\x1b[200~{line}\x1b[201~\r")
-            shown.until("fox@7>")
+            shown.ready()
         for line in ("/history", "/show", "/models", "/again abcdefgh"):
             shown.say(line + "\r")
-            shown.until("fox@7>")
+            shown.ready()
         shown.say("/bye\r")
         shown.until("/bye")
         shown.finish()
@@ -168,12 +166,12 @@ def test_nothing_that_a_session_is_given_reaches_its_terminal_raw() -> None:
 def test_a_session_edits_a_line_of_pictures_where_the_cursor_is(tmp_path: Path) -> None:
     model = str(tiny_models.script_folder(tmp_path / "script", ". " * 32))
     with at_terminal("tell", "--model", model, "--max-tokens", "2", columns=120) as shown:
-        shown.until(">")
+        shown.ready()
         shown.say("\x1b[200~a\u202eb\x1b[201~")
         shown.until("a\u2039202E\u203ab")
         shown.say("\x1b[DX\x1b[D\x1b[D\x1b[3~\r")  # left, X; left twice, delete: the control is gone
         shown.until("aXb .")
-        shown.until("script>")
+        shown.ready()
         shown.say("\x04")
         assert shown.finish() == 0
     check(shown.seen)
@@ -186,10 +184,10 @@ def test_the_editor_and_the_environment_of_a_session_are_not_trusted_either(tmp_
     editor.write_text(f'#!/bin/sh\ncp "{tmp_path}/evil.txt" "$1"\n')
     editor.chmod(0o755)
     with at_terminal("tell", "--model", model, columns=120, VISUAL=str(editor)) as shown:
-        shown.until(">")
+        shown.ready()
         shown.say("/edit\r")
         shown.until("BIDI")
-        shown.until("script>")
+        shown.ready()
         shown.say("\x04")
         assert shown.finish() == 0
     check(shown.seen, *SHOWN)

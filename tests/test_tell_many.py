@@ -353,9 +353,9 @@ def test_a_run_s_newer_checkpoint_is_seen_once() -> None:
     folder: RunFolder = make_run(Path("runs").resolve(), "fox")
     sealed_script(folder, 7)
     with Loaded("fox@7") as loaded:
-        assert (loaded.engine.label, loaded.follows, loaded.newer_step()) == ("fox@7", False, None)
+        assert (loaded.engine.label, loaded.follows, loaded.newer()) == ("fox@7", False, None)
         sealed_script(folder, 9)
-        assert (loaded.newer_step(), loaded.newer_step()) == (9, None)
+        assert (loaded.newer(), loaded.newer()) == ("fox@9", None)
         assert loaded.naming() == {"model": "fox@7", "runs_dir": str(folder.path.parent), "numbers": "fp32"}
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from storyteller.cli.page import note
+from storyteller.engine import STARTER, Engine, is_run, newest_label, open_model
+from storyteller.errors import StorytellerError
 from storyteller.runs import checkpoints
-from storyteller.runs.layout import RunFolder, runs_root
+from storyteller.runs.layout import runs_root
 from storyteller.runs.store import list_runs
-
-if TYPE_CHECKING:
-    from storyteller.engine import Engine
-
-STARTER = "starter"
-"""The model that comes with the package."""
 
 
 class Loaded:
@@ -33,7 +29,7 @@ class Loaded:
         self.threads = threads
         self.numbers = numbers
         self.reference = reference if reference is not None else default_model(self.root)
-        self._passed_over = 0
+        self._passed_over = ""
         self.engine = self._open(self.reference)
 
     def __enter__(self) -> Self:
@@ -54,27 +50,24 @@ class Loaded:
         self.engine, self.reference = engine, reference
 
     @property
-    def run(self) -> RunFolder | None:
-        """The run that the model is of, where it is a run's."""
-        name, at, _ = self.engine.label.rpartition("@")
-        folder = RunFolder(self.root / name)
-        return folder if at and "/" not in self.reference and folder.run_json.is_file() else None
+    def run(self) -> str | None:
+        """The name of the run that the model is of, where it is a run's."""
+        return self.engine.label.rpartition("@")[0] if is_run(self.reference) else None
 
     @property
     def follows(self) -> bool:
         """Whether a run was named without a step: its newest checkpoint is meant, also of those to come."""
-        return self.run is not None and ("@" not in self.reference or self.reference.endswith("@latest"))
+        return is_run(self.reference) and not self.reference.rpartition("@")[2].isdecimal()
 
-    def newer_step(self) -> int | None:
-        """The step of a checkpoint that the run has saved since, where there is one; each is told of once."""
+    def newer(self) -> str | None:
+        """The label of a checkpoint that was saved since and would be opened now; each is told of once."""
         if self.run is None:
             return None
-        with contextlib.suppress(ValueError, OSError):
-            step = int(self.engine.label.rpartition("@")[2])
-            newest = max(checkpoints.steps(self.run), default=0)
-            if newest > max(step, self._passed_over):
-                self._passed_over = newest
-                return newest
+        with contextlib.suppress(StorytellerError, OSError):
+            label = newest_label(self.reference if self.follows else self.run, self.root)
+            if label is not None and label not in (self.engine.label, self._passed_over):
+                self._passed_over = label
+                return label
         return None
 
     def naming(self) -> dict[str, Any]:
@@ -82,14 +75,11 @@ class Loaded:
         if self.run is not None:
             return {"model": self.engine.label, "runs_dir": str(self.root.absolute()), "numbers": self.numbers}
         folder = Path(self.reference).expanduser()
-        is_folder = "/" in self.reference and folder.is_dir()
+        is_folder = self.reference != STARTER and folder.is_dir()
         return {"model": str(folder.absolute()) if is_folder else self.reference, "numbers": self.numbers}
 
     def _open(self, reference: str) -> Engine:
-        from storyteller.engine import open_model
-
-        options: dict[str, Any] = {} if self.numbers == "fp32" else {"numbers": self.numbers}
-        return open_model(reference, self.root, self.threads, log=note, **options)
+        return open_model(reference, self.root, self.threads, note, self.numbers)
 
 
 def default_model(root: Path) -> str:

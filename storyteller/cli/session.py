@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.models import STARTER, Loaded
+from storyteller.cli.models import Loaded
 from storyteller.cli.page import Page, Paper
 from storyteller.cli.show import table
 from storyteller.cli.telling import Heard, Keeper, tell_aloud
 from storyteller.config import PROMPTS, Sample, section
+from storyteller.engine import STARTER
 from storyteller.errors import StorytellerError, UsageError
 from storyteller.text import safe_line
 
@@ -127,20 +128,19 @@ class Session:
 
     def look(self) -> None:
         """Between two stories: take up or name a newer checkpoint of the model's run."""
-        step = self._loaded.newer_step()
-        run = self._loaded.run
-        if step is None or run is None:
+        newer, run = self._loaded.newer(), self._loaded.run
+        if newer is None or run is None:
             return
         if not self._loaded.follows:
-            self._say(f"{run.name}@{step} is newer: /model {run.name}")
+            self._say(f"{newer} is newer: /model {run}")
             return
-        before = self._loaded.engine.label
+        before = self.label
         try:
             self._loaded.reopen(self._loaded.reference)
         except StorytellerError as error:
-            self._say(f"{run.name}@{step} is newer, but {error.problem}")
+            self._say(f"{newer} is newer, but {error.problem}")
             return
-        if self._loaded.engine.label != before:
+        if self.label != before:
             self._say(f"{self.label} is there now, and tells from here on")
 
     # --- telling ------------------------------------------------------------------------------------------------------
