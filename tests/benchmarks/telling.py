@@ -1,0 +1,323 @@
+"""How fast stories are told, beside what a user would otherwise run: `python tests/benchmarks/telling.py`.
+
+Ours and the peers take turns in one run, so that what else the machine does falls on both alike: read the ratios first.
+Figures are medians. Without `--model` a short real run makes a checkpoint of the default shape (4 layers, width 256,
+vocabulary 4,096). Peers: transformers' `generate`, and llama.cpp where `llama_cpp` is installed and `--gguf` names the
+same model in its format.
+
+`--while-training` measures something else: what telling from a run's newest checkpoint costs that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import pty
+import re
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+PROMPT = "Once there was a little boy"
+TOKENS = 200
+ROWS = 32
+DRAWS = {"temperature": 0.8, "top_k": 50}
+TARGETS = {
+    "first word, seconds": 0.5,
+    "whole story, seconds": 0.9,
+    "one story fp32, tokens/s": 1300,
+    "one story int8, tokens/s": 2400,
+    "32 at once, tokens/s": 3500,
+}
+"""What ours should reach on two cores: at most, for seconds; at least, for tokens a second."""
+
+_OURS = """
+import json, sys, time
+from storyteller.config import Sample
+from storyteller.engine import open_model
+path, prompt, tokens, rows, repeats, draws = json.loads(sys.argv[1])
+engines = {numbers: open_model(path, numbers=numbers) for numbers in ("fp32", "int8")}
+def rate(engine, count, seed):
+    began = time.perf_counter()
+    stories = engine.batch([prompt] * count, Sample(max_tokens=tokens, top_p=1, seed=seed, **draws))
+    return sum(story.tokens for story in stories) / (time.perf_counter() - began)
+for seed in range(repeats):
+    for numbers, engine in engines.items():
+        print(json.dumps({f"one story {numbers}": rate(engine, 1, seed)}), flush=True)
+        print(json.dumps({f"{rows} at once {numbers}": rate(engine, rows, seed)}), flush=True)
+"""
+
+_TRANSFORMERS = """
+import json, sys, time
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
+path, prompt, tokens, rows, repeats, draws, told = json.loads(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+def generate(count, **more):
+    ids = tokenizer([prompt] * count, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    began = time.perf_counter()
+    model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens,
+                   do_sample=True, pad_token_id=0, **draws, **more)
+    return count * tokens / (time.perf_counter() - began)
+if told:
+    generate(1, streamer=TextStreamer(tokenizer))
+else:
+    generate(1)
+    for _ in range(repeats):
+        print(json.dumps({"one story": generate(1)}), flush=True)
+        print(json.dumps({f"{rows} at once": generate(rows)}), flush=True)
+"""
+
+_LLAMA_CPP = """
+import json, sys, time
+from llama_cpp import Llama
+path, prompt, tokens, rows, repeats, draws, told = json.loads(sys.argv[1])
+llama = Llama(path, n_threads=2, verbose=False)
+def tell():
+    began, said = time.perf_counter(), 0
+    for piece in llama(prompt, max_tokens=tokens, stream=True, **draws):
+        said += 1
+        if told:
+            print(piece["choices"][0]["text"], end="", flush=True)
+    return said / (time.perf_counter() - began)
+if told:
+    print(prompt, end="", flush=True)
+    tell()
+else:
+    for _ in range(repeats):
+        print(json.dumps({"one story": tell()}), flush=True)
+"""
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def first_word_seconds(command: list[str]) -> float:
+    """From the start of a process to the first character on its terminal that comes after the prompt."""
+    parent, child = pty.openpty()
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=subprocess.DEVNULL, start_new_session=True)
+    os.close(child)
+    seen, wanted = b"", len(re.sub(r"\s", "", PROMPT))
+    try:
+        while True:
+            ready, _, _ = select.select([parent], [], [], 120)
+            seen += os.read(parent, 65536) if ready else b""
+            shown = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]|\s", b"", seen)
+            if len(shown.decode("utf-8", "replace")) > wanted:
+                return time.perf_counter() - began
+            if not ready:
+                raise SystemExit(f"no word within 120 s from {command[:3]}")
+    except OSError as error:
+        raise SystemExit(f"no word from {command[:3]}: {seen.decode('utf-8', 'replace')}") from error
+    finally:
+        process.kill()
+        process.wait()
+        os.close(parent)
+
+
+def whole_seconds(command: list[str]) -> float:
+    """From the start of a process to its end."""
+    began = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def rates(command: list[str]) -> dict[str, list[float]]:
+    """What a process prints of its tokens per second."""
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    if said.returncode:
+        raise SystemExit(f"{command[:2]} failed: {said.stderr.strip().splitlines()[-1:]}")
+    found: dict[str, list[float]] = {}
+    for line in said.stdout.splitlines():
+        for name, value in json.loads(line).items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _measure(model: Path, repeats: int, gguf: Path | None) -> dict[str, dict[str, list[float]]]:
+    """Every figure of every teller, all of them in turn."""
+    shared = [PROMPT, TOKENS, ROWS, repeats, DRAWS]
+
+    def script(code: str, path: Path, *more: object) -> list[str]:
+        return [sys.executable, "-c", code, json.dumps([str(path), *shared, *more])]
+
+    settings = ["--model", str(model), "--max-tokens", str(TOKENS), "--temperature", "0.8", "--top-k", "50"]
+    tell = [sys.executable, "-m", "storyteller", "tell", PROMPT, *settings, "--top-p", "1", "--seed", "1"]
+    tellers = {"ours": (tell, script(_OURS, model))}
+    tellers["transformers"] = (script(_TRANSFORMERS, model, True), script(_TRANSFORMERS, model, False))
+    if gguf is not None:
+        tellers["llama.cpp"] = (script(_LLAMA_CPP, gguf, True), script(_LLAMA_CPP, gguf, False))
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in tellers}
+    for turn in range(repeats + 1):
+        for name, (told, _) in tellers.items():
+            first, whole = first_word_seconds(told), whole_seconds(told)
+            if turn:  # the first one warms the disk
+                figures[name].setdefault("first word, seconds", []).append(first)
+                figures[name].setdefault("whole story, seconds", []).append(whole)
+    for _ in range(2):
+        for name, (_, rated) in tellers.items():
+            for what, values in rates(rated).items():
+                figures[name].setdefault(f"{what}, tokens/s", []).extend(values)
+    return figures
+
+
+# --- beside a training run --------------------------------------------------------------------------------------------
+
+
+def _train(runs: Path, *options: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "storyteller",
+        "train",
+        "--runs-dir",
+        str(runs),
+        "--data",
+        "bundled",
+        "--wandb",
+        "off",
+    ]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+
+
+def _while_training(window_seconds: float, turns: int) -> dict[str, float]:
+    """Tokens a second of a run, by turns left alone and told from again and again, a process a story."""
+    from storyteller.runs.layout import RunFolder
+    from storyteller.runs.metrics import read_records
+
+    with tempfile.TemporaryDirectory() as place:
+        runs, folder = Path(place), RunFolder(Path(place) / "trained")
+        minutes = (2 * turns + 2) * window_seconds / 60 + 2
+        _train(runs, "--name", "trained", "--detach", "--minutes", f"{minutes:.2f}", "--set", "log_every=1",
+               "--set", "checkpoint_every=20s", "--set", "eval_every=never")  # fmt: skip
+        tell = [sys.executable, "-m", "storyteller", "tell", PROMPT, "--model", "trained", "--runs-dir", place]
+        tell += ["--max-tokens", str(TOKENS)]
+
+        def trained(what: Callable[[], int]) -> tuple[float, int]:
+            """Tokens a second while `what` goes on, and what it returns."""
+            before = time.time()
+            done = what()
+            lines = [line for line in read_records(folder.metrics)[0] if _epoch(line["time"]) >= before]
+            if len(lines) < 3:
+                raise SystemExit("the run took fewer than three steps in a turn: give a longer --window")
+            tokens, seconds = (lines[-1][key] - lines[0][key] for key in ("tokens", "seconds"))
+            return tokens / seconds, done
+
+        def rest() -> int:
+            time.sleep(window_seconds)
+            return 0
+
+        def stories() -> int:
+            until, told = time.monotonic() + window_seconds, 0
+            while time.monotonic() < until:
+                whole_seconds(tell)
+                told += 1
+            return told
+
+        try:
+            while not any(folder.checkpoints.glob("step-*")):
+                time.sleep(1)
+            alone, beside, told = [], [], 0
+            for _ in range(turns):
+                alone.append(trained(rest)[0])
+                rate, count = trained(stories)
+                beside.append(rate)
+                told += count
+        finally:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                subprocess.run([sys.executable, "-m", "storyteller", "stop", "trained", "--now", "--runs-dir", place],
+                               check=False, stdout=subprocess.DEVNULL)  # fmt: skip
+    costs = [100 * (1 - with_stories / without) for without, with_stories in zip(alone, beside, strict=True)]
+    return {
+        "alone, tokens/s": statistics.median(alone),
+        "told from, tokens/s": statistics.median(beside),
+        "cost, %": statistics.median(costs),
+        "stories a second": told / (turns * window_seconds),
+    }
+
+
+def _epoch(moment: str) -> float:
+    import datetime
+
+    return datetime.datetime.fromisoformat(moment).timestamp()
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _model(given: Path | None) -> Iterator[Path]:
+    """The checkpoint folder that was named, else one that a short real run makes."""
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as place:
+        _train(Path(place), "--name", "made", "--steps", "20", "--set", "eval_every=never")
+        yield max((Path(place) / "made" / "checkpoints").glob("step-*"))
+
+
+def _table(figures: dict[str, dict[str, list[float]]]) -> list[str]:
+    """A line for each of ours: the medians, and how many times better than each peer."""
+    ours, peers = figures["ours"], {name: of for name, of in figures.items() if name != "ours"}
+    lines = [f"{'what':34}{'ours':>9}{'wanted':>9}" + "".join(f"{name:>14}{'ratio':>8}" for name in peers)]
+    for what, values in ours.items():
+        wanted = TARGETS.get(what, TARGETS["32 at once, tokens/s"] if what.startswith(str(ROWS)) else None)
+        mine = statistics.median(values)
+        line = f"{what:34}{_figure(mine):>9}{_figure(wanted):>9}"
+        for of in peers.values():
+            same = of.get(what) or of.get(re.sub(r" (fp32|int8)", "", what))
+            theirs = statistics.median(same) if same else None
+            ratio = None if theirs is None else theirs / mine if "seconds" in what else mine / theirs
+            line += f"{_figure(theirs):>14}{'-' if ratio is None else f'{ratio:.1f}x':>8}"
+        lines.append(line)
+    return lines
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a checkpoint folder; none: a short run makes one")
+    parser.add_argument("--gguf", type=Path, help="the same model for llama.cpp")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--quick", action="store_true", help="two repeats instead of seven")
+    parser.add_argument("--while-training", action="store_true", help="what telling costs a run instead")
+    parser.add_argument("--window", type=float, default=30, help="seconds of a turn of --while-training")
+    options = parser.parse_args()
+    report: dict[str, Any] = {"load": os.getloadavg()[0], "cores": os.cpu_count()}
+    if options.while_training:
+        cost = _while_training(options.window, 2 if options.quick else 4)
+        report["while training"] = cost
+        print(*(f"{what:34}{_figure(value):>9}" for what, value in cost.items()), sep="\n")
+    else:
+        gguf = options.gguf if importlib.util.find_spec("llama_cpp") else None
+        with _model(options.model) as model:
+            figures = _measure(model, 2 if options.quick else 7, gguf)
+        report["figures"] = figures
+        print(*_table(figures), sep="\n")
+        if gguf is None:
+            print("llama.cpp: " + ("not installed" if options.gguf or not _llama() else "give --gguf"))
+    print(f"(load average {report['load']:.1f} on {report['cores']} cores at the start)")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2))
+
+
+def _llama() -> bool:
+    return importlib.util.find_spec("llama_cpp") is not None
+
+
+if __name__ == "__main__":
+    main()
