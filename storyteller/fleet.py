@@ -265,6 +265,8 @@ class _Leader:
             return int(over["exit_code"])
         if self._stop_asked and not self._members:
             return 0
+        for line in (scratch / "torchrun.log").read_text(encoding="utf-8", errors="replace").splitlines():
+            print(safe_line(line), file=sys.stderr)
         raise self._why(scratch, returncode, "the first machine's log may say more")
 
     def _why(self, scratch: Path, returncode: int, remedy: str) -> StorytellerError:
@@ -275,8 +277,8 @@ class _Leader:
                 kind = UsageError if plain["exit_status"] == UsageError.exit_status else RunError
                 return kind(plain["problem"], plain["remedy"])
         said = (scratch / "torchrun.log").read_text(encoding="utf-8", errors="replace")
-        ended = [(int(rank), int(code)) for rank, code in _ENDED.findall(said)]
-        # Those that torchrun, or this process, ended after the first one come after it in likelihood, not in the text.
+        # It names the first failure last. Those that it ended itself are none, and an exit may be another's consequence.
+        ended = [(int(rank), int(code)) for rank, code in reversed(_ENDED.findall(said))]
         ended.sort(key=lambda each: (each[1] >= 0, each[1] == -signal.SIGTERM))
         if ended and ended[0][1] < 0:
             rank, how = ended[0][0], daemon.signal_name(-ended[0][1])

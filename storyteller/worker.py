@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 import threading
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 _SAME_FAILURE_SECONDS = 5.0
 """For so long a process whose training failed waits whether the first one's did too, and was recorded."""
-_OVER_SECONDS = 3600.0
-"""For so long one waits for the first to save and to tell its last story."""
 _LAST_STORY_SECONDS = 15.0
 _NAMED_SOURCES = ("tinystories", "bundled")
 
@@ -171,8 +170,12 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[
         desk.ready(trainer.progress)
         return trainer.train()
     finally:
+        in_order = not isinstance(sys.exception(), PeerLostError)
+        if in_order:
+            trainer.group.ending()
         trainer.source.close()
-        narrator.close(_LAST_STORY_SECONDS if not desk.stop_asked() else _LAST_STORY_SECONDS / 5)
+        patience_seconds = _LAST_STORY_SECONDS if not desk.stop_asked() else _LAST_STORY_SECONDS / 5
+        narrator.close(patience_seconds if in_order else 0.0)
         desk.note(_counted(stories))
 
 
@@ -183,7 +186,7 @@ def _member(path: Path, from_step: int | None, leader: int, scratch: Path) -> in
     """One of a fleet's processes, which torchrun has started; its exit status is 0 where the run's end is recorded."""
     threading.Thread(target=_outlive_nobody, name="lifeline", daemon=True).start()
     if int(os.environ["RANK"]) > 0:
-        return _take_part(scratch)
+        return _take_part(path, scratch)
     folder = RunFolder(path)
     _print_to(folder)
     joined: list[Group] = []
@@ -205,11 +208,13 @@ def _member(path: Path, from_step: int | None, leader: int, scratch: Path) -> in
     return 0
 
 
-def _take_part(scratch: Path) -> int:
+def _take_part(path: Path, scratch: Path) -> int:
     """A process after the first: it trains what that one says, and leaves a word where it alone fails."""
     from storyteller.lm import distributed
 
-    quiet, patience_seconds = Quiet(), _OVER_SECONDS
+    if path.is_absolute():  # on another machine there is no run folder
+        _print_to(RunFolder(path))
+    quiet, patience_seconds = Quiet(), math.inf
     group: Group | None = None
     over: Mapping[str, Any] | None = None
     with quiet.at_work():
@@ -227,7 +232,7 @@ def _take_part(scratch: Path) -> int:
             patience_seconds = _SAME_FAILURE_SECONDS
             if not isinstance(error, StorytellerError):
                 traceback.print_exc()
-            fleet.leave_failure(scratch, int(os.environ["RANK"]), _explained(error, "RUN"))
+            fleet.leave_failure(scratch, int(os.environ["RANK"]), _explained(error, path.name))
         with contextlib.suppress(PeerLostError):
             over = group.await_over(patience_seconds) if group is not None else None
     if over is not None and os.environ["LOCAL_RANK"] == "0":
@@ -269,7 +274,7 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) 
     found = _checkpoint(folder, desk, from_step)
     machine = group.machine(config.train)
     peak = device.peak_flops(machine)
-    threads = f"{machine.threads} threads" if group.size == 1 else f"{group.size} processes"
+    threads = f"{machine.threads} threads" + (f" in each of {group.size} processes" if group.size > 1 else "")
     desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
     corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
@@ -295,7 +300,8 @@ def _set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) 
     if progress.step:
         desk.note(f"resuming from step {progress.step:,}")
     if isinstance(group, Group):
-        group.share_plan(_plan_for_others(config, data, corpus, held_out, keys, tokenizer, progress))
+        others = _plan_for_others(config, data, corpus, held_out, keys, tokenizer, progress)
+        group.share_plan(others | {"name": folder.name})
     group.share_state(model, optimizers)
     stories, source = _source(config, corpus, data, keys, tokenizer, progress, group)
     return stories, Trainer(
@@ -395,7 +401,7 @@ def _set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) ->
     progress, keys = Progress(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
     _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group)
     return Trainer(
-        folder=RunFolder(Path(os.devnull)),
+        folder=RunFolder(Path(plan["name"])),  # for its name alone: nothing is written here
         config=config,
         machine=machine,
         model=model,

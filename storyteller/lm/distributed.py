@@ -27,7 +27,7 @@ from torch import Tensor
 
 from storyteller.config import Train
 from storyteller.errors import PeerLostError, UsageError
-from storyteller.lm import device
+from storyteller.lm import device, memory
 from storyteller.lm.device import Machine
 from storyteller.lm.model import GPT
 from storyteller.lm.optim import Optimizers
@@ -37,7 +37,7 @@ _PATIENCE = datetime.timedelta(minutes=30)
 """For so long a process waits for another in a collective: while a checkpoint of a slow disk is saved, say."""
 _POLL_SECONDS = 0.05
 _WEIGHTS, _STATE = "weights/", "optimizer/"
-_READY, _OVER = "ready", "over"
+_READY, _ENDING, _OVER = "ready", "ending", "over"
 
 
 class Alone:
@@ -74,6 +74,9 @@ class Alone:
 
     def share_state(self, model: GPT, optimizers: Optimizers) -> None:
         """Give the first process's weights and state of the optimisers to all."""
+
+    def ending(self) -> None:
+        """Of the first process: training is over, well or not; what is left is to record it."""
 
 
 class Group(Alone):
@@ -178,6 +181,10 @@ class Group(Alone):
             with _peers():
                 self._over_device = dist.new_group(backend="nccl", timeout=_PATIENCE)
 
+    def ending(self) -> None:
+        with contextlib.suppress(PeerLostError), _peers():
+            self._store.set(_ENDING, "1")
+
     def end(self, state: str, message: str, exit_code: int) -> None:
         """Of the first process: the run has ended so, and all of it is recorded."""
         with _peers():
@@ -192,9 +199,9 @@ class Group(Alone):
         return told
 
     def await_over(self, timeout_seconds: float) -> dict[str, Any] | None:
-        """How the run ended, or None where the first process tells nothing in time."""
+        """How the run ended, or None where the first process has not even begun to end it in time."""
         deadline = time.monotonic() + timeout_seconds
-        while (told := self.over()) is None and time.monotonic() < deadline:
+        while (told := self.over()) is None and (time.monotonic() < deadline or self._check(_ENDING)):
             time.sleep(_POLL_SECONDS)
         return told
 
@@ -241,6 +248,8 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if memory.ran_out(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise PeerLostError(f"another process of this run has ended ({reason})", "its own words say why") from error
 
