@@ -225,7 +225,7 @@ def test_a_small_chart_in_ascii_is_exactly_this() -> None:
         "4 ++++                                **",
         "      ++++++                      ****",
         "            ++++++            ****",
-        "2            *****************",
+        "2            ******+*+*+******",
         "         ****           ++++++",
         "     ****                     ++++++",
         "0 ***                               ++++",
@@ -275,6 +275,13 @@ def test_a_cell_has_the_colour_of_the_line_with_most_dots_in_it_and_the_dots_of_
         assert texts(picture)[frame.top][frame.left] == "⣿"
         assert styles(picture)[frame.top][frame.left] == "line3"
         assert styles(picture)[frame.top][frame.left + 1] == "line5"
+
+
+def test_two_lines_that_share_their_cells_take_turns_in_colour() -> None:
+    picture = unframed_series([line([0, 59], [38, 38], 1), line([0, 59], [37, 37], 4)])
+    frame = picture.frame
+    assert dots(picture) == {(column, row) for column in range(60) for row in (1, 2)}
+    assert styles(picture)[frame.top][frame.left :] == ["line1", "line4"] * 15
 
 
 def unframed_series(series: Sequence[Series]) -> Picture:
