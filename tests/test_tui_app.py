@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -26,6 +27,7 @@ from storyteller.tui.screens.runs import RunsScreen
 from storyteller.tui.widgets.choice import Choice
 from storyteller.tui.widgets.hints import Hints
 from storyteller.tui.widgets.top import Top
+from tests.ptys import at_terminal
 from tests.test_laws import HEAVY, modules_after
 from tests.tui_runs import a_few, app_of, make, seen, until
 
@@ -73,6 +75,22 @@ def test_a_run_that_is_not_there_is_an_error_before_anything_is_drawn(root: Path
     a_few(root)
     with pytest.raises(RunError, match="there is no run wise-hen: did you mean"):
         app_of(root, tmp_path, run="wise-hen")
+
+
+HOSTILE = "[/end][@click=app.quit]\x1b]52;c;aGk=\x07\x9b31m\u202e\x1b[31mred"
+
+
+def test_at_a_real_terminal_no_byte_of_a_run_steers_it_and_q_leaves(root: Path) -> None:
+    make(root, "odd-fox", "failed", message=HOSTILE, story=HOSTILE)
+    with at_terminal("tui", "--runs-dir", str(root), columns=100) as terminal:
+        terminal.until("odd-fox")
+        terminal.until("it tells")
+        terminal.say("q")
+        assert terminal.finish() == 0
+    wire = terminal.seen.decode().replace("\x1b]22;default\x07", "")  # Textual's own: the mouse pointer's shape
+    assert "[/end]" in wire and "\u241b]52;c;aGk=\u2407" in wire
+    assert not re.search("\x1b\\]52|\x07|[\x80-\x9f\u202e]|\x1b\\[31mred", wire)
+    assert wire.rstrip().endswith(("\x1b[?1049l", "\x1b[?25h", "\x1b[?1006l", "\x1b[?1004l")), wire[-80:]
 
 
 # --- views ------------------------------------------------------------------------------------------------------------

@@ -356,7 +356,10 @@ def test_stopping_says_what_it_does_and_a_second_time_offers_to_kill(
         await until(pilot, lambda: asked == [False, True])
         await until(pilot, lambda: any("young-fox was killed" in words for words in said(pilot)))
         go_on.set()
-        await until(pilot, lambda: any("young-fox was stopped" in words for words in said(pilot)))
+        await until(pilot, lambda: not pilot.app.deeds._stopping)  # type: ignore[attr-defined]
+        assert not any("was stopped" in words for words in said(pilot))
+        await pilot.press("s")
+        await until(pilot, lambda: any("young-fox was stopped; r goes on" in words for words in said(pilot)))
 
     try:
         drive(app_of(root, tmp_path), how)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 from storyteller.errors import UsageError
-from storyteller.runs import layout
 
 
 def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
@@ -14,7 +14,10 @@ def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
 
     Raises UsageError where there is no terminal, RunError where there is no such run.
     """
-    root = layout.runs_root(runs_dir)
+    gc.disable()  # nothing that is imported is garbage; the app takes it up again once it has drawn its first frame
+    from storyteller.runs.layout import runs_root
+
+    root = runs_root(runs_dir)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):  # where Textual reads and draws
         raise UsageError("the app needs a terminal", "storyteller ps, logs and show print the same plainly")
     from storyteller.tui.app import StorytellerApp

@@ -12,16 +12,15 @@ from textual.binding import Binding, BindingType
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
-from storyteller.chart.parts import Cells
-from storyteller.runs import store
 from storyteller.text import safe
 from storyteller.tui import settings as remembered
-from storyteller.tui.deeds import Deeds
 from storyteller.tui.settings import Settings, ThemeName
 from storyteller.tui.themes import PALETTES, THEMES
 
 if TYPE_CHECKING:
     from storyteller.booth import Booth
+    from storyteller.chart.parts import Cells
+    from storyteller.tui.deeds import Deeds
 
 Severity = Literal["information", "warning", "error"]
 View = Literal["runs", "run", "story", "compare"]
@@ -57,9 +56,9 @@ class StorytellerApp(App[None]):
         self.now = now
         self._settings_path = settings_path or remembered.settings_file()
         self.settings: Settings = remembered.read(self._settings_path)
-        self._first_run = store.find_run(runs_root, run).name if run is not None else None
+        self._first_run = _found(runs_root, run) if run is not None else None
         self._booth: Booth | None = None
-        self.deeds = Deeds(self)
+        self._deeds: Deeds | None = None
         self._views: dict[View, Screen[None]] = {}
         self._earlier: list[View] = []
         for name in set(self.available_themes) - set(get_args(ThemeName)):
@@ -113,6 +112,15 @@ class StorytellerApp(App[None]):
 
             self._booth = Booth(self.runs_root)
         return self._booth
+
+    @property
+    def deeds(self) -> Deeds:
+        """What keys do to runs."""
+        if self._deeds is None:
+            from storyteller.tui.deeds import Deeds
+
+            self._deeds = Deeds(self)
+        return self._deeds
 
     @property
     def palette_colors(self) -> tuple[str, ...]:
@@ -255,3 +263,9 @@ class StorytellerApp(App[None]):
             self.switch_screen(view)  # which removes what it takes the place of, now that it is not installed
         elif known is not None:
             known.remove()
+
+
+def _found(runs_root: Path, run: str) -> str:
+    from storyteller.runs import store
+
+    return store.find_run(runs_root, run).name

@@ -30,6 +30,7 @@ class Deeds:
     def __init__(self, app: StorytellerApp) -> None:
         self._app = app
         self._stopping: set[str] = set()
+        self._killed: set[str] = set()
 
     def stop(self, name: str) -> None:
         """Let the run save and exit; asked a second time, offer to kill it."""
@@ -41,9 +42,11 @@ class Deeds:
 
         def stop(folder: RunFolder) -> str:
             try:
-                return steering.stop(exactly(self._app, folder.name))
+                came_of_it = steering.stop(exactly(self._app, folder.name))
+                return "" if name in self._killed else came_of_it  # its killer has the last word
             finally:
                 self._stopping.discard(name)
+                self._killed.discard(name)
 
         self._steer(stop, name)
 
@@ -53,6 +56,7 @@ class Deeds:
         def kill(folder: RunFolder) -> str:
             from storyteller import daemon
 
+            self._killed |= {name} & self._stopping
             daemon.stop(exactly(self._app, folder.name), now=True)
             return f"{name} was killed; r goes on with it from its newest checkpoint"
 

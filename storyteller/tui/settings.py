@@ -8,12 +8,14 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from storyteller.chart.parts import Cells
-from storyteller.config import Sample
 from storyteller.errors import UsageError
 from storyteller.runs.layout import write_json
+
+if TYPE_CHECKING:
+    from storyteller.chart.parts import Cells
+    from storyteller.config import Sample
 
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 XAxis = Literal["step", "tokens", "seconds"]
@@ -41,6 +43,8 @@ class Settings:
 
     def sample(self) -> Sample:
         """The last sampling settings; what is off in them falls back to the defaults."""
+        from storyteller.config import Sample
+
         known = {item.name for item in dataclasses.fields(Sample)} - {"stop"}
         with contextlib.suppress(UsageError, TypeError, ValueError):
             return Sample(**{key: value for key, value in self.sampling.items() if key in known})
@@ -87,7 +91,7 @@ def _is_smoothing(value: object) -> bool:
 
 _FITS: dict[str, Any] = {
     "theme": lambda value: value in get_args(ThemeName),
-    "cells": lambda value: value in get_args(Cells),
+    "cells": lambda value: value in ("braille", "blocks", "ascii"),
     "x_axis": lambda value: value in get_args(XAxis),
     "log_y": lambda value: isinstance(value, bool),
     "smoothing": _is_smoothing,

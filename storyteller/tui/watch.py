@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
 from storyteller.runs.layout import RunFolder
-from storyteller.runs.live import RunList
-from storyteller.runs.metrics import last_record
-from storyteller.runs.store import Summary
+
+if TYPE_CHECKING:
+    from storyteller.runs.live import RunList
+    from storyteller.runs.store import Summary
 
 _EVERY_SECONDS = 0.5
 _SPARK_POINTS = 60
@@ -41,7 +43,7 @@ class RunsWatch:
     def __init__(self, owner: MessagePump, root: Path, every_seconds: float = _EVERY_SECONDS) -> None:
         self._owner = owner
         self._root = root
-        self._list = RunList(root)
+        self._list: RunList | None = None
         self._every_seconds = every_seconds
         self._over = threading.Event()
         self._nudged = threading.Event()
@@ -77,6 +79,10 @@ class RunsWatch:
 
     def look(self) -> RunsSeen:
         """One look at all of them."""
+        from storyteller.runs.live import RunList  # by the thread, once the first frame is drawn
+
+        if self._list is None:
+            self._list = RunList(self._root)
         summaries = self._list.look()
         losses = {summary.name: self._list.spark(summary.name, _SPARK_POINTS) for summary in summaries}
         return RunsSeen(summaries, losses, self._story(self._chosen))
@@ -106,6 +112,8 @@ class RunsWatch:
 
 
 def _newest_story(name: str, path: Path) -> tuple[str, int, str] | None:
+    from storyteller.runs.metrics import last_record
+
     try:
         record = last_record(path, needs="text", within_bytes=1 << 20)
     except OSError:

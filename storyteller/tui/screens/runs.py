@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import gc
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import getters
 from textual.app import ComposeResult
@@ -14,8 +15,6 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from storyteller.chart.figures import duration
-from storyteller.runs.store import Summary
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.watch import RunsSeen, RunsWatch
 from storyteller.tui.widgets.hints import Hints
@@ -23,6 +22,9 @@ from storyteller.tui.widgets.run_columns import SORTABLE, STATES, Row, ordered
 from storyteller.tui.widgets.run_table import RunTable
 from storyteller.tui.widgets.top import Top
 from storyteller.tui.words import line, plain
+
+if TYPE_CHECKING:
+    from storyteller.runs.store import Summary
 
 STATE_COLORS = {
     "good": "$text-success",
@@ -76,7 +78,13 @@ class RunsScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._watch = RunsWatch(self, self.app.runs_root)
-        self.call_after_refresh(self._watch.start)  # paint first, then read
+        self.call_after_refresh(self._begin)  # paint first, then read
+
+    def _begin(self) -> None:
+        gc.enable()
+        gc.freeze()
+        if self._watch is not None:
+            self._watch.start()
 
     def on_unmount(self) -> None:
         if self._watch is not None:
@@ -277,6 +285,8 @@ def _about(row: Row | None, n_marked: int, story: tuple[str, int, str] | None) -
     """What is known of a run beside its row: how it stands, and what it told last."""
     if row is None:
         return Content("")
+    from storyteller.chart.figures import duration
+
     summary = row.summary
     _, word, kind = STATES[summary.state]
     facts = [f"{n_marked} marked"] if n_marked else []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from storyteller.chart.figures import duration
-from storyteller.chart.parts import Cells
-from storyteller.runs.status import LIVING, Seen
-from storyteller.runs.store import Summary
 from storyteller.text import safe_line
-from storyteller.tui.widgets.spark import spark
+
+if TYPE_CHECKING:
+    from storyteller.chart.parts import Cells
+    from storyteller.runs.status import Seen
+    from storyteller.runs.store import Summary
 
 Piece = tuple[str, str]
 """Text, and the name of its style."""
@@ -44,6 +45,8 @@ class Row:
 
     @property
     def is_living(self) -> bool:
+        from storyteller.runs.status import LIVING
+
         return self.summary.state in LIVING
 
 
@@ -123,6 +126,8 @@ def _bits(row: Row, _width: int, _cells: Cells) -> list[Piece]:
 
 
 def _loss(row: Row, width: int, cells: Cells) -> list[Piece]:
+    from storyteller.tui.widgets.spark import spark  # not before there are runs to draw: the first frame has none
+
     return [(spark(row.losses, width, cells, log=True), "spark" if row.is_living else "rest")]
 
 
@@ -143,6 +148,8 @@ def short(seconds: float | None) -> str:
     """A time in at most six characters, by whole minutes from ten minutes on."""
     if seconds is None:
         return ""
+    from storyteller.chart.figures import duration
+
     seconds = max(0.0, round(seconds))
     return duration(seconds // 60 * 60 if 600 <= seconds < 36_000 else seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -15,8 +15,10 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from storyteller.chart.parts import Cells
 from storyteller.tui.widgets.run_columns import Column, Piece, Row, fit
+
+if TYPE_CHECKING:
+    from storyteller.chart.parts import Cells
 
 _PIECES = ("plain", "dim", "strong", "good", "busy", "bad", "rest", "accent", "bar", "rail", "spark")
 
