@@ -212,6 +212,15 @@ def test_a_reader_that_goes_away_is_not_worth_a_word(model: str, more: tuple[str
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("words", [("stories", "--json"), ("ps", "--json"), ("tell", "--help")])
+def test_no_command_minds_a_reader_that_has_gone(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command(*words), stdout=writer, stderr=subprocess.PIPE, env=environment())
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_ctrl_c_in_a_batch_leaves_what_was_written(model: str) -> None:
     words = ("--model", model, "--max-tokens", "20000", "--count", str(ROWS + 1), "--no-keep", "--out", "stories.txt")
     with at_terminal("tell", "Once", *words, columns=80) as shown:

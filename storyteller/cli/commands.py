@@ -79,6 +79,11 @@ def run(words: Sequence[str]) -> int:
         return stop.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit as end:
+        # The library ends the process, as failed, where whoever read our output has gone: that is `main`'s to judge.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "storyteller"
