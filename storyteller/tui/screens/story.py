@@ -247,6 +247,8 @@ class StoryScreen(Screen[None]):
         self._chosen = 0
         self._inbox: deque[Event] = deque()
         self._rung = threading.Event()
+        self._keys = (False, 0, 0)
+        """What the keys that are hinted at depend on."""
         self._pages: dict[int, tuple[Column, Page]] = {}
         """The stories that are being told, by their tickets."""
 
@@ -326,7 +328,10 @@ class StoryScreen(Screen[None]):
             problem, remedy = column.page.failure or ("", "")
             pane.set_class(place == self._chosen, "chosen")
             pane.say(_name_line(column), _facts(column.page, column.model), problem, remedy)
-        self.refresh_bindings()
+        keys = (self.telling, len(self.columns), len(self._variants))
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh_bindings()
 
     def _say(self, text: str) -> None:
         """A line above the hints, until the next thing is done."""

@@ -8,18 +8,24 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
+from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.visual import Visual
 from textual.widgets import Static
 
 from storyteller.text import safe
 from storyteller.tui.words import line
 
-_CHUNK_CHARS = 400
-"""A paragraph that ends beyond it is drawn no more: what comes then has a widget of its own."""
-_MOST_CHUNKS = 300
+_MOST_COLUMNS = 84
+"""Wider lines are hard to read."""
+_PARAGRAPH_CHARS = 2000
+"""A longer paragraph is broken: each piece of it that comes has to be wrapped with all that is there."""
+_MOST_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -30,104 +36,156 @@ class Part:
     told: bool
 
 
-class StoryText(VerticalScroll):
-    """A story's text. While it grows, only its last lines are drawn anew."""
+@dataclass
+class _Paragraph:
+    """A line of the story up to its end, made safe, and the rows that it is wrapped to."""
+
+    parts: list[Part]
+    rows: list[Strip]
+
+
+class StoryText(ScrollView, can_focus=True):
+    """A story's text. While it grows, its last paragraph alone is wrapped anew.
+
+    It follows the end until somebody scrolls up. Of a very long story the newest part is held.
+    """
 
     DEFAULT_CSS = """
     StoryText {
         height: 1fr;
         margin: 1 0;
+        overflow-x: hidden;
+        overflow-y: auto;
+        scrollbar-gutter: stable;
         scrollbar-size-vertical: 1;
         scrollbar-color: $panel;
         scrollbar-background: $background;
-        Static { width: 1fr; max-width: 84; }
     }
     """
+    ALLOW_SELECT = False
 
-    telling: reactive[bool] = reactive(False)
+    telling: reactive[bool] = reactive(False, init=False)
     """Whether more is to come."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._open: list[Part] = []
-        """The parts of the last chunk, made safe."""
-        self._last: Static | None = None
-        self._left_out = False
+        self._paragraphs: list[_Paragraph] = [_Paragraph([], [])]
+        self._closed_rows: list[Strip] = []
+        """Of all paragraphs but the last."""
         self._follows = True
+        self._drawn: tuple[int, Offset] | None = None
+        """What the rows that are on the screen depend on."""
+
+    @property
+    def text(self) -> str:
+        """What is shown, as far as it is held."""
+        return "\n".join("".join(part.text for part in each.parts) for each in self._paragraphs)
 
     def show(self, parts: Sequence[Part], telling: bool = False, from_start: bool = False) -> None:
         """Show this story in place of the one that is there, at its end or from its start."""
-        self.remove_children()
-        self._open, self._last, self._left_out = [], None, False
+        self._paragraphs, self._closed_rows = [_Paragraph([], [])], []
         self.set_reactive(StoryText.telling, telling)
+        self._follows, self._drawn = not from_start, None
         for part in parts:
             self._take(part)
         self._draw()
-        self._follows = not from_start
         if from_start:
-            self.scroll_home(animate=False)
+            self.scroll_home(animate=False, immediate=True)
 
     def feed(self, text: str) -> None:
         """What was told since."""
         self._take(Part(text, told=True))
         self._draw()
 
+    def render_line(self, y: int) -> Strip:
+        width, style = self.scrollable_content_region.width, self.visual_style.rich_style
+        rows, place = self._closed_rows, y + self.scroll_offset.y
+        if place >= len(rows):
+            rows, place = self._paragraphs[-1].rows, place - len(rows)
+        return (rows[place] if place < len(rows) else Strip.blank(width, style)).crop_extend(0, width, style)
+
+    def on_resize(self) -> None:
+        self._wrap_all()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self.is_attached:
+            self._wrap_all()
+
     def watch_telling(self) -> None:
         self._draw()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        # Textual's own anchor keeps a story that is shorter than its room at the bottom of it.
         super().watch_scroll_y(old_value, new_value)
         if new_value >= self.max_scroll_y:
             self._follows = True
         elif new_value < old_value:
             self._follows = False
 
-    def _to_end(self) -> None:
-        if self._follows:
-            self.scroll_end(animate=False, immediate=True)
-
     def _take(self, part: Part) -> None:
-        """Add to the last chunk; where that is long enough, begin another behind the next line's end."""
-        text = safe(part.text)
-        while text:
-            length = sum(len(open_.text) for open_ in self._open)
-            end = text.find("\n", max(0, _CHUNK_CHARS - length))
-            taken, text = (text, "") if end < 0 else (text[:end], text[end + 1 :])
-            if taken:
-                self._open.append(Part(taken, part.told))
-            if end >= 0:
-                self._draw(over=True)
+        """Add to the last paragraph; each line's end begins another."""
+        for place, text in enumerate(safe(part.text).split("\n")):
+            if place:
+                self._close()
+            for first in range(0, len(text), _PARAGRAPH_CHARS):
+                last = self._paragraphs[-1]
+                if sum(len(each.text) for each in last.parts) >= _PARAGRAPH_CHARS:
+                    self._close()
+                    last = self._paragraphs[-1]
+                piece = text[first : first + _PARAGRAPH_CHARS]
+                if last.parts and last.parts[-1].told == part.told:
+                    last.parts[-1] = Part(last.parts[-1].text + piece, part.told)
+                else:
+                    last.parts.append(Part(piece, part.told))
 
-    def _draw(self, over: bool = False) -> None:
-        """Draw the last chunk; `over`: it will not change any more."""
-        if not self.is_attached:
-            return
-        content = Content.assemble(*((part.text, "" if part.told else "bold") for part in self._open))
-        if self.telling and not over:
-            content += line("\u258d", "$primary")
-        if self._last is None:
-            self._last = Static(content, markup=False)
-            self.mount(self._last)
-            self._drop_oldest()
+    def _close(self) -> None:
+        """The last paragraph is whole."""
+        last = self._paragraphs[-1]
+        last.rows = self._wrap(last, pen=False)
+        self._closed_rows += last.rows
+        self._paragraphs.append(_Paragraph([], []))
+        if len(self._closed_rows) > _MOST_ROWS:
+            dropped = 0
+            while dropped < _MOST_ROWS // 4:
+                dropped += len(self._paragraphs.pop(0).rows)
+            del self._closed_rows[:dropped]
+            self.scroll_to(y=max(0, self.scroll_y - dropped), animate=False, immediate=True)
+
+    def _draw(self) -> None:
+        """Wrap the last paragraph, and stay at the end where that is followed; only what changed is drawn."""
+        last, before = self._paragraphs[-1], (len(self._closed_rows), self.scroll_offset)
+        old, last.rows = last.rows, self._wrap(last, pen=self.telling)
+        size = Size(self.scrollable_content_region.width, len(self._closed_rows) + len(last.rows))
+        if size != self.virtual_size:
+            self.virtual_size = size
+            if self._follows:
+                self.scroll_end(animate=False, immediate=True)
+        if old and before == self._drawn and self.scroll_offset == before[1]:
+            same = next((n for n, rows in enumerate(zip(old, last.rows, strict=False)) if rows[0] != rows[1]), 0)
+            first = len(self._closed_rows) + same - self.scroll_offset.y
+            self.refresh(Region(0, max(first, 0), self.size.width, max(self.size.height - first, 1)))
         else:
-            self._last.update(content)
-        if over:
-            self._last, self._open = None, []
-        if self._follows:
-            self.call_after_refresh(self._to_end)
+            self.refresh()
+        self._drawn = (len(self._closed_rows), self.scroll_offset)
 
-    def _drop_oldest(self) -> None:
-        """A story without end does not become a screen without end."""
-        if len(self.children) > _MOST_CHUNKS:
-            first = self.children[0]
-            if not self._left_out:
-                self._left_out = True
-                note = "\u2026 the beginning is not shown here; it is copied and saved all the same"
-                self.mount(Static(line(note, "$text-muted"), markup=False), before=first)
-                first.remove()
-            else:
-                self.children[1].remove()
+    def _wrap_all(self) -> None:
+        self._closed_rows = []
+        self._drawn = None
+        for paragraph in self._paragraphs[:-1]:
+            paragraph.rows = self._wrap(paragraph, pen=False)
+            self._closed_rows += paragraph.rows
+        self._draw()
+
+    def _wrap(self, paragraph: _Paragraph, pen: bool) -> list[Strip]:
+        width = min(self.scrollable_content_region.width, _MOST_COLUMNS)
+        if width <= 0:
+            return []
+        content = Content.assemble(*((part.text, "" if part.told else "bold") for part in paragraph.parts))
+        if pen:
+            content += line("\u258d", "$primary")
+        if not content:
+            return [Strip.blank(width, self.visual_style.rich_style)]
+        return Visual.to_strips(self, content, width, None, self.visual_style, apply_selection=False)
 
 
 class ModelName(Static, can_focus=False):
@@ -189,10 +247,13 @@ class StoryPane(Vertical):
 
     def say(self, name: Content, facts: str, problem: str = "", remedy: str = "") -> None:
         """The lines around the story."""
-        self.name_line.update(name)
-        self.facts.update(line(facts))
-        self.failure.display = bool(problem)
-        self.failure.update(line(problem) + Content("\n") + line(remedy, "dim") if remedy else line(problem))
+        for widget, words in ((self.name_line, name), (self.facts, line(facts))):
+            if widget.content != words:
+                widget.update(words, layout=False)
+        failure = line(problem) + Content("\n") + line(remedy, "dim") if remedy else line(problem)
+        if self.failure.content != failure:
+            self.failure.display = bool(problem)
+            self.failure.update(failure)
 
     def on_descendant_focus(self) -> None:
         self.post_message(self.Chosen(self, model=False))
