@@ -20,7 +20,6 @@ from storyteller.errors import StorytellerError, UsageError
 from storyteller.growth import recipe
 from storyteller.runs import store
 from storyteller.runs.layout import RunFolder
-from storyteller.tui import steering
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.reading import (
     Axis,
@@ -426,12 +425,10 @@ class RunScreen(Screen[None]):
     # --- steering -----------------------------------------------------------------------------------------------------
 
     def action_stop(self) -> None:
-        self.app.say(f"{self.run_name} finishes its step, saves and stops")
-        steering.steer(self.app, steering.stop, self._folder)
+        self.app.deeds.stop(self.run_name)
 
     def action_resume(self) -> None:
-        self.app.say(f"{self.run_name} goes on from its newest checkpoint")
-        steering.steer(self.app, steering.resume, self._folder)
+        self.app.deeds.resume(self.run_name)
 
     def action_compare(self) -> None:
         if self._overlays:
