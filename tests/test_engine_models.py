@@ -81,6 +81,19 @@ def test_newer_checkpoints_of_a_run_show_as_they_appear(tmp_path: Path) -> None:
         newest_label("big-bear", root)
 
 
+@pytest.mark.parametrize(("state", "steps"), [("running", [10]), ("finished", []), ("died", [])])
+def test_telling_steps_aside_for_a_run_that_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, steps: list[int]
+) -> None:
+    made(tmp_path / "runs")
+    stepped: list[int] = []
+    monkeypatch.setattr("os.nice", stepped.append)
+    monkeypatch.setattr("storyteller.runs.status.seen_state", lambda _: state)
+    assert engines.step_aside(tmp_path / "runs") == bool(steps)
+    assert stepped == steps
+    assert not engines.step_aside(tmp_path / "none")
+
+
 def test_damage_of_what_only_training_reads_is_no_matter_to_telling(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     path = sealed(made(root), 5, "five")

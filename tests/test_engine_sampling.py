@@ -43,7 +43,7 @@ def windows(count: int) -> list[list[int]]:
 
 
 def voice(folder: Path, sample: Sample, numbers: str = "fp32") -> Any:
-    return open_model(str(folder), numbers=numbers)._voices.begin(sample)  # type: ignore[attr-defined]
+    return open_model(str(folder), threads=1, numbers=numbers)._voices.begin(sample)  # type: ignore[attr-defined]
 
 
 def never(index: int, token: int) -> bool:
@@ -187,9 +187,9 @@ def test_beams_find_what_transformers_finds(folder: Path, reference: Any) -> Non
     import torch
 
     for window in windows(6):
-        found = reference.generate(
-            torch.tensor([window]), num_beams=4, do_sample=False, max_new_tokens=24, early_stopping=True, pad_token_id=0
-        )
+        ids = torch.tensor([window])
+        search = {"num_beams": 4, "do_sample": False, "max_new_tokens": 24, "early_stopping": True, "pad_token_id": 0}
+        found = reference.generate(ids, attention_mask=torch.ones_like(ids), **search)
         telling = voice(folder, Sample(beams=4))
         assert list(telling.tokens(window, 24)) == [int(token) for token in found[0, len(window) :]]
         assert telling.batch([window], 24, never, [0]) == [list(telling.tokens(window, 24))]
