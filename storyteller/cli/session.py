@@ -7,22 +7,18 @@ What a line does is here; how it is typed (history, completion) is `line_editor`
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import os
 import re
-import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storyteller.cli.keyboard import edited, keys_unseen
 from storyteller.cli.models import Loaded
 from storyteller.cli.page import Page, Paper
 from storyteller.cli.show import table
@@ -172,7 +168,7 @@ class Session:
         self.look()
         sample = self._seeded()
         given = self._loaded.engine.recent(prompt) if goes_on else prompt
-        with _keys_unseen():
+        with keys_unseen():
             heard = tell_aloud(self._loaded.engine, given, sample, self._paper, echo=echo)
         self._take(prompt, goes_on, sample, heard)
 
@@ -196,7 +192,7 @@ class Session:
         from storyteller.cli.page import Sheet
 
         told = shelf.find(identity)
-        with open_again(told, {}) as loaded, _keys_unseen():
+        with open_again(told, {}) as loaded, keys_unseen():
             heard, remark = retell(loaded, told, told.sample, Sheet(self._paper, as_json=False), self._keeper)
         if remark:
             self._say(remark)
@@ -216,7 +212,7 @@ class Session:
         self._page(self.story) if self.story else self._say("the page is empty again")
 
     def _edit(self, _: str) -> None:
-        changed = _edited(self.story)
+        changed = edited(self.story)
         if changed == self.story:
             self._say("nothing was changed")
             return
@@ -440,44 +436,3 @@ def _setting(value: Any) -> str:
     if value is None or value == ():
         return "none"
     return ", ".join(map(repr, value)) if isinstance(value, tuple | list) else str(value)
-
-
-def _edited(text: str) -> str:
-    """`text` as the user's editor leaves it. Raises UsageError where there is none, or it fails."""
-    named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    editor = named or next((one for one in ("nano", "vi", "notepad") if shutil.which(one)), "")
-    try:
-        words = shlex.split(editor)
-    except ValueError:
-        words = []
-    if not words:
-        raise UsageError("there is no editor", "name one in $EDITOR")
-    with tempfile.TemporaryDirectory(prefix="storyteller-") as folder:
-        path = Path(folder) / "story.txt"
-        path.write_text(text, encoding="utf-8", errors="replace")
-        try:
-            status = subprocess.run([*words, str(path)], check=False).returncode
-        except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise UsageError(f"{safe_line(words[0], 100)} does not start: {reason}", "name another $EDITOR") from error
-        if status:
-            raise UsageError(f"{safe_line(words[0], 100)} ended with status {status}", "the story is as it was")
-        changed = path.read_text(encoding="utf-8", errors="replace")
-    # Editors end the last line; the story had no such end.
-    return changed if text.endswith("\n") else changed.removesuffix("\n")
-
-
-@contextlib.contextmanager
-def _keys_unseen() -> Iterator[None]:
-    """Keys pressed while a story is told do not show in the midst of it; Ctrl-C is heard all the same."""
-    if sys.platform == "win32" or not sys.stdin.isatty():
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -1,0 +1,57 @@
+"""What the reader's own hands do to a story: an editor of theirs, and keys pressed while it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from storyteller.errors import UsageError
+from storyteller.text import safe_line
+
+
+def edited(text: str) -> str:
+    """`text` as the user's editor leaves it. Raises UsageError where there is none, or it fails."""
+    named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    editor = named or next((one for one in ("nano", "vi", "notepad") if shutil.which(one)), "")
+    try:
+        words = shlex.split(editor)
+    except ValueError:
+        words = []
+    if not words:
+        raise UsageError("there is no editor", "name one in $EDITOR")
+    with tempfile.TemporaryDirectory(prefix="storyteller-") as folder:
+        path = Path(folder) / "story.txt"
+        path.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            status = subprocess.run([*words, str(path)], check=False).returncode
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise UsageError(f"{safe_line(words[0], 100)} does not start: {reason}", "name another $EDITOR") from error
+        if status:
+            raise UsageError(f"{safe_line(words[0], 100)} ended with status {status}", "the story is as it was")
+        changed = path.read_text(encoding="utf-8", errors="replace")
+    # Editors end the last line; the story had no such end.
+    return changed if text.endswith("\n") else changed.removesuffix("\n")
+
+
+@contextlib.contextmanager
+def keys_unseen() -> Iterator[None]:
+    """Keys pressed while a story is told do not show in the midst of it; Ctrl-C is heard all the same."""
+    if sys.platform == "win32" or not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
