@@ -6,6 +6,7 @@ same recipe, word for word as it would have been told then.
 
 from __future__ import annotations
 
+import stat
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Mapping
@@ -73,7 +74,9 @@ class Growth:
         """
         before = self.version
         seen = _stamp(self._path)
-        while seen != self._seen:  # or a torn line of megabytes would be read at every look
+        if seen is None:
+            self._offset, self._seen = 0, None
+        while seen is not None and seen != self._seen:  # or a torn line of megabytes would be read at every look
             try:
                 records, offset = read_records(self._path, self._offset, most=_RECORDS_AT_ONCE)
             except OSError:
@@ -159,13 +162,13 @@ class Growth:
         self.version += 1
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """What changes whenever the file does."""
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes whenever the file does; None where there is none, or what could not be read to an end."""
     try:
         found = path.stat()
     except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
+        return None
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _size(told: Told) -> int:

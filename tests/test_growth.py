@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,11 @@ def test_of_too_many_stories_the_first_the_newest_and_some_between_are_kept(fold
     assert steps[-1] == 999
     assert 20 < len(steps) < 100
     assert max(b - a for a, b in itertools.pairwise(steps)) < 100
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(folder: RunFolder) -> None:
+    os.mkfifo(folder.samples)
+    assert read(folder).prompts == ()
 
 
 def test_a_story_of_megabytes_is_cut(folder: RunFolder) -> None:

@@ -23,6 +23,7 @@ from storyteller.errors import RunError, StorytellerError
 from storyteller.growth import Growth
 from storyteller.runs import checkpoints, store
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.metrics import open_regular
 from storyteller.runs.status import LIVING
 from storyteller.runs.store import Summary
 from storyteller.text import safe_line
@@ -230,11 +231,12 @@ class RunReader:
                 whole = True
                 self._see_state()
             others = self._catch_up_others()
+            due_seconds = _LOOK_SECONDS
             if self._folder.path.is_dir() or self._nudged.is_set():
-                self._draw(whole)
+                due_seconds = self._draw(whole)
             if self._over.is_set():
                 return
-            self._nudged.wait(_LOOK_SECONDS if caught and others else _BREATH_SECONDS)
+            self._nudged.wait(min(due_seconds, _LOOK_SECONDS) if caught and others else _BREATH_SECONDS)
             self._awake.wait()
 
     def _post(self, message: Message) -> None:
@@ -314,18 +316,21 @@ class RunReader:
             del self._others[name]
         return caught
 
-    def _draw(self, whole: bool) -> None:
-        """Work the lines out, where they are not as they were posted last."""
+    def _draw(self, whole: bool) -> float:
+        """Work the lines out, where they are not as they were posted last; seconds until that is to be tried again."""
         with self._lock:
             wanted = self._wanted
         runs = {self._folder.name: self._curves} | {name: self._others[name] for name in wanted.overlays}
         version = (wanted, whole, self._checkpoints, tuple(curves.version for curves in runs.values()))
         if version == self._shown:
-            return
+            return _LOOK_SECONDS
         now = time.monotonic()
         asked = not isinstance(self._shown, tuple) or self._shown[0] != wanted
         if not asked and now - self._drawn_at < _DRAW_SECONDS:
-            return
+            return self._drawn_at + _DRAW_SECONDS - now
+        if not asked:  # figures and lines in one painting
+            self._looked_at = now
+            self._see_state()
         self._shown, self._drawn_at = version, now
         lines = {
             key: {
@@ -341,6 +346,7 @@ class RunReader:
         bpb = dict(zip(evaluated.x, evaluated.mean, strict=True))
         share_read = 1.0 if whole else self._curves.share_read
         self._post(LinesSeen(wanted, lines, self._curves.keys, resumes, saved, axis, bpb, share_read))
+        return _LOOK_SECONDS
 
     def _axis(self, x: X) -> Axis:
         """Where steps lie on the x axis, from the same points of a line over both."""
@@ -367,7 +373,7 @@ class LogTail:
         A last line without its newline comes once it is whole. A file that is gone has no new lines.
         """
         try:
-            with self._path.open("rb") as log:
+            with open_regular(self._path) as log:
                 size = log.seek(0, os.SEEK_END)
                 anew = self._offset is None or size < self._offset
                 begin = 0 if anew or self._offset is None else self._offset

@@ -222,9 +222,12 @@ class Board(Vertical):
         marks = _marks(checkpoints, resumes, story)
         for metric in self.shown:
             series = self._series(metric, lines, smoothed)
-            if asked or metric.large or metric.name == self._chosen:
+            if asked:
                 self._later.pop(metric.name, None)
                 self._in_turn(metric.name, partial(_fill, series=series, marks=marks))
+                continue
+            if metric.large or metric.name == self._chosen:
+                _fill(self._charts[metric.name], series, marks)  # all in one painting, which costs more than drawing
                 continue
             # What is looked at less is drawn less often.
             if not self._later:
@@ -233,7 +236,7 @@ class Board(Vertical):
 
     def _draw_later(self) -> None:
         for name, action in self._later.items():
-            self._in_turn(name, action)
+            action(self._charts[name])
         self._later = {}
 
     def mark(self, checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> None:
