@@ -42,6 +42,8 @@ class _Paragraph:
 
     parts: list[Part]
     rows: list[Strip]
+    end: str = ""
+    """A newline, where it is whole and was not broken."""
 
 
 class StoryText(ScrollView, can_focus=True):
@@ -79,7 +81,7 @@ class StoryText(ScrollView, can_focus=True):
     @property
     def text(self) -> str:
         """What is shown, as far as it is held."""
-        return "\n".join("".join(part.text for part in each.parts) for each in self._paragraphs)
+        return "".join("".join(part.text for part in each.parts) + each.end for each in self._paragraphs)
 
     def show(self, parts: Sequence[Part], telling: bool = False, from_start: bool = False) -> None:
         """Show this story in place of the one that is there, at its end or from its start."""
@@ -126,11 +128,11 @@ class StoryText(ScrollView, can_focus=True):
         """Add to the last paragraph; each line's end begins another."""
         for place, text in enumerate(safe(part.text).split("\n")):
             if place:
-                self._close()
+                self._close("\n")
             for first in range(0, len(text), _PARAGRAPH_CHARS):
                 last = self._paragraphs[-1]
                 if sum(len(each.text) for each in last.parts) >= _PARAGRAPH_CHARS:
-                    self._close()
+                    self._close("")
                     last = self._paragraphs[-1]
                 piece = text[first : first + _PARAGRAPH_CHARS]
                 if last.parts and last.parts[-1].told == part.told:
@@ -138,9 +140,10 @@ class StoryText(ScrollView, can_focus=True):
                 else:
                     last.parts.append(Part(piece, part.told))
 
-    def _close(self) -> None:
+    def _close(self, end: str) -> None:
         """The last paragraph is whole."""
         last = self._paragraphs[-1]
+        last.end = end
         last.rows = self._wrap(last, pen=False)
         self._closed_rows += last.rows
         self._paragraphs.append(_Paragraph([], []))
