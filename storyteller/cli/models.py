@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from storyteller.cli.page import note
-from storyteller.engine import STARTER, Engine, is_run, newest_label, open_model
+from storyteller.engine import STARTER, Engine, is_run, newest_label, open_model, step_aside
 from storyteller.errors import StorytellerError
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import runs_root
@@ -30,6 +30,7 @@ class Loaded:
         self.numbers = numbers
         self.reference = reference if reference is not None else default_model(self.root)
         self._passed_over = ""
+        step_aside(self.root)
         self.engine = self._open(self.reference)
 
     def __enter__(self) -> Self:
