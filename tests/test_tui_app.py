@@ -26,6 +26,7 @@ from storyteller.tui.screens.new_run import NewRunScreen, field_of
 from storyteller.tui.screens.runs import RunsScreen
 from storyteller.tui.widgets.choice import Choice
 from storyteller.tui.widgets.hints import Hints
+from storyteller.tui.widgets.run_table import RunTable
 from storyteller.tui.widgets.top import Top
 from tests.ptys import at_terminal
 from tests.test_laws import HEAVY, modules_after
@@ -140,7 +141,7 @@ def test_a_run_named_at_the_start_is_open_at_once(root: Path, tmp_path: Path) ->
     drive(app, how)
 
 
-def test_the_row_of_views_goes_where_it_is_clicked(root: Path, tmp_path: Path) -> None:
+def test_the_row_of_views_goes_where_it_is_clicked(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_few(root)
     app = app_of(root, tmp_path)
     went: list[str] = []
@@ -149,7 +150,7 @@ def test_the_row_of_views_goes_where_it_is_clicked(root: Path, tmp_path: Path) -
         await seen(pilot, 5)
         top = app.screen.query_one(Top)
         assert words_of(top) == "storyteller   1 Runs   2 Run   3 Story   4 Compare"
-        app.action_view = went.append  # type: ignore[method-assign]
+        monkeypatch.setattr(app, "action_view", went.append)
         for word in ("1 Runs", "2 Run", "3 Story", "4 Compare"):
             await pilot.click(Top, offset=(1 + words_of(top).index(word), 0))
         assert went == ["runs", "run", "story", "compare"]
@@ -224,7 +225,7 @@ def test_help_lists_every_key_of_the_view_and_the_plain_command(root: Path, tmp_
             page = words_of(app.screen.query_one(Static))
             assert "storyteller ps" in page and "Rename" in page
             await pilot.press(close)
-            assert app.screen is home
+            assert app.screen_stack == [home]
 
     drive(app, how)
 
@@ -284,7 +285,7 @@ def test_with_no_color_nothing_has_a_color_and_the_theme_is_not_forgotten(
                     part.style.bgcolor for part in filtered if part.style
                 }
         assert {color.type for color in colors if color is not None} <= {ColorType.DEFAULT}
-        cursor = app.screen.query_one("#runs").render_line(1)  # type: ignore[attr-defined]
+        cursor = app.screen.query_one(RunTable).render_line(1)
         assert all(part.style is not None and part.style.reverse for part in cursor if part.text.strip())
 
     drive(app, how)

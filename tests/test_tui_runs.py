@@ -53,6 +53,11 @@ def about(screen: RunsScreen) -> str:
     return content.plain
 
 
+def top(pilot: Pilot[None]) -> object:
+    """The screen that is shown."""
+    return pilot.app.screen
+
+
 def said(pilot: Pilot[None]) -> list[str]:
     return [str(notice.message) for notice in pilot.app._notifications]
 
@@ -264,14 +269,16 @@ def test_marks_choose_what_is_compared_and_escape_takes_them_back(root: Path, tm
     drive(app, how)
 
 
-def test_t_and_enter_hand_the_run_under_the_cursor_over(root: Path, tmp_path: Path) -> None:
+def test_t_and_enter_hand_the_run_under_the_cursor_over(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a_few(root)
     app = app_of(root, tmp_path)
     went: list[object] = []
 
     async def how(pilot: Pilot[None]) -> None:
-        app.open_story = lambda model=None: went.append(("story", model))  # type: ignore[method-assign]
-        app.open_run = lambda name: went.append(("run", name))  # type: ignore[method-assign]
+        monkeypatch.setattr(app, "open_story", lambda model: went.append(("story", model)))
+        monkeypatch.setattr(app, "open_run", lambda name: went.append(("run", name)))
         screen = await seen(pilot, 5)
         await pilot.press("down", "t", "enter")
         region = screen.table.content_region
@@ -289,7 +296,7 @@ def test_deleting_asks_and_keeps_what_is_not_meant(root: Path, tmp_path: Path) -
         await pilot.press("down", "d")
         assert isinstance(pilot.app.screen, Confirm)
         await pilot.press("enter")  # "Keep" has the focus
-        assert pilot.app.screen is screen and (root / "wise-owl").is_dir()
+        assert top(pilot) is screen and (root / "wise-owl").is_dir()
         await pilot.press("d", "y")
         await seen(pilot, 4)
         assert not (root / "wise-owl").exists()
@@ -387,7 +394,12 @@ def test_a_finished_run_is_resumed_with_more_minutes(
     make(root, "wise-owl", steps=200)  # 100 seconds of training
     make(root, "old-bear", "stopped", created_at="2026-01-01T10:00:00Z")
     asked: list[object] = []
-    monkeypatch.setattr(steering, "resume", lambda folder, given=None: asked.append((folder.name, given)) or "on")
+
+    def resume(folder: RunFolder, given: object = None) -> str:
+        asked.append((folder.name, given))
+        return "it goes on"
+
+    monkeypatch.setattr(steering, "resume", resume)
 
     async def how(pilot: Pilot[None]) -> None:
         await seen(pilot, 2)

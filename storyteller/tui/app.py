@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -65,9 +65,11 @@ class StorytellerApp(App[None]):
             self.unregister_theme(name)
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = self.settings.theme
+        self.set_reactive(App.theme, self.settings.theme)
         if self.no_color:
             self._without_color()
+        self.stylesheet.set_variables(self.get_css_variables())
+        self._first_theme, self._styles_are_new = self.theme, True
 
     def get_default_screen(self) -> Screen[None]:
         from storyteller.tui.screens.runs import RunsScreen
@@ -87,8 +89,15 @@ class StorytellerApp(App[None]):
 
     def _without_color(self) -> None:
         """NO_COLOR: no code of a colour is written at all, so that what is bold, dim or reversed has to tell."""
-        self.theme = "ansi-dark"
+        self.set_reactive(App.theme, "ansi-dark")
         self._filters[:] = [NoColor() if isinstance(each, Monochrome) else each for each in self._filters]
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """As Textual's, but for the first time: as it starts it would parse all styles twice, for the same theme."""
+        first, self._styles_are_new = self._styles_are_new, False
+        if first and self.theme == self._first_theme:
+            return
+        super().refresh_css(animate)
 
     def watch_theme(self, theme: str) -> None:
         settings = getattr(self, "settings", None)  # the first theme comes before there are any
@@ -96,7 +105,7 @@ class StorytellerApp(App[None]):
             settings.theme = self._theme_name()
             self.save_settings()
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What ctrl+p finds: the screen's keys, the views, the runs, how it looks."""
         from storyteller.tui.palette import commands
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from textual.app import SystemCommand
 from textual.screen import Screen
@@ -28,7 +28,7 @@ _CELLS: dict[Cells, str] = {
 }
 
 
-def commands(app: StorytellerApp, screen: Screen[object]) -> Iterator[SystemCommand]:
+def commands(app: StorytellerApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
     """Each with a line of help and what it does."""
     done = set()
     for node, binding, enabled, tooltip in screen.active_bindings.values():

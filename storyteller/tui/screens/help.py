@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -37,7 +37,7 @@ class HelpScreen(ModalScreen[None]):
         Binding("up,k", "scroll(-1)", "Up", show=False),
     ]
 
-    def __init__(self, screen: Screen[object], view: str) -> None:
+    def __init__(self, screen: Screen[Any], view: str) -> None:
         super().__init__()
         self._groups = keys_of(screen)
         self._plain = getattr(screen, "PLAIN_COMMAND", "") or _SAME_PLAINLY.get(view, "")
@@ -64,7 +64,7 @@ class HelpScreen(ModalScreen[None]):
         self.query_one(VerticalScroll).scroll_relative(y=by * 2, animate=False)
 
 
-def keys_of(screen: Screen[object]) -> list[tuple[str, list[tuple[str, str]]]]:
+def keys_of(screen: Screen[Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The screen's keys in groups: the view's own, those of what has the focus, and those of every view."""
     found: dict[str, dict[str, tuple[list[str], str]]] = {"This view": {}, "Here": {}, "Everywhere": {}}
     for key, (node, binding, _, tooltip) in screen.active_bindings.items():
