@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from storyteller.tui.screens.run import RunScreen
 from storyteller.tui.widgets.board import Board
 from storyteller.tui.widgets.head import Head
 from storyteller.tui.widgets.stories import Stories
+from tests.terminal import Terminal
 from tests.watched import a_run, grow, in_a_loop, raw, text_of, the_app, until, watching
 
 MARKUP = "[/end] [@click=app.quit]me[/] [bold red]"
@@ -116,3 +118,23 @@ async def test_a_log_that_is_begun_anew_takes_the_place_of_the_one_before(tmp_pa
         folder.metrics.unlink()
         grow(folder, 2, 4)
         await until(pilot, lambda: list(screen.query_one(Board).chart.lines[0].x) == [2, 4])
+
+
+@pytest.mark.slow
+def test_nothing_of_a_hostile_run_steers_the_terminal(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "runs", saved=())
+    evil = "here \x1b]52;c;aGk=\x07 \x1b[31;7;99m \x9b99m \u202e there"
+    raw(folder.samples, {"step": 400, "prompt": "Once upon a time", "text": evil, "seed": 42})
+    raw(folder.log, f"00:00:00 {evil}".encode())
+    write_status(folder, Status("failed", 1, 1.0, step=400, message=evil, exit_code=1))
+    words = [sys.executable, "-m", "storyteller", "tui", "brave-fox", "--runs-dir", str(folder.path.parent)]
+    with Terminal(words, columns=100, rows=30) as terminal:
+        terminal.wait_for("training loss", 60)
+        terminal.wait_for("here \u241b]52;c;aGk=\u2407")
+        terminal.send("L")
+        terminal.wait_for("00:00:00 here")
+        terminal.send("q")
+        assert terminal.ended(60) == 0
+        wire = b"".join(chunk.data for chunk in terminal.chunks)
+    for steering in (b"\x1b]52", b"\x1b[31;7;99m", "\x9b".encode(), "\u202e".encode()):
+        assert steering not in wire
