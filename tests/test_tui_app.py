@@ -130,6 +130,7 @@ def test_a_run_opens_is_kept_and_escape_goes_back(root: Path, tmp_path: Path) ->
     drive(app, how)
 
 
+@pytest.mark.slow
 def test_a_run_named_at_the_start_is_open_at_once(root: Path, tmp_path: Path) -> None:
     a_few(root)
     app = app_of(root, tmp_path, run="wise")
@@ -177,6 +178,7 @@ def test_quitting_leaves_training_alone(root: Path, tmp_path: Path) -> None:
 # --- hints, help, palette ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hints_keep_help_and_quit_and_as_many_as_fit_and_are_pressed_by_a_click(root: Path, tmp_path: Path) -> None:
     a_few(root)
 
@@ -404,6 +406,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how_it_goes", ["trains", "fails"])
 def test_starting_shows_what_the_process_says_and_ends_in_the_run_or_in_the_reason(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how_it_goes: str
@@ -451,7 +454,14 @@ PICTURES = [
 ]
 
 
-@pytest.mark.parametrize(("what", "theme", "size"), PICTURES, ids=[f"{w}-{t}-{s[0]}" for w, t, s in PICTURES])
+@pytest.mark.parametrize(
+    ("what", "theme", "size"),
+    [
+        # The light ones show what the dark ones do, in other colours.
+        pytest.param(what, theme, size, id=f"{what}-{theme}-{size[0]}", marks=[pytest.mark.slow] * (theme == "light"))
+        for what, theme, size in PICTURES
+    ],
+)
 def test_it_looks_as_it_did(
     snap_compare: Any, root: Path, tmp_path: Path, what: str, theme: str, size: tuple[int, int]
 ) -> None:

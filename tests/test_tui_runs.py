@@ -308,6 +308,7 @@ def test_deleting_asks_and_keeps_what_is_not_meant(root: Path, tmp_path: Path) -
     drive(app_of(root, tmp_path), how)
 
 
+@pytest.mark.slow
 def test_the_marked_runs_are_deleted_together(root: Path, tmp_path: Path) -> None:
     a_few(root)
 
@@ -462,6 +463,7 @@ def test_hostile_folders_are_shown_literally(root: Path, tmp_path: Path, size: t
     drive(app_of(root, tmp_path), how, size)
 
 
+@pytest.mark.slow
 def test_a_terminal_is_resized_live_down_to_nothing_much(root: Path, tmp_path: Path) -> None:
     a_few(root)
 
@@ -475,6 +477,7 @@ def test_a_terminal_is_resized_live_down_to_nothing_much(root: Path, tmp_path: P
     drive(app_of(root, tmp_path), how)
 
 
+@pytest.mark.slow
 def test_a_screen_that_is_covered_rests_and_looks_again_at_once_when_seen(root: Path, tmp_path: Path) -> None:
     make(root, "wise-owl")
     app = app_of(root, tmp_path)
@@ -492,6 +495,7 @@ def test_a_screen_that_is_covered_rests_and_looks_again_at_once_when_seen(root: 
     drive(app, how)
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_order_survive_a_column_that_is_not_known(root: Path, tmp_path: Path) -> None:
     a_few(root)
     app = app_of(root, tmp_path)
