@@ -277,7 +277,7 @@ class _Leader:
                 kind = UsageError if plain["exit_status"] == UsageError.exit_status else RunError
                 return kind(plain["problem"], plain["remedy"])
         said = (scratch / "torchrun.log").read_text(encoding="utf-8", errors="replace")
-        # It names the first failure last. Those that it ended itself are none, and an exit may be another's consequence.
+        # It names the first failure last. Whom it ended itself did not fail, and an exit may be another's consequence.
         ended = [(int(rank), int(code)) for rank, code in reversed(_ENDED.findall(said))]
         ended.sort(key=lambda each: (each[1] >= 0, each[1] == -signal.SIGTERM))
         if ended and ended[0][1] < 0:

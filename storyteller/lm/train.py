@@ -315,7 +315,11 @@ class Trainer:
         """What to raise where stories end; None: those of another process did."""
         if error is None:
             return PeerLostError("another process of this run gets no stories", "its own words say why")
-        return self._gone_without(error) if isinstance(error, HubError) and self.progress.step else error
+        if not isinstance(error, HubError) or not self.progress.step:
+            return error
+        gone = self._gone_without(error)
+        gone.__cause__ = error
+        return gone
 
     def _gone_without(self, error: HubError) -> HubError:
         """`error`, and that nothing is lost by it."""
