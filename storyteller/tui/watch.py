@@ -30,10 +30,13 @@ class RunsSeen(Message):
         losses: Mapping[str, Sequence[float]] | None = None,
         story: tuple[str, int, str] | None = None,
     ) -> None:
-        """`losses` by run, evenly over it; `story`: the chosen run's newest one, as the run, the step and the text."""
+        """`losses` by run, evenly over it, None before they were looked at; `story`: the chosen run's newest one.
+
+        A story is its run, its step and its text.
+        """
         super().__init__()
         self.summaries = summaries
-        self.losses = losses or {}
+        self.losses = losses
         self.story = story
 
 
@@ -83,6 +86,8 @@ class RunsWatch:
 
         if self._list is None:
             self._list = RunList(self._root)
+            self._nudged.set()  # the rows first; how each loss came down takes reading, and comes at once after
+            return RunsSeen(self._list.look())
         summaries = self._list.look()
         losses = {summary.name: self._list.spark(summary.name, _SPARK_POINTS) for summary in summaries}
         return RunsSeen(summaries, losses, self._story(self._chosen))

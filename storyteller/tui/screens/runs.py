@@ -100,8 +100,8 @@ class RunsScreen(Screen[None]):
 
     @property
     def has_seen(self) -> bool:
-        """Whether the reader has looked yet."""
-        return self._seen is not None
+        """Whether the reader has looked at all there is."""
+        return self._seen is not None and self._seen.losses is not None
 
     @property
     def run_names(self) -> list[str]:
@@ -262,7 +262,7 @@ class RunsScreen(Screen[None]):
 
 
 def _row(summary: Summary, seen: RunsSeen, now: float) -> Row:
-    return Row(summary, tuple(seen.losses.get(summary.name, ())), _age_seconds(summary.created_at, now))
+    return Row(summary, tuple((seen.losses or {}).get(summary.name, ())), _age_seconds(summary.created_at, now))
 
 
 def _age_seconds(created_at: str | None, now: float) -> float | None:
