@@ -27,6 +27,12 @@ class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
         width: 60; max-width: 90%; height: auto; max-height: 80%; padding: 1 2; background: $surface;
     }
     PickRunsScreen SelectionList { height: auto; max-height: 16; border: none; padding: 0; background: $surface; }
+    PickRunsScreen SelectionList > .selection-list--button,
+    PickRunsScreen SelectionList > .selection-list--button-highlighted { color: $panel; background: $panel; }
+    PickRunsScreen SelectionList > .selection-list--button-selected,
+    PickRunsScreen SelectionList > .selection-list--button-selected-highlighted {
+        color: $primary; background: $panel; text-style: bold;
+    }
     PickRunsScreen Static { color: $text-muted; height: auto; margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
