@@ -354,6 +354,8 @@ class StoryScreen(Screen[None]):
 
     def action_tell(self) -> None:
         """Begin a story with the prompt in every column; without a prompt, go on with what is there."""
+        if not self.query_one(Sampling).settle():
+            return
         prompt = self.query_one(PromptBox).prompt
         if prompt.strip():
             self._tell_all(lambda _: (Part(prompt, told=False),))
