@@ -247,6 +247,8 @@ class StoryScreen(Screen[None]):
         self._chosen = 0
         self._inbox: deque[Event] = deque()
         self._rung = threading.Event()
+        self._refused = ""
+        """What a knob did not take."""
         self._keys = (False, 0, 0)
         """What the keys that are hinted at depend on."""
         self._pages: dict[int, tuple[Column, Page]] = {}
@@ -654,10 +656,13 @@ class StoryScreen(Screen[None]):
         self._show_all()
 
     def on_knob_refused(self, message: Knob.Refused) -> None:
+        self._refused = message.why
         self._say(message.why)
 
     def on_knob_turned(self) -> None:
-        self._say("")
+        if self._refused:
+            self._refused = ""
+            self._say("")
 
 
 def _name_line(column: Column) -> Content:
