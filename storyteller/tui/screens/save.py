@@ -80,9 +80,11 @@ def free_name(text: str) -> str:
 
 def _problem(name: str, error: Exception) -> str:
     shown = safe_line(name, 60)
+    if not name:
+        return "give it a name"
     if isinstance(error, FileExistsError):
         return f"{shown} is there already: take another name"
     if isinstance(error, FileNotFoundError):
-        return f"there is no folder for {shown}" if name else "give it a name"
+        return f"there is no folder for {shown}"
     why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return f"{shown} cannot be saved: {safe_line(why, 100).lower()}"

@@ -166,7 +166,7 @@ class StoryText(ScrollView, can_focus=True):
         if old and before == self._drawn and self.scroll_offset == before[1]:
             same = next((n for n, rows in enumerate(zip(old, last.rows, strict=False)) if rows[0] != rows[1]), 0)
             first = len(self._closed_rows) + same - self.scroll_offset.y
-            self.refresh(Region(0, max(first, 0), self.size.width, max(self.size.height - first, 1)))
+            self.refresh(Region(0, first, self.size.width, max(len(old), len(last.rows)) - same))
         else:
             self.refresh()
         self._drawn = (len(self._closed_rows), self.scroll_offset)
