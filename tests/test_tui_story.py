@@ -123,9 +123,13 @@ def in_house(root: Path, booth: Booth | None, size: tuple[int, int] = (100, 30))
                 app.open_story(model, prompt)
                 await pilot.pause()
                 house = House(app, pilot)
-                yield house
-                house.screen.action_stop()
-                app._booth = None  # it is the next test's too
+                try:
+                    yield house
+                finally:
+                    for screen in app.screen_stack:
+                        if isinstance(screen, StoryScreen):
+                            screen.action_stop()
+                    app._booth = None  # it is the next test's too
 
         return open_()
 

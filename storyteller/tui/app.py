@@ -263,15 +263,16 @@ class StorytellerApp(App[None]):
     def _replace(self, view: View, screen: Screen[None]) -> None:
         """`screen` takes the view's place; the one before is let go."""
         known = self._views.get(view)
-        shown = self.view == view
+        shown = known is not None and self.view == view
+        if shown:
+            self.pop_screen()  # a screen on the stack cannot be uninstalled
         if known is not None:
             self.uninstall_screen(view)
+            known.remove()
         self.install_screen(screen, view)
         self._views[view] = screen
         if shown:
-            self.switch_screen(view)  # which removes what it takes the place of, now that it is not installed
-        elif known is not None:
-            known.remove()
+            self.push_screen(view)
 
 
 def _found(runs_root: Path, run: str) -> str:
