@@ -43,7 +43,7 @@ _GRACE_SECONDS = 5.0
 """For so long the others may go on once one process has ended: they notice it, unless they hang in a collective."""
 _MOST_PROCESSES = 4096
 _OVER = "over.json"
-_ENDED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+)")
+_ENDED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+) \(pid: (\d+)\)")
 """How torchrun tells of each process that failed."""
 
 
@@ -123,6 +123,8 @@ class _Leader:
     fleet: Fleet
     _stop_asked: bool = False
     _members: list[psutil.Process] = field(default_factory=list)
+    _killed: set[int] = field(default_factory=set)
+    """Pids of members that this process ended itself."""
 
     def run(self, from_step: int | None) -> int:
         with tempfile.TemporaryDirectory(prefix="storyteller-") as name, self._hearing():
@@ -190,6 +192,7 @@ class _Leader:
                 first_gone = first_gone or time.monotonic()
                 if time.monotonic() - first_gone > _GRACE_SECONDS:
                     for member in living:
+                        self._killed.add(member.pid)
                         _signal(member, signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
 
@@ -277,15 +280,18 @@ class _Leader:
                 kind = UsageError if plain["exit_status"] == UsageError.exit_status else RunError
                 return kind(plain["problem"], plain["remedy"])
         said = (scratch / "torchrun.log").read_text(encoding="utf-8", errors="replace")
-        # It names the first failure last. Whom it ended itself did not fail, and an exit may be another's consequence.
-        ended = [(int(rank), int(code)) for rank, code in reversed(_ENDED.findall(said))]
+        # It names the first failure last. Whom this one or torchrun ended did not fail, and an exit may be another's
+        # consequence.
+        ended = [
+            (int(rank), int(code)) for rank, code, pid in reversed(_ENDED.findall(said)) if int(pid) not in self._killed
+        ]
         ended.sort(key=lambda each: (each[1] >= 0, each[1] == -signal.SIGTERM))
-        if ended and ended[0][1] < 0:
-            rank, how = ended[0][0], daemon.signal_name(-ended[0][1])
-            memory = ", as the system does where memory runs out" if ended[0][1] == -signal.SIGKILL else ""
-            return RunError(f"process {rank + 1} of {self.fleet.size} was {how}{memory}", remedy)
-        if self.fleet.nnodes > 1 and any(code == 1 for _, code in ended):
-            return RunError("a process on another machine has ended", f"its output says why; {remedy}")
+        if ended:
+            rank, code = ended[0]
+            how = f"was {daemon.signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
+            how += ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
+            how += ", as it does where one on another machine ends" if code == 1 and self.fleet.nnodes > 1 else ""
+            return RunError(f"process {rank + 1} of {self.fleet.size} {how}", remedy)
         lines = [line for line in said.splitlines() if line.strip()]
         last = safe_line(lines[-1], 200) if lines else "it said nothing"
         return RunError(f"torchrun ended with exit status {returncode} ({last})", remedy)

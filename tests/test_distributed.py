@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from storyteller import daemon, worker
+from storyteller import daemon, fleet, worker
 from storyteller.data.batches import Batches, StepBatches
 from storyteller.data.tokenizer import Tokenizer, train_bpe
 from storyteller.errors import UsageError
@@ -136,6 +136,40 @@ def test_under_slurm_a_machine_knows_which_it_is(monkeypatch: pytest.MonkeyPatch
     assert of_options(8, 4, None, "a:1") == Fleet(8, 4, 3, "a:1")
     assert of_options(8, 4, 0, "a:1") == Fleet(8, 4, 0, "a:1")
     assert of_options(8, 1, None, None) == Fleet(8)
+
+
+FAILURES = """
+Failures:
+[1]:
+  time      : 2026-11-22_17:13:19
+  host      : node1
+  rank      : {other} (local_rank: {other})
+  exitcode  : {other_code} (pid: {other_pid})
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-22_17:13:09
+  host      : node1
+  rank      : {rank} (local_rank: {rank})
+  exitcode  : {code} (pid: 41)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "other_code", "other_pid", "problem"),
+    [
+        (-9, 1, 42, "process 1 of 2 was killed by SIGKILL, as the system does where memory runs out"),
+        (1, -9, 42, "process 2 of 2 was killed by SIGKILL, as the system does where memory runs out"),
+        (1, -9, 43, "process 1 of 2 ended with exit status 1"),
+        (-11, -15, 42, "process 1 of 2 was killed by SIGSEGV"),
+    ],
+)
+def test_of_processes_that_ended_the_one_that_nobody_ended_is_named(
+    tmp_path: Path, code: int, other_code: int, other_pid: int, problem: str
+) -> None:
+    said = FAILURES.format(rank=0, code=code, other=1, other_code=other_code, other_pid=other_pid)
+    (tmp_path / "torchrun.log").write_text(said, encoding="utf-8")
+    leader = fleet._Leader(None, Fleet(2), _killed={43})
+    assert leader._why(tmp_path, 1, "look").problem == problem
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
