@@ -259,7 +259,7 @@ def test_settings_are_set_by_the_beginning_of_their_name(talk: Talk) -> None:
         ("/set top 3", "top could be top_k, top_p: give more of it"),
         ("/set temperature hot", "temperature hot is off: it wants a number"),
         ("/set temperature -1", "temperature -1 is off: it wants 0 (greedy) to 100"),
-        ("/set top_k", "top_k is 0: /set top_k VALUE changes it"),
+        ("/set top_k", "top_k is 100: /set top_k VALUE changes it"),
         ("/s", "/s could be /show, /set, /save, /save!: give more of it"),
         ("/agian", "there is no command /agian: did you mean /again?"),
         ("/model l", "there is no run l: no runs yet in"),
