@@ -20,7 +20,7 @@ from typing import Any
 
 from storyteller.config import Sample
 from storyteller.errors import DiskError, RunError, StorytellerError
-from storyteller.runs.metrics import lines_backwards
+from storyteller.runs.metrics import lines_backwards, open_regular
 from storyteller.text import safe_line
 
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -176,7 +176,7 @@ def _ends_torn(handle: int) -> bool:
 def _stories(holding: bytes = b"") -> Iterator[Told]:
     """The stories, the newest first; `holding`: of lines with these bytes in them alone."""
     try:
-        with stories_path().open("rb") as file:
+        with open_regular(stories_path()) as file:
             for line in lines_backwards(file, most_line_bytes=_MOST_LINE_BYTES):
                 if holding in line and (told := _read(line)) is not None:
                     yield told

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import stat
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,10 @@ def shown(path: Path) -> str:
 def read_bytes(path: Path, limit: int = _JSON_LIMIT) -> bytes:
     """The file's bytes, `limit` at most. Raises CheckpointError."""
     try:
-        if path.stat().st_size > limit:
+        found = path.stat()
+        if stat.S_ISFIFO(found.st_mode):  # it might never open, or never end
+            raise CheckpointError(f"{shown(path)} is no file", "take another checkpoint, or save this one anew")
+        if found.st_size > limit:
             raise CheckpointError(f"{shown(path)} is too large to be true", "take another checkpoint")
         return path.read_bytes()
     except FileNotFoundError:

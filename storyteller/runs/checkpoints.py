@@ -21,6 +21,7 @@ from typing import Any
 
 from storyteller.errors import CheckpointError
 from storyteller.runs.layout import SCHEMA, RunFolder, check_inside, fsync_folder, step_name, write_json
+from storyteller.runs.metrics import read_regular
 from storyteller.text import safe_line
 
 MANIFEST = "manifest.json"
@@ -91,7 +92,7 @@ def manifest(path: Path) -> dict[str, Any]:
     """
     shown = _shown(path)
     try:
-        contents = json.loads((path / MANIFEST).read_bytes())
+        contents = json.loads(read_regular(path / MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         what = f"has no {MANIFEST}" if path.is_dir() else "is missing"
         raise CheckpointError(f"checkpoint {shown} {what}", _TRY_ANOTHER) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.errors import RunError, UsageError
+from storyteller.runs.metrics import read_regular
 from storyteller.text import safe_line
 
 SCHEMA = 1
@@ -105,7 +106,7 @@ class RunFolder:
         """What `run.json` says. Raises RunError where it is missing, broken, or of a newer schema."""
         shown = safe_line(self.name, 80)
         try:
-            run = json.loads(self.run_json.read_bytes())
+            run = json.loads(read_regular(self.run_json))
         except FileNotFoundError:
             raise RunError(f"{shown} has no run.json, so it is no run", "storyteller ps lists the runs") from None
         except OSError as error:

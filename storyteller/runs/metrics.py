@@ -145,7 +145,7 @@ def read_records(path: Path, offset: int = 0, most: int | None = None) -> tuple[
     """
     records: list[dict[str, Any]] = []
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except FileNotFoundError:
         return [], 0
     with file:
@@ -260,10 +260,19 @@ def last_records(
 def open_regular(path: Path) -> BinaryIO:
     """`path` to be read. Raises OSError, also where it is no regular file: a pipe might never open, or never end."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
         os.close(handle)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "no regular file", str(path))
     return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """All of `path`. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def finite(value: object) -> float | None:

@@ -20,6 +20,7 @@ from typing import Any, Self
 from storyteller.config import Config
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder, write_json
+from storyteller.runs.metrics import read_regular
 from storyteller.runs.status import seen_state
 
 MOST_STORIES = 64
@@ -97,7 +98,7 @@ def page_address(folder: RunFolder) -> str:
 def read_mirrored(folder: RunFolder) -> Mirrored | None:
     """What `wandb.json` says; None where it is missing or broken."""
     try:
-        return Mirrored.from_json(json.loads(folder.wandb_json.read_bytes()))
+        return Mirrored.from_json(json.loads(read_regular(folder.wandb_json)))
     except (OSError, ValueError, RecursionError):
         return None
 

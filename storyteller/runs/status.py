@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from storyteller.runs.layout import RunFolder, json_bytes, write_json
+from storyteller.runs.metrics import read_regular
 
 State = Literal["starting", "running", "waiting", "stopping", "finished", "stopped", "failed"]
 """`waiting` is a run whose stories do not come (the Hub is away); the last three are ends."""
@@ -90,9 +91,7 @@ def own_status(
 ) -> Status:
     """The status of a run that this process owns, as of now."""
     owner = owned_by(state, os.getpid())
-    return replace(
-        owner, step=step, tokens=tokens, message=message, exit_code=exit_code, wandb_url=wandb_url
-    )
+    return replace(owner, step=step, tokens=tokens, message=message, exit_code=exit_code, wandb_url=wandb_url)
 
 
 def write_status(folder: RunFolder, status: Status, *, only_new: bool = False) -> None:
@@ -123,7 +122,7 @@ def overwrite_status(folder: RunFolder, status: Status) -> None:
 def read_status(folder: RunFolder) -> Status | None:
     """What `status.json` says; None where it is missing or broken."""
     try:
-        return Status.from_json(json.loads(folder.status_json.read_bytes()))
+        return Status.from_json(json.loads(read_regular(folder.status_json)))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -66,7 +66,7 @@ def run_folders(root: Path) -> list[RunFolder]:
         folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [folder for folder in folders if folder.run_json.is_file()]
+    return [folder for folder in folders if _has_plan(folder)]
 
 
 def find_run(root: Path, name: str) -> RunFolder:
@@ -187,6 +187,13 @@ def newest_figures(folder: RunFolder, within_bytes: int = LOOK_BACK_BYTES) -> tu
     figures |= {key: found[key][key] for key in FIGURES if key in found}
     steps = {key: found[key]["step"] for key in FIGURES if key in found and isinstance(found[key].get("step"), int)}
     return figures, steps
+
+
+def _has_plan(folder: RunFolder) -> bool:
+    try:
+        return folder.run_json.is_file()
+    except PermissionError:  # a folder that lets nobody in
+        return False
 
 
 def _checked(folder: RunFolder) -> RunFolder:

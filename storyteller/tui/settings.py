@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from storyteller.errors import UsageError
 from storyteller.runs.layout import write_json
+from storyteller.runs.metrics import read_regular
 
 if TYPE_CHECKING:
     from storyteller.chart.parts import Cells
@@ -66,7 +67,7 @@ def settings_file() -> Path:
 def read(path: Path) -> Settings:
     """The settings that `write` kept; defaults for what is missing or off, with a note where the file is broken."""
     try:
-        kept = json.loads(path.read_bytes())
+        kept = json.loads(read_regular(path))
     except FileNotFoundError:
         return Settings()
     except (OSError, ValueError, RecursionError) as error:

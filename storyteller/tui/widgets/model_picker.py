@@ -47,7 +47,7 @@ class Choice:
 
 def default_model(root: Path) -> str:
     """The newest run that has a checkpoint, else the starter."""
-    return next((run.name for run in list_runs(root) if checkpoints.steps(run)), STARTER)
+    return next((run.name for run in list_runs(root) if _steps(run)), STARTER)
 
 
 def newest_step(root: Path, reference: str) -> int | None:
@@ -55,27 +55,29 @@ def newest_step(root: Path, reference: str) -> int | None:
     name = reference.partition("@")[0]
     if "/" in name or name in ("", STARTER, ".", ".."):
         return None
+    if name == "latest":
+        return next((steps[-1] for run in list_runs(root) if (steps := _steps(run))), None)
+    return max(_steps(RunFolder(root / name)), default=None)
+
+
+def _steps(run: RunFolder) -> list[int]:
+    """The run's checkpoints; none where their folder cannot be read."""
     try:
-        if name == "latest":
-            return next((steps[-1] for run in list_runs(root) if (steps := checkpoints.steps(run))), None)
-        return max(checkpoints.steps(RunFolder(root / name)), default=None)
-    except OSError:
-        return None
+        return checkpoints.steps(run)
+    except (OSError, ValueError):  # a name that no path can have
+        return []
 
 
 def choices(root: Path) -> list[Choice]:
     """Every model that is here: each run's newest checkpoint and its others, the newest run first, and the starter."""
     found = []
     for run in list_runs(root):
-        try:
-            found += _choices_of(run)
-        except OSError:  # it was removed in the meantime
-            continue
+        found += _choices_of(run)
     return [*found, Choice(STARTER, STARTER, "comes with storyteller")]
 
 
 def _choices_of(run: RunFolder) -> list[Choice]:
-    figures = {step: _bpb(run, step) for step in checkpoints.steps(run)}
+    figures = {step: _bpb(run, step) for step in _steps(run)}
     if not figures:
         return []
     best = min((bpb for bpb in figures.values() if bpb is not None), default=None)
