@@ -152,7 +152,8 @@ class StoryText(ScrollView, can_focus=True):
             while dropped < _MOST_ROWS // 4:
                 dropped += len(self._paragraphs.pop(0).rows)
             del self._closed_rows[:dropped]
-            self.scroll_to(y=max(0, self.scroll_y - dropped), animate=False, immediate=True)
+            if not self._follows:
+                self.scroll_to(y=max(0, self.scroll_y - dropped), animate=False, immediate=True)
 
     def _draw(self) -> None:
         """Wrap the last paragraph, and stay at the end where that is followed; only what changed is drawn."""
