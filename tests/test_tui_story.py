@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widgets import Input, OptionList, Static
 
 from storyteller import shelf
@@ -757,13 +758,17 @@ def test_only_the_last_rows_are_drawn_while_a_story_comes(root: Path, monkeypatc
     rows: list[int] = []
     render_line = StoryText.render_line
 
+    def spy(text: StoryText, y: int) -> Strip:
+        rows.append(y)
+        return render_line(text, y)
+
     async def test() -> None:
         async with in_house(root, puppet)(None, "Once") as house:  # type: ignore[arg-type]
             await house.press("enter")
             puppet.hear[1](Opened(1, "fox@20", 7))
             puppet.hear[1](Piece(1, ("abc " * 100 + "\n") * 3 + "and ", 4))
             await house.pilot.pause(0.2)
-            monkeypatch.setattr(StoryText, "render_line", lambda text, y: (rows.append(y), render_line(text, y))[1])
+            monkeypatch.setattr(StoryText, "render_line", spy)
             puppet.hear[1](Piece(1, "more", 5))
             await house.pilot.pause(0.2)
             assert len(rows) == 1
