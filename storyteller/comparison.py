@@ -10,6 +10,7 @@ from typing import Any
 from storyteller.curves import Curves
 from storyteller.errors import RunError
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.metrics import finite
 from storyteller.runs.store import summarise
 
 _FACTS = {
@@ -140,7 +141,7 @@ def _result(folder: RunFolder, curves: Curves | None) -> Result:
         steps=summary.step,
         tokens=summary.tokens,
         seconds=summary.seconds,
-        parameters=parameters if isinstance(parameters, int) and not isinstance(parameters, bool) else None,
+        parameters=parameters if isinstance(parameters, int) and finite(parameters) is not None else None,
         train_loss=summary.train_loss,
         last_bpb=summary.eval_bpb,
         best_bpb=bpb.low[0] if bpb.low else None,

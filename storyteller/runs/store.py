@@ -240,8 +240,8 @@ def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds:
 
 
 def _whole(value: object) -> int | None:
-    """`value` where it is a whole number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """`value` where it is a whole number, and none of hundreds of digits."""
+    return value if isinstance(value, int) and finite(value) is not None else None
 
 
 def _text(value: object) -> str | None:

@@ -22,4 +22,7 @@ def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
         raise UsageError("the app needs a terminal", "storyteller ps, logs and show print the same plainly")
     from storyteller.tui.app import StorytellerApp
 
-    StorytellerApp(root, run).run()
+    app = StorytellerApp(root, run)
+    app.run()
+    if app.return_code:  # it broke, and has said where
+        raise SystemExit(app.return_code)

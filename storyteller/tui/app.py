@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import Event, Paste
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
@@ -82,6 +83,12 @@ class StorytellerApp(App[None]):
             self.say(self.settings.note, "warning")
         if self._first_run is not None:
             self.open_run(self._first_run)
+
+    async def on_event(self, event: Event) -> None:
+        """As Textual's, but what is pasted is made safe: a text field shows it as it stands."""
+        if isinstance(event, Paste):
+            event.text = safe(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        await super().on_event(event)
 
     def on_unmount(self) -> None:
         if self._booth is not None:
