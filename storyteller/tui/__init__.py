@@ -24,5 +24,5 @@ def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
 
     app = StorytellerApp(root, run)
     app.run()
-    if app.return_code:  # it broke, and has said where
-        raise SystemExit(app.return_code)
+    if app.return_code != 0:  # it broke, and has said where
+        raise SystemExit(app.return_code or 1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.events import Event, Paste
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
@@ -83,6 +87,14 @@ class StorytellerApp(App[None]):
             self.say(self.settings.note, "warning")
         if self._first_run is not None:
             self.open_run(self._first_run)
+
+    def get_driver_class(self) -> type[Driver]:
+        """As Textual's, but bytes that are no UTF-8 are read as U+FFFD, where they would end the app."""
+        driver = super().get_driver_class()
+        module: Any = sys.modules[driver.__module__]
+        if hasattr(module, "getincrementaldecoder"):
+            module.getincrementaldecoder = lambda encoding: partial(codecs.getincrementaldecoder(encoding), "replace")
+        return driver
 
     async def on_event(self, event: Event) -> None:
         """As Textual's, but what is pasted is made safe: a text field shows it as it stands."""
