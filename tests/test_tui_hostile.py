@@ -7,7 +7,6 @@ its own; a planted sequence, or a kind of control that no program here uses, is 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -19,13 +18,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyte
 import pytest
-from textual.widgets import Input
 
 from storyteller import shelf
 from storyteller.config import Sample
@@ -33,13 +29,13 @@ from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.status import Status, write_status
 from storyteller.shelf import Told
-from storyteller.text import safe, safe_line
+from storyteller.text import safe
 from storyteller.tui.app import StorytellerApp
 from tests import tiny_models
 from tests.ptys import MAIN, environment
 from tests.terminal import Terminal
 from tests.training import make_run
-from tests.watched import in_a_loop, save, text_of, until
+from tests.watched import in_a_loop, text_of, until
 
 OSC = "\x1b]52;c;UFdO\x07"
 MARKUP = "[/end][@click=app.quit]QQ[/] [bold]BB"
@@ -241,7 +237,7 @@ class Person(Terminal):
         for first in range(0, len(data), 1000):  # a pty takes 4,095 bytes until they are read
             os.write(self._handle, data[first : first + 1000])
             time.sleep(0.01)
-        self.rest()
+        self.rest(0.8 if len(data) > 2000 else 0.15, 10)
 
     def choose(self, command: str) -> None:
         """From the palette."""
@@ -293,7 +289,7 @@ def through_the_form(person: Person, thorough: bool) -> None:
         person.press(ENTER, TAB)
     if thorough:
         person.paste("x" * 10_000)
-        person.press("\x13")
+        person.press("\x13", quiet_seconds=0.6)
     person.press(ESC)
 
 
@@ -305,7 +301,7 @@ def through_a_run(person: Person, name: str, thorough: bool) -> None:
     person.press(*keys)
     if thorough:
         person.paste(PASTED)
-        person.press(ENTER, ESC, *"gixlmzz", DOWN, DOWN, *"+-", LEFT, RIGHT, "[", "]", ENTER, "s", "r", ESC, "P")
+        person.press(ENTER, *"gixlmzz", DOWN, DOWN, *"+-", LEFT, RIGHT, "[", "]", ENTER, "s", "r", "P")
         person.paste(PASTED)
         person.press(ENTER, "a", " ", DOWN, " ", ENTER)
     person.wait_for("2 ", 5)
@@ -387,3 +383,109 @@ def test_every_screen_over_a_hostile_home_stays_and_sends_no_control(
         assert person.text().strip()
         person.leave()
     assert SHOWN_OSC in safe(person.wire.decode())
+
+
+def test_an_escape_typed_or_pasted_and_bytes_that_are_no_text_steer_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    make_run(root, "fox")
+    with Person(root, 80, 24) as person:
+        person.wait_for("fox")
+        person.press("/")
+        person.paste(f"a{LONE}b\x9b31mCSII")
+        os.write(person._handle, b"\xff\xfe\xc2")
+        os.write(person._handle, b"z")
+        person.wait_for("\u20399B\u203a31mCSII")
+        person.wait_for("z")
+        person.leave()
+
+
+def test_what_vanishes_while_it_is_open_is_told_of_and_the_app_goes_on(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    for name in ("gnu-going", "hen-leaving"):
+        folder = make_run(root, name)
+        write_status(folder, Status("finished", 1, 1.0, step=7))
+        for step in (5, 7):
+            tells(folder, step, "...." + MARKUP)
+    with Person(root, 100, 24) as person:
+        person.wait_for("gnu-going")
+        person.choose("Tell from hen-leaving")
+        person.wait_for("hen-leaving")
+        person.press("\x14")
+        person.wait_for("@5")
+        shutil.rmtree(root / "hen-leaving" / "checkpoints" / "step-00000005")
+        person.paste("hen-leaving@5")
+        person.press(ENTER)
+        person.rest(0.3)
+        person.paste("Once")
+        person.send(ENTER)
+        person.wait_for("hen-leaving")
+        person.rest(0.5)
+        person.choose("Open gnu-going")
+        person.wait_for("2 gnu-going")
+        person.rest(0.3)
+        shutil.rmtree(root / "gnu-going")
+        person.wait_for("its folder is gone")
+        person.press("s", "r", "t")
+        person.rest(0.5)
+        shutil.rmtree(root)
+        person.rest(0.8)
+        person.press("1")
+        person.rest(0.8)
+        person.leave()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_app_goes_on(tmp_path: Path) -> None:
+    disk, root = tmp_path / "disk", tmp_path / "runs"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here ({mounted.stderr.decode().strip()})")
+    try:
+        folder = make_run(root, "fox")
+        tells(folder, 7, "...." + MARKUP)
+        filler = disk / "filler"
+        with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        homes = {"XDG_DATA_HOME": str(disk / "data"), "XDG_CONFIG_HOME": str(disk / "config")}
+        with Person(root, 110, 30, **homes) as person:
+            person.wait_for("fox")
+            person.press("o")
+            person.wait_for("settings are not remembered: No space left on device")
+            person.press("t")
+            person.wait_for("3 Story")
+            person.paste("Once")
+            person.send(ENTER)
+            person.wait_for("QQ", 60)
+            person.wait_for("the story is not kept: no space left on device")
+            person.press("\x13")
+            person.paste(f"{disk}/story.txt")
+            person.press(ENTER)
+            person.press(ESC, "1")
+            filler.unlink()
+            person.press("o")
+            person.leave()
+        assert json.loads((disk / "config" / "storyteller" / "tui.json").read_text())["sort"] != "age"
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@in_a_loop
+async def test_toasts_and_tooltips_show_markup_and_controls_as_they_stand(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    folder = make_run(root, "fox")
+    write_status(folder, Status("failed", 1, 1.0, step=7, message=EVIL))
+    app = StorytellerApp(root, settings_path=tmp_path / "tui.json")
+    async with app.run_test(size=(100, 40), notifications=True, tooltips=True) as pilot:
+        app.say(EVIL, "error")
+        await until(pilot, lambda: MARKUP in text_of(pilot))
+        assert SHOWN_OSC in text_of(pilot).replace("\n", "")
+        for view in ("runs", "story"):
+            app.action_view(view)
+            await pilot.pause(0.2)
+            for widget in list(app.screen.query("*")):
+                if widget.display and widget.region.area and widget.tooltip is not None:
+                    await pilot.hover(type(widget))
+                    await pilot.pause(0.4)
+            assert not _FORBIDDEN.search(text_of(pilot))

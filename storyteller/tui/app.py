@@ -130,6 +130,12 @@ class StorytellerApp(App[None]):
 
         yield from commands(self, screen)
 
+    def action_command_palette(self) -> None:
+        from storyteller.tui.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
     # --- what screens share -------------------------------------------------------------------------------------------
 
     @property

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
+from textual import work
 from textual.app import SystemCommand
+from textual.command import CommandPalette
+from textual.css.query import NoMatches
 from textual.screen import Screen
 
 from storyteller.chart.parts import Cells
@@ -26,6 +30,16 @@ _CELLS: dict[Cells, str] = {
     "blocks": "for fonts without braille",
     "ascii": "for any font at all",
 }
+
+
+class Palette(CommandPalette):
+    """Textual's, which may be gone before it looks for its commands: a view was asked for just before it."""
+
+    @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
+    async def _gather_commands(self, search_value: str) -> None:
+        gather: Any = CommandPalette._gather_commands
+        with contextlib.suppress(NoMatches):
+            await gather.__wrapped__(self, search_value)
 
 
 def commands(app: StorytellerApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
