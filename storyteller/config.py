@@ -23,6 +23,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Wandb = Literal["auto", "online", "offline", "off"]
 
+STARTER = "starter"
+"""The name of the model that comes with the package."""
 PROMPTS = ("Once upon a time", "Once there was a little boy", "Once there was a cute little animal")
 
 

@@ -88,7 +88,7 @@ def test_telling_steps_aside_for_a_run_that_trains(
     made(tmp_path / "runs")
     stepped: list[int] = []
     monkeypatch.setattr("os.nice", stepped.append)
-    monkeypatch.setattr("storyteller.runs.status.seen_state", lambda _: state)
+    monkeypatch.setattr("storyteller.runs.store.seen_state", lambda _: state)
     assert engines.step_aside(tmp_path / "runs") == bool(steps)
     assert stepped == steps
     assert not engines.step_aside(tmp_path / "none")

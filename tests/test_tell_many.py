@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from storyteller import shelf
 from storyteller.cli import main
 from storyteller.cli.many import ROWS, Asked, read_prompts
-from storyteller.cli.models import Loaded, default_model
+from storyteller.cli.models import Loaded
 from storyteller.cli.page import Paper, Sheet
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.store import default_model
 from storyteller.text import safe
 from tests import tiny_models
 from tests.ptys import at_terminal, command, environment
@@ -72,7 +73,7 @@ def script(tmp_path: Path, text: bytes | str, context: int = 64) -> str:
 def test_several_stories_of_a_prompt_are_numbered_and_the_seed_tells_them_all_again(tell: Tell, model: str) -> None:
     words = ("Once", "--model", model, "--max-tokens", "20", "--seed", "6", "--count", "3")
     done, again = tell(*words), tell(*words, "--json").stories
-    assert done.out == "1.\n{}\n\n2.\n{}\n\n3.\n{}\n".format(*(story["text"] for story in again))
+    assert done.out == "1.\n{}\n\n2.\n{}\n\n3.\n{}\n".format(*(safe(story["text"]) for story in again))
     assert len({story["text"] for story in again}) == 3
     assert [(story["seed"], story["row"], story["rows"]) for story in again] == [(6, 0, 3), (6, 1, 3), (6, 2, 3)]
     assert (done.status, done.err) == (0, "")

@@ -21,13 +21,15 @@ from storyteller import shelf
 from storyteller.booth import Booth, Ended, Event, Failed, Opened, Piece
 from storyteller.config import Sample
 from storyteller.runs import checkpoints, layout
+from storyteller.runs.store import default_model, newest_step
 from storyteller.shelf import Told
 from storyteller.text import safe
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.history import HistoryScreen
 from storyteller.tui.screens.save import SaveScreen, free_name, save
-from storyteller.tui.screens.story import PromptBox, StoryScreen
-from storyteller.tui.widgets.model_picker import Choice, ModelPicker, choices, default_model, matching, newest_step
+from storyteller.tui.screens.story import StoryScreen
+from storyteller.tui.widgets.model_picker import Choice, ModelPicker, choices, matching
+from storyteller.tui.widgets.prompt_box import PromptBox
 from storyteller.tui.widgets.sampling import Knob, Sampling
 from storyteller.tui.widgets.telling import StoryPane, StoryText
 from tests import tiny_models

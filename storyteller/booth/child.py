@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller.booth.manners import Manners, any_trains
+from storyteller.booth.manners import Manners
 from storyteller.booth.models import Models
 from storyteller.booth.outbox import PIECE_CHARS, Outbox
 from storyteller.config import Sample
@@ -159,6 +159,8 @@ class _Teller:
 def main(arguments: Sequence[str]) -> None:
     """Take the parent's lines until they end; then the process ends at once, whatever it is telling."""
     import argparse
+
+    from storyteller.runs.store import any_trains
 
     parser = argparse.ArgumentParser(prog="python -m storyteller.booth")
     parser.add_argument("--runs-dir", type=Path, required=True)

@@ -105,13 +105,6 @@ class Manners:
                 self._group = None
 
 
-def any_trains(runs_root: Path) -> bool:
-    from storyteller.runs.status import LIVING, seen_state
-    from storyteller.runs.store import list_runs
-
-    return any(seen_state(run) in LIVING for run in list_runs(runs_root))
-
-
 def _descendants() -> list[Path]:
     """Where the threads of the processes are that this one started."""
     import psutil

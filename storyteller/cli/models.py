@@ -10,9 +10,8 @@ from typing import Any, Self
 from storyteller.cli.page import note
 from storyteller.engine import STARTER, Engine, is_run, newest_label, open_model, step_aside
 from storyteller.errors import StorytellerError
-from storyteller.runs import checkpoints
 from storyteller.runs.layout import runs_root
-from storyteller.runs.store import list_runs
+from storyteller.runs.store import default_model
 
 
 class Loaded:
@@ -81,11 +80,3 @@ class Loaded:
 
     def _open(self, reference: str) -> Engine:
         return open_model(reference, self.root, self.threads, note, self.numbers)
-
-
-def default_model(root: Path) -> str:
-    """The newest run that has a checkpoint, else the starter."""
-    for run in list_runs(root):
-        if checkpoints.steps(run):
-            return run.name
-    return STARTER

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from storyteller.config import Sample
+from storyteller.config import STARTER, Sample
 from storyteller.engine.telling import Story, Teller, load_tokenizer, with_seed
 from storyteller.errors import CheckpointError, UsageError
 from storyteller.text import safe_line
@@ -41,8 +41,6 @@ __all__ = [
     "with_seed",
 ]
 
-STARTER = "starter"
-"""The name of the model that comes with the package."""
 _NICE = 10
 """Of Linux's weights this one is 110, beside 1,024 of a process that was not asked to step aside."""
 _STARTER_FOLDER = Path(__file__).resolve().parents[1] / "starter"
@@ -172,11 +170,10 @@ def step_aside(runs_root: Path | None = None) -> bool:
 
     For a process whose only business is telling, before it opens a model. Whether there was a reason to.
     """
-    from storyteller.runs import status
     from storyteller.runs.layout import runs_root as default_root
-    from storyteller.runs.store import list_runs
+    from storyteller.runs.store import any_trains
 
-    trains = any(status.seen_state(run) in status.LIVING for run in list_runs(runs_root or default_root()))
+    trains = any_trains(runs_root or default_root())
     if trains and hasattr(os, "nice"):
         os.nice(_NICE)
     return trains

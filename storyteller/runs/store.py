@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from storyteller.config import STARTER
 from storyteller.errors import CheckpointError, RunError
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import NAME, RunFolder, check_inside, check_links
@@ -67,6 +68,11 @@ def run_folders(root: Path) -> list[RunFolder]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [folder for folder in folders if _has_plan(folder)]
+
+
+def any_trains(root: Path) -> bool:
+    """Whether a run in `root` lives."""
+    return any(seen_state(run) in LIVING for run in run_folders(root))
 
 
 def find_run(root: Path, name: str) -> RunFolder:
@@ -136,6 +142,29 @@ def find_checkpoint(
         )
     check_inside(root, path)
     return path
+
+
+def default_model(root: Path) -> str:
+    """What is told from where no model is named: the newest run that has a checkpoint, else the starter."""
+    return next((run.name for run in list_runs(root) if seen_steps(run)), STARTER)
+
+
+def newest_step(root: Path, reference: str) -> int | None:
+    """The newest checkpoint's step of the run that `reference` means; None where it is of no run, or has none yet."""
+    name = reference.partition("@")[0]
+    if "/" in name or name in ("", STARTER, ".", ".."):
+        return None
+    if name == "latest":
+        return next((steps[-1] for run in list_runs(root) if (steps := seen_steps(run))), None)
+    return max(seen_steps(RunFolder(root / name)), default=None)
+
+
+def seen_steps(run: RunFolder) -> list[int]:
+    """The run's checkpoints, as `checkpoints.steps` has them; none where their folder cannot be read."""
+    try:
+        return checkpoints.steps(run)
+    except (OSError, ValueError):  # a name that no path can have
+        return []
 
 
 def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Summary:

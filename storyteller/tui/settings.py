@@ -51,6 +51,12 @@ class Settings:
             return Sample(**{key: value for key, value in self.sampling.items() if key in known})
         return Sample()
 
+    def remember(self, sample: Sample) -> bool:
+        """Keep how stories are told for the next time, but for the seed and where they stop; whether that is new."""
+        kept = {key: value for key, value in dataclasses.asdict(sample).items() if key not in ("stop", "seed")}
+        new, self.sampling = kept != self.sampling, kept
+        return new
+
     def to_json(self) -> dict[str, Any]:
         plain = dataclasses.asdict(self)
         del plain["note"]

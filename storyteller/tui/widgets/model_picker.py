@@ -18,16 +18,15 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from storyteller.config import STARTER
 from storyteller.errors import StorytellerError
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.status import seen_state
-from storyteller.runs.store import list_runs
+from storyteller.runs.store import list_runs, seen_steps
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.words import line
 
-STARTER = "starter"
-"""The model that comes with the package."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MOST_SHOWN = 500
 _LOOK_SECONDS = 1.0
@@ -45,29 +44,6 @@ class Choice:
     """A step of the run above it."""
 
 
-def default_model(root: Path) -> str:
-    """The newest run that has a checkpoint, else the starter."""
-    return next((run.name for run in list_runs(root) if _steps(run)), STARTER)
-
-
-def newest_step(root: Path, reference: str) -> int | None:
-    """The newest checkpoint's step of the run that `reference` means; None where it is of no run, or has none yet."""
-    name = reference.partition("@")[0]
-    if "/" in name or name in ("", STARTER, ".", ".."):
-        return None
-    if name == "latest":
-        return next((steps[-1] for run in list_runs(root) if (steps := _steps(run))), None)
-    return max(_steps(RunFolder(root / name)), default=None)
-
-
-def _steps(run: RunFolder) -> list[int]:
-    """The run's checkpoints; none where their folder cannot be read."""
-    try:
-        return checkpoints.steps(run)
-    except (OSError, ValueError):  # a name that no path can have
-        return []
-
-
 def choices(root: Path) -> list[Choice]:
     """Every model that is here: each run's newest checkpoint and its others, the newest run first, and the starter."""
     found = []
@@ -77,7 +53,7 @@ def choices(root: Path) -> list[Choice]:
 
 
 def _choices_of(run: RunFolder) -> list[Choice]:
-    figures = {step: _bpb(run, step) for step in _steps(run)}
+    figures = {step: _bpb(run, step) for step in seen_steps(run)}
     if not figures:
         return []
     best = min((bpb for bpb in figures.values() if bpb is not None), default=None)
