@@ -224,7 +224,7 @@ class Person(Terminal):
             time.sleep(0.03)
             if self.chunks and time.perf_counter() - self.chunks[-1].at_seconds > quiet_seconds:
                 break
-        assert os.waitpid(self.pid, os.WNOHANG) == (0, 0), self.text()
+        assert os.waitpid(self.pid, os.WNOHANG) == (0, 0), _OWN.sub("", self.wire.decode(errors="replace"))[-20_000:]
 
     def press(self, *keys: str, quiet_seconds: float = 0.08) -> None:
         """One key after another, each once what the one before did is drawn."""
