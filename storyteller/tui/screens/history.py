@@ -18,9 +18,10 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from storyteller import shelf
-from storyteller.errors import StorytellerError
+from storyteller.errors import RunError, StorytellerError
 from storyteller.runs.store import find_checkpoint
 from storyteller.shelf import Told
+from storyteller.text import safe_line
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.widgets.telling import Part, StoryText
 from storyteller.tui.words import line
@@ -164,7 +165,10 @@ def reference(told: Told, runs_root: Path) -> str:
     """What the story's model is asked for by. Raises RunError, CheckpointError where its run is gone."""
     if not told.runs_dir or Path(told.runs_dir) == runs_root.absolute():
         return told.model
-    return str(find_checkpoint(Path(told.runs_dir), told.model))
+    try:
+        return str(find_checkpoint(Path(told.runs_dir), told.model))
+    except (OSError, ValueError) as error:  # a name that no path can have, a folder that lets nobody in
+        raise RunError(f"the runs in {safe_line(told.runs_dir, 80)} cannot be read", "open the story as it is") from error
 
 
 def _words(told: Told) -> Content:
