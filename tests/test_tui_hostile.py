@@ -300,7 +300,8 @@ def through_the_form(person: Person, thorough: bool) -> None:
 
 def through_a_run(person: Person, name: str, thorough: bool) -> None:
     person.choose(f"Open {name}")
-    person.wait_for(f"2 {name}"[: person.columns // 3])
+    if person.rows >= 24:  # else the chart has the whole screen
+        person.wait_for(f"2 {name}"[: person.columns // 3])
     person.rest(0.4)
     keys = [*"pvLLg", "/"] if thorough else [*"Lg"]
     person.press(*keys)
@@ -309,7 +310,6 @@ def through_a_run(person: Person, name: str, thorough: bool) -> None:
         person.press(ENTER, *"gixlmzz", DOWN, DOWN, *"+-", LEFT, RIGHT, "[", "]", ENTER, "s", "r", "P")
         person.paste(PASTED)
         person.press(ENTER, "a", " ", DOWN, " ", ENTER)
-    person.wait_for("2 ", 5)
 
 
 def through_the_stories(person: Person, thorough: bool) -> None:
@@ -467,7 +467,9 @@ def test_a_full_disk_is_one_line_and_the_app_goes_on(tmp_path: Path) -> None:
             person.press("\x13")
             person.paste(f"{disk}/story.txt")
             person.press(ENTER)
-            person.press(ESC, "1")
+            person.wait_for("no space left on device")
+            person.press(ESC)
+            person.choose("All of them, live")
             filler.unlink()
             person.press("o")
             person.leave()

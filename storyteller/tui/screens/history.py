@@ -168,7 +168,8 @@ def reference(told: Told, runs_root: Path) -> str:
     try:
         return str(find_checkpoint(Path(told.runs_dir), told.model))
     except (OSError, ValueError) as error:  # a name that no path can have, a folder that lets nobody in
-        raise RunError(f"the runs in {safe_line(told.runs_dir, 80)} cannot be read", "open the story as it is") from error
+        shown = safe_line(told.runs_dir, 80)
+        raise RunError(f"the runs in {shown} cannot be read", "open the story as it is") from error
 
 
 def _words(told: Told) -> Content:
