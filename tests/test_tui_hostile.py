@@ -469,11 +469,10 @@ def test_a_full_disk_is_one_line_and_the_app_goes_on(tmp_path: Path) -> None:
             person.press(ENTER)
             person.wait_for("no space left on device")
             person.press(ESC)
-            person.choose("All of them, live")
             filler.unlink()
-            person.press("o")
+            person.choose("Theme: light")
             person.leave()
-        assert json.loads((disk / "config" / "storyteller" / "tui.json").read_text())["sort"] != "age"
+        assert json.loads((disk / "config" / "storyteller" / "tui.json").read_text())["theme"] == "light"
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 
