@@ -18,6 +18,7 @@ from storyteller.errors import is_disk_full
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.mirrored import page_address
 from storyteller.runs.status import State, Status, overwrite_status, own_status, read_status, write_status
+from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,7 +161,7 @@ class Desk:
 
     def note(self, line: str) -> None:
         """A line for the run's log; training goes on where it cannot be written, and the line waits."""
-        self._notes.append(f"{time.strftime('%H:%M:%S')} {line}\n")
+        self._notes.append(f"{time.strftime('%H:%M:%S')} {safe_line(line)}\n")
         self._write_notes()
 
     def _write_notes(self) -> None:

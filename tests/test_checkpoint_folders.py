@@ -147,7 +147,8 @@ def test_a_bit_flipped_anywhere_is_noticed_or_changes_nothing(folder: RunFolder,
         assert checkpoints.verify(path) == whole
         assert name == "manifest.json"  # white space between its values alone
     except CheckpointError as error:
-        assert Path(name).name in str(error)
+        newer = name == "manifest.json" and "newer storyteller" in str(error)  # its schema's digit, say
+        assert newer or Path(name).name in str(error)
 
 
 def test_a_missing_broken_or_newer_manifest_is_named(folder: RunFolder) -> None:

@@ -108,7 +108,8 @@ def test_reading_from_any_cursor_gives_the_rest(kind: str, tmp_path: Path) -> No
         assert list(Files(paths).read(1, json.loads(json.dumps(cursor)))) == whole[index + 1 :]
 
 
-LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), min_size=1, max_size=60)
+# Without controls: a file with many of them is refused as a binary one.
+LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,6 +5,7 @@ Each has a manifest that fits it, as someone who means harm would write: its che
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -176,7 +177,7 @@ def test_an_output_layer_of_its_own_is_refused(hurt: Path) -> None:
         ({"n_head": 0}, "--heads 0 is off"),
         ({"n_head": 5}, "--width 32 cannot be shared evenly by --heads 5"),
         ({"model_type": "llama"}, "model_type is llama, not gpt2"),
-        ({"activation_function": "relu\x1b[31m"}, "activation_function is relu\u241b[31m, not gelu_new"),
+        ({"activation_function": "relu\x1b[31m"}, "--set activation relu\u241b[31m is off"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False, not True"),
         ({"auto_map": {"AutoModel": "evil.Model"}}, "brings its own code, which is not run"),
     ],
@@ -276,7 +277,7 @@ def test_an_optimiser_state_that_does_not_fit_is_refused(hurt: Path, change: Any
 def test_the_good_one_loads(hurt: Path) -> None:
     progress = load(hurt)
     assert (progress.step, progress.skipped_steps) == (4, 0)
-    assert checkpoint.load_model(hurt).shape == SHAPE
+    assert checkpoint.load_model(hurt).shape == dataclasses.replace(SHAPE, activation="gelu")
 
 
 # --- through a resume -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 from storyteller import presets
 from storyteller.runs.layout import RunFolder
+from tests.terminal import Terminal
 from tests.test_cli_train import TINY, storyteller, wait_for_step
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -51,6 +52,12 @@ def test_every_command_of_the_readme_works_in_the_order_in_which_it_stands() -> 
         if "roneneldan" in line:
             continue  # test_tell tells from that name over a Hub on the loopback
         words = brief(line)
+        if words == ["tui"]:
+            with Terminal([sys.executable, "-m", "storyteller", "tui"]) as terminal:
+                terminal.wait_for("first")
+                terminal.send("q")
+                assert terminal.ended() == 0
+            continue
         if words == ["stop", "wide"]:
             wait_for_step(RunFolder(Path("runs").resolve() / "wide"), 2)
         if words[:2] == ["resume", "wide"]:

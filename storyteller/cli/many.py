@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -108,9 +109,9 @@ def tell_many(
             some = list(itertools.islice(waiting, ROWS))
             if not some:
                 break
-            progress.show(done)
             seeded = dataclasses.replace(sample, seed=(first + number) % 2**32)
             try:
+                progress.show(done)
                 fit, stories = _interruptibly(lambda some=some, seeded=seeded: _batch(loaded, some, seeded))  # type: ignore[misc]
             except KeyboardInterrupt:
                 progress.close()
@@ -165,10 +166,18 @@ def _interruptibly(compute: Callable[[], _T]) -> _T:
         except BaseException as error:  # noqa: BLE001  raised again where it is waited for
             errors.append(error)
 
+    stopped = threading.Event()
     thread = threading.Thread(target=run, name="batch", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
+    # An exception out of a signal may break a lock that is being waited for: the signal is noted, and looked at here.
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    try:
+        thread.start()
+        while thread.is_alive() and not stopped.is_set():
+            thread.join(0.1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stopped.is_set():
+        raise KeyboardInterrupt
     if errors:
         raise errors[0]
     return results[0]
@@ -229,7 +238,7 @@ class _Progress:
 
     def _draw(self, line: str) -> None:
         # Spaces over what was there, rather than an escape: a dumb terminal has none.
+        before, self._shown = self._shown, len(line)
         with contextlib.suppress(OSError, UnicodeError):
-            sys.stderr.write("\r" + line.ljust(self._shown) + ("\r" if not line else ""))
+            sys.stderr.write("\r" + line.ljust(before) + ("\r" if not line else ""))
             sys.stderr.flush()
-        self._shown = len(line)
