@@ -100,13 +100,31 @@ class NativeVoices:
         return taken or self._load(threads)
 
     def _load(self, threads: int) -> ctranslate2.Generator:
-        ctranslate2 = _library()
+        library = _library()
         if not self._files:
             raise ModelError("the model is closed", "open it again")
+        loaded: list[ctranslate2.Generator] = []
+        errors: list[Exception] = []
+
+        def load() -> None:
+            try:
+                loaded.append(
+                    library.Generator(
+                        "model", files=self._files, compute_type=_COMPUTE_TYPES[self._numbers], intra_threads=threads
+                    )
+                )
+            except (RuntimeError, ValueError) as error:
+                errors.append(error)
+
+        # On a thread that ends with it: OpenMP's threads, which a thread that has loaded would keep, halve the speed of
+        # those that tell.
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
         with _refused("load"):
-            return ctranslate2.Generator(
-                "model", files=self._files, compute_type=_COMPUTE_TYPES[self._numbers], intra_threads=threads
-            )
+            if errors:
+                raise errors[0]
+        return loaded[0]
 
 
 class NativeVoice:
