@@ -131,6 +131,21 @@ def test_a_run_opens_is_kept_and_escape_goes_back(root: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_another_run_opens_also_where_a_form_lies_over_the_run_that_is_shown(root: Path, tmp_path: Path) -> None:
+    a_few(root)
+    app = app_of(root, tmp_path)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        app.open_run("old-bear")
+        await until(pilot, lambda: app.view == "run")
+        app.new_run()
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        app.open_run("young-fox")
+        await until(pilot, lambda: app.run_shown == "young-fox" and app.screen is app._views["run"])
+
+    drive(app, steps)
+
+
 def test_a_run_named_at_the_start_is_open_at_once(root: Path, tmp_path: Path) -> None:
     a_few(root)
     app = app_of(root, tmp_path, run="wise")

@@ -290,6 +290,8 @@ class StorytellerApp(App[None]):
         known = self._views.get(view)
         shown = known is not None and self.view == view
         if shown:
+            while self.screen is not known:  # a form over it
+                self.pop_screen()
             self.pop_screen()  # a screen on the stack cannot be uninstalled
         if known is not None:
             self.uninstall_screen(view)

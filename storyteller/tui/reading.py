@@ -31,11 +31,11 @@ from storyteller.text import safe_line
 if TYPE_CHECKING:
     from storyteller.booth import Event
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.2
 """Between two looks at whether a file has grown."""
-_STATE_SECONDS = 1.0
+_STATE_SECONDS = 0.6
 """Between two looks at whether the process lives."""
-_DRAW_SECONDS = 0.8
+_DRAW_SECONDS = 0.5
 """Between two pictures of a run that logs without end."""
 _READ_SECONDS = 0.05
 """Of reading the log in one go: between two of them, what was asked for is answered."""

@@ -116,12 +116,11 @@ def metric_lags(terminal: Terminal, folder: RunFolder, seconds: float) -> list[f
     time.sleep(2)
     lags = []
     for at, step in written[1:]:
-        # A later step on the screen says as much.
-        words = [f"{later:,}" for _, later in written if later >= step]
 
-        def there(screen: pyte.Screen, words: list[str] = words) -> bool:
-            text = "\n".join(screen.display)
-            return any(re.search(rf"(?<![\d,]){word}(?![\d,])", text) for word in words)
+        def there(screen: pyte.Screen, step: int = step) -> bool:
+            # Between two lines of metrics the head counts on: a later step says as much.
+            shown = re.findall(r"step ([\d,]+)", "\n".join(screen.display))
+            return any(int(one.replace(",", "") or 0) >= step for one in shown)
 
         seen = terminal.first_time(there, at - 0.02)
         if seen is not None:
