@@ -73,6 +73,7 @@ def test_train_starts_a_process_of_its_own_follows_it_and_tells_how_it_ended() -
     assert "finished at step 5" in storyteller("logs", "first").stdout
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_resumed_has_the_losses_of_one_that_was_not() -> None:
     slow = [*TINY, "--context", "256", "--batch-size", "8"]  # steps long enough to be stopped between
     whole = storyteller("train", "--foreground", "--name", "whole", "--steps", "60", *slow)
@@ -90,6 +91,7 @@ def test_a_run_stopped_and_resumed_has_the_losses_of_one_that_was_not() -> None:
     assert losses(cut) == losses(run_of("whole"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_training_alone_and_says_how_to_come_back() -> None:
     words = [sys.executable, "-m", "storyteller", "train", "--name", "alone", "--steps", "100000", *TINY]
     following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -112,6 +114,7 @@ def test_ctrl_c_leaves_training_alone_and_says_how_to_come_back() -> None:
     assert seen_state(folder) == "died"
 
 
+@pytest.mark.slow
 def test_a_signal_lets_the_step_finish_and_saves(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "storyteller", "train", "--foreground", "--name", "fg", "--steps", "100000", *TINY]
     with (tmp_path / "out").open("w") as out:
@@ -128,6 +131,7 @@ def test_a_signal_lets_the_step_finish_and_saves(tmp_path: Path) -> None:
     assert max(losses(folder)) == status.step
 
 
+@pytest.mark.slow
 def test_a_finished_run_wants_a_larger_budget_and_then_goes_on() -> None:
     trained_run(Path("runs").resolve(), "more", train_steps=3)
     refused = storyteller("resume", "more")
@@ -204,6 +208,7 @@ def test_an_unknown_step_is_named_with_those_there_are() -> None:
     assert "steps has no step 7: it has 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used() -> None:
     folder = trained_run(Path("runs").resolve(), "hurt", train_steps=4, train_checkpoint_every="2")
     told = losses(folder)

@@ -119,6 +119,7 @@ def test_auto_takes_the_hub_and_every_position_resumes_exactly(hub_root: Path) -
     assert files == {f"/{REPOSITORY}/resolve/{MAIN_SHA}/data/train-0000{n}-of-00002.parquet" for n in (0, 1)}
 
 
+@pytest.mark.slow
 def test_a_connection_dropped_once_while_opening_does_no_harm(hub_root: Path) -> None:
     script = """
         source = opened("tinystories")
@@ -138,6 +139,7 @@ BUNDLED = (
 )
 
 
+@pytest.mark.slow
 def test_where_the_hub_refuses_auto_is_bundled_at_once_and_an_explicit_choice_is_an_error() -> None:
     script = """
         start = time.monotonic()
@@ -173,6 +175,7 @@ def test_where_the_hub_hangs_auto_is_bundled_when_its_time_is_up(hub_root: Path)
     assert 1 <= told["seconds"] < 4
 
 
+@pytest.mark.slow
 def test_a_hub_without_the_dataset_and_one_that_fails_while_reading_end_in_one_line(hub_root: Path) -> None:
     script = """
         import urllib.request

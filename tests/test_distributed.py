@@ -175,6 +175,7 @@ def test_of_processes_that_ended_the_one_that_nobody_ended_is_named(
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns_and_one_goes_on_from_their_checkpoint(tmp_path: Path) -> None:
     whole, shared = run(tmp_path, "whole", train_steps=8), run(tmp_path, "shared", train_steps=5)
     trained(whole, 1)

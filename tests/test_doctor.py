@@ -15,6 +15,7 @@ from storyteller.lm import selfcheck
 from storyteller.lm.model import GPT
 
 
+@pytest.mark.slow
 def test_doctor_says_in_json_what_there_is_and_that_training_works() -> None:
     words = [sys.executable, "-m", "storyteller", "doctor", "--json", "--wait", "2"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100)

@@ -177,6 +177,7 @@ def test_the_first_error_stops_every_lane() -> None:
 # --- transformers, in a child -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_foreign_batch_is_told_as_each_alone(neo: Path) -> None:
     prompts = ["O", "Once upon a time", "Tim and Sue", "The"]
     with open_model(str(neo), threads=1) as engine:

@@ -327,6 +327,7 @@ def test_a_position_that_no_source_gave_is_refused(tmp_path: Path) -> None:
 # --- the held-out stories ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_held_out_stories_are_kept_and_read_from_the_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

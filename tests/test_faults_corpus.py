@@ -58,6 +58,7 @@ def test_a_folder_of_good_and_empty_files_trains_on_the_good_ones() -> None:
     assert max(losses(run_of("mixed"))) == 3
 
 
+@pytest.mark.slow
 def test_a_binary_file_among_good_ones_is_refused_by_name() -> None:
     Path("mixed").mkdir()
     Path("mixed/good.txt").write_text("\n\n".join(STORY.format(n) for n in range(60)))
@@ -69,6 +70,7 @@ def test_a_binary_file_among_good_ones_is_refused_by_name() -> None:
     assert not list(Path("runs").iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_vanishes_while_it_is_read_saves_the_state_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_a_skipped_step_leaves_weights_and_optimiser_as_they_were(
             assert torch.equal(tensor, after[name]), name
 
 
+@pytest.mark.slow
 def test_one_bad_step_too_many_stops_the_run_and_resumes_know_how_many_there_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +176,7 @@ def test_one_bad_step_too_many_stops_the_run_and_resumes_know_how_many_there_wer
     assert skipped(folder) == skipped(whole) == {1: 0, 2: 1, 3: 1, 4: 1, 5: 2, 6: 2}
 
 
+@pytest.mark.slow
 def test_a_first_step_that_is_skipped_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"train_skip_bad_steps": 1, "train_checkpoint_every": "1", "train_keep": 9}
     poison(monkeypatch, {1}, nan_gradient)
@@ -185,6 +187,7 @@ def test_a_first_step_that_is_skipped_resumes_too(tmp_path: Path, monkeypatch: p
     assert losses(folder) == told and sorted(told) == [2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_fp16_scales_down_where_a_gradient_overflows_and_stops_where_it_stays_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +322,7 @@ def test_fewer_steps_are_read_ahead_where_a_step_is_large() -> None:
     assert [steps_ahead(tokens) for tokens in (1, 16 * 256, 1 << 20, 3 << 20, 1 << 30)] == [8, 8, 4, 1, 1]
 
 
+@pytest.mark.slow
 def test_an_allocation_that_really_fails_names_the_batch_its_bytes_and_the_option(tmp_path: Path) -> None:
     script = """
         import resource, sys

@@ -67,6 +67,7 @@ def test_auto_without_a_hub_takes_the_bundled_tales_and_says_how_to_choose() -> 
     assert run_of("auto").read_run()["data"]["kind"] == "bundled"
 
 
+@pytest.mark.slow
 def test_tinystories_by_name_never_falls_back() -> None:
     done = storyteller("train", "--foreground", "--name", "strict", "--steps", "2", *HUB)
     assert done.returncode == 1

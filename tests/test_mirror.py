@@ -292,6 +292,7 @@ def test_a_run_s_page_has_every_row_once_and_its_end(server: LoopbackWandb, tmp_
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_page(server: LoopbackWandb, training: Training) -> None:
     process = training.mirror()
     training.log(4)
@@ -348,6 +349,7 @@ def test_a_run_that_ends_before_its_first_row_has_no_page(server: LoopbackWandb,
 # --- a server that does not -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_key_that_is_refused_is_said_once(
     server: LoopbackWandb, training: Training, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,6 +386,7 @@ def test_a_client_that_is_killed_is_started_again(server: LoopbackWandb, trainin
     check_page(server, training.folder)
 
 
+@pytest.mark.slow
 def test_an_offline_run_is_sent_by_sync_and_sent_once(
     server: LoopbackWandb, training: Training, capfd: pytest.CaptureFixture[str]
 ) -> None:

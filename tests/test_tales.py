@@ -64,11 +64,13 @@ def sentences(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_first_n_tales_are_all_different(every_tale: list[str]) -> None:
     assert N_TALES == 50_000
     assert len(set(every_tale)) == N_TALES
 
 
+@pytest.mark.slow
 def test_every_tale_has_from_80_to_250_words_and_lengths_vary_widely(every_tale: list[str]) -> None:
     assert (MIN_WORDS, MAX_WORDS) == (80, 250)
     lengths = sorted(len(text.split()) for text in every_tale)
@@ -78,6 +80,7 @@ def test_every_tale_has_from_80_to_250_words_and_lengths_vary_widely(every_tale:
     assert lengths[N_TALES * 95 // 100] - lengths[N_TALES * 5 // 100] >= 70
 
 
+@pytest.mark.slow
 def test_every_tale_is_in_clean_plain_text(every_tale: list[str]) -> None:
     # One expression for all that must never be printed: marks of a template, doubled or stray spaces, spaces before
     # punctuation, doubled punctuation, letters other than ASCII, a blank line.
@@ -88,6 +91,7 @@ def test_every_tale_is_in_clean_plain_text(every_tale: list[str]) -> None:
         assert text == text.strip()
 
 
+@pytest.mark.slow
 def test_every_paragraph_balances_its_quotes_and_ends_its_last_sentence(every_tale: list[str]) -> None:
     for index, text in enumerate(every_tale):
         for paragraph in text.split("\n"):
@@ -96,6 +100,7 @@ def test_every_paragraph_balances_its_quotes_and_ends_its_last_sentence(every_ta
             assert paragraph.endswith((".", "!", "?", '."', '!"', '?"')), f"tale {index}: {paragraph!r}"
 
 
+@pytest.mark.slow
 def test_every_sentence_begins_with_a_capital(every_tale: list[str]) -> None:
     for index, text in enumerate(every_tale[:20_000]):
         for match in SENTENCE_START.finditer(text.replace("Mr. ", "Mr ").replace("Mrs. ", "Mrs ")):
@@ -113,6 +118,7 @@ def test_a_small_letter_after_a_question_or_a_cry_only_tells_who_spoke(sample: l
             assert speech.search(match[1]), f"{told.family}: {match[0]!r}"
 
 
+@pytest.mark.slow
 def test_a_becomes_an_before_a_vowel_and_only_there(every_tale: list[str]) -> None:
     for index, text in enumerate(every_tale[:20_000]):
         for article, word in re.findall(r"\b([Aa]n?) ([A-Za-z]+)", text):
@@ -124,6 +130,7 @@ def test_a_becomes_an_before_a_vowel_and_only_there(every_tale: list[str]) -> No
             )
 
 
+@pytest.mark.slow
 def test_no_word_is_doubled_by_mistake(every_tale: list[str]) -> None:
     # Said twice on purpose, as in "very, very", the words have a comma between them, or the plot chose the pair.
     for index, text in enumerate(every_tale[:20_000]):

@@ -176,6 +176,7 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_a_published_gpt_neo_is_told_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.test_engine import save_neo
 

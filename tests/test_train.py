@@ -159,6 +159,7 @@ def test_going_back_to_an_earlier_step_gives_the_same_end(tmp_path: Path) -> Non
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(folder, 6).items())
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_are_one_run(tmp_path: Path) -> None:
     one, same = trained_run(tmp_path, "one"), trained_run(tmp_path, "same")
     assert losses(one) == losses(same)

@@ -404,6 +404,7 @@ def test_an_escape_typed_or_pasted_and_bytes_that_are_no_text_steer_nothing(tmp_
         person.leave()
 
 
+@pytest.mark.slow
 def test_what_vanishes_while_it_is_open_is_told_of_and_the_app_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     for name in ("gnu-going", "hen-leaving"):
@@ -477,6 +478,7 @@ def test_a_full_disk_is_one_line_and_the_app_goes_on(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.slow
 @in_a_loop
 async def test_toasts_and_tooltips_show_markup_and_controls_as_they_stand(tmp_path: Path) -> None:
     root = tmp_path / "runs"

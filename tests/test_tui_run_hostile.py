@@ -39,6 +39,7 @@ async def look(pilot: Pilot[None], name: str) -> RunScreen:
     return pilot.app.screen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(40, 10), (160, 45)], ids=str)
 @in_a_loop
 async def test_markup_and_controls_are_shown_as_they_are_everywhere(tmp_path: Path, size: tuple[int, int]) -> None:

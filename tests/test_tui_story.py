@@ -278,6 +278,7 @@ def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, booth: B
     run(test())
 
 
+@pytest.mark.slow
 def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: Booth) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox") as house:
@@ -309,6 +310,7 @@ def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: Bo
     run(test())
 
 
+@pytest.mark.slow
 def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path, booth: Booth) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox") as house:
@@ -330,6 +332,7 @@ def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path,
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, booth: Booth) -> None:
     async def test() -> None:
         async with in_house(root, booth)(None) as house:
@@ -366,6 +369,7 @@ def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, booth: B
     run(test())
 
 
+@pytest.mark.slow
 def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     folder = layout.create(runs, "hen")
@@ -404,6 +408,7 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
         own.close()
 
 
+@pytest.mark.slow
 def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: Booth) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox@10") as house:
@@ -472,6 +477,7 @@ def test_choices_match_every_word_typed_and_what_looks_like_a_hub_model_comes_fi
 # --- the knobs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_knobs_are_turned_typed_into_and_remembered(root: Path, booth: Booth) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox@10") as house:
@@ -726,6 +732,7 @@ def test_hostile_text_is_shown_as_it_is_at_any_size(root: Path, size: tuple[int,
     run(test())
 
 
+@pytest.mark.slow
 def test_a_story_without_end_does_not_make_a_screen_without_end(root: Path) -> None:
     puppet = Puppet()
 
