@@ -137,15 +137,17 @@ def test_another_run_opens_also_where_a_form_lies_over_the_run_that_is_shown(roo
 
     async def steps(pilot: Pilot[None]) -> None:
         app.open_run("old-bear")
-        await until(pilot, lambda: app.view == "run")
+        await until(pilot, lambda: app.view == "run" and app.screen.is_mounted and bool(app.screen.query("Board")))
+        await pilot.pause(0.2)
         app.new_run()
-        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.is_mounted)
         app.open_run("young-fox")
         await until(pilot, lambda: app.run_shown == "young-fox" and app.screen is app._views["run"])
 
     drive(app, steps)
 
 
+@pytest.mark.slow
 def test_a_run_named_at_the_start_is_open_at_once(root: Path, tmp_path: Path) -> None:
     a_few(root)
     app = app_of(root, tmp_path, run="wise")

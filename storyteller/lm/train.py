@@ -273,7 +273,8 @@ class Trainer:
         batches: StepBatches | None = None
         error: CorpusError | None = None
         while True:
-            share, stop = self.share_done(), self.observer.stop_asked()
+            # The first one's clock alone counts: another's may be at the budget's end a moment sooner.
+            share, stop = self.share_done() if self.group.is_first else 0.0, self.observer.stop_asked()
             if batches is None and share < 1 and not stop:
                 start = time.perf_counter()
                 try:
@@ -286,7 +287,7 @@ class Trainer:
                 minutes = f"{self.patience_seconds / 60:.0f} minutes"
                 error = HubError(f"no story has come from the Hub for {minutes}", "look at the network")
             share, stops, errors, ready, n_targets = self.group.sums(
-                share if self.group.is_first else 0.0,
+                share,
                 stop,
                 error is not None,
                 batches is not None,

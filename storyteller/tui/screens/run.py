@@ -154,6 +154,8 @@ class RunScreen(Screen[None]):
         yield Hints()
 
     def on_mount(self) -> None:
+        if not self._stands:
+            return
         self._dress()
         self._reader.want(self._wanted())
         self._reader.start()
@@ -172,10 +174,17 @@ class RunScreen(Screen[None]):
         self._dress()
 
     def on_resize(self, event: Resize) -> None:
+        if not self._stands:
+            return
         wide = event.size.width >= _WIDE
         self.set_class(wide, "-wide")
         self._arrange()
         self.call_after_refresh(self._look)
+
+    @property
+    def _stands(self) -> bool:
+        """Whether its parts are there: another run may take its place before they are, or after they are gone."""
+        return bool(self.query(Board))
 
     @property
     def is_settled(self) -> bool:
@@ -236,10 +245,12 @@ class RunScreen(Screen[None]):
 
     def _look(self) -> None:
         """Ask for the lines of what is looked at."""
-        if self.is_mounted:
+        if self.is_mounted and self._stands:
             self._reader.want(self._wanted())
 
     def _dress(self) -> None:
+        if not self._stands:
+            return
         settings, board = self.app.settings, self.query_one(Board)
         board.over(settings.x_axis)
         board.dress(log_y=settings.log_y, cells=settings.cells)
