@@ -362,7 +362,6 @@ def through_compare(person: Person, thorough: bool) -> None:
         pytest.param((80, 24), False, id="80x24"),
         pytest.param((80, 24), True, id="80x24-thorough", marks=pytest.mark.slow),
         pytest.param((160, 45), True, id="160x45-thorough", marks=pytest.mark.slow),
-        pytest.param((40, 10), True, id="40x10-thorough", marks=pytest.mark.slow),
     ],
 )
 def test_every_screen_over_a_hostile_home_stays_and_sends_no_control(
