@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from storyteller import shelf
 from storyteller.cli import main
-from storyteller.cli.many import ROWS, Asked, read_prompts
+from storyteller.cli.many import ROWS
 from storyteller.cli.models import Loaded
 from storyteller.cli.page import Paper, Sheet
+from storyteller.judging.prompts import Asked, read_prompts
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.store import default_model
 from storyteller.text import safe

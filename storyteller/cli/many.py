@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import secrets
 import shutil
@@ -13,85 +12,24 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storyteller.cli.page import Sheet, note
 from storyteller.cli.show import span
 from storyteller.cli.telling import Heard, Keeper, record
 from storyteller.config import Sample
 from storyteller.errors import UsageError
-from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from storyteller.cli.models import Loaded
     from storyteller.engine import Story
+    from storyteller.judging.prompts import Asked
 
 ROWS = 64
 """Stories told side by side."""
-PROMPT_LIMIT_CHARS = 1_000_000
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A prompt, and the line on which it stands (0: no file's)."""
-
-    prompt: str
-    line: int = 0
-
-
-def read_prompts(path: str) -> tuple[Iterator[Asked], int | None]:
-    """The prompts of a file, and how many there are (None where it is standard input, `-`, and not known).
-
-    One prompt a line, blank lines left out; in a `.jsonl` file, `{"prompt": ...}` a line. Standard input is one or the
-    other by its first line. A file is checked whole before anything is told. Raises UsageError.
-    """
-    if path == "-":
-        return _prompts(sys.stdin.buffer, "standard input", None), None
-    shown, as_json = safe_line(path, 100), path.endswith(".jsonl")
-    try:
-        if not Path(path).is_file():  # a pipe, which can be read once
-            return _prompts(Path(path).open("rb"), shown, as_json), None
-        with Path(path).open("rb") as file:
-            total = sum(1 for _ in _prompts(file, shown, as_json))
-        if not total:
-            raise UsageError(f"there is no prompt in {shown}", "write one a line")
-        return _prompts(Path(path).open("rb"), shown, as_json), total
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise UsageError(f"{shown} cannot be read: {reason}", "name a file of prompts, one a line") from error
-
-
-def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[Asked]:
-    number = 0
-    while raw := file.readline(4 * PROMPT_LIMIT_CHARS + 1):
-        number += 1
-        line = raw.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r\n")
-        if len(line) > PROMPT_LIMIT_CHARS:
-            raise UsageError(
-                f"line {number:,} of {name} has more than {PROMPT_LIMIT_CHARS:,} characters", "give a shorter prompt"
-            )
-        if not line.strip():
-            continue
-        if as_json is None:
-            as_json = _json_prompt(line) is not None
-        prompt = _json_prompt(line) if as_json else line
-        if prompt is None:
-            raise UsageError(f'line {number:,} of {name} is no {{"prompt": "..."}}', "mend it, or leave it out")
-        if prompt.strip():
-            yield Asked(prompt, number)
-
-
-def _json_prompt(line: str) -> str | None:
-    try:
-        prompt = json.loads(line)["prompt"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return prompt if isinstance(prompt, str) else None
 
 
 def tell_many(

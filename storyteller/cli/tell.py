@@ -181,8 +181,9 @@ def _tell_one(loaded: Loaded, prompt: str, sample: Sample, sheet: Sheet, keeps: 
 
 
 def _tell_several(loaded: Loaded, prompt: str, sample: Sample, count: int, sheet: Sheet, keeps: bool) -> int:
-    from storyteller.cli.many import Asked, tell_many
+    from storyteller.cli.many import tell_many
     from storyteller.cli.telling import Keeper
+    from storyteller.judging.prompts import Asked
 
     return tell_many(loaded, [Asked(prompt)] * count, count, sample, sheet, Keeper(keeps))
 
@@ -190,8 +191,9 @@ def _tell_several(loaded: Loaded, prompt: str, sample: Sample, count: int, sheet
 def _tell_file(
     file: str, loaded: Loaded, sample: Sample, count: int, as_json: bool, out: Path | None, keeps: bool
 ) -> int:
-    from storyteller.cli.many import read_prompts, tell_many
+    from storyteller.cli.many import tell_many
     from storyteller.cli.telling import Keeper
+    from storyteller.judging.prompts import read_prompts
 
     with loaded:
         if out is not None and file != "-" and out.exists() and Path(file).exists() and out.samefile(file):
