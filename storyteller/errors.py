@@ -9,6 +9,7 @@
     |   `-- RunBusyError        another process owns the run
     |-- CheckpointError         a checkpoint is missing, damaged or of another shape
     |-- ModelError              a model cannot be told from
+    |-- JudgeError              a judge that was asked over the network refuses or does not answer
     |-- TrainingError           training cannot go on
     |   |-- NonFiniteError      the loss or a gradient is not a number
     |   |-- OutOfMemoryError    the batch does not fit
@@ -69,6 +70,10 @@ class CheckpointError(StorytellerError):
 
 class ModelError(StorytellerError):
     """A model cannot be told from."""
+
+
+class JudgeError(StorytellerError):
+    """A judge that was asked over the network refuses, or does not answer."""
 
 
 class TrainingError(StorytellerError):

@@ -23,7 +23,7 @@ FLOORS = {
     "config": 2,
     "presets": 3,
     "tensors": 2,
-    "judging": 3,
+    "judging": 4,
     "runs": 3,
     "daemon": 4,
     "curves": 4,
