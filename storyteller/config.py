@@ -110,8 +110,9 @@ class Data:
     """Entries of a trained tokenizer."""
     tokenizer_mib: int = 16
     """MiB of the corpus's beginning that a tokenizer is trained on."""
-    batching: Literal["pack", "pad"] = "pack"
-    """`pack` fills whole windows with stories end to end; `pad` gives each story a row, padded to the longest."""
+    batching: Literal["pack", "begin", "pad"] = "pack"
+    """`pack` fills whole windows with stories end to end; `begin` too, but each window begins with a story, and what
+    does not fit of its last one is left out; `pad` gives each story a row, padded to the longest."""
     shuffle_stories: int = 8192
     """Stories shuffled among each other at a time; 1 keeps the corpus's order."""
     hub_patience_minutes: float = 10.0
@@ -124,7 +125,7 @@ class Data:
         _check(1 <= self.min_chars <= 100_000, "--set min_chars", self.min_chars, "1 to 100,000 characters")
         _check(257 <= self.vocab_size <= 1_000_000, "--vocab-size", self.vocab_size, "257 to 1,000,000 entries")
         _check(1 <= self.tokenizer_mib <= 4096, "--set tokenizer_mib", self.tokenizer_mib, "1 to 4,096 MiB")
-        _check(self.batching in ("pack", "pad"), "--set batching", self.batching, "pack or pad")
+        _check(self.batching in ("pack", "begin", "pad"), "--set batching", self.batching, "pack, begin or pad")
         _check(1 <= self.shuffle_stories <= 1_000_000, "--set shuffle_stories", self.shuffle_stories, "1 to 1,000,000")
         minutes = self.hub_patience_minutes
         _check(0 <= minutes <= 10_080, "--set hub_patience_minutes", minutes, "0 to 10,080 minutes (a week)")

@@ -76,6 +76,27 @@ def test_packing_loses_and_repeats_no_token(stories: list[str], context: int) ->
     assert targets == wanted[: len(targets)]
 
 
+def test_rows_that_begin_with_a_story_leave_out_what_does_not_fit_of_the_last_one() -> None:
+    rows = iter(steps(["ab", "cde", "fghijkl"], batching="begin"))
+    first, second = next(rows).batches[0], next(rows).batches[0]
+    assert first.inputs.tolist() == [[END, 1, 2, END], [END, 6, 7, 8]]
+    assert first.targets.tolist() == [[1, 2, END, 3], [6, 7, 8, 9]]
+    assert second.inputs.tolist() == [[END, 1, 2, END], [END, 6, 7, 8]]
+
+
+@given(st.lists(st.text("abcxyz", min_size=1, max_size=12), min_size=3, max_size=8), st.integers(3, 9))
+@settings(max_examples=50)
+def test_every_row_of_begin_is_full_and_starts_a_story(stories: list[str], context: int) -> None:
+    if sum(len(story) + 1 for story in stories) < context:
+        return
+    beginnings = [(*ids, END) for ids in Letters().encode(stories)]
+    for step in itertools.islice(steps(stories, batching="begin", context=context), 12):
+        assert step.n_targets == step.n_positions
+        for inputs, targets in zip(step.batches[0].inputs.tolist(), step.batches[0].targets.tolist(), strict=True):
+            assert inputs[0] == END
+            assert any(tuple(targets[: len(story)]) == story[:context] for story in beginnings)
+
+
 def test_padded_rows_are_one_story_each_cut_at_the_context() -> None:
     first = next(steps(["ab", "cdefgh"], batching="pad"))
     assert first.batches[0].inputs.tolist() == [[END, 1, 2, END], [END, 3, 4, 5]]
@@ -89,7 +110,7 @@ def test_a_step_has_as_many_batches_as_are_accumulated() -> None:
     assert first.n_targets == sum(batch.n_targets for batch in first.batches)
 
 
-@pytest.mark.parametrize("batching", ["pack", "pad"])
+@pytest.mark.parametrize("batching", ["pack", "begin", "pad"])
 @given(cut=st.integers(0, 30), rest=st.integers(1, 10))
 @settings(max_examples=40)
 def test_going_on_from_any_position_equals_never_having_stopped(batching: str, cut: int, rest: int) -> None:

@@ -113,7 +113,7 @@ def stop_after(folder: RunFolder, step: int, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("batching", "optimizer", "stops"),
-    [("pack", "muon", [1, 4, 7]), ("pad", "adamw", [2, 3]), ("pack", "adamw", [5])],
+    [("pack", "muon", [1, 4, 7]), ("pad", "adamw", [2, 3]), ("begin", "adamw", [5])],
 )
 def test_losses_after_a_resume_equal_those_of_a_run_never_stopped_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batching: str, optimizer: str, stops: list[int]

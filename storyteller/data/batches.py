@@ -87,10 +87,11 @@ def collate(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
 
 
 class Batches:
-    """Steps without end from stories without end, in one of two ways.
+    """Steps without end from stories without end, in one of three ways.
 
     `pack`: stories end to end, an end-of-text between them, cut into rows of exactly `context` inputs; each token is
-    a target once. `pad`: each story its own row between two end-of-texts, cut at `context`, padded to the longest.
+    a target once. `begin`: the same, but each row begins with a story, and what is left over of the row's last one is
+    not trained on. `pad`: each story its own row between two end-of-texts, cut at `context`, padded to the longest.
 
     `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
     `StepBatches.position` said; `stories` must start at its `"stories"`.
@@ -117,7 +118,7 @@ class Batches:
         self._stories = stories
         self._tokenizer = tokenizer
         self._context = context
-        self._pack = batching == "pack"
+        self._batching = batching
         self._batch_size = batch_size
         self._accumulate = accumulate
         self._rank, self._processes = rank, processes
@@ -125,7 +126,7 @@ class Batches:
         self._stories_position: Position | None = position["stories"] if position else None
 
     def __iter__(self) -> Iterator[StepBatches]:
-        rows = self._packed_rows() if self._pack else self._padded_rows()
+        rows = self._padded_rows() if self._batching == "pad" else self._packed_rows()
         while True:
             step = [next(rows) for _ in range(self._batch_size * self._accumulate)]
             position = {"stories": self._stories_position, "carry": list(self._carry)}
@@ -176,7 +177,7 @@ class Batches:
             while len(self._carry) >= size:
                 row = self._carry[:size]
                 # The last token of a row is the first input of the next, so that each is predicted once.
-                self._carry = self._carry[self._context :]
+                self._carry = [end] if self._batching == "begin" else self._carry[self._context :]
                 yield row
 
 

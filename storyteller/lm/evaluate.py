@@ -73,23 +73,62 @@ def score(
     `GPT.loss_sum`. Rows of about equal length are scored together, at most `batch_tokens` positions at once; `say`
     hears the share that is done.
     """
-    pieces = []
-    for ids in encoded:
+    nats = 0.0
+    for _, inputs, targets, share in _batches(encoded, beginning_id, context, batch_tokens):
+        nats += float(nats_of(inputs.to(device), targets.to(device)))
+        if say is not None:
+            say(share)
+    return Score(nats, sum(len(ids) for ids in encoded), sum(len(story.encode()) for story in stories))
+
+
+@torch.no_grad()
+def score_each(
+    row_nats: Callable[[Tensor, Tensor], Tensor],
+    encoded: Sequence[Sequence[int]],
+    *,
+    beginning_id: int,
+    context: int,
+    device: torch.device,
+    batch_tokens: int = 4096,
+    say: Callable[[float], None] | None = None,
+) -> list[float]:
+    """The nats of each story, in the order of `encoded`; what `score` gives, before it is summed.
+
+    `row_nats` maps ids (B, T) and targets (B, T), of which -100 do not count, to the nats of each row (B,).
+    """
+    nats = [0.0] * len(encoded)
+    for owners, inputs, targets, share in _batches(encoded, beginning_id, context, batch_tokens):
+        rows = row_nats(inputs.to(device), targets.to(device)).tolist()
+        for owner, row in zip(owners, rows, strict=True):
+            nats[owner] += row
+        if say is not None:
+            say(share)
+    return nats
+
+
+def _batches(
+    encoded: Sequence[Sequence[int]], beginning_id: int, context: int, batch_tokens: int
+) -> Iterator[tuple[list[int], Tensor, Tensor, float]]:
+    """The stories' windows, those of about equal length together: whose each row is, inputs (B, T), targets (B, T).
+
+    The fourth is the share of all positions that is done once this batch is.
+    """
+    pieces: list[tuple[int, Piece]] = []
+    for owner, ids in enumerate(encoded):
         full = [beginning_id, *ids]
         for start, end, first in windows(len(ids), context):
             skipped = first - start
-            pieces.append((full[start:end], [IGNORED] * skipped + full[first + 1 : end + 1]))
-    pieces.sort(key=lambda piece: len(piece[0]))
-    nats, done = 0.0, 0
-    while done < len(pieces):
-        taken = _taken(pieces, done, batch_tokens)
-        inputs = _padded([inputs for inputs, _ in taken], beginning_id).to(device)
-        targets = _padded([targets for _, targets in taken], IGNORED).to(device)
-        nats += float(nats_of(inputs, targets))
+            pieces.append((owner, (full[start:end], [IGNORED] * skipped + full[first + 1 : end + 1])))
+    pieces.sort(key=lambda piece: len(piece[1][0]))
+    rows = [piece for _, piece in pieces]
+    positions, done, seen = sum(len(inputs) for inputs, _ in rows), 0, 0
+    while done < len(rows):
+        taken = _taken(rows, done, batch_tokens)
+        owners = [owner for owner, _ in pieces[done : done + len(taken)]]
+        seen += sum(len(inputs) for inputs, _ in taken)
         done += len(taken)
-        if say is not None:
-            say(done / len(pieces))
-    return Score(nats, sum(len(ids) for ids in encoded), sum(len(story.encode()) for story in stories))
+        inputs = _padded([inputs for inputs, _ in taken], beginning_id)
+        yield owners, inputs, _padded([targets for _, targets in taken], IGNORED), seen / positions
 
 
 Piece = tuple[list[int], list[int]]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storyteller.config import Model
-from storyteller.lm import attention
+from storyteller.lm import attention, by_hand
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class Block(nn.Module):
         self.drop = nn.Dropout(shape.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        if by_hand.pays(x) and not (self.training and self.drop.p):
+            return by_hand.block(self, x)
         x = x + self.drop(self.attn(self.ln_1(x)))
         out: Tensor = x + self.drop(self.mlp(self.ln_2(x)))
         return out
@@ -122,7 +124,8 @@ class GPT(nn.Module):
         x = self.drop(self.wte(ids) + self.wpe.weight[:T])
         for block in self.h:
             x = block(x)
-        out: Tensor = self.ln_f(x)
+        # In the weights' own type: in bf16 the gradients of its weight and bias lose most of their digits.
+        out: Tensor = self.ln_f(x.to(self.ln_f.weight.dtype))
         return out
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -177,14 +180,16 @@ class _CrossEntropySum(torch.autograd.Function):
             wanted = targets[part]
             counts = wanted != -100
             at = wanted.clamp(min=0)[:, None]
-            logp = (x[part] @ w.T).to(wide).log_softmax(-1)
-            total -= (logp.gather(1, at)[:, 0] * counts).sum()
-            if d_hidden is not None and d_weight is not None:
-                d_logits = logp.exp_()
-                d_logits.scatter_add_(1, at, torch.full_like(at, -1, dtype=wide))
+            logits = x[part] @ w.T
+            if d_hidden is None or d_weight is None:
+                logp = logits.to(wide).log_softmax(-1).gather(1, at)
+            else:
+                logp, d_logits = _softmax(logits, at, wide)
+                d_logits.scatter_add_(1, at, torch.full_like(at, -1, dtype=d_logits.dtype))
                 d_low = d_logits.mul_(counts[:, None]).to(low)
                 d_hidden[part] = d_low @ w
-                d_weight += d_low.T @ x[part]
+                d_weight += (x[part].T @ d_low).T
+            total -= (logp[:, 0] * counts).sum()
         ctx.save_for_backward(d_hidden, d_weight)
         return total
 
@@ -193,6 +198,19 @@ class _CrossEntropySum(torch.autograd.Function):
         """Both gradients, scaled by what follows the sum."""
         d_hidden, d_weight = ctx.saved_tensors
         return d_hidden * grad.to(d_hidden.dtype), d_weight * grad.to(d_weight.dtype), None
+
+
+def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The logarithms (N, 1) of the probabilities at `at` (N, 1), and all the probabilities (N, V), to be written over.
+
+    On a CPU in bf16 they are taken and given in bf16, every step inside being in fp32: half the time. Which rounds the
+    loss that is shown to within 0.002 nats a token, in either direction.
+    """
+    if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
+        p = logits.softmax(-1)
+        return p.gather(1, at).to(wide).clamp_(min=torch.finfo(wide).tiny).log_(), p
+    logp = logits.to(wide).log_softmax(-1)
+    return logp.gather(1, at), logp.exp_()
 
 
 _CHUNK_LOGITS = 1 << 22

@@ -113,6 +113,7 @@ class Trainer:
         of stories raises.
         """
         progress = self.progress
+        memory.keep_what_is_freed()
         self._clock = time.perf_counter() - progress.seconds
         with PatientLog(self.folder.metrics) if self.group.is_first else _NoLog() as log:
             if progress.step == 0:

@@ -1,0 +1,138 @@
+"""The quick paths of training compute what the plain one does."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from storyteller.config import Train
+from storyteller.lm import by_hand, optim
+from storyteller.lm.model import GPT, Shape, seeded
+
+SHAPE = Shape(n_layer=2, n_embd=64, n_head=2, context=160, vocab_size=300, activation="gelu")
+TRAIN = Train(steps=20, optimizer="muon", lr=8e-3, muon_lr=0.03)
+
+
+def batch(seed: int = 0, rows: int = 4) -> tuple[Tensor, Tensor]:
+    """Rows with something to learn: each counts on from a start of its own."""
+    start = torch.randint(300, (rows, 1), generator=torch.Generator().manual_seed(seed))
+    ids = (start + torch.arange(SHAPE.context + 1)) % 300
+    return ids[:, :-1], ids[:, 1:]
+
+
+def gradients(model: GPT, autocast: bool) -> tuple[float, dict[str, Tensor]]:
+    model.zero_grad()
+    ids, targets = batch()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = model.loss_sum(ids, targets) / targets.numel()
+    torch.autograd.backward(loss)
+    return float(loss.detach()), {n: p.grad.double() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+def test_by_hand_loss_and_gradient_are_as_near_the_truth_as_autocasts(
+    activation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = seeded(dataclasses.replace(SHAPE, activation=activation), 0)
+    for name, parameter in model.named_parameters():  # nothing at its beginning of 0 or 1
+        with torch.no_grad():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+    truth, true = gradients(model.double(), autocast=False)
+    model.float()
+    quick, ours = gradients(model, autocast=True)
+    monkeypatch.setattr(by_hand, "pays", lambda _: False)
+    plain, theirs = gradients(model, autocast=True)
+    assert ours.keys() == true.keys() == dict(model.named_parameters()).keys()
+    assert abs(quick - truth) < max(2 * abs(plain - truth), 2e-3)
+    for name, wanted in true.items():
+        off, off_theirs = (float((grads[name] - wanted).norm() / wanted.norm()) for grads in (ours, theirs))
+        assert off < max(2 * off_theirs, 0.03), name
+
+
+def losses(precision: str, n: int = 20) -> list[float]:
+    model = seeded(SHAPE, 0)
+    optimizers = optim.Optimizers(model, TRAIN)
+    found = []
+    for step in range(n):
+        ids, targets = batch(step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model.loss_sum(ids, targets) / targets.numel()
+        torch.autograd.backward(loss)
+        optim.clip(list(model.parameters()), 1.0)
+        for optimizer in optimizers.all:
+            optimizer.step()
+        optimizers.zero_grad()
+        found.append(float(loss.detach()))
+    return found
+
+
+def test_twenty_steps_of_the_quick_path_lose_what_plain_fp32_does() -> None:
+    plain, quick = losses("fp32"), losses("bf16")
+    assert plain[-1] < plain[0] - 1  # it learns, so that equal losses say something
+    assert max(abs(a - b) / a for a, b in zip(plain, quick, strict=True)) < 0.02
+
+
+def test_it_is_taken_where_it_pays_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[nn.Module] = []
+    real = by_hand.block
+    monkeypatch.setattr(by_hand, "block", lambda module, x: taken.append(module) or real(module, x))
+    ids, _ = batch()
+
+    def blocks(model: GPT, dtype: torch.dtype, autocast: bool = True) -> int:
+        taken.clear()
+        with torch.autocast("cpu", dtype, enabled=autocast):
+            model.hidden(ids)
+        return len(taken)
+
+    model = seeded(SHAPE, 0)
+    dropping = seeded(dataclasses.replace(SHAPE, dropout=0.1), 0)
+    assert blocks(model, torch.bfloat16) == 2
+    assert blocks(model, torch.float16) == 0
+    assert blocks(model, torch.bfloat16, autocast=False) == 0
+    assert blocks(dropping, torch.bfloat16) == 0
+    assert blocks(dropping.eval(), torch.bfloat16) == 2
+    with torch.no_grad():
+        assert blocks(model, torch.bfloat16) == 0
+
+
+@pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
+def test_a_loss_past_what_the_softmax_can_hold_is_still_a_number(low: torch.dtype) -> None:
+    model = seeded(SHAPE, 0)
+    with torch.no_grad():
+        model.wte.weight *= 1e4
+    ids, targets = batch()
+    with torch.autocast("cpu", low, enabled=low != torch.float32):
+        loss = model.loss_sum(ids, targets)
+    torch.autograd.backward(loss)
+    assert bool(torch.isfinite(loss))
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory by rules of its own")
+def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again() -> None:
+    program = """
+import resource, sys, torch
+from storyteller.lm import memory
+if sys.argv[1] == "keep":
+    memory.keep_what_is_freed()
+for step in range(16):
+    if step == 6:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(20 << 20) for _ in range(2)]
+    del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+    def page_faults(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert page_faults("plain") > 10 * 2 * 20 * 2**20 * 4 // resource.getpagesize() // 2
+    assert page_faults("keep") < 100
