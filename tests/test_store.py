@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,29 @@ def test_a_living_run_is_summed_up(root: Path) -> None:
         progress=0.25,
     )
     assert json.loads(json.dumps(summarise(folder).to_json()))["eta_seconds"] == 225.0
+
+
+@pytest.mark.parametrize(
+    ("logged", "logged_at", "reached"),
+    [
+        (66, "10:00:05", 66),  # between two heartbeats, in the second of the last one or after it
+        (66, "10:00:06", 66),
+        (63, "10:00:05", 64),  # the heartbeat of a step that is not logged
+        (99, "10:00:04", 64),  # resumed from an earlier step: the line was given up
+        (99, None, 64),
+    ],
+)
+def test_of_the_heartbeat_and_the_newest_line_the_one_written_later_says_how_far_a_living_run_is(
+    root: Path, logged: int, logged_at: str | None, reached: int
+) -> None:
+    folder = make(root, "fox", train={"steps": 128})
+    stamp = {} if logged_at is None else {"time": f"2025-11-22T{logged_at}Z"}
+    with JsonLog(folder.metrics) as log:
+        log.append({"step": logged, "tokens": 10 * logged, "seconds": 75.0, **stamp})
+    beat = replace(own_status("running", step=64, tokens=640), heartbeat_at="2025-11-22T10:00:05Z")
+    write_status(folder, beat)
+    summary = summarise(folder)
+    assert (summary.step, summary.tokens, summary.progress) == (reached, 10 * reached, reached / 128)
 
 
 def test_of_a_run_that_died_the_log_knows_more_than_the_last_heartbeat(root: Path) -> None:

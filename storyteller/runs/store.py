@@ -23,7 +23,7 @@ LOOK_BACK_BYTES = 64 << 20
 """How much of a log's end is searched for a figure: hours of logging, some hundredths of a second of reading."""
 FIGURES = ("train/loss", "eval/bpb", "train/tokens_per_second", "time/eta_seconds")
 """The metrics whose newest values a summary has."""
-_STAND = ("step", "tokens", "seconds")
+_STAND = ("step", "tokens", "seconds", "time")
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,12 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Su
     mirrored = read_mirrored(folder)
     last = newest_figures(folder)[0] if figures is None else figures
     living = state in LIVING
-    # The heartbeat is fresher than the log while the run lives; after a kill, the log knows more than the heartbeat.
+    # Of the heartbeat and the log's last line, the one written later knows more: lines come between two heartbeats and
+    # after a kill; the heartbeat of a run that was resumed from an earlier step is newer than the lines it gave up.
     beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
-    newest = {**last, **beat} if living or (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0) else last
+    beat_is_newer = living and status is not None and (_text(last.get("time")) or "") < status.heartbeat_at
+    is_ahead = (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0)
+    newest = {**last, **beat} if beat_is_newer or is_ahead else last
     if not newest and status is not None:
         newest = {"step": status.step, "tokens": status.tokens}
     eta_seconds = finite(last.get("time/eta_seconds")) if living else None
@@ -209,8 +212,8 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Su
 
 
 def newest_figures(folder: RunFolder, within_bytes: int = LOOK_BACK_BYTES) -> tuple[dict[str, Any], dict[str, int]]:
-    """Step, tokens and seconds of the log's last line and the newest value of each of `FIGURES`, as far as its end has
-    them; and the step at which each of these was logged."""
+    """Step, tokens, seconds and time of the log's last line and the newest value of each of `FIGURES`, as far as its
+    end has them; and the step at which each of these was logged."""
     found = last_records(folder.metrics, [None, *FIGURES], within_bytes)
     figures: dict[str, Any] = {key: value for key, value in found.get(None, {}).items() if key in _STAND}
     figures |= {key: found[key][key] for key in FIGURES if key in found}
