@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from storyteller.config import Sample
 from storyteller.engine import newest_label, open_model
 from storyteller.engine.telling import _side_by_side
 from storyteller.errors import CheckpointError, ModelError, RunError, UsageError
+from storyteller.machine import n_cores
 from storyteller.runs import checkpoints, layout
+from storyteller.runs.status import own_status, write_status
 from storyteller.tensors import Tensor, joined
 from tests import tiny_models
 from tests.test_engine import save_neo
@@ -81,17 +85,36 @@ def test_newer_checkpoints_of_a_run_show_as_they_appear(tmp_path: Path) -> None:
         newest_label("big-bear", root)
 
 
-@pytest.mark.parametrize(("state", "steps"), [("running", [10]), ("finished", []), ("died", [])])
-def test_telling_steps_aside_for_a_run_that_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, steps: list[int]
-) -> None:
-    made(tmp_path / "runs")
-    stepped: list[int] = []
-    monkeypatch.setattr("os.nice", stepped.append)
-    monkeypatch.setattr("storyteller.runs.store.seen_state", lambda _: state)
-    assert engines.step_aside(tmp_path / "runs") == bool(steps)
-    assert stepped == steps
-    assert not engines.step_aside(tmp_path / "none")
+_WHO_GOES_FIRST = """
+import os, sys
+from pathlib import Path
+from storyteller.config import Sample
+from storyteller.cli.models import Loaded
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.status import own_status, write_status
+def levels():
+    return sorted({os.getpriority(os.PRIO_PROCESS, int(task)) - here for task in os.listdir("/proc/self/task")})
+here, root = os.getpriority(os.PRIO_PROCESS, 0), Path(sys.argv[1])
+loaded = Loaded("little-fox", root)
+print(levels(), loaded.engine._voices._threads)
+write_status(RunFolder(root / "little-fox"), own_status("running"))
+loaded.give_way()
+told = loaded.engine.batch(["", ""], Sample(temperature=0))[1].text
+print(levels(), loaded.engine._voices._threads, loaded.engine._voices.lanes, told)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+def test_telling_is_one_thread_far_behind_while_a_run_trains_and_as_quick_as_any_else(tmp_path: Path) -> None:
+    run = made(tmp_path / "runs")
+    sealed(run, 5, "five")
+    write_status(run, replace(own_status("finished"), step=5))
+    done = subprocess.run(
+        [sys.executable, "-c", _WHO_GOES_FIRST, str(tmp_path / "runs")], capture_output=True, text=True, check=True
+    )
+    idle, busy = done.stdout.splitlines()
+    assert idle == f"[0] {min(n_cores(), 2)}"
+    assert busy == f"[{min(19 - os.getpriority(os.PRIO_PROCESS, 0), 14)}] 1 1 five"
 
 
 def test_damage_of_what_only_training_reads_is_no_matter_to_telling(tmp_path: Path) -> None:

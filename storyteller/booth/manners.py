@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-_NICE = 17
-"""How far the child steps back behind training while it tells."""
+from storyteller.engine import aside
+
 _LOOK_SECONDS = 2.0
 """How often it is looked whether a run trains."""
 _RETRY_SECONDS = 0.05
@@ -36,6 +33,7 @@ class Manners:
         self._changed = threading.Event()
         self._group: Path | None = Path("/proc/self/autogroup")
         self._weight = 0
+        self._niceness = aside.niceness()
         threading.Thread(target=self._watch, name="manners", daemon=True).start()
 
     def start(self, work: Callable[[], None]) -> None:
@@ -77,20 +75,9 @@ class Manners:
                 self._weigh(0)
             else:
                 with self._lock:
-                    self._step_back()
-                self._weigh(0 if self._hasty else _NICE)
-
-    def _step_back(self) -> None:
-        if sys.platform != "linux":
-            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-            return
-        # A process that another thread started may still be opening its model.
-        for task in (Path("/proc/self/task"), *(() if self._hasty else _descendants())):
-            with contextlib.suppress(OSError):
-                for thread in map(int, os.listdir(task)):  # noqa: PTH208
-                    if thread not in self._kept and thread not in self._hasty:
-                        with contextlib.suppress(OSError):
-                            os.setpriority(os.PRIO_PROCESS, thread, _NICE)
+                    # A process that another thread started may still be opening its model.
+                    aside.step_back(self._niceness, self._kept | self._hasty, children=not self._hasty)
+                self._weigh(0 if self._hasty else aside.BEHIND)
 
     def _weigh(self, weight: int) -> None:
         """Give the session this weight. The kernel takes few changes a second; then it is tried again."""
@@ -103,13 +90,3 @@ class Manners:
                 self._changed.set()
             except OSError:  # no such thing here
                 self._group = None
-
-
-def _descendants() -> list[Path]:
-    """Where the threads of the processes are that this one started."""
-    import psutil
-
-    try:
-        return [Path(f"/proc/{process.pid}/task") for process in psutil.Process().children(recursive=True)]
-    except psutil.Error:
-        return []

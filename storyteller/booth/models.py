@@ -25,15 +25,17 @@ class Models:
 
     def open(self, reference: str, numbers: str, log: Callable[[str], None]) -> tuple[str, Engine]:
         """A model that nobody uses, and what `give_back` wants with it. A run's newest checkpoint is found anew."""
-        from storyteller.engine import open_model
+        from storyteller.engine import aside, open_model
+        from storyteller.runs.store import any_trains
 
-        identity = f"{numbers} {self._identity(reference)}"
+        threads = aside.THREADS if any_trains(self._runs_root) else 0
+        identity = f"{numbers} {threads} {self._identity(reference)}"
         with self._lock:
             for key, (known, engine) in self._idle.items():
                 if known == identity:
                     del self._idle[key]
                     return identity, engine
-        return identity, open_model(reference, self._runs_root, log=log, numbers=numbers)
+        return identity, open_model(reference, self._runs_root, threads, log, numbers)
 
     def give_back(self, identity: str, engine: Engine) -> None:
         with self._lock:

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from storyteller.cli.page import note
-from storyteller.engine import STARTER, Engine, is_run, newest_label, open_model, step_aside
+from storyteller.engine import STARTER, Engine, aside, is_run, newest_label, open_model
 from storyteller.errors import StorytellerError
 from storyteller.runs.layout import runs_root
-from storyteller.runs.store import default_model
+from storyteller.runs.store import any_trains, default_model
 
 
 class Loaded:
@@ -29,7 +29,7 @@ class Loaded:
         self.numbers = numbers
         self.reference = reference if reference is not None else default_model(self.root)
         self._passed_over = ""
-        step_aside(self.root)
+        self._aside = False
         self.engine = self._open(self.reference)
 
     def __enter__(self) -> Self:
@@ -48,6 +48,11 @@ class Loaded:
         engine = self._open(reference)
         self.engine.close()
         self.engine, self.reference = engine, reference
+
+    def give_way(self) -> None:
+        """Between two stories: where a run trains by now, tell behind it from here on. Raises as opening does."""
+        if not self._aside and any_trains(self.root):
+            self.reopen(self.reference)
 
     @property
     def run(self) -> str | None:
@@ -79,4 +84,10 @@ class Loaded:
         return {"model": str(folder.absolute()) if is_folder else self.reference, "numbers": self.numbers}
 
     def _open(self, reference: str) -> Engine:
-        return open_model(reference, self.root, self.threads, note, self.numbers)
+        trains = any_trains(self.root)
+        threads = self.threads or (aside.THREADS if trains else 0)
+        engine = open_model(reference, self.root, threads, note, self.numbers)
+        if trains and not self._aside:  # now only: a model is opened at full speed
+            self._aside = True
+            aside.step_back(aside.niceness())
+        return engine

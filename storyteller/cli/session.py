@@ -7,6 +7,7 @@ What a line does is here; how it is typed (history, completion) is `line_editor`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -123,19 +124,20 @@ class Session:
         return True
 
     def look(self) -> None:
-        """Between two stories: take up or name a newer checkpoint of the model's run."""
-        newer, run = self._loaded.newer(), self._loaded.run
-        if newer is None or run is None:
-            return
-        if not self._loaded.follows:
-            self._say(f"{newer} is newer: /model {run}")
-            return
+        """Between two stories: make room for a run that trains; take up or name a newer checkpoint of the model's."""
         before = self.label
-        try:
-            self._loaded.reopen(self._loaded.reference)
-        except StorytellerError as error:
-            self._say(f"{newer} is newer, but {error.problem}")
-            return
+        with contextlib.suppress(StorytellerError):
+            self._loaded.give_way()
+        newer, run = self._loaded.newer(), self._loaded.run
+        if newer is not None and run is not None:
+            if not self._loaded.follows:
+                self._say(f"{newer} is newer: /model {run}")
+                return
+            try:
+                self._loaded.reopen(self._loaded.reference)
+            except StorytellerError as error:
+                self._say(f"{newer} is newer, but {error.problem}")
+                return
         if self.label != before:
             self._say(f"{self.label} is there now, and tells from here on")
 
