@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from storyteller.lm.eager import Eager
+
 _STEPS = 5
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """Coefficients of the quintic iteration, from the publication: the steepest at 0 that still settles around 1."""
 _LEAST_NORM = 1e-7
 
 
-class Muon(torch.optim.Muon):
+class Muon(Eager, torch.optim.Muon):
     """Momentum, then the nearest orthogonal matrix to it as the update; its state is that of `torch.optim.Muon`."""
 
     def __init__(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from storyteller.config import Train
 from storyteller.errors import CheckpointError
 from storyteller.lm.device import has_bf16
+from storyteller.lm.eager import AdamW
 from storyteller.lm.muon import Muon
 from storyteller.text import safe_line
 
@@ -33,7 +34,7 @@ class Optimizers:
         fused = all(p.device.type in ("cpu", "cuda") for _, p in rest)
         self._names: dict[Tensor, str] = {p: n for n, p in named}
         self._peaks: list[tuple[dict[str, Any], float]] = []
-        adamw = torch.optim.AdamW(
+        adamw = AdamW(
             [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=train.lr,
             betas=(train.beta1, train.beta2),
