@@ -3,7 +3,8 @@
     python tests/benchmarks/app.py [--quick] [--json FILE] [training] [big]
 
 `training`: while a run trains on all cores: the first frame, keys, the lag of metrics, a killed run, the app's share of
-a core. `big`: 50 runs, one of them with a million lines of metrics. Prints a table, and JSON with --json.
+a core. `big`: 50 runs, one of them with a million lines of metrics, and keys while these are read for the first time.
+Prints a table, and JSON with --json.
 """
 
 from __future__ import annotations
@@ -68,34 +69,69 @@ def quit_app(terminal: Terminal) -> None:
         terminal.close()
 
 
-def key_latencies(terminal: Terminal, times: int) -> list[float]:
-    """Seconds from a key to the first bytes that answer it: the filter's line, one letter at a time."""
+RARE = "QXZ"
+"""Letters that no screen here shows by itself: where one of them is seen, it was typed."""
+READING = "reading the log"
+
+
+def type_letters(
+    terminal: Terminal, times: int, seconds: float, pauses: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Type so many letters into the line that `/` opens, for so long at most: when each was typed, and the seconds
+    until it was on the screen, in their order up to the first that never was.
+
+    `pauses`: the shortest and the longest between two of them.
+    """
     terminal.send("/")
-    time.sleep(1)
-    marks = []
-    typed = ""
-    for _ in range(times):
-        letter = random.choice("abcdefghijklmnoprstuvwxyz")
+    time.sleep(0.3)
+    marks: list[tuple[float, str]] = []
+    typed, until = "", time.perf_counter() + seconds
+    while len(marks) < times and time.perf_counter() < until:
+        letter = random.choice(RARE)
         typed += letter
         marks.append((terminal.send(letter), typed))
-        time.sleep(random.uniform(0.2, 0.45))
+        time.sleep(random.uniform(*pauses))
         if len(typed) == 12:
-            for _ in range(12):
+            for _ in typed:
                 terminal.send("\x7f")
-                time.sleep(0.08)
+                time.sleep(pauses[0] / 2)
             typed = ""
             time.sleep(0.5)
     time.sleep(1)
-    found: list[float] = []
+    terminal.send("\x1b")
+    return answers(terminal, marks)
+
+
+def answers(terminal: Terminal, marks: list[tuple[float, str]]) -> list[tuple[float, float]]:
+    """Each time something was typed, and the seconds until all that was typed by then was shown."""
+    found: list[tuple[float, float]] = []
     waiting = iter(marks)
     mark = next(waiting, None)
     for at, screen in terminal.screens():
         while mark is not None and at >= mark[0] and shows(mark[1])(screen):
-            found.append(at - mark[0])
+            found.append((mark[0], at - mark[0]))
             mark = next(waiting, None)
-    terminal.send("\x1b")
-    time.sleep(0.5)
     return found
+
+
+def key_latencies(terminal: Terminal, times: int) -> list[float]:
+    """Seconds from a key to the first bytes that answer it: the filter's line, one letter at a time."""
+    return [seconds for _, seconds in type_letters(terminal, times, 600, (0.2, 0.45))]
+
+
+def keys_while_reading(terminal: Terminal) -> dict[str, float]:
+    """How soon keys are answered while a run's log is read for the first time: sent from its first picture on."""
+    terminal.wait_for(READING, 60)
+    began = time.perf_counter()
+    letters = type_letters(terminal, 1000, 12, (0.08, 0.2))
+    over = terminal.first_time(lambda screen: not shows(READING)(screen), began) or time.perf_counter()
+    counted = [seconds for at, seconds in letters if at < over]
+    return {
+        "reading_keys_answered": len(counted),
+        "reading_key_median_ms": 1e3 * statistics.median(counted or [float("nan")]),
+        "reading_key_p95_ms": 1e3 * p95(counted),
+        "reading_seconds": over - terminal.begun_seconds,
+    }
 
 
 def p95(values: list[float]) -> float:
@@ -223,6 +259,8 @@ def with_a_big_log(root: Path, quick: bool) -> dict[str, Any]:
     figures: dict[str, Any] = first_frames(root, "run-49", 3)
     big = RunFolder(root / "run-49")
     figures["log_mb"] = big.metrics.stat().st_size / 1e6
+    with app(root, "run-49") as terminal:
+        figures |= keys_while_reading(terminal)
     with app(root, "run-49") as terminal:
         time.sleep(15)
         painted_at = terminal.first_time(braille)

@@ -5,7 +5,8 @@ Figures are medians. Without `--model` a short real run makes a checkpoint of th
 vocabulary 4,096). Peers: transformers' `generate`, and llama.cpp where `llama_cpp` is installed and `--gguf` names the
 same model in its format.
 
-`--while-training` measures something else: what telling from a run's newest checkpoint costs that run.
+`--while-training` measures something else: what telling from a run's newest checkpoint costs that run, and how fast the
+story comes meanwhile. It takes nine minutes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import pty
+import queue
 import re
 import select
 import statistics
@@ -191,60 +194,112 @@ def _train(runs: Path, *options: str) -> None:
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
 
 
-def _while_training(window_seconds: float, turns: int) -> dict[str, float]:
-    """Tokens a second of a run, by turns left alone and told from again and again, a process a story."""
+def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
+    """Tokens a second of a run in windows: left alone, told from by the app's child and by the command, in turn.
+
+    Each window that is told in stands between two in which the run is left alone; what it cost is its rate beside their
+    mean, so that what else drifts falls on both.
+    """
+    from storyteller.booth import Booth
     from storyteller.runs.layout import RunFolder
-    from storyteller.runs.metrics import read_records
 
     with tempfile.TemporaryDirectory() as place:
         runs, folder = Path(place), RunFolder(Path(place) / "trained")
-        minutes = (2 * turns + 2) * window_seconds / 60 + 2
+        minutes = (4 * turns + 2) * (window_seconds + 2) / 60 + 3
         _train(runs, "--name", "trained", "--detach", "--minutes", f"{minutes:.2f}", "--set", "log_every=1",
-               "--set", "checkpoint_every=20s", "--set", "eval_every=never")  # fmt: skip
-        tell = [sys.executable, "-m", "storyteller", "tell", PROMPT, "--model", "trained", "--runs-dir", place]
-        tell += ["--max-tokens", str(TOKENS)]
-
-        def trained(what: Callable[[], int]) -> tuple[float, int]:
-            """Tokens a second while `what` goes on, and what it returns."""
-            before = time.time()
-            done = what()
-            lines = [line for line in read_records(folder.metrics)[0] if _epoch(line["time"]) >= before]
-            if len(lines) < 3:
-                raise SystemExit("the run took fewer than three steps in a turn: give a longer --window")
-            tokens, seconds = (lines[-1][key] - lines[0][key] for key in ("tokens", "seconds"))
-            return tokens / seconds, done
-
-        def rest() -> int:
-            time.sleep(window_seconds)
-            return 0
-
-        def stories() -> int:
-            until, told = time.monotonic() + window_seconds, 0
-            while time.monotonic() < until:
-                whole_seconds(tell)
-                told += 1
-            return told
-
+               "--set", "checkpoint_every=45s", "--set", "eval_every=never")  # fmt: skip
+        booth = Booth(runs)
+        ways: dict[str, Callable[[float], tuple[int, float]]] = {
+            "the app": lambda seconds: _told_by_the_app(booth, seconds),
+            "the command": lambda seconds: _told_by_the_command(runs, seconds),
+        }
+        windows: list[tuple[str, float]] = []
+        told: dict[str, list[float]] = {name: [] for name in ways}
         try:
             while not any(folder.checkpoints.glob("step-*")):
                 time.sleep(1)
-            alone, beside, told = [], [], 0
+            _told_by_the_app(booth, 10)  # its child has opened a model by then
+
+            def alone() -> None:
+                began = time.time()
+                time.sleep(window_seconds)
+                windows.append(("alone", _trained(folder, began)))
+
+            alone()
             for _ in range(turns):
-                alone.append(trained(rest)[0])
-                rate, count = trained(stories)
-                beside.append(rate)
-                told += count
+                for name, tell in ways.items():
+                    began = time.time()
+                    tokens, seconds = tell(window_seconds)
+                    windows.append((name, _trained(folder, began)))
+                    told[name].append(tokens / seconds)
+                    alone()
         finally:
+            booth.close()
             with contextlib.suppress(subprocess.CalledProcessError):
                 subprocess.run([sys.executable, "-m", "storyteller", "stop", "trained", "--now", "--runs-dir", place],
                                check=False, stdout=subprocess.DEVNULL)  # fmt: skip
-    costs = [100 * (1 - with_stories / without) for without, with_stories in zip(alone, beside, strict=True)]
-    return {
-        "alone, tokens/s": statistics.median(alone),
-        "told from, tokens/s": statistics.median(beside),
-        "cost, %": statistics.median(costs),
-        "stories a second": told / (turns * window_seconds),
-    }
+    figures: dict[str, Any] = {"windows": windows}
+    figures["alone, tokens/s"] = statistics.median(rate for name, rate in windows if name == "alone")
+    for name in ways:
+        costs = [
+            100 * (1 - rate / statistics.mean((windows[place - 1][1], windows[place + 1][1])))
+            for place, (which, rate) in enumerate(windows)
+            if which == name
+        ]
+        figures[f"told by {name}: cost, %"] = statistics.median(costs)
+        figures[f"told by {name}: costs, %"] = costs
+        figures[f"told by {name}: the story, tokens/s"] = statistics.median(told[name])
+    return figures
+
+
+def _trained(folder: Any, began: float) -> float:
+    """Tokens a second of the steps since: evaluations and checkpoints, which fall where they fall, are not counted."""
+    from storyteller.runs.metrics import read_records
+
+    lines = [line for line in read_records(folder.metrics)[0] if "train/tokens_per_second" in line]
+    lines = [line for line in lines if _epoch(line["time"]) > began]
+    if len(lines) < 6:
+        raise SystemExit("the run took fewer than six steps in a window: give a longer --window")
+    tokens, seconds = 0, 0.0
+    for before, line in itertools.pairwise(lines):
+        tokens += line["tokens"] - before["tokens"]
+        seconds += (line["tokens"] - before["tokens"]) / line["train/tokens_per_second"]
+    return tokens / seconds
+
+
+def _told_by_the_app(booth: Any, seconds: float) -> tuple[int, float]:
+    """Story after story by the app's child for so long: tokens, and the seconds from each story's first to its last."""
+    from storyteller.booth import Ended, Event, Failed
+    from storyteller.config import Sample
+
+    until, tokens, telling = time.monotonic() + seconds, 0, 0.0
+    heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    while time.monotonic() < until:
+        ticket = booth.tell("trained", PROMPT, Sample(max_tokens=TOKENS), heard.put)
+        event: Event | None = None
+        while not isinstance(event, Ended):
+            try:
+                event = heard.get(timeout=max(0.01, until - time.monotonic()))
+            except queue.Empty:
+                booth.cancel(ticket)
+            if isinstance(event, Failed):
+                raise SystemExit(f"{event.problem}: {event.remedy}")
+        tokens, telling = tokens + event.tokens, telling + event.seconds
+    return tokens, telling or seconds
+
+
+def _told_by_the_command(runs: Path, seconds: float) -> tuple[int, float]:
+    """Story after story for so long, a process each: tokens, and the seconds from each story's first to its last.
+
+    What it takes to start a process and to open a model is part of what this costs the run.
+    """
+    command = [sys.executable, "-m", "storyteller", "tell", PROMPT, "--model", "trained", "--runs-dir", str(runs)]
+    command += ["--max-tokens", str(TOKENS), "--no-keep", "--json"]
+    until, tokens, telling = time.monotonic() + seconds, 0, 0.0
+    while time.monotonic() < until:
+        story = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        tokens, telling = tokens + story["tokens"], telling + story["seconds"]
+    return tokens, telling
 
 
 def _epoch(moment: str) -> float:
@@ -295,13 +350,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--quick", action="store_true", help="two repeats instead of seven")
     parser.add_argument("--while-training", action="store_true", help="what telling costs a run instead")
-    parser.add_argument("--window", type=float, default=30, help="seconds of a turn of --while-training")
+    parser.add_argument("--window", type=float, default=30, help="seconds of a window of --while-training")
     options = parser.parse_args()
     report: dict[str, Any] = {"load": os.getloadavg()[0], "cores": os.cpu_count()}
     if options.while_training:
         cost = _while_training(options.window, 2 if options.quick else 4)
         report["while training"] = cost
-        print(*(f"{what:34}{_figure(value):>9}" for what, value in cost.items()), sep="\n")
+        shown = {what: value for what, value in cost.items() if isinstance(value, float)}
+        print(*(f"{what:46}{_figure(value):>9}" for what, value in shown.items()), sep="\n")
     else:
         gguf = options.gguf if importlib.util.find_spec("llama_cpp") else None
         with _model(options.model) as model:
