@@ -172,9 +172,9 @@ class _CrossEntropySum(torch.autograd.Function):
         x, w = hidden.to(low), weight.to(low)
         wants = any(ctx.needs_input_grad[:2])
         d_hidden = torch.empty_like(hidden) if wants else None
-        d_weight = torch.zeros_like(weight) if wants else None
+        d_weight = torch.zeros_like(weight.T, memory_format=torch.contiguous_format) if wants else None  # (C, V)
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        n_rows = max((_CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS) // weight.shape[0], 16)
+        n_rows = max((_CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS) // weight.shape[0], _CHUNK_ROWS)
         for begin in range(0, len(x), n_rows):
             part = slice(begin, begin + n_rows)
             wanted = targets[part]
@@ -188,7 +188,7 @@ class _CrossEntropySum(torch.autograd.Function):
                 d_logits.scatter_add_(1, at, torch.full_like(at, -1, dtype=d_logits.dtype))
                 d_low = d_logits.mul_(counts[:, None]).to(low)
                 d_hidden[part] = d_low @ w
-                d_weight += (x[part].T @ d_low).T
+                d_weight += x[part].T @ d_low  # its transpose is a slower product
             total -= (logp[:, 0] * counts).sum()
         ctx.save_for_backward(d_hidden, d_weight)
         return total
@@ -197,7 +197,7 @@ class _CrossEntropySum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """Both gradients, scaled by what follows the sum."""
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grad.to(d_hidden.dtype), d_weight * grad.to(d_weight.dtype), None
+        return d_hidden * grad.to(d_hidden.dtype), (d_weight * grad.to(d_weight.dtype)).T, None
 
 
 def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -213,8 +213,10 @@ def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Ten
     return logp.gather(1, at), logp.exp_()
 
 
-_CHUNK_LOGITS = 1 << 22
-"""Logits that stand at once on a CPU: 16 MiB in fp32, about what its caches hold."""
+_CHUNK_LOGITS = 1 << 23
+"""Logits that stand at once on a CPU: 16 MiB in bf16, about what its caches hold."""
+_CHUNK_ROWS = 256
+"""Rows of a chunk at least: each costs one pass over the gradient of the whole vocabulary."""
 _CHUNK_LOGITS_CUDA = 1 << 28
 
 
