@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.config import PROMPTS, Config, Sample
+from storyteller.errors import StorytellerError
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records
 
@@ -45,6 +46,14 @@ class Told:
 def recipe(config: Config) -> Sample:
     """How a run's stories are told, each time alike: the same seed, and no more tokens than a glance can hold."""
     return Sample(max_tokens=min(_MOST_TOKENS, config.model.context), seed=config.train.seed % 2**32)
+
+
+def recipe_of(config: object) -> Sample:
+    """The same from a `run.json`'s config; the defaults' where it is none."""
+    try:
+        return recipe(Config.from_json(config if isinstance(config, Mapping) else {}))
+    except (StorytellerError, TypeError, ValueError, AttributeError):
+        return recipe(Config())
 
 
 class Growth:

@@ -67,6 +67,11 @@ def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = (
     return Config(preset=preset, **{name: section(kind, values, name) for name, kind in SECTIONS.items()})
 
 
+def usual(preset: str) -> dict[str, Any]:
+    """What the preset says, each setting written out as `Config.to_json` has it; nothing where it is not known."""
+    return resolve(preset, {}).to_json() if preset in PRESETS else {}
+
+
 def _parse_setting(setting: str) -> tuple[str, str]:
     """`key=value` as its full dotted name and its value's text."""
     key, equals, value = setting.partition("=")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from storyteller.cli.runs import Run
-from storyteller.cli.show import note, number, out, out_json, span, table
+from storyteller.cli.show import note, number, out, out_json, span, table, writes
 from storyteller.cli.train import RunsDir
 from storyteller.errors import RunError, UsageError
 from storyteller.runs import checkpoints, layout, store
@@ -334,7 +334,7 @@ class _Paint:
     """Charts on standard output: braille where it can be written, colour at a terminal that wants it."""
 
     def __init__(self, ascii: bool) -> None:
-        self.cells: Literal["braille", "ascii"] = "ascii" if ascii or not _writes("\u28ff") else "braille"
+        self.cells: Literal["braille", "ascii"] = "ascii" if ascii or not writes("\u28ff") else "braille"
         self.color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def series(self, name: str, line: Line, color: int, smoothing: float, band: bool = True) -> Series:
@@ -399,12 +399,3 @@ def _marks(curves: Curves, x: Axis, saved: Sequence[int], paint: _Paint) -> list
         if places:
             found.append(Marks(places, glyph, name))
     return found
-
-
-def _writes(character: str) -> bool:
-    """Whether standard output can be written this character."""
-    try:
-        character.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -29,6 +29,8 @@ COMMANDS = {
     "ps": Command("runs", "The runs: state, step, loss, speed, time left; the newest first."),
     "show": Command("charts", "A run at a glance: its state, settings, charts of its metrics, and its last stories."),
     "compare": Command("charts", "Runs side by side: one chart, where their settings differ, and what came of each."),
+    "report": Command("report", "Runs as one page for a browser: curves, stories by step, settings."),
+    "timeline": Command("timeline", "One prompt and one seed over all checkpoints of a run."),
     "logs": Command("runs", "The run's log, and with -f what is to come."),
     "stop": Command("runs", "Stop a run: it finishes its step, saves a checkpoint and exits."),
     "rename": Command("runs", "Give a run that is not training another name."),

@@ -51,3 +51,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> 
         ).rstrip()
         for row in cells
     ]
+
+
+def writes(character: str) -> bool:
+    """Whether standard output can be written this character."""
+    try:
+        character.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

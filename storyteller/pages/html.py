@@ -155,7 +155,8 @@ class Page:
         self.told((("prompt", prompt), ("", text)), label=label, note=note)
 
     def told(self, parts: Sequence[tuple[str, str]], *, label: Piece = "", note: Piece = "") -> None:
-        """A story in parts, each with its kind: `prompt`, `new` (not so before) or none."""
+        """A story in parts, each with its kind: `prompt`, `kept` (as before: a shade lighter), `new` (not so before,
+        marked) or none."""
         words = [element(_KINDS[kind][0], text, class_=_KINDS[kind][1]) if kind else text for kind, text in parts]
         named = [element("header", label)] if label else []
         noted = [element("footer", note)] if note else []
@@ -244,7 +245,7 @@ def write(path: Path, page: Page) -> int:
         raise UsageError(f"{shown} is no name of a file", "name another file") from error
 
 
-_KINDS = {"prompt": ("span", "prompt"), "new": ("mark", None)}
+_KINDS = {"prompt": ("span", "prompt"), "kept": ("span", "kept"), "new": ("mark", None)}
 
 
 def _is_page(path: Path) -> bool:

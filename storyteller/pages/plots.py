@@ -27,6 +27,7 @@ _DASHES = ("", "7 4", "2 4", "11 4 2 4", "4 3", "14 4", "1 3", "8 3 1 3")
 _X_TICKS, _Y_TICKS = 6, 5
 _ROW_PX = 40
 _FEW_POINTS = 60
+_FEW_MARKS, _MOST_MARKS = 8, 400
 
 
 def lines(
@@ -193,7 +194,7 @@ def _name(title: str, note: str) -> Markup:
 
 def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Markup]:
     parts = []
-    for value, label in ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=frame.log_y):
+    for value, label in _y_ticks(frame):
         at = _percent(frame.down(value))
         parts.append(element("line", x1="0", x2="100%", y1=at, y2=at, class_="grid-line"))
         parts.append(element("text", label, x="-8", y=at, dy="4", text_anchor="end"))
@@ -201,6 +202,15 @@ def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Mark
     if x_name:
         parts.append(element("text", x_name, x="100%", y=f"{height_px}", dy="36", text_anchor="end"))
     return parts
+
+
+def _y_ticks(frame: _Frame) -> list[tuple[float, str]]:
+    """Round numbers; on a logarithmic axis of less than a decade or so, evenly spaced ones are more than two."""
+    plain = ticks(frame.y_begin, frame.y_end, _Y_TICKS)
+    if not frame.log_y:
+        return plain
+    logarithmic = ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=True)
+    return logarithmic if len(logarithmic) > 2 else plain
 
 
 def _x_axis(
@@ -222,13 +232,11 @@ def _tick(formed: str, label: str) -> str:
 
 
 def _mark(mark: Marks, frame: _Frame) -> list[Markup]:
-    """Places on the x axis: a line from top to bottom each."""
-    found = []
-    for x in mark.x:
-        if math.isfinite(x) and 0 <= frame.across(x) <= 1:
-            at = _percent(frame.across(x))
-            found.append(element("line", x1=at, x2=at, y1="0", y2="100%", class_="mark"))
-    return found
+    """Places on the x axis: a line from top to bottom each, or of many, a short one above the axis."""
+    places = dict.fromkeys(_percent(frame.across(x)) for x in mark.x if math.isfinite(x) and 0 <= frame.across(x) <= 1)
+    top = "0" if len(places) <= _FEW_MARKS else "94%"
+    lines = [element("line", x1=at, x2=at, y1=top, y2="100%", class_="mark") for at in places]
+    return lines if len(lines) <= _MOST_MARKS else lines[:: -(-len(lines) // _MOST_MARKS)]
 
 
 def _legend(series: Sequence[Series], marks: Sequence[Marks], several: bool) -> Markup:

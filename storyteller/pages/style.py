@@ -89,16 +89,22 @@ thead th{font-weight:500;font-size:.82rem;color:var(--muted);border-bottom-color
 tbody th{font-weight:500}
 tbody tr:last-child>*{border-bottom-color:var(--rule)}
 .figure{text-align:right;white-space:nowrap}
-.grid{display:grid;gap:1.1rem 1.8rem;margin:1.1rem 0;
-  grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--narrowest,20rem)),1fr))}
-.grid>*{margin:0;min-width:0}
 .story{background:var(--sheet);border-radius:.5rem;padding:.85rem 1.1rem .9rem;margin:1rem 0;overflow:clip;
   break-inside:avoid}
 .story header{font-size:.86rem;color:var(--muted);font-variant-numeric:tabular-nums}
 .story p{font-family:Charter,"Iowan Old Style","Palatino Linotype","Source Serif 4",Georgia,"DejaVu Serif",serif;
   font-size:1rem;line-height:1.6;margin:.3rem 0 0;max-width:38rem;white-space:pre-wrap;overflow-wrap:anywhere}
 .story footer{margin-top:.5rem}
-.prompt{color:var(--muted)}
+.grid{display:grid;gap:1.1rem 1.8rem;margin:1.1rem 0;
+  grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--narrowest,20rem)),1fr))}
+.grid>*,.grid>.story{margin:0;min-width:0}
+@media (min-width:52rem){
+  main>.story,details>.story{display:grid;grid-template:auto 1fr/9.5rem 1fr;column-gap:1.2rem}
+  main>.story p,details>.story p{grid-area:1/2/3/3;margin:0}
+  main>.story header,details>.story header{grid-area:1/1/2/2;padding-top:.2rem}
+  main>.story footer,details>.story footer{grid-area:2/1/3/2;margin-top:.1rem}
+}
+.prompt,.kept{color:var(--muted)}
 mark{background:var(--new);color:inherit;border-radius:.15em;box-shadow:0 0 0 .08em var(--new);
   -webkit-box-decoration-break:clone;box-decoration-break:clone}
 figure{margin:1.4rem 0;break-inside:avoid}

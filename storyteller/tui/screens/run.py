@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from textual import getters
 from textual.app import ComposeResult
@@ -14,10 +14,10 @@ from textual.containers import Container, Vertical
 from textual.events import Resize
 from textual.screen import Screen
 
-from storyteller.config import Config, Sample
+from storyteller.config import Sample
 from storyteller.curves import X
-from storyteller.errors import StorytellerError, UsageError
-from storyteller.growth import recipe
+from storyteller.growth import recipe_of
+from storyteller.presets import usual
 from storyteller.runs import store
 from storyteller.runs.layout import RunFolder
 from storyteller.tui.app import StorytellerApp
@@ -204,7 +204,7 @@ class RunScreen(Screen[None]):
         self.query_one("#config", Facts).show(_config_facts(config), seen.problem)
         machine = [(heading, list(flatten(value))) for heading, value in sections_of(seen.plan)]
         self.query_one("#machine", Facts).show(machine, seen.problem)
-        self._retelling.by(_sample(config))
+        self._retelling.by(recipe_of(config))
 
     def on_lines_seen(self, seen: LinesSeen) -> None:
         asked = self._lines is None or self._lines.wanted != seen.wanted or self._lines.share_read != seen.share_read
@@ -452,7 +452,7 @@ def _config_facts(config: object) -> list[tuple[str, list[Fact]]]:
     """The settings by their part, those that differ from the preset's marked."""
     if not isinstance(config, Mapping):
         return []
-    usual = _of_preset(config)
+    before = usual(str(config.get("preset")))
     sections: list[tuple[str, list[Fact]]] = []
     plain = [fact for key, value in config.items() if not isinstance(value, Mapping) for fact in flatten(value, key)]
     if plain:
@@ -460,25 +460,7 @@ def _config_facts(config: object) -> list[tuple[str, list[Fact]]]:
     for part, values in config.items():
         if isinstance(values, Mapping):
             facts = list(flatten(values))
-            known = {fact.name: fact.value for fact in flatten(usual.get(part, {}))}
+            known = {fact.name: fact.value for fact in flatten(before.get(part, {}))}
             marked = [replace(fact, changed=known.get(fact.name, fact.value) != fact.value) for fact in facts]
             sections.append((str(part), marked))
     return sections
-
-
-def _of_preset(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the run's preset says."""
-    from storyteller.presets import resolve
-
-    try:
-        return resolve(str(config.get("preset")), {}).to_json()
-    except (UsageError, StorytellerError):
-        return {}
-
-
-def _sample(config: object) -> Sample:
-    """How the run's stories are told; as by default where its config cannot be read."""
-    try:
-        return recipe(Config.from_json(config if isinstance(config, Mapping) else {}))
-    except (StorytellerError, TypeError, ValueError, AttributeError):
-        return recipe(Config())

@@ -1,0 +1,126 @@
+"""All that is known of a run, read once; what is missing or broken is named, and nothing else is the worse for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storyteller.comparison import Result, compare_runs, read_curves
+from storyteller.curves import Curves
+from storyteller.errors import CheckpointError, RunError
+from storyteller.growth import Growth
+from storyteller.runs import checkpoints, store
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.status import read_status
+from storyteller.runs.store import Summary
+
+BPB, LOSS = "eval/bpb", "train/loss"
+_MOST_MANIFESTS = 1000
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A run as it was found."""
+
+    folder: RunFolder
+    run: Mapping[str, Any]
+    """What `run.json` says; nothing where it cannot be read."""
+    summary: Summary
+    result: Result
+    curves: Curves
+    growth: Growth
+    saved: tuple[int, ...]
+    """Steps that have a checkpoint."""
+    best_step: int | None
+    """The step of the best one."""
+    scored_on: str
+    """Tells the held-out stories from others: equal where two runs were scored on the same. Empty: not known."""
+    missing: tuple[str, ...]
+    """What a reader should know is not there or damaged, a sentence each."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A part of `run.json`; nothing where there is none."""
+        return mapping(self.run.get(name))
+
+    def setting(self, section: str, name: str) -> Any:
+        """A setting as it was resolved; None where it is not known."""
+        return mapping(self.section("config").get(section)).get(name)
+
+    def bpb_at(self, step: int) -> float | None:
+        """Bits per byte of held-out stories at a step, where they were scored there."""
+        line = self.curves.line(BPB, begin=step, end=step)
+        return next((value for x, value in zip(line.x, line.mean, strict=True) if x == step), None)
+
+
+def read_portrait(folder: RunFolder) -> Portrait:
+    """Read the run. Never raises for what is in it; a log of a million lines takes some seconds."""
+    curves = read_curves(folder)
+    growth = Growth(folder)
+    growth.catch_up()
+    run: Mapping[str, Any] = {}
+    missing = []
+    try:
+        run = folder.read_run()
+    except RunError as error:
+        missing.append(f"{error.problem}: its settings, data and machine are not known")
+    saved = tuple(store.seen_steps(folder))
+    return Portrait(
+        folder=folder,
+        run=run,
+        summary=store.summarise(folder, curves.last),
+        result=compare_runs([folder], {folder.name: curves}).results[0],
+        curves=curves,
+        growth=growth,
+        saved=saved,
+        best_step=_best_step(folder),
+        scored_on=scored_on(folder),
+        missing=(*missing, *_missing(folder, curves, growth, saved)),
+    )
+
+
+def scored_on(folder: RunFolder) -> str:
+    """A digest of the held-out stories that the run is scored on; empty where they are not known."""
+    from storyteller.data.held_out import kept
+
+    held_out = kept(folder.held_out)
+    if held_out is None:
+        return ""
+    digest = hashlib.sha256()
+    for story in held_out[0]:
+        text = story.encode("utf-8", "surrogatepass")
+        digest.update(len(text).to_bytes(8) + text)
+    return digest.hexdigest()
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _best_step(folder: RunFolder) -> int | None:
+    try:
+        best = checkpoints.best(folder)
+    except OSError:
+        return None
+    return int(best.name.rpartition("-")[2]) if best is not None else None
+
+
+def _missing(folder: RunFolder, curves: Curves, growth: Growth, saved: tuple[int, ...]) -> Iterator[str]:
+    if read_status(folder) is None:
+        yield "The run's status is missing or broken: how it ended is not known."
+    if not curves.keys:
+        yield "There are no metrics, so there are no curves."
+    if not growth.prompts:
+        yield "No story was told during training."
+    if not saved:
+        yield "There is no checkpoint."
+    for step in saved[-_MOST_MANIFESTS:]:
+        try:
+            checkpoints.manifest(folder.checkpoint(step))
+        except CheckpointError as error:
+            yield f"{error.problem[0].upper()}{error.problem[1:]}."
