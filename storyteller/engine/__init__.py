@@ -34,6 +34,7 @@ __all__ = [
     "Engine",
     "Story",
     "engine_from_memory",
+    "find_model",
     "is_run",
     "newest_label",
     "open_model",
@@ -101,24 +102,41 @@ def open_model(
     is twice as fast where CTranslate2 tells, and tells another story for the same seed. There is no choice between the
     two by itself: a seed should mean one story. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
     """
+    if numbers not in ("fp32", "int8"):
+        raise UsageError(f"--numbers {safe_line(numbers, 40)} is off", "it wants fp32 or int8")
+    way = _Way(threads, numbers, log)
+    while True:
+        folder = find_model(reference, runs_root, log)
+        try:
+            return _open_folder(folder, way)
+        except CheckpointError:
+            # A training run may have pruned the checkpoint between finding and reading it: look again.
+            if not is_run(reference) or folder.path.is_dir():
+                raise
+
+
+def find_model(
+    reference: str, runs_root: Path | None = None, log: Callable[[str], None] = lambda _: None
+) -> ModelFolder:
+    """The folder of the model that `reference` names, as `open_model` has it, verified where a run sealed it.
+
+    Its weights are not read yet. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
+    """
     from storyteller.engine.folder import ModelFolder
 
     if not reference.strip() or "\0" in reference:
         raise UsageError(f"--model {safe_line(reference, 60)} is off", "name a run, a checkpoint folder or owner/name")
-    if numbers not in ("fp32", "int8"):
-        raise UsageError(f"--numbers {safe_line(numbers, 40)} is off", "it wants fp32 or int8")
-    way = _Way(threads, numbers, log)
     path, label = Path(reference).expanduser(), safe_line(reference, 100)
     if reference == STARTER:
-        return _open_starter(way)
+        return _find_starter()
     if is_run(reference):
-        return _open_run(reference, runs_root, way)
+        return _find_run(reference, runs_root, log)
     if path.is_dir() or not _HUB_ID.fullmatch(reference):
         _verify(path)
-        return _open_folder(ModelFolder.open(path, label), way)
+        return ModelFolder.open(path, label)
     from storyteller.engine.hub import fetch
 
-    return _open_folder(ModelFolder.open(fetch(reference, log), label), way)
+    return ModelFolder.open(fetch(reference, log), label)
 
 
 def is_run(reference: str) -> bool:
@@ -187,7 +205,7 @@ class _Way(NamedTuple):
     log: Callable[[str], None]
 
 
-def _open_starter(way: _Way) -> Engine:
+def _find_starter() -> ModelFolder:
     from storyteller.engine.folder import ModelFolder
 
     if not (_STARTER_FOLDER / "config.json").exists():
@@ -195,10 +213,10 @@ def _open_starter(way: _Way) -> Engine:
             "this installation has no starter model", "train one with storyteller train, or name one with --model"
         )
     _verify(_STARTER_FOLDER)
-    return _open_folder(ModelFolder.open(_STARTER_FOLDER, STARTER), way)
+    return ModelFolder.open(_STARTER_FOLDER, STARTER)
 
 
-def _open_run(reference: str, runs_root: Path | None, way: _Way) -> Engine:
+def _find_run(reference: str, runs_root: Path | None, log: Callable[[str], None]) -> ModelFolder:
     from storyteller.engine.folder import ModelFolder
     from storyteller.runs import checkpoints
     from storyteller.runs.layout import runs_root as default_root
@@ -206,11 +224,11 @@ def _open_run(reference: str, runs_root: Path | None, way: _Way) -> Engine:
 
     root = runs_root or default_root()
     while True:
-        path = find_checkpoint(root, reference, lambda error: way.log(f"skipped: {error.problem}"), to_tell=True)
+        path = find_checkpoint(root, reference, lambda error: log(f"skipped: {error.problem}"), to_tell=True)
         try:
             if "@" in reference:
                 checkpoints.verify(path, to_tell=True)  # a run's newest was verified when it was found
-            return _open_folder(ModelFolder.open(path, _label(path)), way)
+            return ModelFolder.open(path, _label(path))
         except CheckpointError:
             # A training run may have pruned the checkpoint between finding and reading it: look again.
             if path.is_dir():
