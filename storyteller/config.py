@@ -111,12 +111,14 @@ class Data:
     tokenizer_mib: int = 16
     """MiB of the corpus's beginning that a tokenizer is trained on."""
     batching: Literal["pack", "begin", "pad"] = "pack"
-    """`pack` fills whole windows with stories end to end; `begin` too, but each window begins with a story, and what
-    does not fit of its last one is left out; `pad` gives each story a row, padded to the longest."""
+    """`pack` fills whole windows with stories end to end; `begin` too, but each window begins with a story (or
+    goes on with a long one), and what does not fit of its last one is left out; `pad` gives each story a row, padded to the longest."""
     shuffle_stories: int = 8192
     """Stories shuffled among each other at a time; 1 keeps the corpus's order."""
     hub_patience_minutes: float = 10.0
     """For so long an outage of the Hub is waited out; then the run saves a checkpoint and fails."""
+    cache_gib: float = 8.0
+    """GiB that tokens and the like of all corpora may take in the user's cache folder; 0: nothing is kept or read."""
 
     def __post_init__(self) -> None:
         _check(self.source not in ("", ()), "--data", self.source, "auto, tinystories, bundled, or paths")
@@ -129,6 +131,7 @@ class Data:
         _check(1 <= self.shuffle_stories <= 1_000_000, "--set shuffle_stories", self.shuffle_stories, "1 to 1,000,000")
         minutes = self.hub_patience_minutes
         _check(0 <= minutes <= 10_080, "--set hub_patience_minutes", minutes, "0 to 10,080 minutes (a week)")
+        _check(0 <= self.cache_gib <= 1_000_000, "--set cache_gib", self.cache_gib, "0 (no cache) to 1,000,000 GiB")
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,11 @@ class Train:
     """How often a checkpoint is saved, beside the one at the end; written like `eval_every`."""
     keep: int = 3
     """Newest checkpoints kept, beside the best."""
+    card_every: str = "never"
+    """How often stories are told from many prompts and measured, beside training, and the scores logged as
+    `eval/<measure>`; written like `eval_every`, and once more at the end."""
+    card_completions: int = 1
+    """Stories a prompt of such a card."""
     log_every: int = 10
     """Steps between two lines of metrics."""
     skip_bad_steps: int = 0
@@ -216,12 +224,14 @@ class Train:
         _check(1 <= self.keep <= 10_000, "--set keep", self.keep, "1 to 10,000 checkpoints")
         _check(1 <= self.log_every <= 100_000, "--set log_every", self.log_every, "1 to 100,000 steps")
         _check(0 <= self.skip_bad_steps <= 10**6, "--skip-bad-steps", self.skip_bad_steps, "0 to 1,000,000 steps")
-        for name in ("eval_every", "checkpoint_every"):
+        _check(1 <= self.card_completions <= 1000, "--set card_completions", self.card_completions, "1 to 1,000")
+        for name in ("eval_every", "checkpoint_every", "card_every"):
             try:
                 Period.parse(getattr(self, name))
             except ValueError:
                 wants = "steps (200), a time (30s, 5m, 1h), 1epoch or never"
-                _check(False, f"--set {name}", getattr(self, name), wants)
+                option = "--card-every" if name == "card_every" else f"--set {name}"
+                _check(False, option, getattr(self, name), wants)
 
 
 @dataclass(frozen=True)

@@ -77,24 +77,31 @@ def test_packing_loses_and_repeats_no_token(stories: list[str], context: int) ->
 
 
 def test_rows_that_begin_with_a_story_leave_out_what_does_not_fit_of_the_last_one() -> None:
-    rows = iter(steps(["ab", "cde", "fghijkl"], batching="begin"))
+    rows = iter(steps(["ab", "cde", "fgh"], batching="begin"))
     first, second = next(rows).batches[0], next(rows).batches[0]
     assert first.inputs.tolist() == [[END, 1, 2, END], [END, 6, 7, 8]]
-    assert first.targets.tolist() == [[1, 2, END, 3], [6, 7, 8, 9]]
+    assert first.targets.tolist() == [[1, 2, END, 3], [6, 7, 8, END]]
     assert second.inputs.tolist() == [[END, 1, 2, END], [END, 6, 7, 8]]
+
+
+def test_a_story_longer_than_a_row_goes_on_in_the_next() -> None:
+    first = next(steps(["abcdefghij", "kl"], batching="begin", batch_size=3)).batches[0]
+    assert first.inputs.tolist() == [[END, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, END]]
+    assert first.targets[2].tolist() == [9, 10, END, 11]
 
 
 @given(st.lists(st.text("abcxyz", min_size=1, max_size=12), min_size=3, max_size=8), st.integers(3, 9))
 @settings(max_examples=50)
-def test_every_row_of_begin_is_full_and_starts_a_story(stories: list[str], context: int) -> None:
+def test_every_row_of_begin_is_full_and_starts_or_goes_on_with_a_story(stories: list[str], context: int) -> None:
     if sum(len(story) + 1 for story in stories) < context:
         return
-    beginnings = [(*ids, END) for ids in Letters().encode(stories)]
+    ends = [[*ids, END] for ids in Letters().encode(stories)]
+    rests = {tuple(story[at:][:context]) for story in ends for at in range(0, len(story), context)}
     for step in itertools.islice(steps(stories, batching="begin", context=context), 12):
         assert step.n_targets == step.n_positions
-        for inputs, targets in zip(step.batches[0].inputs.tolist(), step.batches[0].targets.tolist(), strict=True):
-            assert inputs[0] == END
-            assert any(tuple(targets[: len(story)]) == story[:context] for story in beginnings)
+        for targets in step.batches[0].targets.tolist():
+            first = targets[: targets.index(END) + 1] if END in targets else targets
+            assert tuple(first) in rests
 
 
 def test_padded_rows_are_one_story_each_cut_at_the_context() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ids = NDArray[np.int64]
+    Tokens = Sequence[int] | NDArray[np.integer[Any]]
 
 IGNORED = -100
 """The target that counts for nothing: what torch's cross entropy ignores by default."""
@@ -69,7 +70,7 @@ class StepBatches:
         return 100.0 * (1 - self.n_targets / self.n_positions)
 
 
-def collate(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+def collate(rows: Sequence[Tokens], pad_id: int) -> Batch:
     """Rows of token ids, padded to the longest of them and shifted by one.
 
     Padding is left out of the loss by its place, not by its id: the end-of-text is learned even where it is also the
@@ -90,8 +91,9 @@ class Batches:
     """Steps without end from stories without end, in one of three ways.
 
     `pack`: stories end to end, an end-of-text between them, cut into rows of exactly `context` inputs; each token is
-    a target once. `begin`: the same, but each row begins with a story, and what is left over of the row's last one is
-    not trained on. `pad`: each story its own row between two end-of-texts, cut at `context`, padded to the longest.
+    a target once. `begin`: the same, but each row begins with a story or goes on with one that is longer than a row;
+    what does not fit of a story begun within a row is not trained on. `pad`: each story its own row between two
+    end-of-texts, cut at `context`, padded to the longest.
 
     `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
     `StepBatches.position` said; `stories` must start at its `"stories"`.
@@ -100,11 +102,13 @@ class Batches:
     batches of at most `batch_size`; a step of fewer rows than processes leaves some without any. Position and count of
     targets are the whole step's, so that any number of processes can go on from it. All the text is cleaned and encoded
     in every process; what that costs is hidden behind the step, as it is in one.
+
+    `encode` gives the ids of some of `stories`, where these are no texts (`data.tokens`).
     """
 
     def __init__(
         self,
-        stories: Iterable[tuple[str, Position]],
+        stories: Iterable[tuple[Any, Position]],
         tokenizer: Tokenizer,
         *,
         batching: str,
@@ -114,22 +118,24 @@ class Batches:
         position: Position | None = None,
         rank: int = 0,
         processes: int = 1,
+        encode: Callable[[Sequence[Any]], Sequence[Tokens]] | None = None,
     ) -> None:
         self._stories = stories
         self._tokenizer = tokenizer
+        self._ids_of = encode or tokenizer.encode
         self._context = context
         self._batching = batching
         self._batch_size = batch_size
         self._accumulate = accumulate
         self._rank, self._processes = rank, processes
-        self._carry: list[int] = list(position["carry"]) if position else [tokenizer.end_id]
+        self._carry: Tokens = list(position["carry"]) if position else [tokenizer.end_id]
         self._stories_position: Position | None = position["stories"] if position else None
 
     def __iter__(self) -> Iterator[StepBatches]:
         rows = self._padded_rows() if self._batching == "pad" else self._packed_rows()
         while True:
             step = [next(rows) for _ in range(self._batch_size * self._accumulate)]
-            position = {"stories": self._stories_position, "carry": list(self._carry)}
+            position = {"stories": self._stories_position, "carry": list(map(int, self._carry))}
             passes = float((self._stories_position or {}).get("passes", 0.0))
             shares = [self._dealt(step[rank :: self._processes]) for rank in range(self._processes)]
             own = shares.pop(self._rank)
@@ -142,13 +148,13 @@ class Batches:
                 sum(len(batch) * (max(map(len, batch)) - 1) for share in shares for batch in share),
             )
 
-    def _dealt(self, rows: list[list[int]]) -> list[list[list[int]]]:
+    def _dealt(self, rows: list[Tokens]) -> list[list[Tokens]]:
         """The rows in batches, the last of which may be smaller."""
         return [rows[begin : begin + self._batch_size] for begin in range(0, len(rows), self._batch_size)]
 
-    def _encoded(self) -> Iterator[tuple[list[int], Position]]:
+    def _encoded(self) -> Iterator[tuple[Tokens, Position]]:
         """Token ids of one story after another; encoded some at a time, which is several times quicker."""
-        waiting: list[tuple[str, Position]] = []
+        waiting: list[tuple[Any, Position]] = []
         for item in self._stories:
             waiting.append(item)
             if len(waiting) == _ENCODED_AT_ONCE:
@@ -156,29 +162,47 @@ class Batches:
                 waiting = []
         yield from self._encode(waiting)
 
-    def _encode(self, items: list[tuple[str, Position]]) -> Iterator[tuple[list[int], Position]]:
-        encoded = self._tokenizer.encode([story for story, _ in items])
+    def _encode(self, items: list[tuple[Any, Position]]) -> Iterator[tuple[Tokens, Position]]:
+        encoded = self._ids_of([story for story, _ in items])
         return zip(encoded, (position for _, position in items), strict=True)
 
-    def _padded_rows(self) -> Iterator[list[int]]:
-        end = self._tokenizer.end_id
+    def _padded_rows(self) -> Iterator[Tokens]:
+        import numpy as np
+
+        end = [self._tokenizer.end_id]
         for ids, position in self._encoded():
             self._stories_position = position
-            yield [end, *ids, end][: self._context + 1]
+            yield np.concatenate([end, ids, end], dtype=np.int64, casting="unsafe")[: self._context + 1]
 
-    def _packed_rows(self) -> Iterator[list[int]]:
-        end, size = self._tokenizer.end_id, self._context + 1
+    def _packed_rows(self) -> Iterator[Tokens]:
+        import numpy as np
+
+        end, size = np.array([self._tokenizer.end_id]), self._context + 1
         first_pass = None if self._stories_position else _OnePass(self._context)
+        yield from self._cut(np.asarray(self._carry), end, False)  # a step may have ended amid a long story's rows
+        pieces = [self._carry]
+        n_tokens = len(self._carry)
         for ids, position in self._encoded():
             if first_pass is not None:
                 first_pass.check(len(ids) + 1, position)
-            self._carry += [*ids, end]
+            within = self._batching == "begin" and n_tokens > 1  # a row, not at its beginning
+            pieces += [ids, end]
+            n_tokens += len(ids) + 1
             self._stories_position = position
-            while len(self._carry) >= size:
-                row = self._carry[:size]
-                # The last token of a row is the first input of the next, so that each is predicted once.
-                self._carry = [end] if self._batching == "begin" else self._carry[self._context :]
-                yield row
+            if n_tokens >= size:
+                # Arrays throughout: lists of numbers would cost more than a GPU takes for the step.
+                yield from self._cut(np.concatenate(pieces, dtype=np.int64, casting="unsafe"), end, within)
+                pieces, n_tokens = [self._carry], len(self._carry)
+
+    def _cut(self, held: Ids, end: Ids, within: bool) -> Iterator[Tokens]:
+        """The whole rows at the beginning of `held`; what is left is carried over, or, where it is of a story begun
+        `within` a row, dropped."""
+        self._carry = held
+        while len(held) > self._context:
+            row = held[: self._context + 1]
+            # The last token of a row is the first input of the next, so that each is predicted once.
+            held = self._carry = end if within else held[self._context :]
+            yield row
 
 
 class _OnePass:
