@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from storyteller import daemon
+from storyteller.errors import StorytellerError
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records
 
@@ -26,7 +29,6 @@ NAME = "timed"
 """Of every run here: each is alone in its folder."""
 SCORED_BY_THE_PEER = 100
 """Stories."""
-_LOOK_SECONDS = 0.02
 
 Report = dict[str, Any]
 
@@ -44,27 +46,40 @@ def fresh_environment(home: Path, **more: str) -> dict[str, str]:
     return kept | offline | {name: str(home / folder) for name, folder in folders.items()} | more
 
 
+def end_in_order() -> None:
+    """Have a SIGTERM end this process as Ctrl-C does: what it started is stopped, and its folders go."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 class Watched:
     """`storyteller train` in a fresh home, and what its run wrote, with the seconds since the command was typed."""
 
-    def __init__(self, place: Path, *words: str, env: dict[str, str] | None = None, tty: int | None = None) -> None:
+    def __init__(
+        self,
+        place: Path,
+        *words: str,
+        command: Sequence[str] = STORYTELLER,
+        env: dict[str, str] | None = None,
+        tty: int | None = None,
+        look_seconds: float = 0.02,
+    ) -> None:
         """Type the command: `words` are its options; `tty` takes what it prints, else nobody does."""
+        self._look_seconds = look_seconds
         self.folder = RunFolder(place / "runs" / NAME)
         self.lines: list[tuple[float, str]] = []
         """Of the run's log, each with when it was seen."""
         self.records: list[tuple[float, dict[str, Any]]] = []
         """Of the run's metrics, each with when it was seen."""
-        self._env = env or fresh_environment(place / "home")
         self._log_at = self._metrics_at = 0
         where = ["--name", NAME, "--runs-dir", str(place / "runs")]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with this
         self.typed_at, self._begin = time.time(), time.perf_counter()
         self.process = subprocess.Popen(
-            [*STORYTELLER, "train", *where, *words],
+            [*command, "train", *where, *words],
             stdin=subprocess.DEVNULL,
             stdout=self._said if tty is None else tty,
             stderr=self._said if tty is None else tty,
-            env=self._env,
+            env=env or fresh_environment(place / "home"),
             start_new_session=True,
         )
 
@@ -73,11 +88,10 @@ class Watched:
 
     def __exit__(self, *_: object) -> None:
         """Nothing of the run is left behind."""
-        stop = [*STORYTELLER, "stop", NAME, "--now", "--runs-dir", str(self.folder.path.parent)]
-        if self.process.poll() is None:
-            subprocess.run(stop, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            self.process.kill()
+        self.process.kill()
         self.process.wait()
+        with contextlib.suppress(StorytellerError):  # it has ended
+            daemon.stop(self.folder, now=True)
         self._said.close()
 
     @property
@@ -85,26 +99,39 @@ class Watched:
         """Since the command was typed."""
         return time.perf_counter() - self._begin
 
-    def until(self, found: Callable[[dict[str, Any]], bool], timeout_seconds: float = 3600) -> float | None:
-        """Watch until a record of the metrics is as wanted: when that was. None where the run ended before."""
+    def until(
+        self, found: Callable[[dict[str, Any]], bool], timeout_seconds: float = 3600
+    ) -> tuple[float, dict[str, Any]] | None:
+        """Watch until a record of the metrics is as wanted: when it was seen, and it. None where the run ended before.
+
+        Raises SystemExit where the command fails or takes longer.
+        """
         while True:
             over = self.process.poll() is not None
             seen = len(self.records)
             self._look()
             for at, record in self.records[seen:]:
                 if found(record):
-                    return at
+                    return at, record
             if over and self.process.returncode:
                 raise SystemExit(f"storyteller train failed: {self._last_words()}")
             if over:
                 return None
             if self.seconds > timeout_seconds:
                 raise SystemExit(f"storyteller train takes more than {timeout_seconds:.0f} s: {self._last_words()}")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(self._look_seconds)
 
     def end(self, timeout_seconds: float = 3600) -> None:
-        """Watch until the command has ended. Raises SystemExit where that is not a good end."""
+        """Watch until the command has ended. Raises SystemExit where it fails or takes longer."""
         self.until(lambda _: False, timeout_seconds)
+
+    def first_step(self) -> tuple[float, float]:
+        """Watch a run with `log_every=1`: seconds until its loop began, and until its first step was over."""
+        found = self.until(lambda record: "train/loss" in record)
+        if found is None:
+            raise SystemExit("the run ended before its first step")
+        at, record = found
+        return at - float(record["seconds"]), at
 
     def _look(self) -> None:
         new, self._metrics_at = read_records(self.folder.metrics, self._metrics_at)

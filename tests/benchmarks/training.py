@@ -41,6 +41,7 @@ from tests.benchmarks.processes import (
     Report,
     Stories,
     Watched,
+    end_in_order,
     fresh_environment,
     measure_command,
     measured,
@@ -207,18 +208,10 @@ def quick_section(plan: Plan) -> Report:
     begun = None
     minutes = plan.minutes
     if minutes is None:  # what comes before the loop is seen beforehand, as a budget is of the loop alone
-        begun = _loop_begun(plan)
+        with Watched(plan.fresh(), *plan.words("--set", "log_every=1")) as run:
+            begun, _ = run.first_step()
         minutes = max(plan.seconds - begun - _END_SECONDS, 1.0) / 60
     return {"asked_seconds": plan.seconds, "loop_begun_seconds": begun} | _trained(plan, minutes)
-
-
-def _loop_begun(plan: Plan) -> float:
-    """Seconds from the command to the begin of the training loop, by its first step."""
-    with Watched(plan.fresh(), *plan.words("--set", "log_every=1")) as run:
-        at = run.until(lambda record: "train/loss" in record)
-        if at is None:
-            raise SystemExit("the run ended before its first step")
-        return at - float(run.records[-1][1]["seconds"])
 
 
 def _trained(plan: Plan, minutes: float) -> Report:
@@ -251,8 +244,9 @@ def peer_section(plan: Plan) -> Report:
         lines = plan.peer.train(plan.peer_seconds, plan.stories)
         found |= {"peer": lines, "target_bits_per_byte": lines[-1]["bits_per_byte"]}
     target = float(found["target_bits_per_byte"])
-    with Watched(plan.fresh(), *plan.words("--set", "eval_every=1s")) as run:
-        found["seen_seconds"] = run.until(lambda record: record.get("eval/bpb", math.inf) <= target)
+    with Watched(plan.fresh(), *plan.words("--set", "eval_every=3s")) as run:
+        seen = run.until(lambda record: bool(record.get("eval/bpb", math.inf) <= target))
+        found["seen_seconds"] = None if seen is None else seen[0]
         found["curve"] = [(round(at, 2), record["eval/bpb"]) for at, record in run.records if "eval/bpb" in record]
     found["budgets"] = []
     for seconds in plan.budgets:
@@ -271,12 +265,9 @@ def first_step_section(plan: Plan) -> Report:
         taken: list[float] = []
         for _ in range(1 + plan.turns):
             with Watched(plan.fresh(), *words, "--set", "log_every=1") as run:
-                at = run.until(lambda record: "train/loss" in record)
-                if at is None:
-                    raise SystemExit("the run ended before its first step")
+                begun, at = run.first_step()
                 taken.append(at)
                 lines = [(round(when, 2), line) for when, line in run.lines]
-                begun = at - float(run.records[-1][1]["seconds"])
         found[corpus] = {"seconds": statistics.median(taken[1:]), "all": taken, "loop_begun_seconds": begun}
         found[corpus]["log"] = lines
     return found
@@ -394,6 +385,7 @@ def _plan(given: argparse.Namespace, place: Path) -> Plan:
 
 def main() -> None:
     given = _options()
+    end_in_order()
     wanted = given.only.split(",") if given.only else list(SECTIONS)
     if unknown := [section for section in wanted if section not in SECTIONS]:
         raise SystemExit(f"there is no section {unknown[0]!r}: take of {', '.join(SECTIONS)}")
@@ -407,7 +399,7 @@ def main() -> None:
         "options": {key: str(value) for key, value in vars(given).items() if value},
     }
     print(f"{'':52}{'ours':>10}{'wanted':>10}{'peer':>10}{'ratio':>10}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="storyteller-training-") as place:
+    with tempfile.TemporaryDirectory(prefix="storyteller-training-", ignore_cleanup_errors=True) as place:
         plan = _plan(given, Path(place))
         for section in wanted:
             report[section] = SECTIONS[section](plan)

@@ -1,0 +1,313 @@
+"""What all that is not training costs it, in tokens a second: logging, stories, evaluation, checkpoints and the rest.
+
+    python tests/benchmarks/overhead.py [--train PATH --valid PATH] [--only all,logging,...] [--turns 3] [--quick]
+
+The same training is run with all of it (as `storyteller train` does it, followed at a terminal, with a W&B mirror)
+and with nothing of it (`--foreground`, no evaluation and no checkpoint but at the ends, no mirror, a line of metrics
+now and then), in turns, every second one in the reverse order. What counts is a window of trained steps, the same in
+all: its tokens over its wall seconds, as the run's own log has them. Evaluation is due every --period seconds and a
+checkpoint every second time; both are given in steps, by the speed of a first short run, so that each window has as
+many of them.
+
+Each part alone is compared with the run that differs by it alone: `sampling`, a story at each evaluation, and
+`checkpoints` with `evaluation`, without which there are none; `mirror` with `logging`; the others with the bare run. A
+cost is 1 - the ratio of the medians; the spread is that of the turns, each by itself. What is smaller than the spread
+of the bare runs is not seen.
+
+A turn of all takes eight times three minutes; `--only all` two times three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pty
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from storyteller import machine
+from storyteller.presets import PRESETS, resolve
+from storyteller.runs.layout import RunFolder
+from storyteller.runs.mirrored import read_mirrored
+from tests.benchmarks.processes import STORYTELLER, Report, Stories, Watched, end_in_order, fresh_environment
+from tests.wandb_loopback import LoopbackWandb
+
+SILENT = [
+    sys.executable,
+    "-c",
+    "from storyteller.narrator import Narrator\n"
+    "Narrator.ask = lambda *_: None\n"
+    "from storyteller.cli import main\n"
+    "main()",
+]
+"""storyteller without the stories that are told at evaluations, which no option leaves out."""
+
+PARTS = ("logging", "evaluation", "sampling", "checkpoints", "daemon", "mirror")
+VARIANTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "bare": ((), "bare"),
+    "all": (PARTS, "bare"),
+    "logging": (("logging",), "bare"),
+    "evaluation": (("evaluation",), "bare"),
+    "sampling": (("evaluation", "sampling"), "evaluation"),
+    "checkpoints": (("evaluation", "checkpoints"), "evaluation"),
+    "daemon": (("daemon",), "bare"),
+    "mirror": (("logging", "mirror"), "logging"),
+}
+"""What each has, and what it is compared with."""
+WANTED_PCT = 3.0
+_MIRROR_SECONDS = 180.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What every run goes by."""
+
+    place: Path
+    preset: str
+    stories: list[str]
+    """Options that name them, and the tokenizer once there is one."""
+    settings: list[str]
+    period_seconds: float
+    windows: int
+    mirror: str
+    server: LoopbackWandb | None
+    first_steps: int
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two lines of metrics, as the preset has it."""
+        return resolve(self.preset, {}, self.settings).train.log_every
+
+    def words(self, steps: int, *settings: str) -> list[str]:
+        """Options of `storyteller train`."""
+        words = ["--preset", self.preset, *self.stories, "--steps", str(steps)]
+        return [*words, *(word for setting in (*self.settings, *settings) for word in ("--set", setting))]
+
+    def environment(self, home: Path) -> dict[str, str]:
+        return fresh_environment(home, **(self.server.env() if self.server is not None else {}))
+
+
+def first_run(plan: Plan) -> tuple[float, Path]:
+    """Seconds of a step, from a short bare run, and the tokenizer that it trained."""
+    place = Path(tempfile.mkdtemp(dir=plan.place))
+    words = plan.words(plan.first_steps, "log_every=1", "eval_every=never", "checkpoint_every=never")
+    with Watched(place, *words, "--foreground", "--wandb", "off", env=plan.environment(place / "home")) as run:
+        run.end()
+        at = [float(record["seconds"]) for _, record in run.records if "train/loss" in record]
+        spans = [after - before for before, after in itertools.pairwise(at)]
+        return statistics.median(spans[len(spans) // 3 :]), run.folder.tokenizer
+
+
+def tokens_per_second(plan: Plan, parts: tuple[str, ...], every: int) -> float:
+    """Of one run with these parts: in the window that begins after `every` steps."""
+    place = Path(tempfile.mkdtemp(dir=plan.place))
+    begin, end = every, every * (1 + 2 * plan.windows)
+    settings = [
+        f"log_every={plan.log_every if 'logging' in parts else every}",
+        f"eval_every={every if 'evaluation' in parts else 'never'}",
+        f"checkpoint_every={2 * every if 'checkpoints' in parts else 'never'}",
+    ]
+    words = [*plan.words(end, *settings), "--wandb", "off" if "mirror" not in parts else plan.mirror]
+    command = SILENT if _is_silent(parts) else STORYTELLER
+    with terminal() if "daemon" in parts else contextlib.nullcontext() as tty:
+        words += [] if "daemon" in parts else ["--foreground"]
+        env = plan.environment(place / "home") | {"TERM": "xterm-256color"}
+        with Watched(place, *words, command=command, env=env, tty=tty, look_seconds=0.5) as run:
+            run.end()
+            if "mirror" in parts:
+                _await_mirror(run.folder)
+    lines = {record["step"]: record for _, record in run.records if "train/loss" in record}
+    if begin not in lines or end not in lines:
+        raise SystemExit(f"the run has no line of step {begin} and step {end}")
+    _check(run, parts, every, begin, end)
+    tokens, seconds = (float(lines[end][key]) - float(lines[begin][key]) for key in ("tokens", "seconds"))
+    return tokens / seconds
+
+
+def _is_silent(parts: tuple[str, ...]) -> bool:
+    """Whether its evaluations go without a story."""
+    return "evaluation" in parts and "sampling" not in parts
+
+
+def _check(run: Watched, parts: tuple[str, ...], every: int, begin: int, end: int) -> None:
+    """Raise SystemExit unless what was to happen in the window did."""
+    evaluated = [record["step"] for _, record in run.records if "eval/bpb" in record and begin <= record["step"] < end]
+    wanted = list(range(begin, end, every)) if "evaluation" in parts else []
+    if evaluated != wanted:
+        raise SystemExit(f"evaluated at {evaluated}, not at {wanted}")
+    told = run.folder.samples.exists()
+    if told and _is_silent(parts):
+        raise SystemExit("stories were told by a run that was to tell none")
+    if "sampling" in parts and not told:
+        raise SystemExit("no story was told")
+    mirrored = read_mirrored(run.folder)
+    if "mirror" in parts and (mirrored is None or not mirrored.rows):
+        raise SystemExit("the mirror took nothing over")
+
+
+def _await_mirror(folder: RunFolder) -> None:
+    """Wait until the run's mirror has ended: the next run is to be alone."""
+    deadline = time.monotonic() + _MIRROR_SECONDS
+    while (mirrored := read_mirrored(folder)) is None or not mirrored.ended_as:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the mirror has not ended within {_MIRROR_SECONDS:.0f} s")
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[int]:
+    """A terminal to print on; what comes is read, and goes nowhere."""
+    parent, child = pty.openpty()
+
+    def drain() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(parent, 1 << 16):
+                pass
+
+    reader = threading.Thread(target=drain, daemon=True)
+    reader.start()
+    try:
+        yield child
+    finally:
+        os.close(child)  # the last of them: the reader is told that nothing more comes
+        reader.join(timeout=5)
+        os.close(parent)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def costs(rates: dict[str, list[float]]) -> Report:
+    """Of each variant: the share of tokens a second that it costs, in %, with the least and the most of the turns."""
+    found: Report = {}
+    for name, its in rates.items():
+        beside = VARIANTS[name][1]
+        turns = [100 * (1 - mine / other) for mine, other in zip(its, rates[beside], strict=True)]
+        found[name] = {
+            "tokens_per_second": statistics.median(its),
+            "beside": beside,
+            "cost_pct": 100 * (1 - statistics.median(its) / statistics.median(rates[beside])),
+            "least_pct": min(turns),
+            "most_pct": max(turns),
+            "all": its,
+        }
+    bare = rates["bare"]
+    found["bare"]["spread_pct"] = 100 * (max(bare) - min(bare)) / statistics.median(bare)
+    return found
+
+
+def table(found: Report) -> list[str]:
+    lines = [f"{'what':14}{'tokens/s':>10}  {'beside':12}{'cost, %':>9}{'of the turns':>18}{'wanted':>8}"]
+    for name, its in found.items():
+        wanted = f"<= {WANTED_PCT:g}" if name == "all" else ""
+        if name == "bare":
+            lines.append(f"{name:14}{its['tokens_per_second']:>10,.0f}  {'':12}{'':>9}{its['spread_pct']:>16.1f} %")
+            continue
+        turns = f"{its['least_pct']:.1f} to {its['most_pct']:.1f}"
+        line = f"{name:14}{its['tokens_per_second']:>10,.0f}  {its['beside']:12}{its['cost_pct']:>9.1f}{turns:>18}"
+        lines.append(f"{line}{wanted:>8}")
+    return lines
+
+
+def chosen(only: str) -> list[str]:
+    """The variants asked for and those that they are compared with, in the table's order. Raises SystemExit."""
+    asked = only.split(",") if only else list(VARIANTS)
+    if unknown := [name for name in asked if name not in VARIANTS]:
+        raise SystemExit(f"there is no {unknown[0]!r}: take of {', '.join(VARIANTS)}")
+    wanted = set(asked) | {"bare"}
+    for name in asked:
+        wanted.add(VARIANTS[name][1])
+    return [name for name in VARIANTS if name in wanted]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help=f"parts, parted by commas: {','.join(VARIANTS)}")
+    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled tales")
+    parser.add_argument("--valid", type=Path, help="stories to score on")
+    parser.add_argument("--preset", default="quick", choices=list(PRESETS))
+    parser.add_argument("--tokenizer", type=Path, help="a folder; default: one is trained once, for all runs")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="a setting of all runs, as train takes it")
+    parser.add_argument(
+        "--mirror",
+        choices=("offline", "loopback"),
+        default="offline",
+        help="W&B: its client's own files, or a server on the loopback, which takes a share of a core itself",
+    )
+    parser.add_argument("--period", type=float, help="seconds between two evaluations (30)")
+    parser.add_argument("--windows", type=int, help="twice so many periods are measured (2)")
+    parser.add_argument("--turns", type=int, help="runs of each (3)")
+    parser.add_argument("--quick", action="store_true", help="short periods, two turns: to see that it works")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    return parser.parse_args()
+
+
+def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None) -> Report:
+    """All the runs, in turns."""
+    small, names = given.quick, chosen(given.only)
+    stories = Stories.given(given.train, given.valid, place, 2_000 if small else 20_000)
+    plan = Plan(
+        place=place,
+        preset=given.preset,
+        stories=["--data", str(stories.train), "--valid", str(stories.valid)],
+        settings=given.set or [],
+        period_seconds=given.period or (2 if small else 30),
+        windows=given.windows or (1 if small else 2),
+        mirror="online" if server is not None else "offline",
+        server=server,
+        first_steps=10 if small else 30,
+    )
+    if given.tokenizer is not None:
+        plan.stories.extend(["--tokenizer", str(given.tokenizer.resolve())])
+    step_seconds, tokenizer = first_run(plan)
+    if given.tokenizer is None:
+        plan.stories.extend(["--tokenizer", str(tokenizer)])
+    # Whole lines of metrics, so that each run has one where the window begins and one where it ends.
+    every = plan.log_every * max(1, round(plan.period_seconds / step_seconds / plan.log_every))
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(given.turns or (2 if small else 3)):
+        for name in names if turn % 2 == 0 else reversed(names):
+            rates[name].append(tokens_per_second(plan, VARIANTS[name][0], every))
+            print(f"turn {turn + 1}, {name}: {rates[name][-1]:,.0f} tokens/s", file=sys.stderr, flush=True)
+    return {"steps_between_evaluations": every, "step_seconds": step_seconds, "costs": costs(rates)}
+
+
+def main() -> None:
+    given = _options()
+    end_in_order()
+    report: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": machine.git_commit(Path(__file__).resolve().parent),
+        "processor": machine.processor(),
+        "cores": machine.n_cores(),
+        "load": os.getloadavg()[0],
+        "options": {key: str(value) for key, value in vars(given).items() if value},
+    }
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="storyteller-overhead-", ignore_cleanup_errors=True)
+        )
+        server = stack.enter_context(LoopbackWandb()) if given.mirror == "loopback" else None
+        report |= measure(given, Path(place), server)
+    print(*table(report["costs"]), sep="\n")
+    print(f"(load average {report['load']:.1f} on {report['cores']} cores at the start)")
+    if given.json:
+        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    else:
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
