@@ -17,6 +17,7 @@ from pathlib import Path
 
 from storyteller.errors import RunBusyError, RunError, StorytellerError, UsageError
 from storyteller.runs.layout import RunFolder, check_links
+from storyteller.runs.metrics import open_regular
 from storyteller.runs.status import (
     LIVING,
     Seen,
@@ -151,7 +152,7 @@ def stop(folder: RunFolder, now: bool = False, timeout_seconds: float = 60.0) ->
 def log_tail(folder: RunFolder, n: int = 5) -> list[str]:
     """The last `n` lines of the log that are not blank, as they stand: not safe to show yet."""
     try:
-        with folder.log.open("rb") as file:
+        with open_regular(folder.log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except OSError:
@@ -168,7 +169,7 @@ def follow_log(folder: RunFolder, follow: bool) -> Iterator[str]:
     while follow and not folder.log.exists() and seen_state(folder) in LIVING:
         time.sleep(_POLL_SECONDS)
     try:
-        file = folder.log.open("rb")
+        file = open_regular(folder.log)
     except FileNotFoundError:
         return
     piece = b""

@@ -11,9 +11,18 @@ import pytest
 from storyteller.errors import CheckpointError, RunError
 from storyteller.runs import checkpoints, layout
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.live import RunList
 from storyteller.runs.metrics import JsonLog
 from storyteller.runs.status import Status, own_status, write_status
-from storyteller.runs.store import Summary, find_checkpoint, find_run, list_runs, summarise
+from storyteller.runs.store import (
+    Summary,
+    any_trains,
+    check_readable,
+    find_checkpoint,
+    find_run,
+    list_runs,
+    summarise,
+)
 
 
 @pytest.fixture
@@ -256,3 +265,15 @@ def test_a_run_of_which_nothing_is_known_is_summed_up_all_the_same(root: Path) -
     folder.run_json.write_text("{")
     folder.metrics.write_bytes(b'{"step": "x", "seconds": 1e999}\n{"train/loss": "much"}\nnothing\n')
     assert summarise(folder) == Summary("fox", "died", *[None] * 11)
+
+
+def test_a_folder_of_runs_that_cannot_be_read_has_none_and_whoever_names_one_is_told_why(root: Path) -> None:
+    check_readable(root)  # there is none yet
+    make(root, "fox")
+    check_readable(root)
+    shut = root.parent / "shut"
+    shut.symlink_to(shut)
+    assert list_runs(shut) == [] and not any_trains(shut)
+    for ask in (lambda: check_readable(shut), lambda: find_run(shut, "fox"), lambda: RunList(shut).look()):
+        with pytest.raises(RunError, match=r"the runs in .*shut cannot be seen \(Too many levels of symbolic links\)"):
+            ask()

@@ -463,6 +463,23 @@ def test_hostile_folders_are_shown_literally(root: Path, tmp_path: Path, size: t
     drive(app_of(root, tmp_path), how, size)
 
 
+def test_a_folder_of_runs_that_cannot_be_read_is_said_to_be_and_looked_at_again(root: Path, tmp_path: Path) -> None:
+    root.symlink_to(root)  # names a folder that nobody can read, not even who may read all
+
+    async def how(pilot: Pilot[None]) -> None:
+        screen = await seen(pilot, 0)
+        empty = screen.query_one("#empty", Static)
+        assert f"the runs in {root} cannot be seen (too many levels of symbolic links)" in str(empty.content).lower()
+        await pilot.press("s", "r", "enter", "t")
+        await pilot.press("1")
+        root.unlink()
+        make(root, "shy-fox")
+        await seen(pilot, 1)
+        assert "shy-fox" in "\n".join(text_of(screen))
+
+    drive(app_of(root, tmp_path), how)
+
+
 @pytest.mark.slow
 def test_a_terminal_is_resized_live_down_to_nothing_much(root: Path, tmp_path: Path) -> None:
     a_few(root)

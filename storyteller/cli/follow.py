@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from storyteller.cli.show import note, number, out, span
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.metrics import open_regular
 from storyteller.runs.status import LIVING, read_status, seen_state
 from storyteller.runs.store import Summary, summarise
 from storyteller.text import safe_line
@@ -97,7 +98,7 @@ class _Log:
 
     def lines(self) -> list[str]:
         try:
-            with self._path.open("rb") as log:
+            with open_regular(self._path) as log:
                 log.seek(self._offset)
                 data = log.read()
         except OSError:

@@ -27,6 +27,7 @@ def ps(
     Example: storyteller ps --json
     """
     root = layout.runs_root(runs_dir)
+    store.check_readable(root)
     summaries = [store.summarise(folder) for folder in store.list_runs(root)]
     if as_json:
         out_json([summary.to_json() for summary in summaries])

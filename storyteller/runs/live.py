@@ -10,7 +10,16 @@ from typing import Any
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import by_step, finite, sampled_records
 from storyteller.runs.status import LIVING
-from storyteller.runs.store import FIGURES, LOOK_BACK_BYTES, Summary, created_at, newest_figures, run_folders, summarise
+from storyteller.runs.store import (
+    FIGURES,
+    LOOK_BACK_BYTES,
+    Summary,
+    check_readable,
+    created_at,
+    newest_figures,
+    run_folders,
+    summarise,
+)
 
 _OVERLAP_BYTES = 1 << 16
 """Looked at once more before what is new in a log: a line that was under way the last time begins there."""
@@ -48,8 +57,12 @@ class RunList:
         self._lock = threading.Lock()
 
     def look(self) -> list[Summary]:
-        """What `summarise` says of each run now, the newest first. Whether a living run still lives is always asked."""
+        """What `summarise` says of each run now, the newest first. Whether a living run still lives is always asked.
+
+        Raises RunError as `store.check_readable`.
+        """
         with self._lock:
+            check_readable(self._root)
             folders = run_folders(self._root)
             self._known = {folder.name: self._known.get(folder.name) or _Known() for folder in folders}
             for folder in folders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -62,12 +63,26 @@ def list_runs(root: Path) -> list[RunFolder]:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """The runs that `list_runs` gives, in no order."""
+    """The runs that `list_runs` gives, in no order; none where the folder cannot be read."""
     try:
         folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
     return [folder for folder in folders if _has_plan(folder)]
+
+
+def check_readable(root: Path) -> None:
+    """Raise RunError where the folder of all runs is there and cannot be looked into: `run_folders` finds none then."""
+    try:
+        os.scandir(root).close()
+        (root / "run.json").stat()  # any name: it is whether names in there may be asked for
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise RunError(
+            f"the runs in {safe_line(str(root), 200)} cannot be seen ({error.strerror})",
+            "look at who may read that folder, or name another with --runs-dir",
+        ) from error
 
 
 def any_trains(root: Path) -> bool:
@@ -77,6 +92,7 @@ def any_trains(root: Path) -> bool:
 
 def find_run(root: Path, name: str) -> RunFolder:
     """The run called `name`: exactly, `latest`, or a prefix that only one has. Raises RunError, with near matches."""
+    check_readable(root)
     runs = list_runs(root)
     if name == "latest":
         if not runs:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from storyteller.errors import StorytellerError
 from storyteller.runs.layout import RunFolder
 
 if TYPE_CHECKING:
@@ -29,15 +30,17 @@ class RunsSeen(Message):
         summaries: Sequence[Summary],
         losses: Mapping[str, Sequence[float]] | None = None,
         story: tuple[str, int, str] | None = None,
+        problem: str = "",
     ) -> None:
         """`losses` by run, evenly over it, None before they were looked at; `story`: the chosen run's newest one.
 
-        A story is its run, its step and its text.
+        A story is its run, its step and its text. `problem`: why none could be looked at.
         """
         super().__init__()
         self.summaries = summaries
         self.losses = losses
         self.story = story
+        self.problem = problem
 
 
 class RunsWatch:
@@ -108,7 +111,12 @@ class RunsWatch:
     def _work(self) -> None:
         while not self._over.is_set():
             self._nudged.clear()
-            seen = self.look()
+            try:
+                seen = self.look()
+            except StorytellerError as error:
+                seen = RunsSeen((), {}, problem=str(error))
+            except OSError as error:  # of a disk that fails: the next look may find it well again
+                seen = RunsSeen((), {}, problem=f"the runs cannot be read ({error.strerror or error})")
             if self._over.is_set():
                 return
             self._owner.post_message(seen)

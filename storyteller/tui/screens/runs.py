@@ -148,7 +148,8 @@ class RunsScreen(Screen[None]):
             self.refresh_bindings()
         self.query_one("#filter-count", Static).update(line(f"{len(rows)} of {len(every)}"))
         if not every:
-            self.query_one("#empty", Static).update(_welcome(self.size.width))
+            shown = _unseen(self._seen.problem) if self._seen.problem else _welcome(self.size.width)
+            self.query_one("#empty", Static).update(shown)
         self._show_chosen()
 
     def _show_chosen(self) -> None:
@@ -308,6 +309,13 @@ def _about(row: Row | None, n_marked: int, story: tuple[str, int, str] | None) -
     if story is not None:
         parts += ["\n\n", line(f"at step {story[1]:,} it tells  ", "$text-muted"), plain(story[2], "italic")]
     return Content.assemble(*parts)
+
+
+def _unseen(problem: str) -> Content:
+    """Why no run can be shown; it is looked again all the time."""
+    return Content("\n").join(
+        [plain(problem, "$text-error"), Content(""), line("They are here once they can be read.")]
+    )
 
 
 def _welcome(width: int) -> Content:
