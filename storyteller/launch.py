@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shlex
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 
 from storyteller import daemon, machine, mirror
 from storyteller.config import Config
-from storyteller.errors import CorpusError, RunBusyError, UsageError
+from storyteller.errors import CorpusError, RunBusyError, RunError, UsageError
 from storyteller.fleet import Fleet
 from storyteller.presets import PRESETS, resolve
 from storyteller.runs import checkpoints, layout, store
@@ -55,8 +56,14 @@ def tokenizer(given: str | None) -> str | None:
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 
-def plan(root: Path, name: str | None, config: Config, command: Sequence[str]) -> RunFolder:
-    """A new run folder with its `run.json`; `command` is how the same run is asked for at a shell.
+def plan(
+    root: Path,
+    name: str | None,
+    config: Config,
+    command: Sequence[str],
+    of: Fleet = Fleet(),  # noqa: B008  it is frozen
+) -> RunFolder:
+    """A new run folder with its `run.json`; `command` is how the same run is asked for at a shell, `of` trains it.
 
     Raises UsageError and RunError as `layout.create` does, OSError where the disk does not take it.
     """
@@ -73,6 +80,7 @@ def plan(root: Path, name: str | None, config: Config, command: Sequence[str]) -
                 "versions": machine.versions(),
                 "git_commit": machine.git_commit(Path(__file__).resolve().parent),
                 "host": {"cores": machine.n_cores(), "memory_gib": round(machine.memory_gib(), 1)},
+                **_processes(of),
             }
         )
     except BaseException:
@@ -92,6 +100,7 @@ def prepare_resume(
     state = seen_state(folder)
     if state in LIVING:
         raise RunBusyError(f"{folder.name} is {state}", f"storyteller train --attach {folder.name} follows it")
+    _check_regular(folder)
     settings = {f"train.{key}": value for key, value in given.items() if value is not None}
     has_budget = any(given.get(name) is not None for name in BUDGETS)
     if not has_budget and state == "finished" and from_step is None:
@@ -101,6 +110,36 @@ def prepare_resume(
     if from_step is not None and from_step not in checkpoints.steps(folder):
         store.find_checkpoint(folder.path.parent, f"{folder.name}@{from_step}")
     return mirror.choose_mode(Config.from_json(folder.read_run().get("config") or {}).mirror.wandb)
+
+
+def fleet_again(folder: RunFolder, nproc: int | None = None) -> Fleet:
+    """The processes on this machine that are to go on with the run: so many, which its plan remembers, or as before."""
+    run = folder.read_run()
+    if nproc is None:
+        before = run.get("nproc")
+        with contextlib.suppress(UsageError):
+            return Fleet(before) if isinstance(before, int) and not isinstance(before, bool) else Fleet()
+        return Fleet()
+    of = Fleet(nproc)
+    plain = {key: value for key, value in run.items() if key != "nproc"} | _processes(of)
+    if plain != run:
+        folder.write_run(plain)
+    return of
+
+
+def _processes(of: Fleet) -> dict[str, int]:
+    """What a plan remembers of them. Those of several machines are named anew each time, on each of them."""
+    return {"nproc": of.nproc} if of.nproc > 1 and of.nnodes == 1 else {}
+
+
+def _check_regular(folder: RunFolder) -> None:
+    """Raise RunError where something else stands in the place of a file that training appends to, such as a pipe.
+
+    To open one waits for whoever reads it.
+    """
+    for path in (folder.log, folder.metrics, folder.samples, folder.mirror_log):
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path.name} of {folder.name} is no file that can be written to", f"move {path} away")
 
 
 def _replan(folder: RunFolder, given: Mapping[str, Any], has_budget: bool) -> None:
@@ -125,12 +164,15 @@ def begin(
     mode: mirror.Mode,
     say: Callable[[str], None],
     from_step: int | None = None,
-    of: Fleet = Fleet(),  # noqa: B008  it is frozen
+    of: Fleet | None = None,
 ) -> Popen[bytes]:
     """Start the run's processes: the one that trains, or leads those that do, and its mirror; the first is returned.
 
+    `of` None: as many as its plan has.
+
     Raises as `daemon.start`.
     """
+    of = of or fleet_again(folder)
     process = daemon.start(folder, [*([] if from_step is None else ["--from", str(from_step)]), *of.words])
     begin_mirror(folder, mode, say)
     return process

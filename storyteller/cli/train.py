@@ -124,7 +124,7 @@ def train(
     }
     config = resolve(preset, options, settings or ())
     mirrored = mirror.choose_mode(config.mirror.wandb)
-    folder = launch.plan(root, name, config, ["storyteller", *sys.argv[1:]])
+    folder = launch.plan(root, name, config, ["storyteller", *sys.argv[1:]], of)
     return _launch(folder, mirrored, of, foreground=foreground, detach=detach, is_new=True)
 
 
@@ -144,7 +144,9 @@ def resume(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
-    nproc: Nproc = 1,
+    nproc: Annotated[
+        int | None, typer.Option(help="Processes on this machine, which train together; default: as many as before.")
+    ] = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
     rendezvous: Rendezvous = None,
@@ -154,7 +156,7 @@ def resume(
 
     Example: storyteller resume latest --minutes 10
     """
-    of = fleet.of_options(nproc, nnodes, node_rank, rendezvous)
+    of = fleet.of_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
     if of.node_rank > 0:
         return fleet.lead(None, of)
     folder = store.find_run(layout.runs_root(runs_dir), run)
@@ -162,6 +164,10 @@ def resume(
         raise UsageError("--detach and --foreground cannot go together", "choose one")
     given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
     mirrored = launch.prepare_resume(folder, given, from_step)
+    if of.nnodes == 1:
+        of = launch.fleet_again(folder, nproc)
+        if nproc is None and of.nproc > 1:
+            note(f"in {of.nproc} processes, as before; --nproc says otherwise")
     return _launch(folder, mirrored, of, foreground=foreground, detach=detach, from_step=from_step)
 
 

@@ -10,7 +10,6 @@ GPT-2 and Llama are told by CTranslate2 (`native`), every other architecture by 
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -38,12 +37,9 @@ __all__ = [
     "is_run",
     "newest_label",
     "open_model",
-    "step_aside",
     "with_seed",
 ]
 
-_NICE = 10
-"""Of Linux's weights this one is 110, beside 1,024 of a process that was not asked to step aside."""
 _STARTER_FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -181,20 +177,6 @@ def engine_from_memory(
         for name, values in weights.items()
     }
     return _native(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
-
-
-def step_aside(runs_root: Path | None = None) -> bool:
-    """Let training go first: where a run trains, this process and what it starts take a tenth of a core beside it.
-
-    For a process whose only business is telling, before it opens a model. Whether there was a reason to.
-    """
-    from storyteller.runs.layout import runs_root as default_root
-    from storyteller.runs.store import any_trains
-
-    trains = any_trains(runs_root or default_root())
-    if trains and hasattr(os, "nice"):
-        os.nice(_NICE)
-    return trains
 
 
 class _Way(NamedTuple):
