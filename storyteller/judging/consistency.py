@@ -16,6 +16,8 @@ HE = frozenset({"he", "him", "his", "himself"})
 SHE = frozenset({"she", "her", "hers", "herself"})
 _PRONOUNS = HE | SHE
 _LINKS = word_set("is am was are were be name i'm friend friends mr mrs miss dr")
+_SENTENCES_BACK = 6
+_LONG_AGO = -(10**9)
 _ARTICLES = frozenset({"the", "a", "an"})
 
 
@@ -81,36 +83,41 @@ def _brought_in(prose: Prose, at: int, reference: Reference) -> bool:
     """Whether the first mention of a name says who that is, or is spoken by somebody."""
     if prose.in_speech[at]:
         return True
-    before = prose.lower[max(0, at - 3) : at]
+    begins = next((start for start, end in prose.sentences if start <= at < end), 0)
+    before = prose.lower[max(begins, at - 3) : at]
     if any(word in NAMING or word in _LINKS for word in before):
         return True
     # "his cat, Tom" or "the bear Tom": somebody who acts stands just before; "Tom the bear", "Tom, a bear" after.
     if any(word in reference.genders and word not in reference.persons | _PRONOUNS for word in before[-2:]):
         return True
-    return any(word in _ARTICLES for word in prose.lower[at + 1 : at + 3])
+    after = [word for word in prose.lower[at + 1 : at + 3] if word != ","]
+    return after[:1] != [] and after[0] in _ARTICLES
 
 
 def stray_pronouns(prose: Prose, reference: Reference) -> tuple[int, int]:
-    """How many he, she, him ... of the told text have nobody in the story whom they can mean, and of how many.
+    """How many he, she, him ... of the told text have nobody whom they can mean, and of how many.
 
-    Whom one can mean stands before it, or later in the same sentence: a name or noun of that gender, or one of either
-    (a dog, a friend, a name that training stories use for both). What is said in speech is left out.
+    Whom one can mean is spoken of in the six sentences before it or in its own, by a name or noun of that gender, by
+    one of either (a dog, a friend, a name that training stories use for both), or by such a pronoun that means
+    somebody. Pronouns in speech are left out.
     """
-    able: set[str] = set()
-    stray = total = 0
     names = {mention.at: mention.name for mention in mentions(prose, reference)}
-    sentence_end = dict(prose.sentences)
-    for i, word in enumerate(prose.lower):
-        if i in sentence_end:
-            for k in range(i, sentence_end[i]):
-                able |= _may_be(prose, k, names, reference)
-        if not prose.is_word[i]:
-            continue
-        if word in _PRONOUNS and i >= prose.told_from and not prose.in_speech[i]:
-            total += 1
-            stray += ("he" if word in HE else "she") not in able
-        elif i not in names:
-            able |= _may_be(prose, i, names, reference)
+    last = {"he": _LONG_AGO, "she": _LONG_AGO}
+    stray = total = 0
+    for number, (start, end) in enumerate(prose.sentences):
+        for i in range(start, end):
+            last.update(dict.fromkeys(_may_be(prose, i, names, reference), number))
+        for i in range(start, end):
+            word = prose.lower[i]
+            if word not in _PRONOUNS or prose.in_speech[i]:
+                continue
+            kind = "he" if word in HE else "she"
+            lost = number - last[kind] > _SENTENCES_BACK
+            if not lost:
+                last[kind] = number
+            if i >= prose.told_from:
+                total += 1
+                stray += lost
     return stray, total
 
 

@@ -72,12 +72,14 @@ class Copies:
         """What of these words (in lower case) the training stories have."""
         import numpy as np
 
+        if len(words) < SPAN_WORDS:
+            return Copied(0, 0, 0, None, 0)
         unknown = len(self._ids)
         numbers = np.array([self._ids.get(word, unknown) for word in words], dtype=np.int64)
         hashes = self._hashes(numbers)
         first = np.searchsorted(self._hashes_sorted, hashes, "left")
         last = np.searchsorted(self._hashes_sorted, hashes, "right")
-        known = np.convolve(numbers == unknown, np.ones(SPAN_WORDS), "valid") == 0 if len(hashes) else []
+        known = np.convolve(numbers == unknown, np.ones(SPAN_WORDS), "valid") == 0
         found = np.flatnonzero((last > first) & known)
         longest, at, place = self._longest(found.tolist(), first, last)
         source = int(self._stories[place]) if longest else None

@@ -29,11 +29,11 @@ LIMIT_WORDS = 5_000_000
 SAYING = word_set("said asked replied shouted cried whispered yelled answered called laughed smiled thought")
 NAMING = word_set("named called")
 FEMALE = word_set(
-    "girl girls woman women lady mom mommy mother mum mummy mama grandma grandmother granny nana sister aunt auntie "
+    "girl woman lady mom mommy mother mum mummy mama grandma grandmother granny nana sister aunt auntie "
     "queen princess witch wife daughter niece mrs miss ms she her hers herself"
 )
 MALE = word_set(
-    "boy boys man men dad daddy father papa pa grandpa grandfather granddad brother uncle king prince wizard husband "
+    "boy man dad daddy father papa pa grandpa grandfather granddad brother uncle king prince wizard husband "
     "son nephew mr sir he him his himself"
 )
 _GENDERS = {"he": 1, "she": 0}
@@ -272,8 +272,9 @@ class _Counting:
         after_saying, before_saying = self._next_to(SAYING)
         after_the, _ = self._next_to({"the", "his", "her", "their", "a", "little"})
         speaks = self._counts((after_saying | before_saying) & after_the)
-        actors = self._those(speaks >= 2) | persons
-        actors -= FEMALE | MALE | {"they", "i", "you", "we", "it"}
+        nouns = self._counts(after_the) >= 0.1 * self._counts(self.is_word)
+        actors = {word for word in self._those((speaks >= 2) & nouns) if not self._plural(word)} | persons
+        actors -= FEMALE | MALE
         chosen = self._among(actors | (FEMALE | MALE) - set(_GENDERS))
         places = np.flatnonzero(chosen)
         counts = np.zeros((2, self.n), dtype=np.int64)
@@ -292,6 +293,9 @@ class _Counting:
                 "he" if sure and he >= 0.85 * (he + she) else "she" if sure and she >= 0.85 * (he + she) else "either"
             )
         return genders
+
+    def _plural(self, word: str) -> bool:
+        return word in {"children", "people", "mice"} or (word.endswith("s") and word[:-1] in self.ids)
 
     def _neighbours(self, found: Reference) -> None:
         """Which pairs stand side by side, in the way of `Reference.odd_pairs`."""

@@ -131,7 +131,9 @@ def _sentences(tokens: Sequence[str]) -> tuple[list[bool], list[tuple[int, int]]
         if token == PARAGRAPH:
             fresh, may_go_on = True, False
         elif is_end(token):
-            abbreviated = token == "." and i and tokens[i - 1].lower() in ABBREVIATIONS
+            before = tokens[i - 1] if i else ""
+            initial = len(before) == 1 and before.isupper() and before != "I"
+            abbreviated = token == "." and (initial or before.lower() in ABBREVIATIONS)
             fresh, may_go_on = not abbreviated, len(token) > 1
         elif token in _CLOSING:
             may_go_on = True
