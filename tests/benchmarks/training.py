@@ -398,7 +398,7 @@ def main() -> None:
         "versions": machine.versions(),
         "options": {key: str(value) for key, value in vars(given).items() if value},
     }
-    print(f"{'':52}{'ours':>10}{'wanted':>10}{'peer':>10}{'ratio':>10}", flush=True)
+    print(f"{'':52}{'ours':>10}{'wanted':>10}{'peer':>10}{'ours/peer':>10}", flush=True)
     with tempfile.TemporaryDirectory(prefix="storyteller-training-", ignore_cleanup_errors=True) as place:
         plan = _plan(given, Path(place))
         for section in wanted:
