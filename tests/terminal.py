@@ -38,10 +38,13 @@ class Terminal:
         self.columns, self.rows = columns, rows
         self.chunks: list[Chunk] = []
         self.begun_seconds = time.perf_counter()
+        # Where these are set, they and not the terminal say how large it is.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        wanted = {name: value for name, value in (env or {}).items() if name not in ("COLUMNS", "LINES")}
         self.pid, self._handle = pty.fork()
         if self.pid == 0:
             with contextlib.suppress(BaseException):
-                os.execvpe(words[0], list(words), {**os.environ, "TERM": "xterm-256color", **(env or {})})
+                os.execvpe(words[0], list(words), {**inherited, "TERM": "xterm-256color", **wanted})
             os._exit(127)
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._handle, termios.TIOCSWINSZ, size)

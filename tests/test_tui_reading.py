@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ class World:
         """`lines`: when each step is logged, seconds; a heartbeat is written each second, as `desk` does."""
         self.now = 0.0
         self.posted: list[tuple[float, Message]] = []
-        self.over = lambda: None
+        self.over: Callable[[], object] = lambda: None
         self.folder = folder
         self._due = sorted(
             [(at, "line", step) for step, at in lines.items()]
@@ -102,10 +103,6 @@ def late(world: World, step: int, at: float) -> tuple[float, float]:
         and what.lines["train/loss"][world.folder.name].x[-1] >= step
     )
     return head - at, chart - at
-
-
-def what_run(world: World) -> str:
-    return world._folder.name
 
 
 @pytest.mark.parametrize("every_seconds", [0.03, 0.45, 0.7, 1.01, 3.0])
