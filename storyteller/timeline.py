@@ -111,7 +111,7 @@ def changes(before: str | None, text: str) -> tuple[tuple[Part, ...], float | No
 
     Kept are words of which three or more in a row stood before, in the same order (or all, where there are fewer).
     """
-    pieces = re.findall(r"\s*\S+|\s+$", text)
+    pieces = re.findall(r"\s*\S+(?:\s+\Z)?|\A\s+\Z", text)
     if before is None:
         return ((text, False),) if text else (), None
     words, old = [piece.strip() for piece in pieces][:_MOST_WORDS], before.split()[:_MOST_WORDS]

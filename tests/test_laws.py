@@ -45,9 +45,12 @@ FLOORS = {
     "contest": 7,
     "launch": 6,
     "timeline": 6,
+    "critic": 6,
+    "sideline": 5,
+    "card": 7,
     "worker": 7,
-    "report": 7,
     "tui": 8,
+    "report": 8,
     "cli": 9,
     "__main__": 10,
 }

@@ -31,18 +31,20 @@ def report(
 
     Example: storyteller report first wide --out both.html
     """
-    from storyteller.pages import write
-    from storyteller.report import read_portrait, report_page
+    from storyteller.pages.html import check, write
+    from storyteller.report import earlier_runs, read_portrait, report_page
 
     root = layout.runs_root(runs_dir)
     folders = list({(folder := _found(root, name)).name: folder for name in runs}.values())
+    path = out_file or Path(f"report-{'-'.join(folder.name for folder in folders)[:100]}.html")
+    check(path)
     portraits = []
     for folder in folders:
         if sys.stderr.isatty():
             note(f"reading {folder.name} ...")
         portraits.append(read_portrait(folder))
-    path = out_file or Path(f"report-{'-'.join(folder.name for folder in folders)[:100]}.html")
-    size = write(path, report_page(portraits, by))
+    earlier = earlier_runs(folders[0]) if len(folders) == 1 else []
+    size = write(path, report_page(portraits, by, earlier))
     if as_json:
         missing = {portrait.name: list(portrait.missing) for portrait in portraits}
         out_json({"page": str(path), "bytes": size, "runs": [folder.name for folder in folders], "missing": missing})

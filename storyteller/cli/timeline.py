@@ -49,11 +49,13 @@ def timeline(
     """
     from storyteller.comparison import read_curves
     from storyteller.growth import Growth, recipe_of
-    from storyteller.pages import write
+    from storyteller.pages.html import check, write
     from storyteller.timeline import moments, steps_of, timeline_page
 
     if not prompt.strip():
         raise UsageError("--prompt is empty", 'give it some words, such as --prompt "The dragon"')
+    if html is not None:
+        check(html)
     root = layout.runs_root(runs_dir)
     folder = store.find_run(root, run)
     sample = recipe_of(_config(folder))

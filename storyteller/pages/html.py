@@ -32,6 +32,8 @@ _VOID = frozenset(("br", "col", "hr", "img", "meta", "line", "path", "circle", "
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
 _BEGINNING = re.compile(rb"\s*<(!doctype\s+html|html)[\s>]", re.IGNORECASE)
 _LOOKED_AT_BYTES = 1024
+_LONGEST_FIGURE = 32
+_NO_FIGURE = ("", "-", "\u2013", "\u2014")
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,19 @@ class Page:
         rows: Sequence[Sequence[Piece]],
         *,
         caption: Piece,
-        left: int = 1,
+        left: int | None = None,
         hide_caption: bool = False,
     ) -> None:
-        """Rows as wide as the head; the first cell names its row. The first `left` columns are words, the rest figures.
+        """Rows as wide as the head; the first cell names its row.
 
-        Every table has a caption, be it for screen readers alone (`hide_caption`). A wide one scrolls within itself.
+        The first `left` columns are words, the rest figures; without it, a column is of figures where none of its cells
+        is long and each has a digit or is empty (a dash). Every table has a caption, be it for screen readers alone
+        (`hide_caption`). A wide one scrolls within itself.
         """
-        sides = ["words" if i < left else "figure" for i in range(len(head))]
+        figures = [i > 0 and all(map(_is_figure, column)) for i, column in enumerate(zip(*rows, strict=True))]
+        if left is not None or not rows:
+            figures = [i >= (left or 1) for i in range(len(head))]
+        sides = ["figure" if is_figure else "words" for is_figure in figures]
         columns = [element("th", cell, scope="col", class_=side) for cell, side in zip(head, sides, strict=True)]
         body = []
         for row in rows:
@@ -228,11 +235,8 @@ def write(path: Path, page: Page) -> int:
     where the file cannot be written.
     """
     shown = safe_line(str(path), 200)
+    check(path)
     try:
-        if path.exists() and not _is_page(path):
-            raise UsageError(f"{shown} is there already and is no HTML page", "name another file")
-        if not path.parent.is_dir():
-            raise UsageError(f"{safe_line(str(path.parent), 200)} is no folder", "make it, or name another file")
         text = str(page)
         write_text(path, text)
         return len(text.encode("utf-8", "backslashreplace"))
@@ -241,8 +245,21 @@ def write(path: Path, page: Page) -> int:
             raise DiskError(f"{shown} cannot be written: no space is left", "free some, try again") from error
         reason = (error.strerror or type(error).__name__).lower()
         raise DiskError(f"{shown} cannot be written: {reason}", "name another file") from error
-    except ValueError as error:  # a null character
-        raise UsageError(f"{shown} is no name of a file", "name another file") from error
+
+
+def check(path: Path) -> None:
+    """Raise UsageError where `write` would not put a page there: for whoever has long work to do before it."""
+    shown = safe_line(str(path), 200)
+    if "\0" in str(path):
+        raise UsageError(f"{shown} is no name of a file", "name another file")
+    try:
+        if path.exists() and not _is_page(path):
+            raise UsageError(f"{shown} is there already and is no HTML page", "name another file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{safe_line(str(path.parent), 200)} is no folder", "make it, or name another file")
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise DiskError(f"{shown} cannot be written: {reason}", "name another file") from error
 
 
 _KINDS = {"prompt": ("span", "prompt"), "kept": ("span", "kept"), "new": ("mark", None)}
@@ -266,6 +283,11 @@ def _checked(name: str) -> str:
 
 def _value(value: Piece | float) -> str:
     return escaped(value if isinstance(value, str | Markup) else f"{value:g}")
+
+
+def _is_figure(piece: Piece) -> bool:
+    text = _plain(piece)
+    return len(text) <= _LONGEST_FIGURE and (text in _NO_FIGURE or any(map(str.isdecimal, text)))
 
 
 def _plain(piece: Piece) -> str:

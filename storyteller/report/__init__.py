@@ -5,6 +5,6 @@ write(path, report_page(portraits))
 """
 
 from storyteller.report.page import report_page
-from storyteller.report.portrait import Portrait, read_portrait
+from storyteller.report.portrait import Portrait, earlier_runs, read_portrait
 
-__all__ = ["Portrait", "read_portrait", "report_page"]
+__all__ = ["Portrait", "earlier_runs", "read_portrait", "report_page"]

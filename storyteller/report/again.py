@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from storyteller.config import Config
+from storyteller.errors import StorytellerError
 from storyteller.launch import BUDGETS
 from storyteller.presets import usual
 
@@ -39,6 +41,10 @@ def command(run: Mapping[str, Any]) -> str:
         return ""
     preset = str(config.get("preset", ""))
     before = usual(preset)
+    try:
+        Config.from_json(config)
+    except (StorytellerError, TypeError, ValueError, AttributeError):
+        return ""
     if not before:
         return ""
     words = ["storyteller", "train", "--preset", preset]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from storyteller.chart import duration
-from storyteller.comparison import compare_runs, shown
+from storyteller.comparison import Result, compare_runs, shown
 from storyteller.curves import X
 from storyteller.growth import Told
 from storyteller.pages.html import Page, Piece, element
 from storyteller.report import again
 from storyteller.report.curves import put_curves
-from storyteller.report.portrait import Portrait, mapping
+from storyteller.report.portrait import Neighbour, Portrait, mapping
 
 _MOST_STORIES = 8
 """Of a prompt: the first, the last, and some between, closer together where a model changes faster."""
@@ -21,8 +21,12 @@ _MOST_PROMPTS = 6
 _LONGEST_VALUE = 300
 
 
-def report_page(portraits: Sequence[Portrait], by: X | None = None) -> Page:
-    """The page of one run or several. `by` is what the curves' x axis counts: steps for one run, else tokens."""
+def report_page(portraits: Sequence[Portrait], by: X | None = None, earlier: Sequence[Neighbour] = ()) -> Page:
+    """The page of one run or several.
+
+    `by` is what the curves' x axis counts (None: steps for one run, else tokens); `earlier` are runs that one run is
+    held against.
+    """
     names = [portrait.name for portrait in portraits]
     several = len(portraits) > 1
     title = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
@@ -38,6 +42,7 @@ def report_page(portraits: Sequence[Portrait], by: X | None = None) -> Page:
         _put_last_stories(page, portraits)
     else:
         _put_growth(page, portraits[0])
+        _put_beside(page, portraits[0], earlier)
         _put_settings(page, portraits[0])
     _put_making(page, portraits)
     return page
@@ -122,16 +127,15 @@ def _put_tiles(page: Page, portrait: Portrait) -> None:
 
 def _put_results(page: Page, portraits: Sequence[Portrait]) -> None:
     page.heading("What came of them")
-    rows = [result_row(portrait.name, portrait) for portrait in portraits]
-    page.table(("run", *RESULTS), rows, caption=scored_alike(portraits))
+    rows = [_result_row(portrait.name, portrait.result) for portrait in portraits]
+    page.table(("run", *_RESULTS), rows, caption=_scored_alike(portraits))
 
 
-RESULTS = ("state", "parameters", "steps", "tokens", "trained", "tokens/s", "loss", "bits per byte", "best")
+_RESULTS = ("state", "parameters", "steps", "tokens", "trained", "tokens/s", "loss", "bits per byte", "best")
 
 
-def result_row(name: Piece, portrait: Portrait) -> list[Piece]:
-    """A run as a row of `RESULTS`."""
-    result = portrait.result
+def _result_row(name: Piece, result: Result) -> list[Piece]:
+    """A run as a row of `_RESULTS`."""
     return [
         name,
         result.state,
@@ -146,7 +150,7 @@ def result_row(name: Piece, portrait: Portrait) -> list[Piece]:
     ]
 
 
-def scored_alike(portraits: Sequence[Portrait]) -> str:
+def _scored_alike(portraits: Sequence[Portrait]) -> str:
     """Whether the figures of held-out stories may be compared, as a sentence."""
     scored = {portrait.scored_on for portrait in portraits if portrait.result.best_bpb is not None}
     if len(scored) == 1 and "" not in scored:
@@ -181,7 +185,7 @@ def _put_last_stories(page: Page, portraits: Sequence[Portrait]) -> None:
     page.heading("What they tell", note="the newest story of each")
     for prompt in prompts[:_MOST_PROMPTS]:
         page.heading(f"\u201c{_short(prompt)}\u201d", 3)
-        with page.side_by_side():
+        with page.side_by_side(17):
             for portrait in portraits:
                 steps = portrait.growth.steps(prompt)
                 if steps and (told := portrait.growth.at(prompt, steps[-1])) is not None:
@@ -234,6 +238,28 @@ def _put_story(page: Page, portrait: Portrait, told: Told, label: str) -> None:
     if not told.finished:
         words.append("cut at its length")
     page.story(told.prompt[:_MOST_CHARS], text, label=label, note=", ".join(words))
+
+
+# --- beside others ----------------------------------------------------------------------------------------------------
+
+
+def _put_beside(page: Page, portrait: Portrait, earlier: Sequence[Neighbour]) -> None:
+    """The runs before it, the newest first."""
+    if not earlier:
+        return
+    page.heading("Beside earlier runs")
+    rows = [[*_result_row(element("strong", portrait.name), portrait.result), "\u2013"]]
+    for other in earlier:
+        known = bool(portrait.scored_on and other.scored_on)
+        same = "not known" if not known else "the same" if portrait.scored_on == other.scored_on else "others"
+        rows.append([*_result_row(other.result.name, other.result), same])
+    page.table(
+        ("run", *_RESULTS, "held-out stories"),
+        rows,
+        caption="Bits per byte compare only where the held-out stories are the same.",
+    )
+    names = " ".join((portrait.name, *(other.result.name for other in earlier[:2])))
+    page.note(element("code", f"storyteller report {names}"), " lays their curves over each other.")
 
 
 # --- how it was made --------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from storyteller.runs.store import Summary
 
 BPB, LOSS = "eval/bpb", "train/loss"
 _MOST_MANIFESTS = 1000
+_MOST_EARLIER = 8
+_LONGEST_LOG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,27 @@ class Portrait:
         return next((value for x, value in zip(line.x, line.mean, strict=True) if x == step), None)
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """What is held against a portrait."""
+
+    result: Result
+    scored_on: str
+
+
+def earlier_runs(folder: RunFolder) -> list[Neighbour]:
+    """Some of the runs beside this one that were begun before it, the newest first; those with a very long log, which
+    would take long to read, are passed over."""
+    began = store.created_at(folder)
+    others = [
+        other
+        for other in store.list_runs(folder.path.parent)
+        if other.name != folder.name and store.created_at(other) <= began and _is_quick(other)
+    ]
+    results = compare_runs(others[:_MOST_EARLIER]).results
+    return [Neighbour(result, scored_on(other)) for result, other in zip(results, others, strict=False)]
+
+
 def read_portrait(folder: RunFolder) -> Portrait:
     """Read the run. Never raises for what is in it; a log of a million lines takes some seconds."""
     curves = read_curves(folder)
@@ -68,7 +91,7 @@ def read_portrait(folder: RunFolder) -> Portrait:
     try:
         run = folder.read_run()
     except RunError as error:
-        missing.append(f"{error.problem}: its settings, data and machine are not known")
+        missing.append(_sentence(f"{error.problem}: its settings, data and machine are not known"))
     saved = tuple(store.seen_steps(folder))
     return Portrait(
         folder=folder,
@@ -98,6 +121,13 @@ def scored_on(folder: RunFolder) -> str:
     return digest.hexdigest()
 
 
+def _is_quick(folder: RunFolder) -> bool:
+    try:
+        return folder.metrics.stat().st_size <= _LONGEST_LOG_BYTES
+    except OSError:
+        return False
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -123,4 +153,8 @@ def _missing(folder: RunFolder, curves: Curves, growth: Growth, saved: tuple[int
         try:
             checkpoints.manifest(folder.checkpoint(step))
         except CheckpointError as error:
-            yield f"{error.problem[0].upper()}{error.problem[1:]}."
+            yield _sentence(error.problem)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
