@@ -1,4 +1,4 @@
-"""`storyteller show` and `storyteller compare`: runs as charts and tables in plain text, or as JSON."""
+"""`storyteller show`: a run as charts and tables in plain text, or as JSON; and what draws charts for others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from storyteller.cli.runs import Run
-from storyteller.cli.show import note, number, out, out_json, span, table, writes
+from storyteller.cli.show import note, number, out, out_json, span, writes
 from storyteller.cli.train import RunsDir
 from storyteller.errors import RunError, UsageError
 from storyteller.runs import checkpoints, layout, store
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from storyteller.curves import Curves, Line
 
 LOSS, BPB = "train/loss", "eval/bpb"
-_NAMES = {
+NAMES = {
     LOSS: "training loss, nats a token",
     BPB: "held out, bits per byte",
 }
 _COLORS = (36, 33, 35, 32, 34, 31, 96, 37)
 """What a terminal of 16 colours is told for each line (SGR, ECMA-48)."""
-_POINTS = 2000
+POINTS = 2000
 _SLOW_SECONDS = 1.0
 _SAMPLES = 3
 
@@ -66,11 +66,11 @@ def show(
     Example: storyteller show latest --key train/loss --x tokens --log-y
     """
     folder = store.find_run(layout.runs_root(runs_dir), run)
-    curves = _read([folder])[folder.name]
-    keys = _chosen(key, curves.keys, folder.name, (LOSS, BPB))
+    curves = read_curves([folder])[folder.name]
+    keys = chosen_keys(key, curves.keys, folder.name, (LOSS, BPB))
     # Held-out figures are few, and none of them is noise.
     spans = {each: 0.0 if each.startswith("eval/") else smoothing for each in keys}
-    lines = {each: curves.line(each, x, points=_POINTS, smoothing=spans[each]) for each in keys}
+    lines = {each: curves.line(each, x, points=POINTS, smoothing=spans[each]) for each in keys}
     summary = store.summarise(folder, curves.last)
     stories = _last_stories(folder)
     saved = checkpoints.steps(folder)
@@ -80,7 +80,7 @@ def show(
                 **summary.to_json(),
                 "config": _plan(folder).get("config"),
                 "x": x,
-                "lines": {each: _plain(line) for each, line in lines.items()},
+                "lines": {each: plain(line) for each, line in lines.items()},
                 "resumes": curves.resumes,
                 "checkpoints": saved,
                 "stories": stories,
@@ -92,12 +92,12 @@ def show(
     if not curves.keys:
         out()
         out(f"no metrics yet: storyteller logs {folder.name} -f shows what it is doing")
-    paint = _Paint(ascii)
+    paint = Paint(ascii)
     marks = _marks(curves, x, saved, paint)
     for each in keys:
         line = lines[each]
         out()
-        name = _NAMES.get(each, safe_line(each))
+        name = NAMES.get(each, safe_line(each))
         paint.chart([paint.series(name, line, 0, spans[each])], width, rows, x, log_y, marks, name)
     for story in stories:
         out()
@@ -106,91 +106,15 @@ def show(
             out(f"  {paragraph}")
 
 
-def compare(
-    runs: Annotated[list[str], typer.Argument(help="Runs: their names, beginnings of them, or latest.")],
-    key: Annotated[
-        str | None, typer.Option(help="The metric of the chart; default: eval/bpb, else train/loss.", metavar="KEY")
-    ] = None,
-    by: Annotated[Axis, typer.Option(help="What the x axis counts: step, tokens or seconds.")] = "step",
-    width: Width = None,
-    rows: Height = 18,
-    log_y: LogY = False,
-    smoothing: Smoothing = 0.05,
-    ascii: Ascii = False,
-    as_json: AsJson = False,
-    runs_dir: RunsDir = None,
-) -> None:
-    """Runs side by side: one chart of them all, where their settings differ, and what came of each.
-
-    Example: storyteller compare first wide --by tokens
-    """
-    from storyteller import comparison
-
-    root = layout.runs_root(runs_dir)
-    folders = list({(folder := store.find_run(root, name)).name: folder for name in runs}.values())
-    all_curves = _read(folders)
-    compared = comparison.compare_runs(folders, all_curves)
-    known = {each: None for curves in all_curves.values() for each in curves.keys}
-    default = BPB if BPB in known or LOSS not in known else LOSS
-    whose = "these runs" if len(folders) > 1 else folders[0].name
-    chosen = _chosen([key] if key else None, tuple(known), whose, (default,))
-    smoothing = 0.0 if chosen and chosen[0].startswith("eval/") else smoothing
-    lines = {
-        name: curves.line(each, by, points=_POINTS, smoothing=smoothing)
-        for each in chosen
-        for name, curves in all_curves.items()
-    }
-    if as_json:
-        points = {name: _plain(line) for name, line in lines.items()}
-        out_json({**compared.to_json(), "key": chosen[0] if chosen else None, "x": by, "lines": points})
-        return
-    if not known:
-        out("no metrics yet: storyteller ps shows what the runs are doing")
-    paint = _Paint(ascii)
-    for each in chosen:
-        drawn = [paint.series(name, line, i, smoothing, band=False) for i, (name, line) in enumerate(lines.items())]
-        paint.chart(drawn, width, rows, by, log_y, (), _NAMES.get(each, safe_line(each)))
-        out()
-    head = ("RUN", "STATE", "STEPS", "TOKENS", "TIME", "PARAMETERS", "LOSS", "BITS/BYTE", "BEST", "TOKENS/S")
-    results = [
-        (
-            result.name,
-            result.state,
-            number(result.steps),
-            number(result.tokens),
-            span(result.seconds),
-            number(result.parameters),
-            number(result.train_loss, ".4f"),
-            number(result.last_bpb, ".4f"),
-            number(result.best_bpb, ".4f"),
-            number(result.tokens_per_second),
-        )
-        for result in compared.results
-    ]
-    for row in table(head, results):
-        out(row)
-    if len(folders) < 2:
-        return
-    out()
-    if not compared.differences:
-        out("their settings do not differ")
-        return
-    differences = [
-        (name, *(safe_line(comparison.shown(value), 32) for value in values)) for name, values in compared.differences
-    ]
-    for row in table(("SETTING", *compared.names), differences, left=len(folders) + 1):
-        out(row)
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(folders: Sequence[RunFolder]) -> dict[str, Curves]:
+def read_curves(folders: Sequence[RunFolder]) -> dict[str, Curves]:
     """Each run's curves, to the end of its log."""
-    from storyteller.comparison import read_curves
+    from storyteller import comparison
 
     with _patience("reading the metrics; a log of a million lines takes some seconds"):
-        return {folder.name: read_curves(folder) for folder in folders}
+        return {folder.name: comparison.read_curves(folder) for folder in folders}
 
 
 @contextlib.contextmanager
@@ -206,7 +130,7 @@ def _patience(words: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _chosen(wanted: list[str] | None, known: Sequence[str], whose: str, default: Sequence[str]) -> list[str]:
+def chosen_keys(wanted: list[str] | None, known: Sequence[str], whose: str, default: Sequence[str]) -> list[str]:
     """The metrics to show. Raises UsageError for one that no run has, RunError where there is none at all."""
     for key in wanted or ():
         if not known:
@@ -217,7 +141,7 @@ def _chosen(wanted: list[str] | None, known: Sequence[str], whose: str, default:
     return list(dict.fromkeys(wanted)) if wanted else [key for key in default if key in known]
 
 
-def _plain(line: Line) -> dict[str, list[float]]:
+def plain(line: Line) -> dict[str, list[float]]:
     return {name: list(values) for name, values in vars(line).items()}
 
 
@@ -330,7 +254,7 @@ def _section(plan: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-class _Paint:
+class Paint:
     """Charts on standard output: braille where it can be written, colour at a terminal that wants it."""
 
     def __init__(self, ascii: bool) -> None:
@@ -388,7 +312,7 @@ def _code(style: str) -> str:
     return {"axis": "2", "grid": "2", "mark": "1"}.get(style, "")
 
 
-def _marks(curves: Curves, x: Axis, saved: Sequence[int], paint: _Paint) -> list[Marks]:
+def _marks(curves: Curves, x: Axis, saved: Sequence[int], paint: Paint) -> list[Marks]:
     """Checkpoints and resumes on the x axis."""
     from storyteller.chart import Marks
 

@@ -28,7 +28,8 @@ COMMANDS = {
     "resume": Command("train", "Go on with a run that was stopped, failed, died or finished."),
     "ps": Command("runs", "The runs: state, step, loss, speed, time left; the newest first."),
     "show": Command("charts", "A run at a glance: its state, settings, charts of its metrics, and its last stories."),
-    "compare": Command("charts", "Runs side by side: one chart, where their settings differ, and what came of each."),
+    "compare": Command("compare", "Models and runs side by side: charts and settings, scores, the same prompts told."),
+    "eval": Command("eval", "Score a model on held-out stories: bits per byte, nats a token, perplexity."),
     "report": Command("report", "Runs as one page for a browser: curves, stories by step, settings."),
     "timeline": Command("timeline", "One prompt and one seed over all checkpoints of a run."),
     "logs": Command("runs", "The run's log, and with -f what is to come."),
@@ -42,6 +43,7 @@ COMMANDS = {
     "stories": Command("stories", "The stories told so far, the newest first."),
     "tui": Command("tui", "The terminal app: the runs live, their charts and stories."),
     "export": Command("export", "Write a model as a folder to give away, with a card."),
+    "card": Command("card", "How good a model is: many stories told, measured, and held against real ones."),
     "doctor": Command("doctor", "What this machine has, and a check that training works on it."),
 }
 """Every command by its name, which is its function's name too, in the order of the help."""
