@@ -16,7 +16,8 @@ from storyteller.runs.layout import RunFolder, fsync_files, sweep_temporaries
 
 if TYPE_CHECKING:
     from storyteller.data.batches import Prefetched
-    from storyteller.data.corpus import Source, Stories
+    from storyteller.data.cache import Store
+    from storyteller.data.corpus import Source, Stories, Stream
     from storyteller.data.tokenizer import Tokenizer
     from storyteller.lm.distributed import Alone, Group
     from storyteller.lm.model import GPT
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 _NAMED_SOURCES = ("tinystories", "bundled")
 
 
-def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -> tuple[Stories, Trainer]:
+def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -> tuple[Stream[Any], Trainer]:
     """All that the loop needs: stories, tokenizer, model, and where to go on from; the group's others are told it."""
+    from storyteller.data.cache import open_store
     from storyteller.data.corpus import Stories
     from storyteller.lm import checkpoint, device, memory
     from storyteller.lm.distributed import Group
@@ -47,9 +49,10 @@ def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -
     desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
     corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
-    held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, limit=config.train.eval_stories))
+    store = open_store(data.cache_gib, corpus.notes.append)
+    held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, config.train.eval_stories, store))
     first_pass = Stories(corpus, data, seed=config.train.seed, held_out=keys)
-    tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, first_pass))
+    tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, corpus, first_pass, keys, store))
     shape = Shape.of(config.model, tokenizer.vocab_size)
     memory.check_fits(shape, config, machine)
     with memory.naming(f"a model of {shape.n_parameters():,} parameters"):
@@ -72,7 +75,7 @@ def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -
         others = _plan_for_others(config, data, corpus, held_out, keys, tokenizer, progress)
         group.share_plan(others | {"name": folder.name})
     group.share_state(model, optimizers)
-    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group)
+    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group, store)
     return stories, Trainer(
         folder=folder,
         config=config,
@@ -98,14 +101,22 @@ def _source(
     tokenizer: Tokenizer,
     progress: Progress,
     group: Alone,
-) -> tuple[Stories, Prefetched]:
+    store: Store | None,
+) -> tuple[Stream[Any], Prefetched]:
     """The training stories from the run's position on, and this process's share of their batches."""
     from storyteller.data.batches import Batches, Prefetched, steps_ahead
     from storyteller.data.corpus import Stories
+    from storyteller.data.tokens import CachedStories, identity
 
     position, rows = progress.position, config.train.batch_size * config.train.accumulate
-    at = position["stories"] if position else None
-    stories = Stories(corpus, data, seed=config.train.seed, held_out=keys, position=at)
+    at, seed = position["stories"] if position else None, config.train.seed
+    stories: Stream[Any]
+    encode = None
+    if store is not None and identity(corpus) is not None:
+        stories = CachedStories(corpus, data, tokenizer, store, seed=seed, held_out=keys, position=at)
+        encode = stories.encode
+    else:
+        stories = Stories(corpus, data, seed=seed, held_out=keys, position=at)
     batches = Batches(
         stories,
         tokenizer,
@@ -116,6 +127,7 @@ def _source(
         position=position,
         rank=group.rank,
         processes=group.size,
+        encode=encode,
     )
     return stories, Prefetched(batches, steps_ahead(rows * config.model.context))
 
@@ -148,6 +160,7 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     """What the loop needs in a process after the first, from what that one told."""
     import tokenizers
 
+    from storyteller.data.cache import open_store
     from storyteller.data.corpus import open_corpus
     from storyteller.data.tokenizer import Tokenizer
     from storyteller.lm.model import Shape, seeded
@@ -168,7 +181,8 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     optimizers = Optimizers(model, config.train)
     group.share_state(model, optimizers)
     progress, keys = Progress(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
-    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group)
+    store = open_store(config.data.cache_gib, corpus.notes.append)
+    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group, store)
     return Trainer(
         folder=RunFolder(Path(plan["name"])),  # for its name alone: nothing is written here
         config=config,
@@ -216,14 +230,16 @@ def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data)
     return corpus, data
 
 
-def _held_out(folder: RunFolder, corpus: Source, data: Data, limit: int) -> tuple[list[str], frozenset[bytes]]:
+def _held_out(
+    folder: RunFolder, corpus: Source, data: Data, limit: int, store: Store | None
+) -> tuple[list[str], frozenset[bytes]]:
     """The run's held-out stories and the keys that training leaves out: chosen once, then kept in its folder."""
     from storyteller.data import held_out
-    from storyteller.data.corpus import held_out_stories
+    from storyteller.data.prepared import held_out_of
 
     found = held_out.kept(folder.held_out)
     if found is None:
-        found = held_out_stories(corpus, data, limit=limit)
+        found = held_out_of(corpus, data, limit, store)
         held_out.keep(folder.held_out, *found)
     return found
 
@@ -246,19 +262,35 @@ def _checkpoint(folder: RunFolder, desk: Desk, from_step: int | None) -> Path | 
     return path
 
 
-def _tokenizer(folder: RunFolder, desk: Desk, config: Config, stories: Stories) -> Tokenizer:
+def _tokenizer(
+    folder: RunFolder,
+    desk: Desk,
+    config: Config,
+    corpus: Source,
+    stories: Stories,
+    keys: frozenset[bytes],
+    store: Store | None,
+) -> Tokenizer:
     """The run's tokenizer: loaded where it has one already, else trained or fetched, and kept in the run."""
     from storyteller.data import tokenizer as tokenizers
+    from storyteller.data.prepared import trained_tokenizer
 
     # Only one that the run's plan knows of is whole: a kill can leave half of one.
     if known := folder.read_run().get("tokenizer"):
         return tokenizers.load(folder.tokenizer, known.get("kind", "folder"))
     if config.data.tokenizer == "bpe":
         begin = time.perf_counter()
-        texts, n_bytes = _one_pass(stories), config.data.tokenizer_mib << 20
-        trained = tokenizers.train_bpe(texts, config.data.vocab_size, n_bytes, desk.progress("training the tokenizer"))
-        texts.close()
-        desk.note(f"tokenizer: {trained.vocab_size:,} entries, trained in {time.perf_counter() - begin:.1f} s")
+
+        def train() -> Tokenizer:
+            texts, data, say = _one_pass(stories), config.data, desk.progress("training the tokenizer")
+            try:
+                return tokenizers.train_bpe(texts, data.vocab_size, data.tokenizer_mib << 20, say)
+            finally:
+                texts.close()
+
+        trained, is_known = trained_tokenizer(corpus, config.data, config.train.seed, keys, store, train)
+        how = "from the cache" if is_known else f"trained in {time.perf_counter() - begin:.1f} s"
+        desk.note(f"tokenizer: {trained.vocab_size:,} entries, {how}")
     else:
         trained = tokenizers.open_tokenizer(config.data.tokenizer)
         desk.note(f"tokenizer: {config.data.tokenizer}, {trained.vocab_size:,} entries")

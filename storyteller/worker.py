@@ -34,7 +34,7 @@ from storyteller.runs.status import State, owned_by
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-    from storyteller.data.corpus import Stories
+    from storyteller.data.corpus import Stream
     from storyteller.lm.distributed import Alone, Group
 
 
@@ -163,12 +163,13 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[
         if in_order:
             trainer.group.ending()
         trainer.source.close()
+        stories.close()
         patience_seconds = _LAST_STORY_SECONDS if not desk.stop_asked() else _LAST_STORY_SECONDS / 5
         narrator.close(patience_seconds if in_order else 0.0)
         desk.note(_counted(stories))
 
 
-def _counted(stories: Stories) -> str:
+def _counted(stories: Stream[Any]) -> str:
     """What was read and what was left out of it, in words."""
     n = stories.counts
     left_out = {

@@ -86,3 +86,8 @@ def test_good_text_is_not_taken_for_mojibake() -> None:
 def test_the_fold_of_a_story_does_not_depend_on_how_it_was_cleaned() -> None:
     raw = "\u201cDon\u2019t!\u201d she said.\n\nThe END\u2026"
     assert fold(raw) == fold(clean(raw)) == fold(clean(raw, "classic")) == "dont she said the end"
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_ascii_folds_as_it_does_beside_other_letters(story: str) -> None:
+    assert fold(f"{story} \u00e9") == f"{fold(story)} \u00e9".strip()

@@ -70,6 +70,9 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as --set keep=5.")
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither keep nor read tokens of the stories in the user's cache folder.")
+    ] = False,
     wandb: Annotated[
         str | None, typer.Option(help="auto (online where there are credentials, else off), online, offline or off.")
     ] = None,
@@ -104,6 +107,7 @@ def train(
         "data.clean": clean,
         "data.tokenizer": launch.tokenizer(tokenizer),
         "data.vocab_size": vocab_size,
+        "data.cache_gib": 0.0 if no_cache else None,
         "model.n_layer": layers,
         "model.n_embd": width,
         "model.n_head": heads,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sized
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from storyteller.config import Data
 from storyteller.data.files import Cursor, Faults, Files
@@ -26,6 +26,7 @@ _BLOCK_CHARS = 64 << 20  # a block ends here, whatever its count of stories: mem
 _SCAN_STORIES = 400  # stories read at most to find one that the hash holds out
 _OWN = "--data PATH trains on your own"
 
+S = TypeVar("S", bound=Sized)
 T = TypeVar("T")
 
 
@@ -218,8 +219,10 @@ def _position(epoch: int, block: int, offset: int, cursor: Cursor | None, share:
     return {"epoch": epoch, "block": block, "offset": offset, "cursor": cursor, "passes": passes}
 
 
-class Stories:
-    """The training stories, epoch after epoch without end, as `(story, position)`.
+class Stream(Generic[S]):
+    """The training stories, epoch after epoch without end, as `(story, position)`; a subclass says what a story is.
+
+    Its `len` is its count of characters.
 
     `data.shuffle_stories` stories at a time are read in order and shuffled among each other (fewer where they come to
     more than 64 Mi characters). The position is JSON: `epoch`, `block`, `offset` (stories of the block already given),
@@ -246,10 +249,14 @@ class Stories:
     @property
     def counts(self) -> Counts:
         """What was read so far, and what of it was left out."""
-        faults, before = self._source.faults, self._faults_before
-        return replace(self._counts, broken=faults.broken - before.broken, too_long=faults.too_long - before.too_long)
+        n, faults, before = self._counts, self._source.faults, self._faults_before
+        broken, too_long = faults.broken - before.broken, faults.too_long - before.too_long
+        return replace(n, broken=n.broken + broken, too_long=n.too_long + too_long)
 
-    def __iter__(self) -> Generator[tuple[str, dict[str, Any]], None, None]:
+    def close(self) -> None:
+        """No more is read."""
+
+    def __iter__(self) -> Generator[tuple[S, dict[str, Any]], None, None]:
         epoch, block, offset = (int(self._start[name]) for name in ("epoch", "block", "offset"))
         cursor: Cursor | None = self._start["cursor"]
         while True:
@@ -289,9 +296,9 @@ class Stories:
     def _share(self, cursor: Cursor | None, without: float) -> float:
         return without if cursor is None else self._source.share(cursor)
 
-    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[list[str], Cursor | None, Cursor | None]]:
+    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[list[S], Cursor | None, Cursor | None]]:
         """The blocks of a pass, each with the cursor at its start and at the next one's; None: there is no next."""
-        stories: list[str] = []
+        stories: list[S] = []
         start, end, chars = cursor, cursor, 0
         for story, after in self._kept(epoch, cursor):
             if len(stories) == self._data.shuffle_stories or (stories and chars + len(story) > _BLOCK_CHARS):
@@ -303,7 +310,12 @@ class Stories:
         if stories:
             yield stories, start, None
 
-    def _kept(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+    def _kept(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[S, Cursor]]:
+        """The stories of a pass that are trained on, in the source's order, each with the cursor behind it."""
+        raise NotImplementedError
+
+    def _texts(self, epoch: int, cursor: Cursor | None) -> Generator[tuple[str, Cursor], None, None]:
+        """Those stories' texts, from the source."""
         data, counts = self._data, self._counts
         for raw, after in self._source.read(epoch, cursor):
             counts.read += 1
@@ -323,3 +335,10 @@ class Stories:
         what = f"{n.read:,} read, {n.too_short:,} under {fewest} characters, {n.broken:,} broken, {n.too_long:,} "
         what += f"over 1 MiB, {n.held_out + n.duplicates_of_valid:,} held out"
         return CorpusError(f"no story survives cleaning ({what})", "look at --data, --clean and --set min_chars")
+
+
+class Stories(Stream[str]):
+    """The stream of texts, from the source."""
+
+    def _kept(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+        return self._texts(epoch, cursor)

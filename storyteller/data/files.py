@@ -114,6 +114,11 @@ class Files:
         }
         """`fingerprint`: SHA-256 over each file's name, size, and first and last 64 KiB, in order."""
 
+    def stamps(self) -> list[list[str | int]]:
+        """Each file's path, size and time of its last change, as they are now. Raises OSError."""
+        found = ((file.path.resolve(), file.path.stat()) for file in self._files)
+        return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+
     def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
         """The stories from `cursor` to the end of the pass, each with the cursor behind it. Raises CorpusError."""
         del epoch  # each pass is the same

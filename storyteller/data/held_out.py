@@ -7,7 +7,7 @@ the keys a resumed run could train on stories that `--valid` once held.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from storyteller.runs.layout import write_text
@@ -17,27 +17,40 @@ HeldOut = tuple[list[str], frozenset[bytes]]
 
 def keep(path: Path, stories: Sequence[str], keys: frozenset[bytes]) -> None:
     """Write them, whole or not at all. Raises OSError."""
+    write_text(path, written(stories, keys))
+
+
+def written(stories: Sequence[str], keys: frozenset[bytes]) -> str:
+    """They as text, of ASCII alone."""
     lines: list[dict[str, object]] = [{"stories": len(stories), "keys": len(keys)}]
     lines += [{"text": story} for story in stories]
     lines += [{"key": key.hex()} for key in sorted(keys)]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def kept(path: Path) -> HeldOut | None:
     """What `keep` wrote; None where it is missing or not as it was written."""
     try:
         with path.open(encoding="utf-8") as file:
-            records = _records(file)
-            counts = next(records)
-            stories = [str(next(records)["text"]) for _ in range(_count(counts["stories"]))]
-            keys = [bytes.fromhex(str(next(records)["key"])) for _ in range(_count(counts["keys"]))]
-            whole = next(records, None) is None
+            return read(file)
+    except (OSError, ValueError):
+        return None
+
+
+def read(lines: Iterable[str]) -> HeldOut | None:
+    """What the lines of `written` say; None where they are others."""
+    try:
+        records = _records(lines)
+        counts = next(records)
+        stories = [str(next(records)["text"]) for _ in range(_count(counts["stories"]))]
+        keys = [bytes.fromhex(str(next(records)["key"])) for _ in range(_count(counts["keys"]))]
+        whole = next(records, None) is None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration):
         return None
     return (stories, frozenset(keys)) if whole and stories and keys and all(len(key) == 16 for key in keys) else None
 
 
-def _records(file: Iterator[str]) -> Iterator[dict[str, object]]:
+def _records(file: Iterable[str]) -> Iterator[dict[str, object]]:
     for line in file:
         record = json.loads(line)
         if not isinstance(record, dict):

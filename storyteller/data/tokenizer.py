@@ -124,6 +124,16 @@ def load(folder: Path, kind: str = "folder") -> Tokenizer:
     return Tokenizer(fast, _end_of_text(folder, fast), kind)
 
 
+def from_json(text: str, end_of_text: str, kind: str) -> Tokenizer | None:
+    """The tokenizer that `to_json` gave as text; None where it is none."""
+    import tokenizers
+
+    try:
+        return Tokenizer(tokenizers.Tokenizer.from_str(text), end_of_text, kind)
+    except Exception:  # noqa: BLE001  the library raises bare Exception
+        return None
+
+
 def _end_of_text(folder: Path, fast: tokenizers.Tokenizer) -> str:
     """The end-of-text token that a tokenizer folder names, or the usual one where it has that."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):

@@ -241,6 +241,11 @@ def write_text(path: Path, text: str) -> None:
     _write(path, text.encode("utf-8", "backslashreplace"), only_new=False)
 
 
+def write_bytes(path: Path, contents: bytes) -> None:
+    """Replace `path` with the bytes, as atomically as `write_json` does. Raises OSError."""
+    _write(path, contents, only_new=False)
+
+
 def _write(path: Path, contents: bytes, only_new: bool) -> None:
     # The pid tells a left-over of a killed process from a write that is under way.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")

@@ -1,0 +1,51 @@
+"""What a run needs of its stories before the first step, kept in the cache: the held-out ones, a trained tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from storyteller.config import Data
+from storyteller.data import held_out, tokenizer
+from storyteller.data.cache import Store
+from storyteller.data.corpus import Source, held_out_stories
+from storyteller.data.held_out import HeldOut
+from storyteller.data.tokenizer import Tokenizer
+from storyteller.data.tokens import identity, rules
+from storyteller.text import END_OF_TEXT
+
+_STORIES, _TOKENIZER = "stories.jsonl", "tokenizer.json"
+
+
+def held_out_of(source: Source, data: Data, limit: int, store: Store | None) -> HeldOut:
+    """`corpus.held_out_stories`, from the cache where it has them. Raises CorpusError."""
+    corpus = identity(source)
+    if store is None or corpus is None or data.valid:  # the files of `--valid` are read quickly
+        return held_out_stories(source, data, limit=limit)
+    depends_on = {"corpus": corpus, "limit": limit, **rules(data, frozenset())}
+    entry = store.entry("held-out", depends_on)
+    kept = entry.read(_STORIES)
+    if kept is not None and (found := held_out.read(kept.decode("ascii", "replace").splitlines())) is not None:
+        return found
+    stories, keys = held_out_stories(source, data, limit=limit)
+    if identity(source) == corpus:
+        entry.keep(_STORIES, held_out.written(stories, keys).encode("ascii"))
+    return stories, keys
+
+
+def trained_tokenizer(
+    source: Source, data: Data, seed: int, keys: frozenset[bytes], store: Store | None, train: Callable[[], Tokenizer]
+) -> tuple[Tokenizer, bool]:
+    """What `train` gives for the source and these settings, and whether it came from the cache."""
+    corpus = identity(source)
+    if store is None or corpus is None:
+        return train(), False
+    shuffled = {"seed": seed, "shuffle_stories": data.shuffle_stories}  # they decide which stories come first
+    size = {"vocab_size": data.vocab_size, "tokenizer_mib": data.tokenizer_mib}
+    entry = store.entry("tokenizer", {"corpus": corpus, **shuffled, **size, **rules(data, keys)})
+    kept = entry.read(_TOKENIZER)
+    if kept is not None and (found := tokenizer.from_json(kept.decode(), END_OF_TEXT, "bpe")) is not None:
+        return found, True
+    trained = train()
+    if identity(source) == corpus:
+        entry.keep(_TOKENIZER, trained.to_json().encode())
+    return trained, False
