@@ -112,7 +112,8 @@ class Data:
     """MiB of the corpus's beginning that a tokenizer is trained on."""
     batching: Literal["pack", "begin", "pad"] = "pack"
     """`pack` fills whole windows with stories end to end; `begin` too, but each window begins with a story (or
-    goes on with a long one), and what does not fit of its last one is left out; `pad` gives each story a row, padded to the longest."""
+    goes on with a long one), and what does not fit of its last one is left out; `pad` gives each story a row, padded to
+    the longest."""
     shuffle_stories: int = 8192
     """Stories shuffled among each other at a time; 1 keeps the corpus's order."""
     hub_patience_minutes: float = 10.0

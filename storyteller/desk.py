@@ -42,6 +42,14 @@ class Teller(Protocol):
     def ask(self, step: int, weights: dict[str, Tensor]) -> None: ...
 
 
+class Grader(Protocol):
+    """Whoever makes cards from weights: `critic.Critic`."""
+
+    def ask(self, step: int, weights: dict[str, Tensor]) -> None: ...
+
+    def take(self) -> list[dict[str, float]]: ...
+
+
 class Desk:
     """Signals in, status and log out. The loop's observer; writes nothing to the disk while the loop waits for it."""
 
@@ -53,6 +61,7 @@ class Desk:
         before = read_status(folder)  # a resumed run has come so far already
         self.step, self.tokens = (before.step, before.tokens) if before is not None else (0, 0)
         self.teller: Teller | None = None
+        self.grader: Grader | None = None
         self._sources: list[tuple[Sequence[str], int]] = []
         self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
         self._log_lock = threading.Lock()
@@ -150,6 +159,13 @@ class Desk:
     def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
         if self.teller is not None:
             self.teller.ask(progress.step, weights)
+
+    def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+        if self.grader is not None:
+            self.grader.ask(progress.step, weights)
+
+    def scores(self) -> list[dict[str, float]]:
+        return self.grader.take() if self.grader is not None else []
 
     def trouble(self, error: OSError | None) -> None:
         """The disk takes no metrics or no checkpoint, or (None) takes them again; logged once, shown while it lasts."""
@@ -264,6 +280,13 @@ class Quiet:
 
     def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
         """Nobody is told."""
+
+    def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+        """Nobody is told."""
+
+    def scores(self) -> list[dict[str, float]]:
+        """The first process has them."""
+        return []
 
     def trouble(self, error: OSError | None) -> None:
         """Nobody is told."""

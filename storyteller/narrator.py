@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ from storyteller.growth import recipe
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import JsonLog
 from storyteller.runs.status import now_utc
+from storyteller.sideline import Sideline
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
 
 class Narrator:
-    """Tells a story from each evaluation's weights, on a thread of its own: training does not wait for it.
+    """Tells a story from each evaluation's weights, aside: training does not wait for it.
 
-    The same prompts and seed each time, so that the samples show one story growing up. While one is being told, later
-    weights take the place of those that wait.
+    The same prompts and seed each time, so that the samples show one story growing up.
     """
 
     def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, note: Callable[[str], None]) -> None:
@@ -31,31 +29,19 @@ class Narrator:
         self._note = note
         self._tokenizer = tokenizer
         self._config = config
-        self._queue: queue.Queue[tuple[int, dict[str, Tensor]] | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._run, name="narrator", daemon=True)
-        self._thread.start()
+        self._sideline = Sideline(
+            "narrator",
+            self._tell,
+            lambda step, error: note(f"no story at step {step:,} ({type(error).__name__}: {error})"),
+        )
 
     def ask(self, step: int, weights: dict[str, Tensor]) -> None:
         """Have stories told from `weights` as soon as may be."""
-        while not self._queue.empty():
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                break
-        self._queue.put((step, weights))
+        self._sideline.ask(step, weights)
 
     def close(self, timeout_seconds: float = 15.0) -> None:
         """Let the newest story be told to its end."""
-        self._queue.put(None)
-        self._thread.join(timeout_seconds)
-
-    def _run(self) -> None:
-        while (asked := self._queue.get()) is not None:
-            step, weights = asked
-            try:
-                self._tell(step, weights)
-            except Exception as error:  # noqa: BLE001  a story that cannot be told is no reason to stop training
-                self._note(f"no story at step {step:,} ({type(error).__name__}: {error})")
+        self._sideline.close(timeout_seconds)
 
     def _tell(self, step: int, weights: dict[str, Tensor]) -> None:
         from storyteller.engine import engine_from_memory

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from storyteller import fleet, parts
+from storyteller.config import Period
 from storyteller.desk import Desk, Quiet, StoppedEarly
 from storyteller.errors import (
     DiskError,
@@ -29,18 +30,22 @@ from storyteller.errors import (
 )
 from storyteller.fleet import Fleet
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.metrics import JsonLog
 from storyteller.runs.status import State, owned_by
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+    from storyteller.critic import Critic
     from storyteller.data.corpus import Stream
     from storyteller.lm.distributed import Alone, Group
+    from storyteller.lm.train import Trainer
 
 
 _SAME_FAILURE_SECONDS = 5.0
 """For so long a process whose training failed waits whether the first one's did too, and was recorded."""
 _LAST_STORY_SECONDS = 15.0
+_LAST_CARD_SECONDS = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,6 +160,7 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[
     with desk.setting_up():
         stories, trainer = parts.set_up(folder, desk, from_step, join())
     narrator = desk.teller = Narrator(folder, trainer.tokenizer, trainer.config, desk.note)
+    critic = _critic(folder, trainer, desk)
     try:
         desk.ready(trainer.progress)
         return trainer.train()
@@ -166,7 +172,28 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[
         stories.close()
         patience_seconds = _LAST_STORY_SECONDS if not desk.stop_asked() else _LAST_STORY_SECONDS / 5
         narrator.close(patience_seconds if in_order else 0.0)
+        if critic is not None:
+            critic.close(_LAST_CARD_SECONDS if sys.exception() is None and not desk.stop_asked() else 0.0)
+            _log_late(folder, [trainer.stamp() | scores for scores in critic.take()])
         desk.note(_counted(stories))
+
+
+def _critic(folder: RunFolder, trainer: Trainer, desk: Desk) -> Critic | None:
+    """Whoever makes cards of this run, where any are asked for."""
+    if Period.parse(trainer.config.train.card_every) == Period() or not trainer.group.is_first:
+        return None
+    from storyteller.critic import Critic
+
+    critic = desk.grader = Critic(folder, trainer.tokenizer, trainer.config, desk.note)
+    return critic
+
+
+def _log_late(folder: RunFolder, records: Sequence[Mapping[str, object]]) -> None:
+    """Log what came after the loop had ended, and closed its log."""
+    if records:
+        with contextlib.suppress(OSError), JsonLog(folder.metrics) as log:
+            for record in records:
+                log.append(record)
 
 
 def _counted(stories: Stream[Any]) -> str:

@@ -67,6 +67,13 @@ def train(
         int | None,
         typer.Option(help="Steps to pass over where the loss or gradient is not a number; one more stops the run."),
     ] = None,
+    card_every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS|TIME",
+            help="So often a small card is made beside training, its scores logged as eval/...: 500, 10m, 1epoch.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as --set keep=5.")
     ] = None,
@@ -122,6 +129,7 @@ def train(
         "train.device": device,
         "train.seed": seed,
         "train.skip_bad_steps": skip_bad_steps,
+        "train.card_every": card_every,
         "mirror.wandb": wandb,
         "mirror.wandb_project": wandb_project,
         "mirror.wandb_artifacts": wandb_artifacts,

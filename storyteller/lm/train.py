@@ -60,6 +60,12 @@ class Observer(Protocol):
     def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
         """A story may be told from `weights`, copies under transformers' names."""
 
+    def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+        """A card may be made from `weights`, copies under transformers' names."""
+
+    def scores(self) -> list[dict[str, float]]:
+        """What came of cards since the last time, to be logged."""
+
     def trouble(self, error: OSError | None) -> None:
         """What keeps metrics or checkpoints from the disk; None: nothing does, or nothing any more."""
 
@@ -92,6 +98,7 @@ class Trainer:
     _bpb: tuple[int, float] | None = None
     _saved_step: int | None = None
     _unsaved: OSError | None = None
+    _card_step: int | None = None
 
     def __post_init__(self) -> None:
         self._parameters = list(self.model.parameters())
@@ -102,6 +109,7 @@ class Trainer:
         self._encoded = self.tokenizer.encode(self._scored)
         self._eval_every = Period.parse(self.config.train.eval_every)
         self._save_every = Period.parse(self.config.train.checkpoint_every)
+        self._card_every = Period.parse(self.config.train.card_every)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -143,10 +151,12 @@ class Trainer:
                     self._evaluate(log)
                 if save:
                     self._try_to_save(log)
+                self._card(log, due=self._due("card", self._card_every))
                 self.observer.trouble(log.fault or self._unsaved)
                 progress.seconds = time.perf_counter() - self._clock
             self._evaluate(log)
             self._save(log)
+            self._card(log, due=self._card_every != Period())
         return "finished"
 
     def _step(self, step: StepBatches, scale: float) -> tuple[float, float] | None:
@@ -226,9 +236,22 @@ class Trainer:
         self.progress.best_bpb = min(bpb, self.progress.best_bpb or math.inf)
         if not self.group.is_first:
             return
-        log.append(self._stamp() | {"eval/loss": score.loss, "eval/perplexity": score.perplexity, "eval/bpb": bpb})
+        log.append(self.stamp() | {"eval/loss": score.loss, "eval/perplexity": score.perplexity, "eval/bpb": bpb})
         self.observer.note(self._in_words(bpb))
         self.observer.evaluated(self.progress, checkpoint.to_hf(self.model))
+
+    def _card(self, log: Log, due: bool) -> None:
+        """Have a card made aside where one is due, once a step, and log what has come of earlier ones.
+
+        A line has the step at which it is written, since steps only rise in the log; `eval/card_step` is the weights'.
+        """
+        if not self.group.is_first:
+            return
+        for scores in self.observer.scores():
+            log.append(self.stamp() | scores)
+        if due and self._card_step != self.progress.step:
+            self._card_step = self.progress.step
+            self.observer.card_due(self.progress, checkpoint.to_hf(self.model))
 
     def _in_words(self, bpb: float) -> str:
         """One line for the log at each evaluation."""
@@ -354,7 +377,8 @@ class Trainer:
             return min(progress.passes / budget.epochs, 1.0 - 1e-9)
         return min(progress.step / (budget.steps or 1), 1.0)
 
-    def _stamp(self) -> dict[str, object]:
+    def stamp(self) -> dict[str, object]:
+        """What every line of the log begins with."""
         progress = self.progress
         return {
             "step": progress.step,
@@ -369,7 +393,7 @@ class Trainer:
 
         recent, self._recent = self._recent, _Recent()
         both = recent.busy_seconds + recent.waited_seconds
-        line: dict[str, Any] = self._stamp() | {
+        line: dict[str, Any] = self.stamp() | {
             "train/lr": self.config.train.lr * optim.lr_scale(share, self.config.train),
             "train/data_wait_pct": round(100 * recent.waited_seconds / both, 3),
             "memory/rss_gib": round(psutil.Process().memory_info().rss / 2**30, 4),

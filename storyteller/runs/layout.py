@@ -75,6 +75,14 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def cards(self) -> Path:
+        """What was told and measured at some of the steps, a file each."""
+        return self.path / "cards"
+
+    def card(self, step: int) -> Path:
+        return self.cards / f"{step_name(step)}.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the training process for as long as it lives."""
         return self.path / "lock"
