@@ -114,8 +114,11 @@ class Plan:
 
     def words(self, *more: str) -> list[str]:
         """Options of `storyteller train` on the stories."""
-        given = ["--data", str(self.stories.train), "--valid", str(self.stories.valid), "--wandb", "off"]
-        return [*given, *(word for setting in self.settings for word in ("--set", setting)), *more]
+        return ["--data", str(self.stories.train), "--valid", str(self.stories.valid), *self.plain_words(), *more]
+
+    def plain_words(self) -> list[str]:
+        """Options of `storyteller train` but for the stories."""
+        return ["--wandb", "off", *(word for setting in self.settings for word in ("--set", setting))]
 
 
 def step_section(plan: Plan) -> Report:
@@ -259,7 +262,7 @@ def peer_section(plan: Plan) -> Report:
 
 def first_step_section(plan: Plan) -> Report:
     """Seconds from the command to the end of the first optimiser step; the first run warms the disk."""
-    corpora = {"bundled": ["--data", "bundled", "--wandb", "off"]} | ({"files": plan.words()} if plan.named else {})
+    corpora = {"bundled": ["--data", "bundled", *plan.plain_words()]} | ({"files": plan.words()} if plan.named else {})
     found: Report = {}
     for corpus, words in corpora.items():
         taken: list[float] = []
