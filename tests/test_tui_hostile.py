@@ -389,6 +389,89 @@ def test_every_screen_over_a_hostile_home_stays_and_sends_no_control(
     assert SHOWN_OSC in safe(person.wire.decode())
 
 
+@pytest.mark.slow
+def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_control(tmp_path: Path) -> None:
+    """Each wait is for what a screen of that size shows; between two of them the app is where the last one says."""
+    root = tmp_path / "runs"
+    root.mkdir()
+    hostile_home(root)
+    with Person(root, 40, 10) as person:
+
+        def see(*texts: str) -> None:
+            for text in texts:
+                person.wait_for(text, 90)
+
+        def do(*keys: str, then: str) -> None:
+            """Press them, and wait for what the last of them brings."""
+            person.press(*keys)
+            see(then)
+
+        see("1 Runs", "evil-fox", MARKUP[:23])
+        do("/", then=" of ")
+        person.paste(EVIL.replace("\x00", ""))
+        see("0 of ")
+        do(ENTER, ESC, then="evil-fox")
+        do("e", then="A new name")
+        person.paste(PASTED)
+        person.press(ENTER)  # which no run can have
+        do(ESC, then="1 Runs")
+        do("d", then="for good")
+        do(ESC, then="1 Runs")
+        do("?", then="This view")
+        do(ESC, then="1 Runs")
+        do("n", then="A new run")
+        person.press(TAB)
+        person.paste(PASTED)
+        do(ESC, then="1 Runs")
+        for name in ("bat-of-pipes", "evil-fox"):
+            person.choose(f"Open {name}")
+            see(f"2 {name}")
+        see("Story  Growth  Log", "[bold]BB", "31mCS")  # its message, all of it that there is room for
+        do("L", then="\ufffd31mCSII")  # the log's last line
+        do("g", then="/ search")
+        do("i", then="/ search")
+        do("z", then="training loss")  # the charts alone
+        do("z", then=f"name          {MARKUP[:18]}")  # the panel alone
+        do("/", then="/ search")
+        person.paste("zebra")
+        see("nothing has that")
+        do(ESC, then="evil-fox")
+        if "2 evil-fox" not in person.text():
+            person.choose("Open evil-fox")
+            see("2 evil-fox")
+        do("a", then="Draw other runs")
+        do(ESC, then="2 evil-fox")
+        person.choose("Tell from evil-fox")
+        see("3 Story", "enter tells a story")
+        person.paste("....")
+        person.send(ENTER)
+        see(" tokens \u00b7", "end")  # how the story went, under its last words
+        do("\x14", then="Type to filter")
+        do(ESC, then="3 Story")
+        do("\x12", then="Search the stories")
+        person.paste("BIDI")
+        see("BIDI")
+        do(ESC, then="3 Story")
+        do("\x13", then="Save the story as")
+        do(ESC, then="3 Story")
+        person.press(ESC)
+        person.choose("Runs")
+        see("1 Runs")
+        do("/", then=" of ")
+        person.paste("evil")
+        see("2 of ")
+        do(ENTER, " ", DOWN, " ", then="evil-two")
+        do("c", then="4 Compare")
+        person.press("]", "d", "t", "+", RIGHT)
+        for columns, rows in ((20, 5), (8, 2), (40, 10)):
+            person.resize(columns, rows)
+        see("4 Compare")
+        person.choose("Runs")
+        see("1 Runs")
+        person.leave()
+    assert SHOWN_OSC in safe(person.wire.decode())
+
+
 def test_an_escape_typed_or_pasted_and_bytes_that_are_no_text_steer_nothing(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     make_run(root, "fox")

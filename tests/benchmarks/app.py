@@ -83,7 +83,7 @@ def type_letters(
     `pauses`: the shortest and the longest between two of them.
     """
     terminal.send("/")
-    time.sleep(0.3)
+    time.sleep(1)
     marks: list[tuple[float, str]] = []
     typed, until = "", time.perf_counter() + seconds
     while len(marks) < times and time.perf_counter() < until:
