@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 
 from storyteller import launch
+from storyteller.card.document import Card, Figure
 from storyteller.cli import commands
 from storyteller.config import Config
 from storyteller.data import held_out
 from storyteller.errors import RunError, UsageError
+from storyteller.judging.intervals import Interval
+from storyteller.judging.measures import Story
 from storyteller.presets import resolve
 from storyteller.report import again, earlier_runs, read_portrait, report_page
+from storyteller.report import page as report_pages
 from storyteller.report.page import picked
 from storyteller.runs.layout import RunFolder, runs_root
 from storyteller.runs.metrics import JsonLog
@@ -154,7 +158,7 @@ def test_a_damaged_run_gives_a_report_with_what_is_there_and_says_what_is_missin
 
 
 def test_nothing_that_a_run_holds_becomes_markup_or_a_control(root: Path) -> None:
-    pages = []
+    pages: list[str] = []
     for text in ("plain", "".join(HOSTILE[:-4])):
         folder = make(root, f"run-{len(pages)}", "failed", message=text, story=text)
         with JsonLog(folder.samples) as log:
@@ -183,7 +187,8 @@ def test_a_log_of_many_lines_gives_a_small_page(root: Path) -> None:
 
 
 def test_several_runs_are_laid_over_each_other_with_what_differs(root: Path) -> None:
-    folders = [make(root, "fox", bits=0.5), make(root, "owl", bits=0.25, **{"train.lr": 0.5, "train.seed": 7})]
+    others: dict[str, Any] = {"train.lr": 0.5, "train.seed": 7}
+    folders = [make(root, "fox", bits=0.5), make(root, "owl", bits=0.25, **others)]
     page = page_of(*folders)
     assert "<h1>fox and owl</h1>" in page
     rows = re.findall(
@@ -211,6 +216,46 @@ def test_runs_that_were_begun_before_it_stand_beside_it(root: Path) -> None:
     page = str(report_page([read_portrait(folders[2])], earlier=earlier))
     rows = re.findall(r'<tr><th scope="row"[^>]*>(?:<strong>)?(new|mid|old)<.*?<td[^>]*>([^<]*)</td></tr>', page)
     assert rows == [("new", "\u2013"), ("mid", "the same"), ("old", "others")]
+
+
+# --- cards ------------------------------------------------------------------------------------------------------------
+
+
+def card_of(model: str, value: float) -> Card:
+    spelled = Interval(value, value - 1, value + 1)
+    figure = Figure(
+        "known_words_pct", "Known words", "of the words told", "higher", spelled, Interval(99, 98, 100), "%"
+    )
+    return Card(
+        model=model,
+        made_at="2026-01-01T00:00:00Z",
+        seconds=1.0,
+        parameters=7,
+        telling={"prompts": 1, "completions": 1, "stories": 1, "tokens": 3, "seconds": 1.0},
+        real={"stories": 5, "words": "held out"},
+        trained_on={"words": "the bundled tales"},
+        figures=(figure,),
+        examples=(),
+        stories=(Story("Once", " a fox.", True),),
+    )
+
+
+def test_the_newest_card_of_a_run_is_a_part_of_its_report_beside_the_starters(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [make(root, "fox"), make(root, "owl")]
+    for folder, value in zip(folders, (90.0, 95.0), strict=True):
+        folder.cards.mkdir()
+        for step, shown in ((50, 80.0), (100, value)):
+            folder.card(step).write_text(json.dumps(card_of(f"{folder.name}@{step}", shown).to_json()))
+        folder.card(200).write_text("{")
+    monkeypatch.setattr(report_pages, "starter_card", lambda: card_of("starter", 97.0))
+    words = words_of(page_of(folders[0]))
+    assert "How good its stories are its card, step 100" in words
+    assert "90.0 % (89.0 to 91.0)" in words and "80.0 %" not in words
+    assert "Known words 90.0 % (89.0 to 91.0) 97.0 % (96.0 to 98.0) 99.0 % (98.0 to 100.0)" in words
+    words = words_of(page_of(*folders))
+    assert "measure fox owl real stories Known words 90.0 % (89.0 to 91.0) 95.0 % (94.0 to 96.0) 99.0 %" in words
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

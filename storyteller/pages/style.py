@@ -58,22 +58,23 @@ _RULES = """
 *{box-sizing:border-box}
 html{font:100%/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
   background:var(--paper);color:var(--ink);-webkit-text-size-adjust:100%;text-size-adjust:100%}
-body{max-width:66rem;margin:0 auto;padding:clamp(1.25rem,4vw,3.5rem) clamp(1rem,4vw,2.5rem)}
+body{max-width:66rem;overflow-wrap:anywhere;margin:0 auto;padding:clamp(1.25rem,4vw,3.5rem) clamp(1rem,4vw,2.5rem)}
+body>*{overflow-x:clip;overflow-clip-margin:.5rem}
 a{color:var(--link);text-underline-offset:.15em}
 :focus-visible{outline:2px solid var(--link);outline-offset:2px}
-h1,h2,h3,h4{line-height:1.2;font-weight:600;text-wrap:balance;overflow-wrap:anywhere;margin:0}
+h1,h2,h3,h4{line-height:1.2;font-weight:600;text-wrap:balance;margin:0}
 h1{font-size:clamp(1.6rem,1.2rem + 2vw,2.3rem);letter-spacing:-.015em}
 h2{font-size:1.3rem;margin:3.25rem 0 1rem;padding-top:.9rem;border-top:1px solid var(--rule)}
 h3{font-size:1.02rem;margin:2rem 0 .6rem}
 h4{font-size:.95rem;margin:1.5rem 0 .5rem}
 h2 small,h3 small,h4 small{font-weight:400;font-size:.85rem;color:var(--muted)}
-p{margin:.6rem 0;max-width:44rem;overflow-wrap:anywhere}
+p{margin:.6rem 0;max-width:44rem}
 .lead{font-size:1.06rem;color:var(--muted);max-width:46rem;margin:.6rem 0 0}
 .note,figcaption,article footer{font-size:.86rem;color:var(--muted)}
 .warning{border-left:3px solid var(--alarm);padding:.1rem 0 .1rem .8rem}
 nav ul{list-style:none;margin:1.4rem 0 0;padding:0;display:flex;flex-wrap:wrap;gap:.25rem 1.2rem;font-size:.9rem}
 footer.end{margin-top:4rem;padding-top:.9rem;border-top:1px solid var(--rule);font-size:.86rem;color:var(--muted)}
-dl{margin:1rem 0}dt{color:var(--muted);font-size:.86rem}dd{margin:0;overflow-wrap:anywhere}
+dl{margin:1rem 0}dt{color:var(--muted);font-size:.86rem}dd{margin:0}
 .facts>div{display:grid;grid-template-columns:minmax(7rem,13rem) 1fr;gap:0 1.2rem;padding:.28rem 0;
   align-items:baseline}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,8.5rem),1fr));gap:1.1rem 1.4rem;
@@ -93,7 +94,7 @@ tbody tr:last-child>*{border-bottom-color:var(--rule)}
   break-inside:avoid}
 .story header{font-size:.86rem;color:var(--muted);font-variant-numeric:tabular-nums}
 .story p{font-family:Charter,"Iowan Old Style","Palatino Linotype","Source Serif 4",Georgia,"DejaVu Serif",serif;
-  font-size:1rem;line-height:1.6;margin:.3rem 0 0;max-width:38rem;white-space:pre-wrap;overflow-wrap:anywhere}
+  font-size:1rem;line-height:1.6;margin:.3rem 0 0;max-width:38rem;white-space:pre-wrap}
 .story footer{margin-top:.5rem}
 .grid{display:grid;gap:1.1rem 1.8rem;margin:1.1rem 0;
   grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--narrowest,20rem)),1fr))}
@@ -108,20 +109,22 @@ tbody tr:last-child>*{border-bottom-color:var(--rule)}
 mark{background:var(--new);color:inherit;border-radius:.15em;box-shadow:0 0 0 .08em var(--new);
   -webkit-box-decoration-break:clone;box-decoration-break:clone}
 figure{margin:1.4rem 0;break-inside:avoid}
-figcaption{margin-top:.5rem;max-width:44rem;overflow-wrap:anywhere}
+figcaption{margin-top:.5rem;max-width:44rem}
 details{margin:1rem 0}
-summary{cursor:pointer;color:var(--link);font-size:.94rem;padding:.2rem 0;overflow-wrap:anywhere}
+summary{cursor:pointer;color:var(--link);font-size:.94rem;padding:.2rem 0}
 pre{background:var(--sheet);border-radius:.5rem;padding:.8rem 1rem;margin:1rem 0;overflow-x:auto;font-size:.86rem;
-  line-height:1.5;white-space:pre-wrap;overflow-wrap:anywhere}
+  line-height:1.5;white-space:pre-wrap}
 code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono","DejaVu Sans Mono",monospace}
 .unseen{position:absolute;width:1px;height:1px;margin:-1px;padding:0;overflow:hidden;clip-path:inset(50%);
   white-space:nowrap}
-.plot .name{font-size:.92rem;font-weight:500;margin:0 0 .1rem;overflow-wrap:anywhere}
+.plot{overflow-x:clip}
+.plot .name{font-size:.92rem;font-weight:500;margin:0 0 .1rem}
 .plot .name span{font-weight:400;color:var(--muted)}
 .legend{list-style:none;margin:0 0 .35rem;padding:0;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.84rem;
   font-variant-numeric:tabular-nums}
-.legend li{display:flex;align-items:center;gap:.45rem;min-width:0;overflow-wrap:anywhere}
+.legend li{display:flex;align-items:center;gap:.45rem;min-width:0}
 .legend svg{flex:none}
+.legend span{min-width:0}
 .legend b{font-weight:400;color:var(--muted)}
 .axes{padding:.6rem .9rem 1.55rem 3.1rem}
 .axes.named{padding-bottom:2.7rem}

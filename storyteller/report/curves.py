@@ -107,8 +107,8 @@ def _small(portraits: Sequence[Portrait], key: str, by: X) -> Markup | None:
         series.append(raw)
     if not any(value for each in series for value in each.y):
         return None
-    plot = {"title": kind.title, "note": kind.note}
-    return lines(series, **plot, x_unit=_AXES[by][1], log_y=kind.log_y, height_px=130, legend=False)
+    unit = _AXES[by][1]
+    return lines(series, title=kind.title, note=kind.note, x_unit=unit, log_y=kind.log_y, height_px=130, legend=False)
 
 
 def _points(portrait: Portrait, number: int, key: str, by: X, several: bool, points: int = _POINTS) -> Series:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from storyteller.card.document import Card, named, spread
+from storyteller.card.page import put as put_card
 from storyteller.chart import duration
 from storyteller.comparison import Result, compare_runs, shown
+from storyteller.config import STARTER
 from storyteller.curves import X
 from storyteller.growth import Told
 from storyteller.pages.html import Page, Piece, element
 from storyteller.report import again
 from storyteller.report.curves import put_curves
-from storyteller.report.portrait import Neighbour, Portrait, mapping
+from storyteller.report.portrait import Neighbour, Portrait, mapping, starter_card
 
 _MOST_STORIES = 8
 """Of a prompt: the first, the last, and some between, closer together where a model changes faster."""
@@ -40,8 +43,10 @@ def report_page(portraits: Sequence[Portrait], by: X | None = None, earlier: Seq
     put_curves(page, portraits, by or ("tokens" if several else "step"))
     if several:
         _put_last_stories(page, portraits)
+        _put_cards(page, [(portrait.name, portrait.card[1]) for portrait in portraits if portrait.card is not None])
     else:
         _put_growth(page, portraits[0])
+        _put_card(page, portraits[0])
         _put_beside(page, portraits[0], earlier)
         _put_settings(page, portraits[0])
     _put_making(page, portraits)
@@ -238,6 +243,41 @@ def _put_story(page: Page, portrait: Portrait, told: Told, label: str) -> None:
     if not told.finished:
         words.append("cut at its length")
     page.story(told.prompt[:_MOST_CHARS], text, label=label, note=", ".join(words))
+
+
+# --- what was measured of the stories ---------------------------------------------------------------------------------
+
+
+def _put_card(page: Page, portrait: Portrait) -> None:
+    if portrait.card is None:
+        return
+    step, card = portrait.card
+    page.heading("How good its stories are", note=f"its card, step {step:,}")
+    put_card(page, card, level=3)
+    if (starter := starter_card()) is not None:
+        page.heading("Beside the starter", 3)
+        _put_figures(page, [(portrait.name, card), (STARTER, starter)])
+
+
+def _put_cards(page: Page, cards: Sequence[tuple[str, Card]]) -> None:
+    if cards:
+        page.heading("How good their stories are", note="their newest cards")
+        _put_figures(page, cards)
+
+
+def _put_figures(page: Page, cards: Sequence[tuple[str, Card]]) -> None:
+    """Each measure, a column a model, and the same of real stories."""
+    known = {figure.key: figure for _, card in cards for figure in card.figures}
+    rows: list[Sequence[Piece]] = []
+    for key, figure in known.items():
+        values = [found.value if (found := card.figure(key)) is not None else None for _, card in cards]
+        rows.append((named(figure), *(spread(figure, value) for value in values), spread(figure, figure.real)))
+    page.table(
+        ("measure", *(name for name, _ in cards), "real stories"),
+        rows,
+        caption="Each with its 95 % interval. Bits per byte compare only where the stories are the same.",
+        left=1,
+    )
 
 
 # --- beside others ----------------------------------------------------------------------------------------------------

@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import storyteller
+from storyteller.card.document import Card
+from storyteller.card.document import read as read_card
 from storyteller.comparison import Result, compare_runs, read_curves
+from storyteller.config import STARTER
 from storyteller.curves import Curves
 from storyteller.errors import CheckpointError, RunError
 from storyteller.growth import Growth
@@ -19,6 +24,7 @@ from storyteller.runs.store import Summary
 BPB, LOSS = "eval/bpb", "train/loss"
 _MOST_MANIFESTS = 1000
 _MOST_EARLIER = 8
+_MOST_DIGITS = 18
 _LONGEST_LOG_BYTES = 16 << 20
 
 
@@ -39,6 +45,8 @@ class Portrait:
     """The step of the best one."""
     scored_on: str
     """Tells the held-out stories from others: equal where two runs were scored on the same. Empty: not known."""
+    card: tuple[int, Card] | None
+    """The newest step of which there is a card, and the card."""
     missing: tuple[str, ...]
     """What a reader should know is not there or damaged, a sentence each."""
 
@@ -103,6 +111,7 @@ def read_portrait(folder: RunFolder) -> Portrait:
         saved=saved,
         best_step=_best_step(folder),
         scored_on=scored_on(folder),
+        card=_newest_card(folder),
         missing=(*missing, *_missing(folder, curves, growth, saved)),
     )
 
@@ -130,6 +139,21 @@ def _is_quick(folder: RunFolder) -> bool:
 
 def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _newest_card(folder: RunFolder) -> tuple[int, Card] | None:
+    try:
+        names = [path.stem.rpartition("-")[2] for path in folder.cards.iterdir()]
+    except OSError:
+        return None
+    steps = sorted((int(name) for name in names if name.isdecimal() and len(name) <= _MOST_DIGITS), reverse=True)
+    found = ((step, card) for step in steps if (card := read_card(folder.card(step))) is not None)
+    return next(found, None)
+
+
+def starter_card() -> Card | None:
+    """The card of the model that comes with the package; None where it has none."""
+    return read_card(Path(storyteller.__file__).parent / STARTER / "card.json")
 
 
 def _best_step(folder: RunFolder) -> int | None:
