@@ -222,10 +222,8 @@ def test_runs_that_were_begun_before_it_stand_beside_it(root: Path) -> None:
 
 
 def card_of(model: str, value: float) -> Card:
-    spelled = Interval(value, value - 1, value + 1)
-    figure = Figure(
-        "known_words_pct", "Known words", "of the words told", "higher", spelled, Interval(99, 98, 100), "%"
-    )
+    spelled, real = Interval(value, value - 1, value + 1), Interval(99, 98, 100)
+    figure = Figure("known_words_pct", "Known words", "of the words told", "%", "higher", spelled, real)
     return Card(
         model=model,
         made_at="2026-01-01T00:00:00Z",
