@@ -489,7 +489,7 @@ def test_a_run_and_its_steps_are_told_from(tmp_path: Path) -> None:
 # --- transformers, in a child -----------------------------------------------------------------------------------------
 
 
-def save_neo(folder: Path) -> Path:
+def save_neo(folder: Path, width: int = 32) -> Path:
     """A small GPT-Neo, as transformers saves it, with the byte tokenizer."""
     import torch
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
@@ -497,7 +497,7 @@ def save_neo(folder: Path) -> Path:
     torch.manual_seed(0)
     settings = GPTNeoConfig(
         vocab_size=tiny_models.VOCABULARY,
-        hidden_size=32,
+        hidden_size=width,
         num_layers=2,
         attention_types=[[["global", "local"], 1]],
         num_heads=2,

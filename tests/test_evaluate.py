@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from storyteller.lm.evaluate import Score, score, windows
+from storyteller.lm.evaluate import Score, score, score_each, windows
 from storyteller.lm.model import Shape, seeded
 
 CPU = torch.device("cpu")
@@ -67,3 +68,19 @@ def test_batches_of_any_size_give_the_same_score_as_story_by_story() -> None:
 
 def test_a_hopeless_score_is_still_a_number() -> None:
     assert math.isfinite(Score(1e9, 10, 10).perplexity)
+
+
+def test_stories_scored_one_by_one_come_in_their_order_and_sum_to_the_score() -> None:
+    def row_nats(ids: Tensor, targets: Tensor) -> Tensor:
+        return ((targets != -100) * ids.clamp(max=1)).sum(-1) * 1.0
+
+    def nats_of(ids: Tensor, targets: Tensor) -> Tensor:
+        return row_nats(ids, targets).sum()
+
+    # A target costs 1 where what stands before it is no beginning (0): all but a story's first token.
+    encoded = [[5] * n for n in (3, 40, 0, 12, 1, 25)]
+    how: dict[str, Any] = {"beginning_id": 0, "context": 12, "device": CPU}
+    each = score_each(row_nats, encoded, **how)
+    assert each == [2, 39, 0, 11, 0, 24]
+    assert score_each(row_nats, encoded, **how, batch_tokens=20) == each
+    assert score(nats_of, ["x"] * 6, encoded, **how).nats == sum(each)
