@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+import storyteller
 from storyteller.config import Sample
 from storyteller.engine import open_model
 from storyteller.errors import UsageError
+from storyteller.tales import tales
 from tests import tiny_models
 
 CONTEXT = 192
@@ -29,6 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> Any:
+    return of_transformers(folder)
+
+
+def of_transformers(folder: Path) -> Any:
+    """The same model, loaded by transformers."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -80,6 +87,65 @@ def test_greedy_tokens_are_those_of_transformers_for_64_prompts(folder: Path, re
         ties += int((gap > 0).sum())
     assert ties <= 2  # of 8,192 tokens
     assert len({tuple(story[-20:]) for story in stories}) > 8  # it does not say one thing for every prompt
+
+
+@pytest.fixture(scope="module", params=["of the default shape", "the starter"])
+def real_size(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
+    """A model of the default preset's shape, and 64 prompts for it of 1 to 60 tokens."""
+    source = random.Random(2)
+    if request.param == "of the default shape":
+        settings = tiny_models.config(256, 4, 4, 256, vocab_size=4096, eos_token_id=None, bos_token_id=None)
+        weights = tiny_models.default_shape_weights(4096, 256)
+        folder = tiny_models.write_folder(tmp_path_factory.mktemp("default") / "model", weights, settings)
+        return folder, [[source.randrange(4096) for _ in range(source.randint(1, 60))] for _ in range(64)]
+    folder = Path(storyteller.__file__).parent / "starter"
+    if not (folder / "config.json").exists():
+        pytest.skip("this installation has no starter")
+    with open_model(str(folder)) as engine:
+        teller: Any = engine
+        return folder, [
+            teller._begin + teller._ids(text)[: source.randint(1, 60)] for text in itertools.islice(tales(), 64)
+        ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["batch", "stream"])
+def test_greedy_tokens_of_a_model_of_real_size_are_those_of_transformers_for_64_prompts(
+    real_size: tuple[Path, list[list[int]]], way: str
+) -> None:
+    folder, prompts = real_size
+    model, telling = of_transformers(folder), voice(folder, Sample(temperature=0, max_tokens=128))
+    if way == "batch":
+        stories = telling.batch(prompts, 128, never, range(64))
+    else:
+        stories = [list(telling.tokens(window, 128)) for window in prompts]
+    ends = {model.config.eos_token_id}
+    ties = certain = total = 0
+    for window, told in zip(prompts, stories, strict=True):
+        assert len(told) == 128 or told[-1] in ends
+        logits = logits_after(model, window, told)
+        likeliest = logits.max(dim=-1).values
+        gap = likeliest - logits.gather(1, logits.new_tensor(told).long()[:, None])[:, 0]
+        assert float(gap.max()) < TIE
+        ties += int((gap > 0).sum())
+        certain += int((logits.softmax(-1).max(dim=-1).values > 0.1).sum())
+        total += len(told)
+    assert ties <= 2 and total > 4000
+    assert certain > total / 2  # these are no flat logits, of which any token would do
+    assert len({tuple(story[-20:]) for story in stories}) > 8
+
+
+@pytest.mark.slow
+def test_a_seed_tells_one_story_with_one_thread_and_with_two(tmp_path: Path) -> None:
+    """Beside training a story is told by one thread; after it, by two."""
+    settings = tiny_models.config(256, 4, 4, 256, vocab_size=4096, eos_token_id=None, bos_token_id=None)
+    folder = tiny_models.write_folder(tmp_path / "model", tiny_models.default_shape_weights(), settings)
+    told = []
+    for threads in (1, 2):
+        voices: Any = open_model(str(folder), threads=threads)._voices  # type: ignore[attr-defined]
+        told.append([list(voices.begin(Sample(seed=seed)).tokens([7, 11, seed], 100)) for seed in range(4)])
+    assert told[0] == told[1]
+    assert len({tuple(story) for story in told[0]}) == 4
 
 
 def test_8_bit_numbers_tell_nearly_the_same(folder: Path, reference: Any) -> None:

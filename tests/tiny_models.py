@@ -77,6 +77,22 @@ def random_weights(width: int = 32, layers: int = 2, context: int = 64, seed: in
     return weights
 
 
+def default_shape_weights(vocabulary: int = 4096, context: int = 256, seed: int = 0) -> Weights:
+    """Random weights of the default preset's shape, 4 layers of width 256.
+
+    They are scaled as a trained model's: what a layer adds is of its input's size, and logits spread by 3, so that
+    among 4,096 tokens the likeliest one has a tenth to a half of the chance.
+    """
+    draw, width = np.random.default_rng(seed), 256
+    weights = random_weights(width, 4, context, seed)
+    for name, values in weights.items():
+        if values.ndim == 2:
+            weights[name] = (draw.standard_normal(values.shape) / values.shape[0] ** 0.5).astype(np.float32)
+    for name, rows in (("wte", vocabulary), ("wpe", context)):
+        weights[f"transformer.{name}.weight"] = (draw.standard_normal((rows, width)) * 0.2).astype(np.float32)
+    return weights
+
+
 def script_weights(script: bytes, context: int) -> Weights:
     """A GPT-2 that says `script` by heart: after n tokens of prompt its bytes from the n-th on, then the end of text.
 
