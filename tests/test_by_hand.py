@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from storyteller.config import Train
 from storyteller.lm import by_hand, optim
-from storyteller.lm.model import GPT, Shape, seeded
+from storyteller.lm.model import GPT, Block, Shape, seeded
 
 SHAPE = Shape(n_layer=2, n_embd=64, n_head=2, context=160, vocab_size=300, activation="gelu")
 TRAIN = Train(steps=20, optimizer="muon", lr=8e-3, muon_lr=0.03)
@@ -43,7 +43,7 @@ def test_by_hand_loss_and_gradient_are_as_near_the_truth_as_autocasts(
     model = seeded(dataclasses.replace(SHAPE, activation=activation), 0)
     for name, parameter in model.named_parameters():  # nothing at its beginning of 0 or 1
         with torch.no_grad():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
     truth, true = gradients(model.double(), autocast=False)
     model.float()
     quick, ours = gradients(model, autocast=True)
@@ -82,7 +82,12 @@ def test_twenty_steps_of_the_quick_path_lose_what_plain_fp32_does() -> None:
 def test_it_is_taken_where_it_pays_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[nn.Module] = []
     real = by_hand.block
-    monkeypatch.setattr(by_hand, "block", lambda module, x: taken.append(module) or real(module, x))
+
+    def counted(module: Block, x: Tensor) -> Tensor:
+        taken.append(module)
+        return real(module, x)
+
+    monkeypatch.setattr(by_hand, "block", counted)
     ids, _ = batch()
 
     def blocks(model: GPT, dtype: torch.dtype, autocast: bool = True) -> int:
