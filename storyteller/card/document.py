@@ -23,13 +23,14 @@ A reader passes over what it does not know.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from storyteller.judging.intervals import Interval
 from storyteller.judging.measures import Better, Story
+from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import finite, read_regular
 
 SCHEMA = 1
@@ -141,6 +142,15 @@ def read(path: Path) -> Card | None:
         return None
 
 
+def newest(folder: RunFolder) -> Card | None:
+    """The card of the run's highest step that has one that can be read."""
+    try:
+        paths = sorted(folder.cards.glob("step-*.json"), key=lambda path: (len(path.name), path.name), reverse=True)
+    except OSError:
+        return None
+    return next((found for path in paths if (found := read(path)) is not None), None)
+
+
 def from_json(plain: Any) -> Card:
     """The card that `to_json` wrote. Raises ValueError for what is none, or of a newer schema."""
     try:
@@ -152,9 +162,9 @@ def from_json(plain: Any) -> Card:
             made_at=_text(plain["made_at"]),
             seconds=_number(plain["seconds"]),
             parameters=None if plain["parameters"] is None else int(_number(plain["parameters"])),
-            telling=dict(plain["telling"]),
-            real=dict(plain["real"]),
-            trained_on=dict(plain["trained_on"]),
+            telling=_facts(plain["telling"]),
+            real=_facts(plain["real"]),
+            trained_on=_facts(plain["trained_on"]),
             figures=tuple(_figure(each) for each in plain["figures"]),
             examples=tuple(_example(each) for each in plain["examples"]),
             stories=tuple(
@@ -165,6 +175,11 @@ def from_json(plain: Any) -> Card:
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("this is no card") from error
+
+
+def _facts(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Those facts of a part that are known, each of its kind."""
+    return {key: kind(plain[key]) for key, kind in _KINDS.items() if key in plain}
 
 
 def _figure(plain: Mapping[str, Any]) -> Figure:
@@ -210,6 +225,32 @@ def _number(value: object) -> float:
     if number is None:
         raise ValueError("a number is none")
     return number
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError("a count is none")
+    return value
+
+
+def _truth(value: object) -> bool:
+    return value is True
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("a list of texts is none")
+    return [_text(each) for each in value]
+
+
+_KINDS: dict[str, Callable[[object], Any]] = {
+    **dict.fromkeys(("prompts", "completions", "stories", "tokens", "top_k", "max_tokens", "seed"), _count),
+    **dict.fromkeys(("temperature", "top_p", "seconds"), _number),
+    **dict.fromkeys(("own", "whole"), _truth),
+    "left_out": _texts,
+    "words": _text,
+}
+"""What each fact of `telling`, `real` and `trained_on` is."""
 
 
 # --- as words ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from storyteller.card.document import Card, Example
 from storyteller.card.page import facts, parts, row
 from storyteller.text import safe, safe_line
 
-_STEERS = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|[.:](?=\S)|^[-+=]")
+_STEERS = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|(?<=www)\.|:(?=//)|^[-+=](?=\s|$)", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 """What can begin or end something in Markdown, or in HTML within it: an address that becomes a link, too."""
 

@@ -197,13 +197,16 @@ def prune(folder: RunFolder, keep: int) -> list[Path]:
 
 
 def forget_after(folder: RunFolder, step: int) -> list[Path]:
-    """Remove the checkpoints of steps past `step`; the paths removed.
+    """Remove the checkpoints of steps past `step`, and their cards; the paths of checkpoints removed.
 
     For a run resumed from an earlier step: else the newest checkpoint would stay one of the course that was given up.
     """
     removed = [folder.checkpoint(later) for later in steps(folder) if later > step]
     for path in reversed(removed):
         _remove(path)
+    for card in folder.cards.glob("step-*.json"):
+        if (match := _STEP.fullmatch(card.stem)) is not None and int(match[1]) > step:
+            card.unlink(missing_ok=True)
     return removed
 
 
