@@ -16,6 +16,9 @@ HE = frozenset({"he", "him", "his", "himself"})
 SHE = frozenset({"she", "her", "hers", "herself"})
 _PRONOUNS = HE | SHE
 _LINKS = word_set("is am was are were be name i'm friend friends mr mrs miss dr")
+_PRESENTS = frozenset({"there", "lived", "once", "met"})
+_MOST_NAMES = 20
+"""More names than a small story has; bounds the work on a text of nothing but names."""
 _SENTENCES_BACK = 6
 _LONG_AGO = -(10**9)
 _ARTICLES = frozenset({"the", "a", "an"})
@@ -53,24 +56,24 @@ def _bare(word: str) -> str:
 def changed_name(prose: Prose, reference: Reference) -> tuple[str, str] | None:
     """The name of the story's first person and the one that takes its place half-way; None where none does.
 
-    The name said most, twice or more, is not said again once another turns up that nobody brought in (by "named", a
-    noun beside it, or in speech) and that is said again itself, and the two may be of one gender.
+    The name said most, twice or more (or any, three times or more), is not said again once another turns up that nobody
+    brought in (by "named", a noun beside it, or in speech) and that is said again itself; the two may be of one gender.
     """
     all_mentions = mentions(prose, reference)
     places: dict[str, list[int]] = {}
     for mention in all_mentions:
         places.setdefault(mention.name, []).append(mention.at)
-    for new, at in places.items():
+    for new, at in list(places.items())[:_MOST_NAMES]:
         if len(at) < 2 or at[-1] < prose.told_from or _brought_in(prose, at[0], reference):
             continue
         before = Counter(mention.name for mention in all_mentions if mention.at < at[0])
         if not before:
             continue
-        old, said = before.most_common(1)[0]
-        gone = places[old][-1] < at[0] and not _named_again(prose, old, at[0])
-        genders = {reference.genders.get(name, "either") for name in (old, new)}
-        if said >= 2 and gone and genders != {"he", "she"}:
-            return old, new
+        for rank, (old, said) in enumerate(before.most_common(_MOST_NAMES)):
+            gone = places[old][-1] < at[0] and not _named_again(prose, old, at[0])
+            genders = {reference.genders.get(name, "either") for name in (old, new)}
+            if said >= (3 if rank else 2) and gone and genders != {"he", "she"}:
+                return old, new
     return None
 
 
@@ -107,6 +110,8 @@ def stray_pronouns(prose: Prose, reference: Reference) -> tuple[int, int]:
     for number, (start, end) in enumerate(prose.sentences):
         for i in range(start, end):
             last.update(dict.fromkeys(_may_be(prose, i, names, reference), number))
+        if number not in last.values() and not _PRESENTS.isdisjoint(prose.lower[start:end]):
+            last = {"he": number, "she": number}  # "there was a goat": whoever that is
         for i in range(start, end):
             word = prose.lower[i]
             if word not in _PRONOUNS or prose.in_speech[i]:
@@ -124,14 +129,13 @@ def stray_pronouns(prose: Prose, reference: Reference) -> tuple[int, int]:
 def _may_be(prose: Prose, at: int, names: dict[int, str], reference: Reference) -> set[str]:
     """Which pronouns may mean what this token speaks of."""
     word = prose.lower[at]
-    if word in _PRONOUNS:
-        return set()
-    gender = reference.genders.get(names.get(at, _bare(word)))
-    if gender is None and at not in names:
-        gender = reference.genders.get(stem_of(word))
-    if gender is None:
-        return {"he", "she"} if at in names else set()
-    return {"he", "she"} if gender == "either" else {gender}
+    if at in names:
+        gender = reference.genders.get(names[at], "either")
+    elif word in _PRONOUNS or _bare(word) in reference.persons:
+        return set()  # "time" is no Tim, and a lily no Lily
+    else:
+        gender = reference.genders.get(_bare(word), "")
+    return {"he", "she"} if gender == "either" else {gender} - {""}
 
 
 def not_introduced(prose: Prose, reference: Reference) -> tuple[int, int]:

@@ -91,7 +91,8 @@ def _is_past(word: str, reference: Reference) -> bool:
 
 def _doubled(prose: Prose, reference: Reference) -> Iterator[int]:
     for i, a, b in prose.told_pairs():
-        if a == b and (a in _NEVER_TWICE or (a in reference.frequent and a not in reference.doubled)):
+        unheard = a in reference.frequent and a not in reference.doubled and a not in {"had", "that"}
+        if a == b and (a in _NEVER_TWICE or unheard):
             yield i + 1
 
 

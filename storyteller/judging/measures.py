@@ -12,7 +12,7 @@ from typing import Literal
 
 from storyteller.judging import consistency
 from storyteller.judging.grammar import slips
-from storyteller.judging.intervals import Interval, interval
+from storyteller.judging.intervals import RESAMPLES, Interval, interval
 from storyteller.judging.reference import Reference
 from storyteller.judging.repetition import distinct, looped_words, self_bleu
 from storyteller.judging.words import QUOTE, Prose, Story, cut, is_end, parse
@@ -51,7 +51,9 @@ def per_story(stories: Sequence[Story], reference: Reference) -> dict[str, PerSt
     return {each.key: each.of(proses, reference) for each in MEASURES}
 
 
-def measure(stories: Sequence[Story], reference: Reference, *, seed: int = 0) -> dict[str, Interval]:
+def measure(
+    stories: Sequence[Story], reference: Reference, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Interval]:
     """Each measure's figure with its 95 % interval, by its key.
 
     A measure for which the stories have nothing to measure (no pronoun at all, say) is not among them. Where there are
@@ -60,7 +62,7 @@ def measure(stories: Sequence[Story], reference: Reference, *, seed: int = 0) ->
     prompts = [story.prompt for story in stories]
     groups = prompts if len(set(prompts)) >= _FEWEST_GROUPS else None
     return {
-        key: interval(found.values, found.weights, groups=groups, seed=seed)
+        key: interval(found.values, found.weights, groups=groups, seed=seed, resamples=resamples)
         for key, found in per_story(stories, reference).items()
         if sum(found.weights) > 0
     }

@@ -136,12 +136,13 @@ class _Counting:
         boundary = numbers[PARAGRAPH]
         tokens, lengths, n_words = array("i"), array("i"), 0
         for story in stories:
-            found = TOKEN.findall(clean(story))
+            cleaned = clean(story)
+            found = TOKEN.findall(cleaned)
             tokens.extend(map(numbers.__getitem__, found))
             tokens.append(boundary)
             lengths.append(len(found) + 1)
-            n_words += len(found)
-            if n_words >= limit_words * 1.15:  # about one token in eight is a mark
+            n_words += cleaned.count(" ") + 1
+            if n_words >= limit_words:
                 break
         self.texts = list(numbers)
         self.tokens: NDArray[np.int32] = np.frombuffer(tokens, dtype=np.int32)
