@@ -179,6 +179,13 @@ def test_a_file_that_is_no_page_is_refused_before_any_work(ends: Ends, tmp_path:
     assert mine.read_text() == "mine"
 
 
+def test_a_model_that_is_not_there_is_refused_before_any_work(ends: Ends, tmp_path: Path) -> None:
+    one = str(tiny_models.script_folder(tmp_path / "one", "Once."))
+    status, out, err = ends("compare", one, "./gone", "--data", "unread.txt")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "there is no folder ./gone" in err
+
+
 def test_a_metric_of_runs_is_refused_where_none_is_named(ends: Ends) -> None:
     status, _, err = ends("compare", "starter", "./gone", "--key", "eval/bpb")
     assert (status, err.count("\n")) == (2, 1)
@@ -218,7 +225,7 @@ def test_published_models_of_two_sizes_are_compared_by_their_names_on_the_hub(
             capture_output=True,
             text=True,
             env=environment(),
-            timeout=1400,
+            timeout=280,
             check=False,
         )
         assert not [request for request in hub.requests if ".bin" in request.path]

@@ -134,8 +134,11 @@ def compare(
     logs = _read_logs(root, runs, key, by, smoothing) if runs else None
     contest = None
     if tells:
+        # Before minutes of work: what cannot come to an end.
         if html is not None:
-            check_page(html)  # before minutes of work
+            check_page(html)
+        for name in names:
+            _check(name, root)
         sample = Sample(
             seed=_SEED if seed is None else seed,
             temperature=_DEFAULTS.temperature if temperature is None else temperature,
@@ -249,6 +252,15 @@ def _is_whole_run(name: str) -> bool:
     from storyteller.engine import is_run
 
     return is_run(name) and "@" not in name
+
+
+def _check(name: str, root: Path) -> None:
+    """Raise where there is no such model; one of the Hub is left for when its turn comes."""
+    from storyteller.engine import STARTER, find_model, is_run
+
+    here = Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
+    if here or name == STARTER or is_run(name):
+        find_model(name, root)
 
 
 def _hold(
