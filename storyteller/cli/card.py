@@ -66,12 +66,15 @@ def card(
 
     Example: storyteller card latest --out first-card.html
     """
-    from storyteller.card import making
+    from storyteller.card import making, telling
     from storyteller.judging.prompts import load_prompts
     from storyteller.runs.layout import runs_root
     from storyteller.runs.store import any_trains
 
     _check_ranges(completions=completions, train_stories=train_stories, judge_stories=judge_stories)
+    _check_paths(data, "--data")
+    _check_paths(train_data, "--train-data")
+    telling.recipe(seed, max_tokens, temperature)  # raises where one of them is off
     if output is not None:
         check_target(output)
     asked = _judge(judge, judge_model)
@@ -90,7 +93,10 @@ def card(
     )
     root = runs_root(runs_dir)
     if any_trains(root):
-        note("a run is training: the card takes its turn, and longer")
+        from storyteller.engine import aside
+
+        note("a run is training and goes first: the card takes longer")
+        aside.step_back(aside.niceness())
     shown = Phases()
     try:
         made = interruptibly(lambda: making.make(wish, root, asked, shown.say, note))
@@ -117,6 +123,12 @@ def _check_ranges(**counts: int) -> None:
     for name, count in counts.items():
         if not 1 <= count <= 10_000_000:
             raise UsageError(f"--{name.replace('_', '-')} {count} is off", "it wants 1 or more")
+
+
+def _check_paths(paths: Sequence[str] | None, option: str) -> None:
+    for path in paths or ():
+        if not Path(path).exists():
+            raise UsageError(f"there is no {safe_line(path, 200)}", f"{option} takes files and folders of stories")
 
 
 def _judge(address: str | None, model: str) -> Judge | None:
