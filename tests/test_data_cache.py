@@ -134,15 +134,16 @@ class Unreadable(Files):
 # --- the same batches -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batching", ["pack", "begin", "pad"])
-@pytest.mark.parametrize("kind", ["files", "bundled"])
+@pytest.mark.parametrize(
+    ("kind", "batching"), [("files", "pack"), ("files", "begin"), ("files", "pad"), ("bundled", "pack")]
+)
 def test_filling_the_cache_and_reading_it_give_the_batches_of_neither(kind: str, batching: str) -> None:
-    count = {"files": 60, "bundled": 100}[kind] if batching != "pad" else 20
+    count = {"pack": 60, "begin": 60, "pad": 20}[batching] if kind == "files" else 80
     plain = steps(count, corpus(kind), None, batching=batching)
-    assert json.loads(plain[-1][2])["stories"]["epoch"] >= 2
+    assert json.loads(plain[-1][2])["stories"]["epoch"] >= (2 if kind == "files" else 1)
     assert steps(count, corpus(kind), store()[0], batching=batching) == plain
     kept = pieces()
-    assert len(kept) >= (6 if kind == "files" else 4)
+    assert len(kept) >= (6 if kind == "files" else 2)
     assert steps(count, corpus(kind), store()[0], batching=batching) == plain
     assert set(pieces()) >= set(kept)
 
@@ -169,8 +170,7 @@ def _said(source: Source) -> list[str]:
     return source.notes[1:]
 
 
-@pytest.mark.parametrize("batching", ["pack", "pad"])
-@pytest.mark.parametrize("kind", ["files", "bundled"])
+@pytest.mark.parametrize(("kind", "batching"), [("files", "pack"), ("files", "pad"), ("bundled", "pack")])
 def test_a_resume_with_the_cache_goes_on_from_one_without_and_the_other_way_round(kind: str, batching: str) -> None:
     count = 25 if kind == "files" else 7
     plain = steps(count, corpus(kind), None, batching=batching)
@@ -290,19 +290,20 @@ def test_of_two_runs_at_once_one_writes_and_both_read_the_same() -> None:
 
 def test_a_killed_writer_leaves_whole_chunks_and_nothing_in_the_way() -> None:
     corpus("files")
-    code = "from tests.test_data_cache import *\ntokens._CHUNK_STORIES = 7\n"
-    code += "reader = Reader(Files(['tales.jsonl']), store()[0])\nreader.take(4)\ntime.sleep(60)\n"
+    code = "from tests.test_data_cache import *\nwrite, tokens._CHUNK_STORIES = cache.write_bytes, 7\n"
+    code += "cache.write_bytes = lambda *what: time.sleep(600) if len(pieces()) == 3 else write(*what)\n"
+    code += "reader = Reader(Files(['tales.jsonl']), store()[0])\nreader.take(4)\ntime.sleep(600)\n"
     where = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     writer = subprocess.Popen([sys.executable, "-c", code], env=where)
     try:
         ending = time.monotonic() + 240
-        while len(pieces()) < 2 and time.monotonic() < ending:
+        while len(pieces()) < 3 and time.monotonic() < ending:
             time.sleep(0.05)
         entry = pieces()[0].parent
         waiting = Reader(corpus("files"), store()[0])
         assert waiting.take(30) == steps(30, corpus("files"), None)
         waiting.close()
-        assert len(pieces()) < 6  # the one that lives is the one that writes
+        assert len(pieces()) == 3  # the one that lives is the one that writes
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.wait()
