@@ -96,6 +96,11 @@ def test_a_plot_says_what_it_shows_to_those_who_cannot_see_it() -> None:
     assert "<desc>held out: 3.000 at step 0, 1.500 at step 100, lowest 1.000 at step 50</desc>" in plot
 
 
+def test_the_axis_may_reach_further_than_the_data() -> None:
+    plot = lines([Series("a", [50, 100], [1.0, 0.0], 0)], title="A", x_begin=0, x_end=200)
+    assert paths(plot) == ["M500 0L1000 2000"]
+
+
 def test_a_plot_of_nothing_says_so() -> None:
     for series in ([], [Series("a", [], [], 0)], [Series("a", [1.0], [math.nan], 0)]):
         plot = str(lines(series, title="A"))

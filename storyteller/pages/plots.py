@@ -42,6 +42,8 @@ def lines(
     marks: Sequence[Marks] = (),
     height_px: int = 240,
     legend: bool | None = None,
+    x_begin: float | None = None,
+    x_end: float | None = None,
 ) -> Markup:
     """Lines over one x axis: `title` (and what it is measured in, `note`), legend, plot.
 
@@ -49,12 +51,12 @@ def lines(
     the legend. A single point is a dot. `log_y`: a logarithmic axis, on which what is not above 0 leaves a gap.
     `description` is for those who cannot see the plot; by default it says where each line begins, ends, and is lowest.
     The legend is there where there are several lines, or as `legend` has it. No values are asked of the data: where
-    there is nothing to draw, the plot says so.
+    there is nothing to draw, the plot says so. The x axis reaches from `x_begin` to `x_end` (None: as the data do).
     """
     traces = [Trace.of(each, log_y) for each in series if len(each.x) and len(each.y)]
-    x_begin, x_end = x_range(traces, View())
-    y_begin, y_end = y_range(traces, View(log_y=log_y), x_begin, x_end)
-    frame = _Frame(x_begin, x_end, y_begin, y_end, log_y)
+    left, right = x_range(traces, View(x_begin=x_begin, x_end=x_end))
+    bottom, top = y_range(traces, View(log_y=log_y), left, right)
+    frame = _Frame(left, right, bottom, top, log_y)
     named = [each for each in series if not each.dim]
     parts = [
         element("title", f"{title}, {note}" if note else title),

@@ -79,6 +79,7 @@ dl{margin:1rem 0}dt{color:var(--muted);font-size:.86rem}dd{margin:0}
   align-items:baseline}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,8.5rem),1fr));gap:1.1rem 1.4rem;
   margin:1.7rem 0}
+.tiles>div{display:flex;flex-direction:column-reverse;justify-content:flex-end}
 .tiles dd{font-size:1.45rem;line-height:1.25;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
 .scroll{overflow-x:auto;margin:1rem 0;max-width:100%}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;min-width:min(100%,24rem)}

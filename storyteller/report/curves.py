@@ -64,10 +64,18 @@ def put_curves(page: Page, portraits: Sequence[Portrait], by: X) -> None:
 
 def _put_main(page: Page, portraits: Sequence[Portrait], by: X, height_px: int) -> None:
     name, unit = _AXES[by]
+    end = _end(portraits, by)
     bits = [_points(portrait, i, BPB, by, len(portraits) > 1) for i, portrait in enumerate(portraits)]
     if any(len(series.x) for series in bits):
         plot = lines(
-            bits, title="Held-out stories", note="bits per byte", x_name=name, x_unit=unit, height_px=height_px
+            bits,
+            title="Held-out stories",
+            note="bits per byte",
+            x_name=name,
+            x_unit=unit,
+            x_begin=0,
+            x_end=end,
+            height_px=height_px,
         )
         page.figure(plot, "Lower is better. Where the stories are the same, it compares models of any tokenizer.")
     raw = [_points(portrait, i, LOSS, by, len(portraits) > 1) for i, portrait in enumerate(portraits)]
@@ -82,8 +90,16 @@ def _put_main(page: Page, portraits: Sequence[Portrait], by: X, height_px: int) 
             x_unit=unit,
             marks=_marks(portraits[0], by) if len(portraits) == 1 else (),
             height_px=height_px,
+            x_begin=0,
+            x_end=end,
         )
         page.figure(plot, f"Smoothed over {100 * _SMOOTHING:g} % of the axis; what was logged lies faint behind it.")
+
+
+def _end(portraits: Sequence[Portrait], by: X) -> float | None:
+    """Where the axis of all plots ends: the furthest that a run has come."""
+    reached = (portrait.curves.last.get(by) for portrait in portraits)
+    return max((float(place) for place in reached if isinstance(place, int | float) and place > 0), default=None)
 
 
 def _other_keys(portraits: Sequence[Portrait]) -> list[str]:
