@@ -61,7 +61,7 @@ def test_packed_rows_are_full_and_predict_each_token_once() -> None:
 
 
 @given(st.lists(st.text("abcxyz", min_size=1, max_size=12), min_size=3, max_size=8), st.integers(3, 9))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_packing_loses_and_repeats_no_token(stories: list[str], context: int) -> None:
     if sum(len(story) + 1 for story in stories) < context:
         return
@@ -91,7 +91,7 @@ def test_a_story_longer_than_a_row_goes_on_in_the_next() -> None:
 
 
 @given(st.lists(st.text("abcxyz", min_size=1, max_size=12), min_size=3, max_size=8), st.integers(3, 9))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_every_row_of_begin_is_full_and_starts_or_goes_on_with_a_story(stories: list[str], context: int) -> None:
     if sum(len(story) + 1 for story in stories) < context:
         return
@@ -119,7 +119,7 @@ def test_a_step_has_as_many_batches_as_are_accumulated() -> None:
 
 @pytest.mark.parametrize("batching", ["pack", "begin", "pad"])
 @given(cut=st.integers(0, 30), rest=st.integers(1, 10))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_going_on_from_any_position_equals_never_having_stopped(batching: str, cut: int, rest: int) -> None:
     stories = ["abc", "d", "efghijkl", "mn", "opqrs"]
     whole = list(itertools.islice(steps(stories, batching=batching), cut + rest))
