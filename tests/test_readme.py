@@ -38,6 +38,8 @@ def brief(line: str) -> list[str]:
             words[words.index(option) : words.index(option) + 2] = ["--steps", steps]
     if words[0] == "train" and "--steps" not in words and "--attach" not in words:
         words += ["--steps", "3"]
+    if words[0] == "card":
+        words += ["--completions", "1"]
     return words
 
 
