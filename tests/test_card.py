@@ -117,25 +117,14 @@ def test_a_model_that_says_a_training_story_by_heart_is_shown_with_its_source(
     assert done.card.parameters is not None
 
 
-def test_what_is_printed_is_a_table_and_the_worst_story(card: Run, files: list[str], tmp_path: Path) -> None:
-    looped = "Once there was a cat. " + "The cat sat on the mat. " * 8
-    done = card(says(tmp_path, looped.strip()), *files)
-    assert done.status == 0
-    head = next(line for line in done.out.splitlines() if line.startswith("MEASURE"))
-    assert head.split("  ")[0] == "MEASURE"
-    row = next(line for line in done.out.splitlines() if line.startswith("says it again"))
-    value = float(row.removeprefix("says it again").split()[0])
-    assert value > 75
-    assert row.endswith("worse than real")
-    assert "of it was said before:" in done.out
-
-
 def test_a_name_that_changes_half_way_is_caught(tales: list[str], reference: Reference) -> None:
-    whole = "One day Lily found a red kite. Lily ran up the hill. Then Sara fell down. Sara cried, and Sara went home."
+    whole = (
+        "One day Zibby found a kite. Zibby ran up the hill. Then Quorlo fell down. Quorlo cried, and Quorlo went home."
+    )
     (found,) = worst.examples([Story("", whole, True)], reference, tales)
-    assert (found.kind, found.title) == ("renamed", "Lily becomes Sara")
-    assert [whole[begin:end] for begin, end in found.marks] == ["Lily", "Lily", "Sara", "Sara", "Sara"]
-    kept = Story("", whole.replace("Sara", "Lily"), True)
+    assert (found.kind, found.title) == ("renamed", "Zibby becomes Quorlo")
+    assert [whole[begin:end] for begin, end in found.marks] == ["Zibby", "Zibby", "Quorlo", "Quorlo", "Quorlo"]
+    kept = Story("", whole.replace("Quorlo", "Zibby"), True)
     assert worst.examples([kept], reference, tales) == ()
 
 
@@ -304,20 +293,31 @@ def test_markdown_holds_hostile_text_as_text() -> None:
 # --- where it goes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_gets_every_form_and_nothing_else_is_written_over(card: Run, files: list[str], tmp_path: Path) -> None:
-    model = says(tmp_path, SMALL[3])
-    done = card(model, *files, "--out", str(tmp_path / "out"))
-    assert done.status == 0, done.err
+def test_the_terminal_and_a_folder_get_the_card_and_nobody_is_called(
+    card: Run, files: list[str], tmp_path: Path, called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORYTELLER_JUDGE_KEY", "sk-secret")
+    looped = "Once there was a cat. " + "The cat sat on the mat. " * 8
+    done = card(says(tmp_path, looped.strip()), *files, "--out", str(tmp_path / "out"))
+    assert (done.status, called) == (0, [])
+    assert any(line.startswith("MEASURE ") for line in done.out.splitlines())
+    row = next(line for line in done.out.splitlines() if line.startswith("says it again"))
+    assert float(row.removeprefix("says it again").split()[0]) > 75
+    assert row.endswith("worse than real")
+    assert "of it was said before:" in done.out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["card.html", "card.json", "card.md"]
     kept = document.read(tmp_path / "out" / "card.json")
     assert kept is not None and len(kept.stories) == 2
     assert (tmp_path / "out" / "card.html").read_text().startswith("<!doctype html>")
+
+
+def test_what_is_no_card_is_never_written_over(card: Run, files: list[str], tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"kind": "mine"}')
     (tmp_path / "mine.md").write_text("# My notes")
     (tmp_path / "mine.html").write_text("not a page")
     for name in ("mine.json", "mine.md", "mine.html", "card.txt", "nowhere/card.md"):
         before = (tmp_path / name).read_bytes() if (tmp_path / name).exists() else None
-        refused = card(model, *files, "--out", str(tmp_path / name))
+        refused = card("starter", *files, "--out", str(tmp_path / name))
         assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
         assert ((tmp_path / name).read_bytes() if before is not None else None) == before
 
@@ -360,14 +360,6 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(socket.socket, "connect", connecting)
     monkeypatch.setattr(socket, "getaddrinfo", looking_up)
     yield found
-
-
-def test_without_a_judge_no_connection_is_made(
-    card: Run, files: list[str], tmp_path: Path, called: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STORYTELLER_JUDGE_KEY", "sk-secret")
-    assert card(says(tmp_path, SMALL[0]), *files).status == 0
-    assert called == []
 
 
 def test_a_judge_grades_told_and_real_stories_and_hears_of_nothing_else(
