@@ -1,0 +1,77 @@
+"""The card tells good from bad on a model that is really trained: real stories, the model, its beginning, no order."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from storyteller.card import telling, trained_on
+from storyteller.card.making import Bench
+from storyteller.engine import open_model
+from storyteller.judging.intervals import Interval
+from storyteller.judging.measures import Story
+from storyteller.judging.prompts import bundled
+from storyteller.runs.layout import RunFolder
+from storyteller.scoring import held_out, score_model
+from tests.training import trained_run
+
+STEPS = 150
+OPTIONS = {
+    "data_vocab_size": 1000,
+    "data_shuffle_stories": 1000,
+    "model_n_layer": 2,
+    "model_n_embd": 128,
+    "model_n_head": 4,
+    "model_context": 128,
+    "train_batch_size": 8,
+    "train_eval_stories": 40,
+    "train_steps": STEPS,
+    "train_checkpoint_every": str(STEPS // 10),
+    "train_keep": 20,
+}
+
+
+def told(run: RunFolder, step: int) -> list[Story]:
+    """Stories of a checkpoint, from the plainest prompts."""
+    prompts = [prompt.text for prompt in bundled() if prompt.kind == "opening"]
+    with open_model(f"{run.name}@{step}", run.path.parent, threads=1) as engine:
+        return list(telling.tell(engine, prompts, 5, telling.recipe(0, max_tokens=100)).stories)
+
+
+def shuffled(stories: tuple[str, ...]) -> list[Story]:
+    """Real stories with their words in no order, cut as told ones are."""
+    draw, found = random.Random(0), []
+    for story in stories:
+        words = story.split()[:80]
+        draw.shuffle(words)
+        found.append(Story("", " ".join(words), True))
+    return found
+
+
+@pytest.mark.slow
+def test_real_stories_come_before_a_trained_model_and_that_before_its_beginning_and_shuffled_words(
+    tmp_path: Path,
+) -> None:
+    run = trained_run(tmp_path / "runs", "r", **OPTIONS)
+    held = held_out([run.name], run.path.parent)
+    bench = Bench(trained_on.of_run(run, 1500), held.stories, held.source)
+    ends, begins = told(run, STEPS), told(run, STEPS // 10)
+
+    def values(stories: list[Story]) -> dict[str, Interval]:
+        return {figure.key: figure.value for figure in bench.figures(stories)}
+
+    trained, beginning, disordered = values(ends), values(begins), values(shuffled(held.stories))
+    real = {figure.key: figure.real for figure in bench.figures(ends)}
+    known, odd = real["known_words_pct"], real["odd_pairs_pct"]
+    assert known is not None and odd is not None
+    assert known.low > trained["known_words_pct"].high
+    assert trained["known_words_pct"].low > beginning["known_words_pct"].high
+    assert odd.high < trained["odd_pairs_pct"].low
+    assert trained["odd_pairs_pct"].high < beginning["odd_pairs_pct"].low
+    assert trained["odd_pairs_pct"].high < disordered["odd_pairs_pct"].low
+    bits = [
+        score_model(f"{run.name}@{step}", held.stories, run.path.parent).bits_per_byte for step in (STEPS, STEPS // 10)
+    ]
+    assert bits[0].high < bits[1].low
