@@ -130,7 +130,7 @@ if sys.argv[1] == "keep":
 for step in range(16):
     if step == 6:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(20 << 20) for _ in range(2)]
+    tensors = [torch.ones(4 << 20) for _ in range(2)]
     del tensors
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -139,5 +139,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert page_faults("plain") > 10 * 2 * 20 * 2**20 * 4 // resource.getpagesize() // 2
+    assert page_faults("plain") > 10 * 2 * 4 * 2**20 * 4 // resource.getpagesize() // 2
     assert page_faults("keep") < 100

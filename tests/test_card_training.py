@@ -32,6 +32,7 @@ def stories(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_scores_of_cards_are_logged_as_they_come_and_cards_are_kept(
     tmp_path: Path, stories: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_doctor_in_words_ends_with_its_verdict() -> None:
     assert done.stdout.splitlines()[-1].startswith("training works here (")
 
 
+@pytest.mark.slow
 def test_labels_shifted_twice_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def shifted_again(model: GPT, ids: Tensor, targets: Tensor) -> Tensor:
         logits = model(ids)[:, :-1]
