@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from pathlib import Path
@@ -58,7 +59,11 @@ def test_a_signal_that_comes_before_the_process_can_hear_it_waits_until_it_can(
 
 @pytest.mark.slow
 def test_a_signal_is_heard_while_the_tokenizer_is_trained(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, "fox", data_vocab_size=20_000, data_tokenizer_mib=4)
+    draw = random.Random(0)
+    stories = (" ".join("".join(draw.choices("abcdefghij", k=9)) for _ in range(40)) for _ in range(20_000))
+    (tmp_path / "words.txt").write_text("\n\n".join(stories))
+    source = (str(tmp_path / "words.txt"),)
+    folder = make_run(tmp_path, "fox", data_source=source, data_vocab_size=60_000)
     with worker(folder) as process:
         # All is read: from here on the library merges pairs, for seconds, and does not come back meanwhile.
         until(lambda: message(folder) == "training the tokenizer, 100%")

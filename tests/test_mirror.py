@@ -595,6 +595,7 @@ def test_training_does_not_notice_an_outage(server: LoopbackWandb) -> None:
     ]
     during = max(seconds for at, seconds in steps if begin < at <= end)
     before = max(seconds for at, seconds in steps if at <= begin)
-    assert during - before < 0.1, (before, during)
+    # What waits for a server waits for seconds; a busy machine holds up a step for tenths.
+    assert during - before < 1, (before, during)
     wait_for(lambda: is_complete(folder), 90)
     check_page(server, folder)

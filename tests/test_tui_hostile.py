@@ -432,6 +432,8 @@ def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_contro
         do("i", then="/ search")
         do("z", then="training loss")  # the charts alone
         do("z", then=f"name          {MARKUP[:18]}")  # the panel alone
+        do("a", then="Draw other runs")
+        do(ESC, then="2 evil-fox")
         person.press("/")
         end = time.monotonic() + 90
         while "Earlier" in person.text():  # its keys are hinted at until the line has the keyboard
@@ -439,12 +441,7 @@ def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_contro
             time.sleep(0.1)
         person.paste("zebra")
         see("nothing has that")
-        do(ESC, then="evil-fox")
-        if "2 evil-fox" not in person.text():
-            person.choose("Open evil-fox")
-            see("2 evil-fox")
-        do("a", then="Draw other runs")
-        do(ESC, then="2 evil-fox")
+        person.press(ESC)
         person.choose("Tell from evil-fox")
         see("3 Story", "enter tells a story")
         person.paste("....")
