@@ -151,6 +151,7 @@ class Judge:
                 try:
                     answers.put((number, self.grade(story)))
                 except BaseException as error:  # noqa: BLE001  judged below, by the one who waits
+                    self._stopped.set()  # nothing more is sent to one who refuses
                     answers.put((number, error))
 
         for number in range(min(parallel, len(stories))):
