@@ -182,6 +182,41 @@ def test_a_batch_is_the_same_on_any_number_of_threads(tmp_path: Path) -> None:
     assert len(set(told[0])) == 40
 
 
+_INTERRUPTED = """
+import random, signal, sys
+from storyteller.config import Sample
+from storyteller.engine import open_model
+
+engine, chance = open_model(sys.argv[1]), random.Random(1)
+
+def ctrl_c(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, ctrl_c)
+stopped = 0
+for _ in range(300):
+    pieces = engine.stream("Once", Sample(max_tokens=1_000_000, seed=1))
+    try:
+        next(pieces)
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 5e-3))
+        for _ in pieces:
+            pass
+    except KeyboardInterrupt:
+        stopped += 1
+    finally:
+        pieces.close()
+print(stopped, "".join(engine.stream("Once", Sample(max_tokens=4, temperature=0))))
+"""
+
+
+def test_ctrl_c_at_any_moment_stops_the_telling_and_holds_up_nothing(tmp_path: Path) -> None:
+    folder = tiny_models.script_folder(tmp_path / "script", ". " * 32)
+    told = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, str(folder)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "300 . . \n", "")
+
+
 def test_the_first_error_stops_every_lane() -> None:
     began = threading.Barrier(2)
 

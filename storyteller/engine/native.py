@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,17 +153,31 @@ class NativeVoice:
         if self._beams > 1:  # the likeliest story is known at its end
             yield from self.batch([window], limit, lambda _, __: False, [0])[0]
             return
-        stopped = threading.Event()
-        results = self._generator.generate_tokens(
-            _named(window), max_length=limit, callback=lambda _: stopped.is_set(), **self._options
-        )
-        try:
-            with _refused():
-                for result in results:
-                    yield int(result.token_id)
-        finally:
-            stopped.set()
-            results.close()
+        # CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice, and
+        # both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
+        told: SimpleQueue[int | None] = SimpleQueue()
+        stopped = False
+
+        def hear(step: ctranslate2.GenerationStepResult) -> bool:
+            told.put(step.token_id)
+            if step.is_last:
+                told.put(None)
+            return stopped
+
+        with _refused():
+            telling = self._generator.generate_batch(
+                [_named(window)],
+                max_length=limit,
+                include_prompt_in_result=False,
+                callback=hear,
+                asynchronous=True,
+                **self._options,
+            )[0]
+            try:
+                yield from _until_none(told, telling.done)
+            finally:
+                stopped = True
+                telling.result()  # in a moment: after the token that is being computed
 
     def batch(
         self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
@@ -200,6 +215,20 @@ class NativeVoice:
             # Beside longer ones, a window of a single token would have their prompts counted as told.
             groups.setdefault(len(window) if self._looks_back or len(window) == 1 else 0, []).append(row)
         yield from groups.values()
+
+
+def _until_none(told: SimpleQueue[int | None], done: Callable[[], bool]) -> Iterator[int]:
+    """What comes before None, or before one that failed was `done`."""
+    while True:
+        try:
+            token = told.get(timeout=0.1)
+        except Empty:
+            if done() and told.empty():
+                return
+            continue
+        if token is None:
+            return
+        yield token
 
 
 def _library() -> ModuleType:
