@@ -2,8 +2,7 @@
 
 Ours and the peers take turns in one run, so that what else the machine does falls on both alike: read the ratios first.
 Figures are medians. Without `--model` a short real run makes a checkpoint of the default shape (4 layers, width 256,
-vocabulary 4,096). Peers: transformers' `generate`, and llama.cpp where `llama_cpp` is installed and `--gguf` names the
-same model in its format.
+vocabulary 4,096). Peers: transformers' `generate`, and llama.cpp where `llama-cpp-python` and `gguf` are installed.
 
 `--while-training` measures something else: what telling from a run's newest checkpoint costs that run, and how fast the
 story comes meanwhile. It takes nine minutes.
@@ -29,6 +28,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 PROMPT = "Once there was a little boy"
 TOKENS = 200
@@ -84,21 +85,27 @@ else:
 _LLAMA_CPP = """
 import json, sys, time
 from llama_cpp import Llama
-path, prompt, tokens, rows, repeats, draws, told = json.loads(sys.argv[1])
-llama = Llama(path, n_threads=2, verbose=False)
-def tell():
+paths, prompt, tokens, rows, repeats, draws, told = json.loads(sys.argv[1])
+llamas = {numbers: Llama(path, n_threads=2, verbose=False) for numbers, path in paths.items()}
+def tell(llama):
+    draw = {"temp": draws["temperature"], "top_k": draws["top_k"], "top_p": 1.0, "min_p": 0.0}
     began, said = time.perf_counter(), 0
-    for piece in llama(prompt, max_tokens=tokens, stream=True, **draws):
+    for token in llama.generate(llama.tokenize(prompt.encode(), add_bos=False), **draw):
         said += 1
+        text = llama.detokenize([token]).decode("utf-8", "replace")
         if told:
-            print(piece["choices"][0]["text"], end="", flush=True)
-    return said / (time.perf_counter() - began)
+            print(text, end="", flush=True)
+        if said == tokens:
+            return said / (time.perf_counter() - began)
 if told:
     print(prompt, end="", flush=True)
-    tell()
+    tell(llamas["fp32"])
 else:
+    for llama in llamas.values():
+        tell(llama)
     for _ in range(repeats):
-        print(json.dumps({"one story": tell()}), flush=True)
+        for numbers, llama in llamas.items():
+            print(json.dumps({f"one story {numbers}": tell(llama)}), flush=True)
 """
 
 
@@ -148,19 +155,20 @@ def rates(command: list[str]) -> dict[str, list[float]]:
     return found
 
 
-def _measure(model: Path, repeats: int, gguf: Path | None) -> dict[str, dict[str, list[float]]]:
+def _measure(model: Path, repeats: int, ggufs: dict[str, str]) -> dict[str, dict[str, list[float]]]:
     """Every figure of every teller, all of them in turn."""
     shared = [PROMPT, TOKENS, ROWS, repeats, DRAWS]
 
-    def script(code: str, path: Path, *more: object) -> list[str]:
-        return [sys.executable, "-c", code, json.dumps([str(path), *shared, *more])]
+    def script(code: str, path: object, *more: object) -> list[str]:
+        return [sys.executable, "-c", code, json.dumps([path, *shared, *more])]
 
     settings = ["--model", str(model), "--max-tokens", str(TOKENS), "--temperature", "0.8", "--top-k", "50"]
     tell = [sys.executable, "-m", "storyteller", "tell", PROMPT, *settings, "--top-p", "1", "--seed", "1"]
-    tellers = {"ours": (tell, script(_OURS, model))}
-    tellers["transformers"] = (script(_TRANSFORMERS, model, True), script(_TRANSFORMERS, model, False))
-    if gguf is not None:
-        tellers["llama.cpp"] = (script(_LLAMA_CPP, gguf, True), script(_LLAMA_CPP, gguf, False))
+    tellers = {"ours": (tell, script(_OURS, str(model)))}
+    tellers["transformers"] = (script(_TRANSFORMERS, str(model), True), script(_TRANSFORMERS, str(model), False))
+    if ggufs:
+        one = {"fp32": ggufs["fp32"]}
+        tellers["llama.cpp"] = (script(_LLAMA_CPP, one, True), script(_LLAMA_CPP, ggufs, False))
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in tellers}
     for turn in range(repeats + 1):
         for name, (told, _) in tellers.items():
@@ -346,7 +354,6 @@ def _figure(value: float | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a checkpoint folder; none: a short run makes one")
-    parser.add_argument("--gguf", type=Path, help="the same model for llama.cpp")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--quick", action="store_true", help="two repeats instead of seven")
     parser.add_argument("--while-training", action="store_true", help="what telling costs a run instead")
@@ -359,20 +366,28 @@ def main() -> None:
         shown = {what: value for what, value in cost.items() if isinstance(value, float)}
         print(*(f"{what:46}{_figure(value):>9}" for what, value in shown.items()), sep="\n")
     else:
-        gguf = options.gguf if importlib.util.find_spec("llama_cpp") else None
-        with _model(options.model) as model:
-            figures = _measure(model, 2 if options.quick else 7, gguf)
+        with _model(options.model) as model, tempfile.TemporaryDirectory() as place:
+            ggufs = _ggufs(model, Path(place))
+            figures = _measure(model, 2 if options.quick else 7, ggufs)
         report["figures"] = figures
         print(*_table(figures), sep="\n")
-        if gguf is None:
-            print("llama.cpp: " + ("not installed" if options.gguf or not _llama() else "give --gguf"))
+        if not ggufs:
+            print("llama.cpp: it wants the packages llama-cpp-python and gguf")
     print(f"(load average {report['load']:.1f} on {report['cores']} cores at the start)")
     if options.json:
         options.json.write_text(json.dumps(report, indent=2))
 
 
-def _llama() -> bool:
-    return importlib.util.find_spec("llama_cpp") is not None
+def _ggufs(model: Path, place: Path) -> dict[str, str]:
+    """The model for llama.cpp, by the numbers that its weights are; nothing where llama.cpp is not installed."""
+    if not all(map(importlib.util.find_spec, ("llama_cpp", "gguf"))):
+        return {}
+    from tests.benchmarks import gguf_file
+
+    return {
+        numbers: str(gguf_file.write(model, place / f"{numbers}.gguf", bits))
+        for numbers, bits in (("fp32", 32), ("int8", 8))
+    }
 
 
 if __name__ == "__main__":
