@@ -182,7 +182,7 @@ class Train:
     eval_every: str = "30s"
     """How often held-out stories are scored and a story is told: `200` steps, `30s`, `5m`, `1epoch`, `never`."""
     eval_stories: int = 100
-    """Held-out stories that an evaluation scores."""
+    """Held-out stories that an evaluation scores; the one before the first step takes the first 16 of them."""
     checkpoint_every: str = "60s"
     """How often a checkpoint is saved, beside the one at the end; written like `eval_every`."""
     keep: int = 3

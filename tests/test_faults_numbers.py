@@ -33,25 +33,25 @@ from storyteller.runs.status import read_status, seen_state
 from tests.test_cli_train import TINY, run_of, storyteller, wait_for_step
 from tests.training import losses, make_run, trained_run
 
-Poison = Callable[[Any, float], float]
+Poison = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
-def nan_gradient(model: Any, loss: float) -> float:
+def nan_gradient(model: Any, loss: torch.Tensor) -> torch.Tensor:
     next(model.parameters()).grad.fill_(math.nan)
     return loss
 
 
-def infinite_gradient(model: Any, loss: float) -> float:
+def infinite_gradient(model: Any, loss: torch.Tensor) -> torch.Tensor:
     next(model.parameters()).grad.view(-1)[0] = math.inf
     return loss
 
 
-def nan_loss(_model: Any, _loss: float) -> float:
-    return math.nan
+def nan_loss(_model: Any, loss: torch.Tensor) -> torch.Tensor:
+    return loss * math.nan
 
 
-def infinite_loss(_model: Any, _loss: float) -> float:
-    return math.inf
+def infinite_loss(_model: Any, loss: torch.Tensor) -> torch.Tensor:
+    return loss * math.inf
 
 
 REAL = train.accumulate
@@ -61,7 +61,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, calls: set[int], how: Poison) -> Non
     """From now on, let the step go bad at each of these calls, from 1."""
     called: list[int] = []
 
-    def poisoned(*given: Any) -> float:
+    def poisoned(*given: Any) -> torch.Tensor:
         called.append(1)
         loss = REAL(*given)
         return how(given[0], loss) if len(called) in calls else loss

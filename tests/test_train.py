@@ -51,7 +51,7 @@ def test_eight_batches_of_one_give_the_gradient_of_one_batch_of_eight() -> None:
     for name, batches in dealt.items():
         model = seeded(Shape(2, 16, 2, 24, 40), 5).double()
         step = StepBatches(batches, sum(b.n_targets for b in batches), 0.0, {})
-        told[name] = train.accumulate(model, step, CPU, NO_SCALER)
+        told[name] = float(train.accumulate(model, step, CPU, NO_SCALER))
         gradients[name] = [p.grad for p in model.parameters() if p.grad is not None]
     assert told["one"] == pytest.approx(told["eight"], abs=1e-12)
     assert len(gradients["one"]) == len(gradients["eight"]) == len(list(model.parameters()))
@@ -258,7 +258,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_saves_nothing_poison
 ) -> None:
     real, calls = train.accumulate, []
 
-    def poisoned(*given: Any) -> float:
+    def poisoned(*given: Any) -> torch.Tensor:
         calls.append(1)
         loss = real(*given)
         if len(calls) == 3:

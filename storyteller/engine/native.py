@@ -153,8 +153,8 @@ class NativeVoice:
         if self._beams > 1:  # the likeliest story is known at its end
             yield from self.batch([window], limit, lambda _, __: False, [0])[0]
             return
-        # CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice, and
-        # both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
+        # CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice,
+        # and both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
         told: SimpleQueue[int | None] = SimpleQueue()
         stopped = False
 

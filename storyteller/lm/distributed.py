@@ -65,7 +65,7 @@ class Alone:
         """The first process's value."""
         return value
 
-    def add_gradients(self, parameters: Sequence[Tensor], loss: float) -> float:  # noqa: ARG002
+    def add_gradients(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:  # noqa: ARG002
         """Add up the gradients of `parameters` over all processes, in their place, and `loss`, which is returned."""
         return loss
 
@@ -120,7 +120,7 @@ class Group(Alone):
     def of_first(self, value: float) -> float:
         return self.sums(value if self.is_first else 0.0)[0]
 
-    def add_gradients(self, parameters: Sequence[Tensor], loss: float) -> float:
+    def add_gradients(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
         import torch.distributed as dist
 
         flat = self._buffer(parameters)
@@ -133,7 +133,7 @@ class Group(Alone):
         flat[-1] = loss
         with _peers():
             dist.all_reduce(flat, group=self._over_device)
-            return float(flat[-1])
+        return flat[-1].clone()
 
     def _buffer(self, parameters: Sequence[Tensor]) -> Tensor:
         """One row of memory for all the gradients and the loss; `_views` are the gradients' places in it."""

@@ -185,7 +185,8 @@ class _CrossEntropySum(torch.autograd.Function):
                 logp = logits.to(wide).log_softmax(-1).gather(1, at)
             else:
                 logp, d_logits = _softmax(logits, at, wide)
-                d_logits.scatter_add_(1, at, torch.full_like(at, -1, dtype=d_logits.dtype))
+                # By index: on a CPU `scatter_add_` takes as long as three matrix products of this size.
+                d_logits[torch.arange(len(at), device=at.device), at[:, 0]] -= 1
                 d_low = d_logits.mul_(counts[:, None]).to(low)
                 d_hidden[part] = d_low @ w
                 d_weight += x[part].T @ d_low  # its transpose is a slower product

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -36,8 +36,13 @@ from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import PatientLog
 from storyteller.runs.status import now_utc
 
+if TYPE_CHECKING:
+    from storyteller.data.batches import Ids
+
 Outcome = Literal["finished", "stopped"]
 _WAITED_LONG_SECONDS = 5.0
+_STORIES_AT_FIRST = 16
+"""Held-out stories that weights which know nothing yet are scored on: each costs them the same nats a token."""
 
 
 class Source(Protocol):
@@ -105,8 +110,8 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.machine.precision == "fp16")
         if self.progress.scaler:
             self._scaler.load_state_dict(self.progress.scaler)
-        self._scored = self.held_out[self.group.rank :: self.group.size]
-        self._encoded = self.tokenizer.encode(self._scored)
+        self._share = self.held_out[self.group.rank :: self.group.size]
+        self._encoded = self.tokenizer.encode(self._share)
         self._eval_every = Period.parse(self.config.train.eval_every)
         self._save_every = Period.parse(self.config.train.checkpoint_every)
         self._card_every = Period.parse(self.config.train.card_every)
@@ -165,11 +170,12 @@ class Trainer:
         self.optimizers.set_scale(scale)
         if self.model.shape.dropout:
             self.group.seed_step(self.config.train.seed, self.progress.step)
-        loss = accumulate(self.model, step, self.machine, self._scaler)
-        loss = self.group.add_gradients(self._parameters, loss)
+        summed = accumulate(self.model, step, self.machine, self._scaler)
+        summed = self.group.add_gradients(self._parameters, summed)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
-        norm = float(optim.clip(self._parameters, self.config.train.clip_norm))
+        length = optim.clip(self._parameters, self.config.train.clip_norm)
+        loss, norm = torch.stack((summed, length.to(summed.dtype))).tolist()  # the step's one wait for the device
         bad = self._what_is_bad(loss, norm)
         if bad:
             self._skip(bad)
@@ -218,8 +224,7 @@ class Trainer:
         with self.machine.autocast(), memory.naming("a batch of held-out stories"):
             score = evaluate.score(
                 self.model.loss_sum,
-                self._scored,
-                self._encoded,
+                *self._scored(),
                 beginning_id=self.tokenizer.end_id,
                 context=self.model.shape.context,
                 device=self.machine.device,
@@ -239,6 +244,12 @@ class Trainer:
         log.append(self.stamp() | {"eval/loss": score.loss, "eval/perplexity": score.perplexity, "eval/bpb": bpb})
         self.observer.note(self._in_words(bpb))
         self.observer.evaluated(self.progress, checkpoint.to_hf(self.model))
+
+    def _scored(self) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
+        """This process's share of the held-out stories, and their tokens: of the first few before the first step."""
+        group = self.group
+        few = None if self.progress.step else len(range(group.rank, _STORIES_AT_FIRST, group.size))
+        return self._share[:few], self._encoded[:few]
 
     def _card(self, log: Log, due: bool) -> None:
         """Have a card made aside where one is due, once a step, and log what has come of earlier ones.
@@ -418,24 +429,31 @@ class Trainer:
         return line
 
 
-def accumulate(model: GPT, step: StepBatches, machine: Machine, scaler: torch.amp.GradScaler) -> float:
-    """Add up the gradient of all of a step's batches; returns the step's nats a token.
+def accumulate(model: GPT, step: StepBatches, machine: Machine, scaler: torch.amp.GradScaler) -> Tensor:
+    """Add up the gradient of all of a step's batches; returns the step's nats a token, a scalar where the model is.
 
     Each token of the step weighs the same, however its rows are dealt out to batches: sums of nats are divided by the
     whole step's count of targets before their gradients add up. Of a step dealt out to several processes, this is one's
     share of the loss and of the gradient.
     """
-    total = 0.0
+    device = machine.device
+    total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
     for batch in step.batches:
-        inputs, targets = (torch.from_numpy(ids).to(machine.device) for ids in (batch.inputs, batch.targets))
+        inputs, targets = (to_device(ids, device) for ids in (batch.inputs, batch.targets))
         rows, tokens = batch.inputs.shape
         remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
         with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
             with machine.autocast():
                 loss = model.loss_sum(inputs, targets) / step.n_targets
             torch.autograd.backward(scaler.scale(loss))
-        total += float(loss.detach())
+        total += loss.detach()
     return total
+
+
+def to_device(ids: Ids, device: torch.device) -> Tensor:
+    """Token ids where the model is; to a GPU from pinned memory, beside what it computes."""
+    there = torch.from_numpy(ids)
+    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
 
 
 @dataclass

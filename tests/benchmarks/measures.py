@@ -114,10 +114,10 @@ class _Step:
 
         _await(self._here)
         begin = time.perf_counter()
-        loss = accumulate(self.model, batch, self._here, self._scaler)
+        summed = accumulate(self.model, batch, self._here, self._scaler)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
-        norm = float(optim.clip(self._parameters, self._train.clip_norm))
+        norm, loss = float(optim.clip(self._parameters, self._train.clip_norm)), float(summed)
         for optimizer in self.optimizers.all:
             self._scaler.step(optimizer)
         if self._scaler.is_enabled():
