@@ -15,7 +15,7 @@ from storyteller import worker
 from storyteller.data.batches import StepBatches, collate
 from storyteller.data.tokenizer import load
 from storyteller.desk import Desk
-from storyteller.lm import checkpoint, train
+from storyteller.lm import checkpoint, evaluate, train
 from storyteller.lm.device import Machine
 from storyteller.lm.model import Shape, seeded
 from storyteller.runs import checkpoints
@@ -279,3 +279,17 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_saves_nothing_poison
     assert worker.run(folder) == 0
     whole = trained_run(tmp_path, "whole", train_checkpoint_every="1")
     assert losses(folder) == losses(whole)
+
+
+def test_weights_that_know_nothing_are_scored_on_16_stories_and_all_later_ones_on_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, counts = evaluate.score, []
+
+    def counted(nats_of: Any, stories: Any, *rest: Any, **more: Any) -> evaluate.Score:
+        counts.append(len(stories))
+        return real(nats_of, stories, *rest, **more)
+
+    monkeypatch.setattr(evaluate, "score", counted)
+    trained_run(tmp_path, "scored", train_steps=2, train_eval_stories=20, train_eval_every="1")
+    assert counts == [16, 20, 20]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config import Sample
@@ -101,7 +99,8 @@ class NativeVoices:
         return taken or self._load(threads)
 
     def _load(self, threads: int) -> ctranslate2.Generator:
-        library = _library()
+        import ctranslate2
+
         if not self._files:
             raise ModelError("the model is closed", "open it again")
         loaded: list[ctranslate2.Generator] = []
@@ -110,7 +109,7 @@ class NativeVoices:
         def load() -> None:
             try:
                 loaded.append(
-                    library.Generator(
+                    ctranslate2.Generator(
                         "model", files=self._files, compute_type=_COMPUTE_TYPES[self._numbers], intra_threads=threads
                     )
                 )
@@ -229,24 +228,6 @@ def _until_none(told: SimpleQueue[int | None], done: Callable[[], bool]) -> Iter
         if token is None:
             return
         yield token
-
-
-def _library() -> ModuleType:
-    """CTranslate2, whose threads wait for each other some microseconds before they sleep.
-
-    As libgomp is by default they would burn milliseconds at each of a token's dozens of meetings, and a story that is
-    told beside a training run takes half a minute. It looks at its setting once, when it is loaded.
-    """
-    wanted = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
-    if wanted:
-        os.environ["GOMP_SPINCOUNT"] = "1000"
-    try:
-        import ctranslate2
-    finally:
-        if wanted:
-            del os.environ["GOMP_SPINCOUNT"]
-    library: ModuleType = ctranslate2
-    return library
 
 
 @contextlib.contextmanager

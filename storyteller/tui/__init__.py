@@ -22,6 +22,8 @@ def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
         raise UsageError("the app needs a terminal", "storyteller ps, logs and show print the same plainly")
     from storyteller.tui.app import StorytellerApp
 
+    # The thread that reads a long log gives way to the one that answers keys after a thousandth of a second, not five.
+    sys.setswitchinterval(0.001)
     app = StorytellerApp(root, run)
     app.run()
     if app.return_code != 0:  # it broke, and has said where
