@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,6 +57,8 @@ class NativeVoices:
         self.lanes = threads or cores
         self._unused: ctranslate2.Generator | None = self._load(self._threads)
         self._steady: dict[int, ctranslate2.Generator] = {}
+        # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
+        weakref.finalize(self, self._steady.clear)
 
     def check(self, sample: Sample) -> None:
         """Raise UsageError for min-p: CTranslate2 does not have it, and a token could be drawn here only by stopping
@@ -78,7 +81,7 @@ class NativeVoices:
 
     def close(self) -> None:
         self._unused = None
-        self._steady = {}
+        self._steady.clear()
         self._files = {}
 
     def _seeded(self, threads: int, sample: Sample) -> ctranslate2.Generator:
