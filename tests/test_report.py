@@ -20,11 +20,12 @@ from storyteller.config import Config
 from storyteller.data import held_out
 from storyteller.errors import RunError, UsageError
 from storyteller.judging.intervals import Interval
-from storyteller.judging.measures import Story
+from storyteller.judging.measures import MEASURES, Story
 from storyteller.presets import resolve
 from storyteller.report import again, earlier_runs, read_portrait, report_page
 from storyteller.report import page as report_pages
 from storyteller.report.page import picked
+from storyteller.report.portrait import starter_card
 from storyteller.runs.layout import RunFolder, runs_root
 from storyteller.runs.metrics import JsonLog
 from tests.test_pages import HOSTILE, Reader
@@ -355,3 +356,11 @@ def test_a_report_replaces_no_notes_and_reads_nothing_before_it_says_so(root: Pa
     with pytest.raises(UsageError, match=r"notes\.txt is there already"):
         commands.run(["report", "wise-owl", "--out", "notes.txt", "--runs-dir", str(runs_root(root))])
     assert Path("notes.txt").read_text() == "mine"
+
+
+def test_the_starters_card_has_every_figure_and_quotes_no_story() -> None:
+    card = starter_card()
+    assert card is not None
+    assert [figure.key for figure in card.figures] == ["bits_per_byte", *(measure.key for measure in MEASURES)]
+    assert not card.examples and not card.stories
+    assert "/" not in card.real["words"] + card.trained_on["words"]
