@@ -162,6 +162,15 @@ def test_a_table_has_a_caption_names_its_rows_and_columns_and_tells_words_from_f
     ) in str(page)
 
 
+def test_a_column_of_sentences_keeps_its_width_on_a_phone() -> None:
+    page = Page("t")
+    page.table(
+        ("what", "says"), [("loops", "words inside a sentence that the story already had"), ("x", "")], caption="c"
+    )
+    assert '<td class="words long">words inside' in str(page) and '<td class="words long"></td>' in str(page)
+    assert "td.long{min-width:14rem}" in str(page)
+
+
 def test_a_row_that_is_not_as_wide_as_the_head_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         Page("t").table(("a", "b"), [("1",)], caption="c")

@@ -33,6 +33,7 @@ _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
 _BEGINNING = re.compile(rb"\s*<(!doctype\s+html|html)[\s>]", re.IGNORECASE)
 _LOOKED_AT_BYTES = 1024
 _LONGEST_FIGURE = 32
+_LONGEST_WORDS = 40
 _NO_FIGURE = ("", "-", "\u2013", "\u2014")
 
 
@@ -145,7 +146,10 @@ class Page:
         figures = [i > 0 and all(map(_is_figure, column)) for i, column in enumerate(zip(*rows, strict=True))]
         if left is not None or not rows:
             figures = [i >= (left or 1) for i in range(len(head))]
+        # On a phone a column of sentences keeps a width that can be read, and the table scrolls.
+        long = [any(len(_plain(cell)) > _LONGEST_WORDS for cell in column) for column in zip(*rows, strict=True)]
         sides = ["figure" if is_figure else "words" for is_figure in figures]
+        sides = [f"{side} long" if i and rows and long[i] else side for i, side in enumerate(sides)]
         columns = [element("th", cell, scope="col", class_=side) for cell, side in zip(head, sides, strict=True)]
         body = []
         for row in rows:

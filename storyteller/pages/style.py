@@ -144,6 +144,7 @@ svg .band{stroke:none;opacity:.2}
 @media (max-width:36rem){
   .facts>div{grid-template-columns:1fr}
   th,td{padding-right:1rem}
+  td.long{min-width:14rem}
   .story{padding:.75rem .9rem}
 }
 @media print{
