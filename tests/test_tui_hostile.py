@@ -240,12 +240,20 @@ class Person(Terminal):
             time.sleep(0.01)
         self.rest(0.8 if len(data) > 2000 else 0.15, 10)
 
+    def open(self, key: str, text: str) -> None:
+        """Press `key` until it brings `text`: what is about to close takes a key that comes too soon."""
+        for _ in range(3):
+            self.rest(0.4, 8)
+            self.send(key)
+            with contextlib.suppress(TimeoutError):
+                self.wait_for(text, 8)
+                return
+        raise TimeoutError(f"{key!r} does not bring {text!r}:\n{self.text()}")
+
     def choose(self, command: str) -> None:
         """From the palette; another time where a message that was under way has closed it."""
         for _ in range(3):
-            self.rest(0.4, 8)
-            self.send("\x10")
-            self.wait_for("Search for commands")
+            self.open("\x10", "Search for commands")
             self.paste(command)
             with contextlib.suppress(TimeoutError):
                 self.wait_for(command, 5)
@@ -254,9 +262,13 @@ class Person(Terminal):
         self.press(ENTER)
 
     def leave(self) -> None:
-        self.press("\x1b", "\x1b")
-        self.send("q")
-        assert self.ended(20) == 0
+        for _ in range(3):
+            self.press("\x1b", "\x1b")
+            self.send("q")
+            with contextlib.suppress(TimeoutError):
+                assert self.ended(10) == 0
+                break
+        assert not self.pid, self.text()
         self._reader.join(5)
         check_wire(self.wire)
 
@@ -287,8 +299,7 @@ def through_the_runs(person: Person, thorough: bool) -> None:
 
 
 def through_the_form(person: Person, thorough: bool) -> None:
-    person.press("n")
-    person.wait_for("A new run" if person.rows >= 24 else "storyteller train")
+    person.open("n", "A new run" if person.rows >= 24 else "storyteller train")
     for _ in range(4 if thorough else 1):
         person.paste(PASTED)
         person.press(ENTER, TAB)
