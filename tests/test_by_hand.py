@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import resource
 import subprocess
 import sys
 
@@ -130,7 +129,7 @@ if sys.argv[1] == "keep":
 for step in range(16):
     if step == 6:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(4 << 20) for _ in range(2)]
+    tensors = [torch.ones(16 << 20) for _ in range(2)]
     del tensors
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -139,5 +138,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert page_faults("plain") > 10 * 2 * 4 * 2**20 * 4 // resource.getpagesize() // 2
+    # Blocks past 32 MiB, which glibc never keeps by itself (mallopt(3)); at least one fault for each 2 MiB of them.
+    assert page_faults("plain") >= 10 * 2 * 32
     assert page_faults("keep") < 100
