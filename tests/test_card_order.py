@@ -46,14 +46,14 @@ NO_ORDER = {
     "looped_pct": "a model loops where it has learned, not before",
     "self_bleu": "too near to each other in so small a model",
     "changed_names_pct": "so small a model names few people twice",
-    "stray_pronouns_pct": "a few pronouns in so small a model's stories, too few to tell apart",
+    "stray_pronouns_pct": "not in order here: the beginning says few pronouns, and so loses few",
     "not_introduced_pct": "a few things in so small a model's stories, too few to tell apart",
     "thread_pct": "words in no order keep all the story's words",
     "prompt_pct": "words in no order have no prompt",
     "copied_pct": "nothing is copied so soon, and to copy more is not better",
     "longest_copy_words": "nothing is copied so soon, and to copy more is not better",
 }
-"""Measures for which that order need not hold here; test_judging_measures has the order of each on damaged stories."""
+"""Measures without that order here, and why; test_judging_measures has those that damage puts in order."""
 
 
 def test_each_measure_is_in_the_order_or_says_why_it_is_not() -> None:
