@@ -395,7 +395,10 @@ def test_every_screen_over_a_hostile_home_stays_and_sends_no_control(
         through_compare(person, thorough)
         for columns, rows in ((132, 50), (20, 5), (8, 2), size):
             person.resize(columns, rows)
-        assert person.text().strip()
+        end = time.monotonic() + 20
+        while not person.text().strip():  # a terminal that has grown is empty until the app has drawn it
+            assert time.monotonic() < end
+            time.sleep(0.05)
         person.leave()
     assert SHOWN_OSC in safe(person.wire.decode())
 
