@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from storyteller import daemon, machine
+from storyteller import daemon, machine, priority
 from storyteller.config import Config
 from storyteller.errors import RunError, StorytellerError
 from storyteller.runs import checkpoints, store
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--grace", type=float, default=_GRACE_SECONDS, help="seconds after the run's end")
     given = parser.parse_args(arguments)
     with contextlib.suppress(OSError):
-        os.nice(5)  # where cores are few, training goes first
+        os.nice(priority.MIRROR)
     try:
         return mirror(RunFolder(given.folder.resolve()), given.mode, since_ns=given.since, grace_seconds=given.grace)
     except StorytellerError as error:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from storyteller import fleet, parts
+from storyteller import fleet, parts, priority
 from storyteller.config import Period
 from storyteller.desk import Desk, Quiet, StoppedEarly
 from storyteller.errors import (
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.member_of is not None:
             return _member(given.folder, given.from_step, given.member_of, given.scratch)
+        priority.train_behind_people()
         of = Fleet(given.nproc, given.nnodes, given.node_rank, given.rendezvous)
         return run(RunFolder(given.folder.resolve()), given.from_step, of)
     except StorytellerError as error:

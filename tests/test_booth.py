@@ -390,7 +390,7 @@ def test_telling_steps_back_while_a_run_trains_and_opening_a_model_does_not(tmp_
         write_status(folder, own_status("running"))
         ticket = booth.tell(model, "Once", LONG, ear)
         ear.next(Piece)
-        until(lambda: niceness()[-1] == min(19, here + 14))
+        until(lambda: niceness()[-1] == 19)
         assert niceness()[0] == here  # who listens and answers stays awake
         booth.cancel(ticket)
         ear.end()

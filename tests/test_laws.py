@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "text": 1,
     "machine": 1,
+    "priority": 1,
     "tales": 1,
     "chart": 2,
     "config": 2,

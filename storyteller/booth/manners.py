@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from storyteller.engine import aside
+from storyteller import priority
 
 _LOOK_SECONDS = 2.0
 """How often it is looked whether a run trains."""
@@ -33,7 +33,6 @@ class Manners:
         self._changed = threading.Event()
         self._group: Path | None = Path("/proc/self/autogroup")
         self._weight = 0
-        self._niceness = aside.niceness()
         threading.Thread(target=self._watch, name="manners", daemon=True).start()
 
     def start(self, work: Callable[[], None]) -> None:
@@ -76,8 +75,8 @@ class Manners:
             else:
                 with self._lock:
                     # A process that another thread started may still be opening its model.
-                    aside.step_back(self._niceness, self._kept | self._hasty, children=not self._hasty)
-                self._weigh(0 if self._hasty else aside.BEHIND)
+                    priority.step_back(self._kept | self._hasty, children=not self._hasty)
+                self._weigh(0 if self._hasty else priority.TELLING)
 
     def _weigh(self, weight: int) -> None:
         """Give the session this weight. The kernel takes few changes a second; then it is tried again."""

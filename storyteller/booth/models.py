@@ -25,10 +25,11 @@ class Models:
 
     def open(self, reference: str, numbers: str, log: Callable[[str], None]) -> tuple[str, Engine]:
         """A model that nobody uses, and what `give_back` wants with it. A run's newest checkpoint is found anew."""
-        from storyteller.engine import aside, open_model
+        from storyteller import priority
+        from storyteller.engine import open_model
         from storyteller.runs.store import any_trains
 
-        threads = aside.THREADS if any_trains(self._runs_root) else 0
+        threads = priority.THREADS if any_trains(self._runs_root) else 0
         identity = f"{numbers} {threads} {self._identity(reference)}"
         with self._lock:
             for key, (known, engine) in self._idle.items():

@@ -93,10 +93,10 @@ def card(
     )
     root = runs_root(runs_dir)
     if any_trains(root):
-        from storyteller.engine import aside
+        from storyteller import priority
 
         note("a run is training and goes first: the card takes longer")
-        aside.step_back(aside.niceness())
+        priority.step_back()
     shown = Phases()
     try:
         made = interruptibly(lambda: making.make(wish, root, asked, shown.say, note))

@@ -103,10 +103,10 @@ def scored(model: str, held: HeldOut, root: Path, settings: Train) -> ModelScore
 def step_back(root: Path) -> None:
     """Let a run that trains go first: what this process computes from here on waits for it."""
     if store.any_trains(root):
-        from storyteller.engine import aside
+        from storyteller import priority
 
         note("a run trains: this takes longer, since it goes first")
-        aside.step_back(aside.niceness())
+        priority.step_back()
 
 
 def figures(scores: ModelScores) -> list[str]:

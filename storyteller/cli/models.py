@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from storyteller import priority
 from storyteller.cli.page import note
-from storyteller.engine import STARTER, Engine, aside, is_run, newest_label, open_model
+from storyteller.engine import STARTER, Engine, is_run, newest_label, open_model
 from storyteller.errors import StorytellerError
 from storyteller.runs.layout import runs_root
 from storyteller.runs.store import any_trains, default_model
@@ -85,9 +86,9 @@ class Loaded:
 
     def _open(self, reference: str) -> Engine:
         trains = any_trains(self.root)
-        threads = self.threads or (aside.THREADS if trains else 0)
+        threads = self.threads or (priority.THREADS if trains else 0)
         engine = open_model(reference, self.root, threads, note, self.numbers)
         if trains and not self._aside:  # now only: a model is opened at full speed
             self._aside = True
-            aside.step_back(aside.niceness())
+            priority.step_back()
         return engine

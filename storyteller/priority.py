@@ -1,0 +1,64 @@
+"""Who goes first where cores are few: people at their terminals, then training, its mirror, stories told beside it.
+
+Linux divides a core among the threads that want it by their weights: 1,024 at niceness 0, 335 at 5, 15 at 19 (the
+kernel's `sched_prio_to_weight`). So a program that a person waits for takes three quarters of one core from a run that
+trains on all of them, and a story at most 15/350, 4 %: some twenty tokens a second of a small model, and all it can use
+of a core that idles. It is told by one thread: two wait for each other at every layer of every token, and each of them
+for its turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+TRAINING = 5
+"""The niceness of a run's process."""
+MIRROR = 10
+TELLING = 19
+"""Of the threads that tell a story while a run trains."""
+THREADS = 1
+
+
+def train_behind_people() -> None:
+    """The calling process, and what it starts from here on, give way to what a person waits for.
+
+    Linux may weigh whole sessions against each other, whatever their processes say; so the session of a daemon, which
+    is its own, steps back too.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(TRAINING)
+        if os.getsid(0) == os.getpid():
+            Path("/proc/self/autogroup").write_text(str(TRAINING))
+
+
+def step_back(besides: Collection[int] = (), *, children: bool = True) -> None:
+    """All threads of this process but `besides` wait for training from here on, and (`children`) its processes do.
+
+    A thread without privileges can never come forward again. Elsewhere than on Linux the whole process steps back.
+    """
+    if not hasattr(os, "setpriority"):
+        return
+    if sys.platform != "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, TELLING)
+        return
+    for task in (Path("/proc/self/task"), *(_descendants() if children else ())):
+        with contextlib.suppress(OSError):
+            for thread in map(int, os.listdir(task)):  # noqa: PTH208
+                if thread not in besides:
+                    with contextlib.suppress(OSError):
+                        os.setpriority(os.PRIO_PROCESS, thread, TELLING)
+
+
+def _descendants() -> list[Path]:
+    """Where the threads of the processes are that this one started."""
+    import psutil
+
+    try:
+        return [Path(f"/proc/{process.pid}/task") for process in psutil.Process().children(recursive=True)]
+    except psutil.Error:
+        return []

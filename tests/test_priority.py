@@ -1,0 +1,45 @@
+"""Training gives way to people, and stories told beside it give way to training."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.living import until, worker
+from tests.training import make_run
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+
+_BEHIND = """
+import os, threading
+from storyteller import priority
+priority.train_behind_people()
+print(os.getpriority(os.PRIO_PROCESS, 0))
+threading.Thread(target=lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).start()
+"""
+
+
+def said_by(code: str) -> list[int]:
+    return [int(word) for word in subprocess.check_output([sys.executable, "-c", code], text=True).split()]
+
+
+def test_a_training_process_and_its_later_threads_are_five_steps_nicer_than_its_starter() -> None:
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    assert said_by(_BEHIND) == [min(19, here + 5)] * 2
+
+
+def test_a_story_told_beside_training_comes_after_all_else() -> None:
+    code = (
+        "import os; from storyteller import priority; priority.step_back(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
+    assert said_by(code) == [19]
+
+
+def test_a_daemon_trains_behind_people(tmp_path: Path) -> None:
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    with worker(make_run(tmp_path, "fox", train_steps=100_000)) as process:
+        until(lambda: os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, here + 5))
