@@ -61,6 +61,7 @@ class Desk:
         before = read_status(folder)  # a resumed run has come so far already
         self.step, self.tokens = (before.step, before.tokens) if before is not None else (0, 0)
         self.teller: Teller | None = None
+        self._untold: dict[str, Tensor] | None = None
         self.grader: Grader | None = None
         self._sources: list[tuple[Sequence[str], int]] = []
         self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
@@ -153,11 +154,18 @@ class Desk:
 
     def at(self, progress: Progress, waiting: bool) -> None:
         self.step, self.tokens = progress.step, progress.tokens
+        if self._untold is not None and self.teller is not None and self.step:
+            self.teller.ask(0, self._untold)
+            self._untold = None
         self._message = "waiting for stories" if waiting else ""
         self._state = "waiting" if waiting else "running"
 
     def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
-        if self.teller is not None:
+        if self.teller is None:
+            return
+        if progress.step == 0:  # nobody waits for what an untrained model says, but all do for the first step
+            self._untold = weights
+        else:
             self.teller.ask(progress.step, weights)
 
     def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storyteller.ahead import TalesAhead
 from storyteller.config import Config, Data
 from storyteller.desk import Desk
 from storyteller.errors import CorpusError, RunError
+from storyteller.machine import n_cores
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder, fsync_files, sweep_temporaries
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from storyteller.lm.progress import Progress
     from storyteller.lm.train import Observer, Trainer
 
+_MOST_AHEAD = 20_000
+"""Tales: some 20 MB."""
 _NAMED_SOURCES = ("tinystories", "bundled")
 
 
@@ -31,25 +35,28 @@ def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -
     """All that the loop needs: stories, tokenizer, model, and where to go on from; the group's others are told it."""
     from storyteller.data.cache import open_store
     from storyteller.data.corpus import Stories
-    from storyteller.lm import checkpoint, device, memory
-    from storyteller.lm.distributed import Group
-    from storyteller.lm.model import Shape, seeded
-    from storyteller.lm.optim import Optimizers
-    from storyteller.lm.progress import Progress
-    from storyteller.lm.train import Trainer
 
     plan = folder.read_run()
     config = Config.from_json(plan["config"])
     sweep_temporaries(folder.path)
     checkpoints.sweep(folder)
     found = _checkpoint(folder, desk, from_step)
+    corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
+    store = open_store(data.cache_gib, corpus.notes.append)
+    _begin_tales(folder, corpus, data, config.train.eval_stories, store)
+
+    from storyteller.lm import checkpoint, device, memory  # for seconds: torch is loaded with them
+    from storyteller.lm.distributed import Group
+    from storyteller.lm.model import Shape, seeded
+    from storyteller.lm.optim import Optimizers
+    from storyteller.lm.progress import Progress
+    from storyteller.lm.train import Trainer
+
     machine = group.machine(config.train)
     peak = device.peak_flops(machine)
     threads = f"{machine.threads} threads" + (f" in each of {group.size} processes" if group.size > 1 else "")
     desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
-    corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
-    store = open_store(data.cache_gib, corpus.notes.append)
     held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, config.train.eval_stories, store))
     first_pass = Stories(corpus, data, seed=config.train.seed, held_out=keys)
     tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, corpus, first_pass, keys, store))
@@ -228,6 +235,18 @@ def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data)
             f"the stories are not those that {folder.name} was begun with", "put the files back, or train a new run"
         )
     return corpus, data
+
+
+def _begin_tales(folder: RunFolder, corpus: Source, data: Data, limit: int, store: Store | None) -> None:
+    """Have another process tell the bundled tales among which the held-out ones are looked for, if any must be."""
+    from storyteller.data import held_out
+    from storyteller.data.corpus import Bundled
+    from storyteller.data.prepared import is_held_out_known
+
+    if not isinstance(corpus, Bundled) or n_cores() < 2:
+        return
+    if held_out.kept(folder.held_out) is None and not is_held_out_known(corpus, data, limit, store):
+        corpus.ahead = TalesAhead(corpus.description["seed"], min(_MOST_AHEAD, round(100 * limit / data.valid_pct)))
 
 
 def _held_out(

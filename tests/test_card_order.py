@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -18,53 +18,64 @@ from storyteller.runs.layout import RunFolder
 from storyteller.scoring import held_out, score_model
 from tests.training import trained_run
 
-STEPS = 300
+STEPS = 600
 OPTIONS = {
     "data_vocab_size": 4000,
-    "data_shuffle_stories": 1000,
+    "data_shuffle_stories": 3000,
+    "data_valid_pct": 5.0,
     "model_n_layer": 2,
     "model_n_embd": 128,
     "model_n_head": 4,
-    "model_context": 128,
-    "train_batch_size": 16,
-    "train_eval_stories": 40,
+    "model_context": 256,
+    "train_batch_size": 8,
+    "train_precision": "auto",
+    "train_threads": 2,
+    "train_eval_stories": 150,
     "train_steps": STEPS,
     "train_checkpoint_every": str(STEPS // 10),
     "train_keep": 20,
 }
 
-IN_FULL_ORDER = ("slips", "odd_pairs_pct")
-"""Real stories, the model, its beginning, no order: each better than the next by more than chance."""
+REAL, TRAINED, BEGINNING, SHUFFLED = "real stories", "the model", "its beginning", "words in no order"
+ALL = (REAL, TRAINED, BEGINNING, SHUFFLED)
+BY_FAR = {"slips": ALL, "odd_pairs_pct": ALL, "known_words_pct": (REAL, TRAINED, BEGINNING)}
+"""The best first, each better than the next by more than chance. Words in no order are words."""
+ON_THE_WHOLE = {
+    "self_bleu": ALL,
+    "stray_pronouns_pct": ALL,
+    "not_introduced_pct": ALL,
+    "closed_pct": (REAL, TRAINED, SHUFFLED),
+    "thread_pct": (REAL, TRAINED),
+    "prompt_pct": (REAL, TRAINED),
+}
+"""The first better than the last by more than chance, none between them in the wrong place by more.
+
+A model learns to stop before it learns what to say, so its beginning closes its stories as often. Words in no order
+keep all of a story's thread and have no prompt, and so small a model keeps hardly more of either than its beginning.
+"""
 NO_ORDER = {
-    "known_words_pct": "words in no order are words; the other three are in order, below",
     "ended_pct": "a cut by the limit on length says nothing of how good a story is, nor of words in no order",
-    "closed_pct": "so small a model is mostly cut off",
     "words": "says how long stories are",
     "distinct_1": "words in no order differ as those in order do",
     "distinct_2": "words in no order differ as those in order do",
     "distinct_3": "words in no order differ as those in order do",
-    "looped_pct": "a model loops where it has learned, not before",
-    "self_bleu": "too near to each other in so small a model",
-    "changed_names_pct": "so small a model names few people twice",
-    "stray_pronouns_pct": "not in order here: the beginning says few pronouns, and so loses few",
-    "not_introduced_pct": "a few things in so small a model's stories, too few to tell apart",
-    "thread_pct": "words in no order keep all the story's words",
-    "prompt_pct": "words in no order have no prompt",
-    "copied_pct": "nothing is copied so soon, and to copy more is not better",
-    "longest_copy_words": "nothing is copied so soon, and to copy more is not better",
+    "looped_pct": "real stories say things again on purpose, a beginning cannot say one thing twice",
+    "changed_names_pct": "a name is lost only by who has kept it for a while, which a beginning does not",
+    "copied_pct": "to copy more is not better",
+    "longest_copy_words": "to copy more is not better",
 }
-"""Measures without that order here, and why; test_judging_measures has those that damage puts in order."""
+"""Measures without that order, and why; test_judging_measures has what damage to real stories does to them."""
 
 
 def test_each_measure_is_in_the_order_or_says_why_it_is_not() -> None:
-    assert sorted((*IN_FULL_ORDER, *NO_ORDER)) == sorted(measure.key for measure in MEASURES)
+    assert sorted((*BY_FAR, *ON_THE_WHOLE, *NO_ORDER)) == sorted(measure.key for measure in MEASURES)
 
 
 def told(run: RunFolder, step: int) -> list[Story]:
     """Stories of a checkpoint, from the plainest prompts."""
     prompts = [prompt.text for prompt in bundled() if prompt.kind == "opening"]
     with open_model(f"{run.name}@{step}", run.path.parent, threads=1) as engine:
-        return list(telling.tell(engine, prompts, 5, telling.recipe(0, max_tokens=100)).stories)
+        return list(telling.tell(engine, prompts, 20, telling.recipe(0, max_tokens=300)).stories)
 
 
 def shuffled(stories: tuple[str, ...]) -> list[Story]:
@@ -89,17 +100,23 @@ def test_real_stories_come_before_a_trained_model_and_that_before_its_beginning_
     def values(stories: list[Story]) -> dict[str, Interval]:
         return {figure.key: figure.value for figure in bench.figures(stories)}
 
-    trained, beginning, disordered = values(ends), values(begins), values(shuffled(held.stories))
-    real = {figure.key: figure.real for figure in bench.figures(ends)}
-    for key in IN_FULL_ORDER:
-        best = real[key]
-        assert best is not None
-        chain = [best, trained[key], beginning[key], disordered[key]]
-        assert all(better.high < worse.low for better, worse in pairwise(chain)), (key, chain)
-    known = real["known_words_pct"]
-    assert known is not None
-    assert known.low > trained["known_words_pct"].high
-    assert trained["known_words_pct"].low > beginning["known_words_pct"].high
+    found = {TRAINED: values(ends), BEGINNING: values(begins), SHUFFLED: values(shuffled(held.stories))}
+    found[REAL] = {figure.key: figure.real for figure in bench.figures(ends) if figure.real is not None}
+    rising = {measure.key for measure in MEASURES if measure.better == "higher"} | {
+        "self_bleu",
+        "thread_pct",
+        "prompt_pct",
+    }
+
+    def clearly(better: str, worse: str, key: str) -> bool:
+        one, other = found[better][key], found[worse][key]
+        return one.low > other.high if key in rising else one.high < other.low
+
+    for key, chain in BY_FAR.items():
+        assert all(clearly(better, worse, key) for better, worse in pairwise(chain)), (key, found)
+    for key, chain in ON_THE_WHOLE.items():
+        assert clearly(chain[0], chain[-1], key), (key, found)
+        assert not any(clearly(worse, better, key) for better, worse in combinations(chain, 2)), (key, found)
     bits = [
         score_model(f"{run.name}@{step}", held.stories, run.path.parent).bits_per_byte for step in (STEPS, STEPS // 10)
     ]

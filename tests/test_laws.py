@@ -27,6 +27,7 @@ FLOORS = {
     "judging": 4,
     "runs": 3,
     "daemon": 4,
+    "ahead": 5,
     "curves": 4,
     "shelf": 4,
     "pages": 4,

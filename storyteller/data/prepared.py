@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from storyteller.config import Data
 from storyteller.data import held_out, tokenizer
-from storyteller.data.cache import Store
+from storyteller.data.cache import Entry, Store
 from storyteller.data.corpus import Source, held_out_stories
 from storyteller.data.held_out import HeldOut
 from storyteller.data.tokenizer import Tokenizer
@@ -18,18 +18,35 @@ _STORIES, _TOKENIZER = "stories.jsonl", "tokenizer.json"
 
 def held_out_of(source: Source, data: Data, limit: int, store: Store | None) -> HeldOut:
     """`corpus.held_out_stories`, from the cache where it has them. Raises CorpusError."""
-    corpus = identity(source)
-    if store is None or corpus is None or data.valid:  # the files of `--valid` are read quickly
+    entry = _entry(source, data, limit, store)
+    if entry is None:
         return held_out_stories(source, data, limit=limit)
-    depends_on = {"corpus": corpus, "limit": limit, **rules(data, frozenset())}
-    entry = store.entry("held-out", depends_on)
-    kept = entry.read(_STORIES)
-    if kept is not None and (found := held_out.read(kept.decode("ascii", "replace").splitlines())) is not None:
+    if (found := _kept(entry)) is not None:
         return found
+    corpus = identity(source)
     stories, keys = held_out_stories(source, data, limit=limit)
     if identity(source) == corpus:
         entry.keep(_STORIES, held_out.written(stories, keys).encode("ascii"))
     return stories, keys
+
+
+def is_held_out_known(source: Source, data: Data, limit: int, store: Store | None) -> bool:
+    """Whether `held_out_of` reads no pass for them."""
+    entry = _entry(source, data, limit, store)
+    return bool(data.valid) or (entry is not None and _kept(entry) is not None)
+
+
+def _entry(source: Source, data: Data, limit: int, store: Store | None) -> Entry | None:
+    """Where the cache has the held-out stories; None for stories that it does not keep."""
+    corpus = identity(source)
+    if store is None or corpus is None or data.valid:  # the files of `--valid` are read quickly
+        return None
+    return store.entry("held-out", {"corpus": corpus, "limit": limit, **rules(data, frozenset())})
+
+
+def _kept(entry: Entry) -> HeldOut | None:
+    kept = entry.read(_STORIES)
+    return None if kept is None else held_out.read(kept.decode("ascii", "replace").splitlines())
 
 
 def trained_tokenizer(

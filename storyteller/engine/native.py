@@ -6,6 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +56,10 @@ class NativeVoices:
         small = sum(map(len, files.values())) <= _SMALL_BYTES
         self._threads = threads or min(cores, few if small else 8)
         self.lanes = threads or cores
-        self._unused: ctranslate2.Generator | None = self._load(self._threads)
+        self._leaves_a_core = self._threads < cores and small
+        self._tellings = 0
+        self._ready = [self._load(self._threads)]
+        self._ready[0].generator()
         self._steady: dict[int, ctranslate2.Generator] = {}
         # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
         weakref.finalize(self, self._steady.clear)
@@ -73,14 +77,18 @@ class NativeVoices:
         # Tellings side by side take a thread each: so many of them are told faster than one by as many threads.
         threads = self._threads if lane is None else 1
         if sample.draws:
-            return NativeVoice(self._seeded(threads, sample), sample, self._ends)
+            generator = self._seeded(threads, sample)
+            self._tellings += 1
+            if lane is None and self._leaves_a_core and self._tellings > 1:  # the first one may be the only one
+                self._ready.append(self._load(threads))
+            return NativeVoice(generator, sample, self._ends)
         key = -1 if lane is None else lane
         if key not in self._steady:
             self._steady[key] = self._take(threads)
         return NativeVoice(self._steady[key], sample, self._ends)
 
     def close(self) -> None:
-        self._unused = None
+        self._ready.clear()
         self._steady.clear()
         self._files = {}
 
@@ -96,38 +104,45 @@ class NativeVoices:
 
     def _take(self, threads: int) -> ctranslate2.Generator:
         """A generator that has told nothing yet."""
-        if threads != self._threads:
-            return self._load(threads)
-        taken, self._unused = self._unused, None
-        return taken or self._load(threads)
+        with contextlib.suppress(IndexError):
+            if threads == self._threads:
+                return self._ready.pop().generator()
+        return self._load(threads).generator()
 
-    def _load(self, threads: int) -> ctranslate2.Generator:
+    def _load(self, threads: int) -> _Loading:
         import ctranslate2
 
         if not self._files:
             raise ModelError("the model is closed", "open it again")
-        loaded: list[ctranslate2.Generator] = []
-        errors: list[Exception] = []
+        options = {"compute_type": _COMPUTE_TYPES[self._numbers], "intra_threads": threads}
+        return _Loading(partial(ctranslate2.Generator, "model", files=self._files, **options))
 
-        def load() -> None:
-            try:
-                loaded.append(
-                    ctranslate2.Generator(
-                        "model", files=self._files, compute_type=_COMPUTE_TYPES[self._numbers], intra_threads=threads
-                    )
-                )
-            except (RuntimeError, ValueError) as error:
-                errors.append(error)
 
-        # On a thread that ends with it: OpenMP's threads, which a thread that has loaded would keep, halve the speed of
-        # those that tell.
-        thread = threading.Thread(target=load)
-        thread.start()
-        thread.join()
+class _Loading:
+    """A generator that is being loaded.
+
+    On a thread that ends with it: OpenMP's threads, which a thread that has loaded would keep, halve the speed of those
+    that tell.
+    """
+
+    def __init__(self, load: Callable[[], ctranslate2.Generator]) -> None:
+        self._outcome: ctranslate2.Generator | Exception = RuntimeError("it was interrupted")
+        self._thread = threading.Thread(target=self._run, args=(load,))
+        self._thread.start()
+
+    def generator(self) -> ctranslate2.Generator:
+        """Once it is loaded. Raises ModelError where CTranslate2 cannot load it."""
+        self._thread.join()
         with _refused("load"):
-            if errors:
-                raise errors[0]
-        return loaded[0]
+            if isinstance(self._outcome, Exception):
+                raise self._outcome
+            return self._outcome
+
+    def _run(self, load: Callable[[], ctranslate2.Generator]) -> None:
+        try:
+            self._outcome = load()
+        except (RuntimeError, ValueError) as error:
+            self._outcome = error
 
 
 class NativeVoice:

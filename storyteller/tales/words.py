@@ -5,11 +5,17 @@ A list is a string of alternatives separated by ``|``, as in the templates that 
 
 from __future__ import annotations
 
+from functools import cache
+
 Row = dict[str, str]
 
 
+@cache
 def rows(text: str) -> tuple[Row, ...]:
-    """Read a small table: a heading line, then one line per row, the cells separated by semicolons."""
+    """Read a small table: a heading line, then one line per row, the cells separated by semicolons.
+
+    Each table is read once, however often a plot asks for it; nobody changes what is given.
+    """
     lines = [[cell.strip() for cell in line.split(";")] for line in text.strip().splitlines()]
     head, body = lines[0], lines[1:]
     if any(len(line) != len(head) for line in body):

@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import last_record
 from storyteller.runs.status import read_status
+from tests.benchmarks.processes import keep_bytecode
 from tests.terminal import Terminal, shows
 
 COMMAND = [sys.executable, "-m", "storyteller"]
@@ -296,6 +297,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer times, smaller logs")
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
+    keep_bytecode()
     figures = {}
     for name in arguments.parts or PARTS:
         root = Path(tempfile.mkdtemp(prefix="storyteller-app-"))

@@ -5,6 +5,7 @@ Nothing heavy is imported here: on Linux a child's peak memory is at least that 
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import dataclasses
 import itertools
@@ -34,6 +35,11 @@ Report = dict[str, Any]
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
+
+
+def keep_bytecode() -> None:
+    """Leave the package's bytecode beside its modules, as its installation does: else each start compiles them anew."""
+    compileall.compile_dir(Path(daemon.__file__).parent, quiet=1)
 
 
 def fresh_environment(home: Path, **more: str) -> dict[str, str]:

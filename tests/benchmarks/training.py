@@ -43,6 +43,7 @@ from tests.benchmarks.processes import (
     Watched,
     end_in_order,
     fresh_environment,
+    keep_bytecode,
     measure_command,
     measured,
     peak_mib,
@@ -389,6 +390,7 @@ def _plan(given: argparse.Namespace, place: Path) -> Plan:
 def main() -> None:
     given = _options()
     end_in_order()
+    keep_bytecode()
     wanted = given.only.split(",") if given.only else list(SECTIONS)
     if unknown := [section for section in wanted if section not in SECTIONS]:
         raise SystemExit(f"there is no section {unknown[0]!r}: take of {', '.join(SECTIONS)}")
