@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from storyteller.lm.progress import Progress
     from storyteller.lm.train import Observer, Trainer
 
-_MOST_AHEAD = 20_000
-"""Tales: some 20 MB."""
+_FEWEST_AHEAD, _MOST_AHEAD = 2_000, 20_000
+"""Tales that another process tells: fewer are told before it has started, more are much memory."""
 _NAMED_SOURCES = ("tinystories", "bundled")
 
 
@@ -243,10 +243,11 @@ def _begin_tales(folder: RunFolder, corpus: Source, data: Data, limit: int, stor
     from storyteller.data.corpus import Bundled
     from storyteller.data.prepared import is_held_out_known
 
-    if not isinstance(corpus, Bundled) or n_cores() < 2:
+    count = min(_MOST_AHEAD, round(100 * limit / data.valid_pct))
+    if not isinstance(corpus, Bundled) or count < _FEWEST_AHEAD or n_cores() < 2:
         return
     if held_out.kept(folder.held_out) is None and not is_held_out_known(corpus, data, limit, store):
-        corpus.ahead = TalesAhead(corpus.description["seed"], min(_MOST_AHEAD, round(100 * limit / data.valid_pct)))
+        corpus.ahead = TalesAhead(corpus.description["seed"], count)
 
 
 def _held_out(

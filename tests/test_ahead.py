@@ -86,9 +86,9 @@ def test_tales_are_told_ahead_only_where_held_out_ones_must_be_looked_for(
         return TalesAhead(seed, count)
 
     if known:
-        trained_run(tmp_path / "runs", "before", data_cache_gib=1.0)
+        trained_run(tmp_path / "runs", "before", data_cache_gib=1.0, train_eval_stories=20)
     monkeypatch.setattr("storyteller.parts.TalesAhead", begin)
     monkeypatch.setattr("storyteller.parts.n_cores", lambda: 2)
-    trained_run(tmp_path / "runs", "fox", data_cache_gib=1.0)
-    assert started == ([] if known else [400])
+    trained_run(tmp_path / "runs", "fox", data_cache_gib=1.0, train_eval_stories=20)
+    assert started == ([] if known else [2000])
     until(lambda: not children())
