@@ -31,8 +31,13 @@ _FEWEST_AHEAD, _MOST_AHEAD = 2_000, 20_000
 _NAMED_SOURCES = ("tinystories", "bundled")
 
 
-def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -> tuple[Stream[Any], Trainer]:
-    """All that the loop needs: stories, tokenizer, model, and where to go on from; the group's others are told it."""
+def set_up(
+    folder: RunFolder, desk: Desk, from_step: int | None, joined: Group | None = None
+) -> tuple[Stream[Any], Trainer]:
+    """All that the loop needs: stories, tokenizer, model, and where to go on from; the others of a group are told it.
+
+    What takes no torch comes first: loading that takes seconds, in which another process tells tales.
+    """
     from storyteller.data.cache import open_store
     from storyteller.data.corpus import Stories
 
@@ -45,13 +50,14 @@ def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -
     store = open_store(data.cache_gib, corpus.notes.append)
     _begin_tales(folder, corpus, data, config.train.eval_stories, store)
 
-    from storyteller.lm import checkpoint, device, memory  # for seconds: torch is loaded with them
-    from storyteller.lm.distributed import Group
+    from storyteller.lm import checkpoint, device, memory
+    from storyteller.lm.distributed import Alone
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
     from storyteller.lm.progress import Progress
     from storyteller.lm.train import Trainer
 
+    group = joined or Alone()
     machine = group.machine(config.train)
     peak = device.peak_flops(machine)
     threads = f"{machine.threads} threads" + (f" in each of {group.size} processes" if group.size > 1 else "")
@@ -78,9 +84,9 @@ def set_up(folder: RunFolder, desk: Desk, from_step: int | None, group: Alone) -
     desk.step, desk.tokens = progress.step, progress.tokens
     if progress.step:
         desk.note(f"resuming from step {progress.step:,}")
-    if isinstance(group, Group):
+    if joined is not None:
         others = _plan_for_others(config, data, corpus, held_out, keys, tokenizer, progress)
-        group.share_plan(others | {"name": folder.name})
+        joined.share_plan(others | {"name": folder.name})
     group.share_state(model, optimizers)
     stories, source = _source(config, corpus, data, keys, tokenizer, progress, group, store)
     return stories, Trainer(

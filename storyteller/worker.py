@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from storyteller.critic import Critic
     from storyteller.data.corpus import Stream
-    from storyteller.lm.distributed import Alone, Group
+    from storyteller.lm.distributed import Group
     from storyteller.lm.train import Trainer
 
 
@@ -95,14 +95,8 @@ def run(folder: RunFolder, from_step: int | None = None, of: Fleet | None = None
             return fleet.lead(folder, of, from_step)
         desk = Desk(folder)
         with desk.at_work():
-            desk.end(*_trained(folder, desk, from_step, _alone))
+            desk.end(*_trained(folder, desk, from_step))
     return desk.exit_code
-
-
-def _alone() -> Alone:
-    from storyteller.lm.distributed import Alone
-
-    return Alone()
 
 
 def _lock(folder: RunFolder) -> BaseFileLock:
@@ -121,8 +115,13 @@ def _lock(folder: RunFolder) -> BaseFileLock:
     return lock
 
 
-def _trained(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Alone]) -> tuple[State, str, int]:
-    """Train; how it ended: state, message, exit status. Raises PeerLostError alone, whose reason others know."""
+def _trained(
+    folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Group] | None = None
+) -> tuple[State, str, int]:
+    """Train, alone or with those that `join` finds; how it ended: state, message, exit status.
+
+    Raises PeerLostError alone, whose reason others know.
+    """
     try:
         outcome = _train(folder, desk, from_step, join)
     except PeerLostError:
@@ -155,11 +154,11 @@ def _explained(error: BaseException, name: str) -> StorytellerError:
     return RunError(f"unexpected {type(error).__name__}: {error}", f"storyteller logs {name} has the whole traceback")
 
 
-def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Alone]) -> State:
+def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Group] | None) -> State:
     from storyteller.narrator import Narrator
 
     with desk.setting_up():
-        stories, trainer = parts.set_up(folder, desk, from_step, join())
+        stories, trainer = parts.set_up(folder, desk, from_step, join() if join else None)
     narrator = desk.teller = Narrator(folder, trainer.tokenizer, trainer.config, desk.note)
     critic = _critic(folder, trainer, desk)
     try:
