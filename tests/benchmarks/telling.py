@@ -208,7 +208,8 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
     """Tokens a second of a run in windows: left alone, told from by the app's child and by the command, in turn.
 
     Each window that is told in stands between two in which the run is left alone; what it cost is its rate beside their
-    mean, so that what else drifts falls on both.
+    mean, so that what else drifts falls on both. On a machine whose pace changes by the minute that says little; the
+    share of a core that telling took says more, as a step ends when the slowest of its threads does.
     """
     from storyteller.booth import Booth
     from storyteller.runs.layout import RunFolder
@@ -225,6 +226,7 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
         }
         windows: list[tuple[str, float]] = []
         told: dict[str, list[float]] = {name: [] for name in ways}
+        taken: dict[str, list[float]] = {name: [] for name in ways}
         try:
             while not any(folder.checkpoints.glob("step-*")):
                 time.sleep(1)
@@ -238,8 +240,9 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
             alone()
             for _ in range(turns):
                 for name, tell in ways.items():
-                    began = time.time()
+                    began, used = time.time(), _processor_seconds()
                     tokens, seconds = tell(window_seconds)
+                    taken[name].append(100 * (_processor_seconds() - used) / (time.time() - began))
                     windows.append((name, _trained(folder, began)))
                     told[name].append(tokens / seconds)
                     alone()
@@ -258,8 +261,18 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
         ]
         figures[f"told by {name}: cost, %"] = statistics.median(costs)
         figures[f"told by {name}: costs, %"] = costs
+        figures[f"told by {name}: of one core, %"] = statistics.median(taken[name])
         figures[f"told by {name}: the story, tokens/s"] = statistics.median(told[name])
     return figures
+
+
+def _processor_seconds() -> float:
+    """What this process's children have used so far: those that have ended, and the app's that tells."""
+    import psutil
+
+    ended = os.times()
+    alive = [child.cpu_times() for child in psutil.Process().children()]
+    return ended.children_user + ended.children_system + sum(times.user + times.system for times in alive)
 
 
 def _trained(folder: Any, began: float) -> float:
