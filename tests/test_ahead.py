@@ -17,7 +17,7 @@ from storyteller.config import Data
 from storyteller.data.corpus import Bundled, held_out_stories
 from storyteller.tales import tale
 from tests.living import until
-from tests.training import trained_run
+from tests.training import make_run, trained_run
 
 
 def children() -> list[psutil.Process]:
@@ -92,3 +92,15 @@ def test_tales_are_told_ahead_only_where_held_out_ones_must_be_looked_for(
     trained_run(tmp_path / "runs", "fox", data_cache_gib=1.0, train_eval_stories=20)
     assert started == ([] if known else [2000])
     until(lambda: not children())
+
+
+def test_they_are_begun_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from storyteller import parts, worker\n"
+        "from storyteller.runs.layout import RunFolder\n"
+        "parts._begin_tales = lambda *_: print('torch' in sys.modules)\n"
+        "raise SystemExit(worker.run(RunFolder(Path(sys.argv[1]))))"
+    )
+    folder = make_run(tmp_path, "fox", train_steps=1)
+    done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

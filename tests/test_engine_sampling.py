@@ -146,6 +146,26 @@ def test_a_seed_tells_one_story_with_one_thread_and_with_two(tmp_path: Path) -> 
     assert len({tuple(story) for story in told[0]}) == 4
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_stories_in_a_row_are_those_of_their_seeds_whoever_loaded_their_generator(
+    cores: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where telling leaves a core idle, the next generator is loaded there meanwhile."""
+    monkeypatch.setattr("storyteller.machine.n_cores", lambda: cores)
+    samples = [Sample(seed=seed, max_tokens=30) for seed in (1, 2, 3, 2, 1)]
+    with open_model(str(folder), numbers="int8") as engine:
+        in_a_row = [engine.batch(["Once"], sample)[0].text for sample in samples]
+        engine.batch(["Once"] * 4, samples[0])
+        after = "".join(engine.stream("Once", samples[1]))
+    alone = {}
+    for sample in samples[:3]:
+        with open_model(str(folder), numbers="int8") as engine:
+            alone[sample.seed] = engine.batch(["Once"], sample)[0].text
+    assert in_a_row == [alone[sample.seed] for sample in samples]
+    assert after == alone[2]
+    assert len(set(alone.values())) == 3
+
+
 def test_8_bit_numbers_tell_nearly_the_same(folder: Path, reference: Any) -> None:
     """int8 rounds the weights: its tokens are transformers' likeliest, or close to them."""
     prompts = windows(16)

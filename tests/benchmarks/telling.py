@@ -286,7 +286,7 @@ def _trained(folder: Any, began: float) -> float:
     lines = [line for line in lines if _epoch(line["time"]) > began]
     if len(lines) < 6:
         raise SystemExit("the run took fewer than six steps in a window: give a longer --window")
-    return statistics.median(line["train/tokens_per_second"] for line in lines)
+    return float(statistics.median(line["train/tokens_per_second"] for line in lines))
 
 
 def _told_by_the_app(booth: Any, seconds: float) -> tuple[int, float]:
