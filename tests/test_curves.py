@@ -432,7 +432,7 @@ def test_hundreds_of_resumes_are_gone_through(tmp_path: Path) -> None:
 # --- hostile files ----------------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_was_replaced_shrunk_or_removed_is_begun_anew(tmp_path: Path) -> None:
+def test_a_log_that_was_replaced_or_shrunk_is_begun_anew(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, [training(step) for step in range(50)])
     curves = Curves(folder)
     curves.catch_up()
@@ -452,11 +452,21 @@ def test_a_log_that_was_replaced_shrunk_or_removed_is_begun_anew(tmp_path: Path)
     other.write_text("".join(training(step) + "\n" for step in range(95)))
     other.replace(folder.metrics)
     now_shows([training(step) for step in range(95)])
-    folder.metrics.unlink()
-    now_shows([])
-    assert (curves.last, curves.keys) == ({}, ())
-    folder_with(tmp_path, shorter)
-    now_shows(shorter)
+
+
+@pytest.mark.parametrize("read", ["sketched", "read"])
+def test_what_was_known_of_a_log_that_vanishes_stays_until_there_is_another(tmp_path: Path, read: str) -> None:
+    folder = folder_with(tmp_path, [training(step) for step in range(50)])
+    curves = Curves(folder)
+    curves.sketch() if read == "sketched" else curves.catch_up()
+    before = (curves.version, points(curves, LOSS), curves.last)
+    folder.metrics.unlink()  # a run that is being deleted loses its files one by one
+    assert curves.catch_up()
+    assert (curves.version, points(curves, LOSS), curves.last) == before
+    assert before[2]["step"] == 49
+    folder_with(tmp_path, [training(step + 1000) for step in range(3)])
+    assert curves.catch_up()
+    assert [x for x, _ in points(curves, LOSS)] == [1000, 1001, 1002]
 
 
 def test_what_is_no_log_has_no_curves_and_does_no_harm(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ class Curves:
         """Read on, every line; True once at the end of the file. Called from a reader thread, again and again.
 
         A step that comes again (a resume) replaces what was there from that step on. Broken lines are passed over; a
-        file that vanished, became shorter or is another one is begun anew. Never raises for what is in the file.
+        file that became shorter or is another one is begun anew. Of one that vanished, what was read stays to be seen:
+        its run is being deleted. Never raises for what is in the file.
         """
         deadline = math.inf if budget_seconds is None else time.monotonic() + budget_seconds
         with self._reader:
@@ -147,6 +148,8 @@ class Curves:
                             self._look_ahead(file)
                             return False
                         time.sleep(_REST_SECONDS)
+            except FileNotFoundError:
+                return True
             except OSError:
                 if self._position or self._ahead is not None:
                     self._begin_anew()

@@ -134,15 +134,11 @@ class CompareReader:
             return False
         caught = True
         for name in names:
-            # What was read of a folder that is gone stays to be seen; the curves would begin anew without it.
-            if self._is_there(name) and not self._curves[name].catch_up(_READ_SECONDS):
-                caught = False
-            else:
+            if self._curves[name].catch_up(_READ_SECONDS):
                 self._whole.add(name)
+            else:
+                caught = False
         return caught
-
-    def _is_there(self, name: str) -> bool:
-        return (self._root / name).is_dir()
 
     def _draw(self, sight: Sight) -> None:
         """Work the lines out, where they are not as they were posted last."""
@@ -166,7 +162,7 @@ class CompareReader:
         if now - self._compared_at < _COMPARE_SECONDS:
             return
         self._compared_at = now
-        there = [name for name in sight.names if self._is_there(name)]
+        there = [name for name in sight.names if (self._root / name).is_dir()]
         found = compare_runs([RunFolder(self._root / name) for name in there], self._curves)
         self._results |= {result.name: result for result in found.results}
         gone = {name: replace(self._results[name], state="deleted") for name in sight.names if name not in there}

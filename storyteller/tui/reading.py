@@ -225,8 +225,7 @@ class RunReader:
         while not self._over.is_set():
             self._nudged.clear()
             self._look()
-            # What was read of a folder that is gone stays to be seen; the curves would begin anew without it.
-            caught = self._gone or self._curves.catch_up(_READ_SECONDS)
+            caught = self._curves.catch_up(_READ_SECONDS)
             if caught and not whole:
                 whole = True
                 self._see_state()
