@@ -123,9 +123,9 @@ def test_a_loss_past_what_the_softmax_can_hold_is_still_a_number(low: torch.dtyp
 def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again() -> None:
     program = """
 import resource, sys, torch
-from storyteller.lm import memory
+from storyteller import heap
 if sys.argv[1] == "keep":
-    memory.keep_what_is_freed()
+    heap.keep_what_is_freed()
 for step in range(16):
     if step == 6:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

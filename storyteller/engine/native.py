@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from storyteller.config import Sample
 from storyteller.engine.telling import until_enough
 from storyteller.errors import ModelError, UsageError
+from storyteller.heap import keep_what_is_freed
 
 if TYPE_CHECKING:
     import ctranslate2
@@ -57,6 +58,8 @@ class NativeVoices:
         self._threads = threads or min(cores, few if small else 8)
         self.lanes = threads or cores
         self._leaves_a_core = self._threads < cores and small
+        if small:
+            keep_what_is_freed()
         self._tellings = 0
         self._ready = [self._load(self._threads)]
         self._ready[0].generator()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from storyteller.data.batches import IGNORED
+from storyteller.lm.lanes import ONE, Lanes
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,20 @@ def score(
     context: int,
     device: torch.device,
     batch_tokens: int = 4096,
-    say: Callable[[float], None] | None = None,
+    among: Lanes = ONE,
 ) -> Score:
     """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
 
     `nats_of` maps ids (B, T) and targets (B, T), of which -100 do not count, to their summed nats, such as
-    `GPT.loss_sum`. Rows of about equal length are scored together, at most `batch_tokens` positions at once; `say`
-    hears the share that is done.
+    `GPT.loss_sum`; it is called on the threads that are `among` the lanes. Rows of about equal length are scored
+    together, at most `batch_tokens` positions at once in all lanes.
     """
-    nats = 0.0
-    for _, inputs, targets, share in _batches(encoded, beginning_id, context, batch_tokens):
-        nats += float(nats_of(inputs.to(device), targets.to(device)))
-        if say is not None:
-            say(share)
+
+    def nats_of_one(batch: tuple[list[int], Tensor, Tensor, float]) -> float:
+        _, inputs, targets, _ = batch
+        return float(nats_of(inputs.to(device), targets.to(device)))
+
+    nats = sum(among.map(nats_of_one, _batches(encoded, beginning_id, context, batch_tokens // among.size)))
     return Score(nats, sum(len(ids) for ids in encoded), sum(len(story.encode()) for story in stories))
 
 

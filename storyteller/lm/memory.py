@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,24 +40,6 @@ def explained(error: BaseException, what: str, remedy: str = SMALLER) -> OutOfMe
     if asked is not None:
         much = f" ({_in_words(int(asked[1])) if asked[1] else asked[2]} asked for at once)"
     return OutOfMemoryError(f"{what} does not fit into memory{much}", remedy)
-
-
-def keep_what_is_freed() -> None:
-    """Let the C library keep large blocks that are freed, where it is glibc, for the next that is asked for.
-
-    By itself it gives them back to the kernel, which hands out zeroed pages anew: 30,000 page faults a step of the
-    default preset, a tenth of its processor time.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return  # another C library
-    for parameter, n_bytes in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
-        mallopt(parameter, n_bytes)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of malloc.h."""
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +27,11 @@ from storyteller.errors import (
     StorytellerError,
     TrainingError,
 )
-from storyteller.lm import checkpoint, evaluate, memory, optim
+from storyteller.heap import keep_what_is_freed
+from storyteller.lm import checkpoint, evaluate, lanes, memory, optim
 from storyteller.lm.device import Machine
 from storyteller.lm.distributed import Alone
+from storyteller.lm.lanes import ONE, Lanes
 from storyteller.lm.model import GPT
 from storyteller.lm.progress import Progress
 from storyteller.runs import checkpoints
@@ -110,6 +113,7 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.machine.precision == "fp16")
         if self.progress.scaler:
             self._scaler.load_state_dict(self.progress.scaler)
+        self._lanes = lanes.of(self.machine, self.model.shape.dropout)
         self._share = self.held_out[self.group.rank :: self.group.size]
         self._encoded = self.tokenizer.encode(self._share)
         self._eval_every = Period.parse(self.config.train.eval_every)
@@ -126,7 +130,7 @@ class Trainer:
         of stories raises.
         """
         progress = self.progress
-        memory.keep_what_is_freed()
+        keep_what_is_freed()
         self._clock = time.perf_counter() - progress.seconds
         with PatientLog(self.folder.metrics) if self.group.is_first else _NoLog() as log:
             if progress.step == 0:
@@ -170,7 +174,7 @@ class Trainer:
         self.optimizers.set_scale(scale)
         if self.model.shape.dropout:
             self.group.seed_step(self.config.train.seed, self.progress.step)
-        summed = accumulate(self.model, step, self.machine, self._scaler)
+        summed = accumulate(self.model, step, self.machine, self._scaler, self._lanes)
         summed = self.group.add_gradients(self._parameters, summed)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
@@ -221,13 +225,14 @@ class Trainer:
         if self._bpb is not None and self._bpb[0] == self.progress.step:
             return
         self.model.eval()
-        with self.machine.autocast(), memory.naming("a batch of held-out stories"):
+        with memory.naming("a batch of held-out stories"):
             score = evaluate.score(
-                self.model.loss_sum,
+                self._nats,
                 *self._scored(),
                 beginning_id=self.tokenizer.end_id,
                 context=self.model.shape.context,
                 device=self.machine.device,
+                among=self._lanes,
             )
         nats, n_tokens, n_bytes = self.group.sums(score.nats, score.n_tokens, score.n_bytes)
         score = evaluate.Score(nats, int(n_tokens), int(n_bytes))
@@ -244,6 +249,11 @@ class Trainer:
         log.append(self.stamp() | {"eval/loss": score.loss, "eval/perplexity": score.perplexity, "eval/bpb": bpb})
         self.observer.note(self._in_words(bpb))
         self.observer.evaluated(self.progress, checkpoint.to_hf(self.model))
+
+    @torch.no_grad()
+    def _nats(self, ids: Tensor, targets: Tensor) -> Tensor:
+        with self.machine.autocast():
+            return self.model.loss_sum(ids, targets)
 
     def _scored(self) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
         """This process's share of the held-out stories, and their tokens: of the first few before the first step."""
@@ -429,25 +439,51 @@ class Trainer:
         return line
 
 
-def accumulate(model: GPT, step: StepBatches, machine: Machine, scaler: torch.amp.GradScaler) -> Tensor:
+def accumulate(
+    model: GPT, step: StepBatches, machine: Machine, scaler: torch.amp.GradScaler, among: Lanes = ONE
+) -> Tensor:
     """Add up the gradient of all of a step's batches; returns the step's nats a token, a scalar where the model is.
 
-    Each token of the step weighs the same, however its rows are dealt out to batches: sums of nats are divided by the
-    whole step's count of targets before their gradients add up. Of a step dealt out to several processes, this is one's
-    share of the loss and of the gradient.
+    Each token of the step weighs the same, however its rows are dealt out to batches and lanes: sums of nats are
+    divided by the whole step's count of targets before their gradients add up. Of a step dealt out to several
+    processes, this is one's share of the loss and of the gradient.
     """
-    device = machine.device
-    total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-    for batch in step.batches:
-        inputs, targets = (to_device(ids, device) for ids in (batch.inputs, batch.targets))
-        rows, tokens = batch.inputs.shape
-        remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
-        with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
-            with machine.autocast():
-                loss = model.loss_sum(inputs, targets) / step.n_targets
-            torch.autograd.backward(scaler.scale(loss))
-        total += loss.detach()
-    return total
+    device, parameters = machine.device, list(model.parameters())
+
+    def share(lane: int) -> tuple[Tensor, list[Tensor]]:
+        """The loss and the gradients of a lane's rows; no gradients where it has none."""
+        total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        gradients: list[Tensor] = []
+        for batch in step.batches:
+            inputs, targets = (
+                to_device(np.array_split(ids, among.size)[lane], device) for ids in (batch.inputs, batch.targets)
+            )
+            if not len(inputs):
+                continue
+            rows, tokens = batch.inputs.shape
+            remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
+            with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
+                with machine.autocast():
+                    loss = model.loss_sum(inputs, targets) / step.n_targets
+                _add(gradients, torch.autograd.grad(scaler.scale(loss), parameters))
+            total += loss.detach()
+        return total, gradients
+
+    # In the lanes' order, so that the sums are the same every time.
+    losses, of_lanes = zip(*among.map(share, range(among.size)), strict=True)
+    gradients: list[Tensor] = []
+    for each in of_lanes:
+        _add(gradients, each)
+    for parameter, gradient in zip(parameters, gradients, strict=False):  # without any where there was no row
+        parameter.grad = gradient.contiguous()  # the fused optimisers take memory in order for granted
+    return torch.stack(losses).sum()
+
+
+def _add(to: list[Tensor], gradients: Sequence[Tensor]) -> None:
+    if to and gradients:
+        torch._foreach_add_(to, gradients)  # type: ignore[arg-type]
+    else:
+        to += gradients
 
 
 def to_device(ids: Ids, device: torch.device) -> Tensor:

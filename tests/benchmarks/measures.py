@@ -97,9 +97,11 @@ class _Step:
     def __init__(self, shape: Shape, train: Train, here: Machine) -> None:
         import torch
 
+        from storyteller.lm import lanes
         from storyteller.lm.model import seeded
         from storyteller.lm.optim import Optimizers
 
+        self._lanes = lanes.of(here, shape.dropout)
         self.model = seeded(shape, train.seed).to(here.device)
         self.optimizers, self._here, self._train = Optimizers(self.model, train), here, train
         self.optimizers.set_scale(0.1)  # there is no warm-up here, and what has run away is no usual work
@@ -114,7 +116,7 @@ class _Step:
 
         _await(self._here)
         begin = time.perf_counter()
-        summed = accumulate(self.model, batch, self._here, self._scaler)
+        summed = accumulate(self.model, batch, self._here, self._scaler, self._lanes)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
         norm, loss = float(optim.clip(self._parameters, self._train.clip_norm)), float(summed)

@@ -1,0 +1,63 @@
+"""Threads among which a step is dealt out on a CPU, each with cores of its own.
+
+Threads that share one operation wait for each other at its end, some hundred times a step; where the machine does other
+things too, each time for the one that was held up. Lanes meet once a step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+
+from storyteller.lm.device import Machine
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_MOST = 4
+"""Each lane has gradients of its own, which are added up at the end."""
+
+
+class Lanes:
+    """So many threads, or the caller's own where there is but one."""
+
+    def __init__(self, threads: int) -> None:
+        """Shares `threads` of torch's out among the lanes."""
+        self.size = max(1, min(threads, _MOST))
+        if self.size == 1:
+            return
+        self._pool = ThreadPoolExecutor(self.size, "lane", _take, (threads // self.size,))
+        all_there = threading.Barrier(self.size)
+        self.map(lambda _: all_there.wait(), range(self.size))
+        # torch gives the count that was set last to every thread that comes later, whoever set it.
+        torch.set_num_threads(threads)
+
+    def map(self, function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+        """What `function` gives of each item, in their order. What one of them raises is raised once all are done.
+
+        Torch's modes are each thread's own: `function` enters autocast and the like itself.
+        """
+        if self.size == 1:
+            return [function(item) for item in items]
+        futures = [self._pool.submit(function, item) for item in items]
+        wait(futures)
+        return [future.result() for future in futures]
+
+
+def _take(threads: int) -> None:
+    """Give so many threads to the one that calls."""
+    torch.get_num_threads()  # a thread's first look at the count sets it, to the one that all have
+    torch.set_num_threads(threads)
+
+
+ONE = Lanes(1)
+
+
+def of(machine: Machine, dropout: float) -> Lanes:
+    """The lanes of a run; one where the processor is not what computes, or where they would share a generator."""
+    alone = machine.device.type != "cpu" or machine.precision == "fp16" or dropout > 0
+    return ONE if alone else Lanes(machine.threads)

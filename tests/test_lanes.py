@@ -1,0 +1,120 @@
+"""Lanes: a step dealt out to threads is the step, and the same one every time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from storyteller.data.batches import StepBatches, collate
+from storyteller.lm import lanes, train
+from storyteller.lm.device import Machine
+from storyteller.lm.lanes import Lanes
+from storyteller.lm.model import GPT, Shape, seeded
+
+SHAPE = Shape(2, 32, 2, 40, 64)
+SCALER = torch.amp.GradScaler("cpu", enabled=False)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(2)
+
+
+def step_of(n_rows: int, n_batches: int = 1) -> StepBatches:
+    generator = torch.Generator().manual_seed(n_rows)
+    rows = [torch.randint(0, 64, (12 + n % 7,), generator=generator).tolist() for n in range(n_rows * n_batches)]
+    batches = tuple(collate(rows[n::n_batches], 0) for n in range(n_batches))
+    return StepBatches(batches, sum(batch.n_targets for batch in batches), 0.0, {})
+
+
+def gradients(step: StepBatches, among: Lanes, precision: str = "fp32", double: bool = False) -> list[torch.Tensor]:
+    """The loss, and each parameter's gradient."""
+    model: GPT = seeded(SHAPE, 3)
+    if double:
+        model.double()
+    loss = train.accumulate(model, step, Machine(torch.device("cpu"), precision, 2), SCALER, among)
+    found = [parameter.grad for parameter in model.parameters()]
+    assert all(grad is not None and grad.is_contiguous() for grad in found)
+    return [loss, *(grad for grad in found if grad is not None)]
+
+
+@pytest.mark.parametrize(("n_rows", "n_batches"), [(8, 1), (7, 1), (3, 2), (1, 1)])
+@pytest.mark.parametrize("n_lanes", [2, 3, 4])
+def test_lanes_give_the_loss_and_the_gradient_of_one(n_rows: int, n_batches: int, n_lanes: int) -> None:
+    step = step_of(n_rows, n_batches)
+    one, several = (gradients(step, among, double=True) for among in (lanes.ONE, Lanes(n_lanes)))
+    for a, b in zip(one, several, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_in_lanes_is_the_same_to_the_last_bit_every_time(precision: str) -> None:
+    step, among = step_of(9), Lanes(3)
+    first = gradients(step, among, precision)
+    for _ in range(5):
+        assert all(map(torch.equal, first, gradients(step, among, precision)))
+
+
+def test_a_step_without_a_row_leaves_no_gradient() -> None:
+    model = seeded(SHAPE, 3)
+    loss = train.accumulate(
+        model, StepBatches((), 5, 0.0, {}, 2, 40), Machine(torch.device("cpu"), "fp32", 2), SCALER, Lanes(2)
+    )
+    assert float(loss) == 0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_each_lane_has_its_part_of_the_threads_and_everyone_else_has_all() -> None:
+    among = Lanes(2)
+    assert among.map(lambda _: torch.get_num_threads(), range(2)) == [1, 1]
+    assert torch.get_num_threads() == 2
+    elsewhere: list[int] = []
+    later = threading.Thread(target=lambda: elsewhere.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert elsewhere == [2]
+
+
+def test_lanes_work_side_by_side_and_answer_in_order() -> None:
+    meet = threading.Barrier(2, timeout=20)
+
+    def work(number: int) -> int:
+        if number < 2:
+            meet.wait()  # would break, were one lane done before the other began
+        time.sleep(0.01 * (5 - number))
+        return number * number
+
+    assert Lanes(2).map(work, range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 0:
+            raise MemoryError("too much")
+        time.sleep(0.2)
+        done.append(number)
+
+    with pytest.raises(MemoryError, match="too much"):
+        Lanes(2).map(work, range(3))
+    assert sorted(done) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("machine", "dropout", "size"),
+    [
+        (Machine(torch.device("cpu"), "bf16", 2), 0.0, 2),
+        (Machine(torch.device("cpu"), "fp32", 2), 0.0, 2),
+        (Machine(torch.device("cpu"), "bf16", 16), 0.0, 4),
+        (Machine(torch.device("cpu"), "bf16", 1), 0.0, 1),
+        (Machine(torch.device("cpu"), "bf16", 2), 0.1, 1),  # they would draw from one generator, in any order
+        (Machine(torch.device("cpu"), "fp16", 2), 0.0, 1),
+        (Machine(torch.device("cuda"), "bf16", 16), 0.0, 1),
+    ],
+)
+def test_lanes_are_taken_where_they_compute_what_one_does(machine: Machine, dropout: float, size: int) -> None:
+    assert lanes.of(machine, dropout).size == size
