@@ -56,7 +56,7 @@ def set_up(
         return held_out, keys, _tokenizer(folder, desk, config, corpus, first_pass, keys, store)
 
     prepared = desk.begin(prepare)
-    from storyteller.lm import checkpoint, device, memory
+    from storyteller.lm import checkpoint, device, lanes, memory
     from storyteller.lm.distributed import Alone
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
@@ -74,7 +74,8 @@ def set_up(
     memory.check_fits(shape, config, machine)
     with memory.naming(f"a model of {shape.n_parameters():,} parameters"):
         model = seeded(shape, config.train.seed).to(machine.device)
-    optimizers = Optimizers(model, config.train)
+    among = lanes.of(machine, shape.dropout)
+    optimizers = Optimizers(model, config.train, among)
     progress = checkpoint.load_training(found, model, optimizers) if found else Progress()
     desk.note(
         f"model: {model.n_parameters():,} parameters, {config.model.n_layer} layers, width {config.model.n_embd}, "
@@ -107,6 +108,7 @@ def set_up(
         peak_flops=peak,
         patience_seconds=corpus.patience_seconds,
         group=group,
+        among=among,
     )
 
 
@@ -180,6 +182,7 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     from storyteller.data.cache import open_store
     from storyteller.data.corpus import open_corpus
     from storyteller.data.tokenizer import Tokenizer
+    from storyteller.lm import lanes
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
     from storyteller.lm.progress import Progress
@@ -195,7 +198,8 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     fast = tokenizers.Tokenizer.from_str(told["json"])
     tokenizer = Tokenizer(fast, told["end_of_text"], told["kind"])
     model = seeded(Shape.of(config.model, tokenizer.vocab_size), config.train.seed).to(machine.device)
-    optimizers = Optimizers(model, config.train)
+    among = lanes.of(machine, model.shape.dropout)
+    optimizers = Optimizers(model, config.train, among)
     group.share_state(model, optimizers)
     progress, keys = Progress(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
     store = open_store(config.data.cache_gib, corpus.notes.append)
@@ -213,6 +217,7 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
         progress=progress,
         patience_seconds=corpus.patience_seconds,
         group=group,
+        among=among,
     )
 
 

@@ -8,11 +8,13 @@ import time
 import pytest
 import torch
 
+from storyteller.config import Train
 from storyteller.data.batches import StepBatches, collate
 from storyteller.lm import lanes, train
-from storyteller.lm.device import Machine
+from storyteller.lm.device import Machine, has_bf16
 from storyteller.lm.lanes import Lanes
 from storyteller.lm.model import GPT, Shape, seeded
+from storyteller.lm.optim import Optimizers
 
 SHAPE = Shape(2, 32, 2, 40, 64)
 SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -118,3 +120,22 @@ def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
 )
 def test_lanes_are_taken_where_they_compute_what_one_does(machine: Machine, dropout: float, size: int) -> None:
     assert lanes.of(machine, dropout).size == size
+
+
+def test_muon_in_lanes_moves_the_matrices_as_muon_does() -> None:
+    moved: list[list[torch.Tensor]] = []
+    for among in (lanes.ONE, Lanes(3)):
+        model = seeded(SHAPE, 3)
+        optimizers = Optimizers(model, Train(optimizer="muon", muon_lr=0.03), among)
+        for _ in range(3):
+            train.accumulate(model, step_of(4), Machine(torch.device("cpu"), "fp32", 2), SCALER)
+            for optimizer in optimizers.all:
+                optimizer.step()
+            optimizers.zero_grad()
+        moved.append([*model.parameters(), *optimizers.state().values()])
+        names = [name for name in optimizers.state() if name.endswith("momentum_buffer")]
+        assert len(names) == 4 * SHAPE.n_layer
+    begun = list(seeded(SHAPE, 3).parameters())
+    assert not any(torch.allclose(a, b, atol=1e-3) for a, b in zip(begun, moved[0], strict=False) if a.ndim == 2)
+    for a, b in zip(*moved, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=2e-3 if has_bf16("cpu") else 1e-6)

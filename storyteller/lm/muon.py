@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from storyteller.lm.eager import Eager
+from storyteller.lm.lanes import ONE, Lanes
 
 _STEPS = 5
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -27,11 +29,17 @@ class Muon(Eager, torch.optim.Muon):
     """Momentum, then the nearest orthogonal matrix to it as the update; its state is that of `torch.optim.Muon`."""
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, weight_decay: float, momentum: float, dtype: torch.dtype
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        dtype: torch.dtype,
+        among: Lanes = ONE,
     ) -> None:
-        """`dtype`: of the products that orthogonalise."""
+        """`dtype`: of the products that orthogonalise; the matrices are dealt out `among` the lanes."""
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)
-        self._dtype = dtype
+        self._dtype, self._among = dtype, among
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -39,29 +47,43 @@ class Muon(Eager, torch.optim.Muon):
         if closure is not None:
             raise NotImplementedError("no closure")
         for group in self.param_groups:
-            alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    update = self._momentum(parameter, group["momentum"])
-                    wide = update if update.shape[0] <= update.shape[1] else update.T
-                    alike[wide.shape].append((parameter, wide))
-            for pairs in alike.values():
-                updates = orthogonal(torch.stack([wide.to(self._dtype) for _, wide in pairs]))
-                for (parameter, _), update in zip(pairs, updates, strict=True):
-                    rows, columns = parameter.shape
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(
-                        update if rows <= columns else update.T, alpha=-group["lr"] * math.sqrt(max(1, rows / columns))
-                    )
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            moved.sort(key=lambda parameter: tuple(sorted(parameter.shape)))
+            for parameter in moved:
+                self._mean(parameter)  # here, so that the states stand in the same order every time
+            shares = [moved[lane :: self._among.size] for lane in range(self._among.size)]
+            self._among.map(partial(self._move, group), shares)
+
+    @torch.no_grad()
+    def _move(self, group: dict[str, Any], parameters: Sequence[Tensor]) -> None:
+        """The step of some of the matrices."""
+        alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter in parameters:
+            update = self._momentum(parameter, group["momentum"])
+            wide = update if update.shape[0] <= update.shape[1] else update.T
+            alike[wide.shape].append((parameter, wide))
+        for pairs in alike.values():
+            updates = orthogonal(torch.stack([wide.to(self._dtype) for _, wide in pairs]))
+            for (parameter, _), update in zip(pairs, updates, strict=True):
+                rows, columns = parameter.shape
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(
+                    update if rows <= columns else update.T, alpha=-group["lr"] * math.sqrt(max(1, rows / columns))
+                )
+
+    def _mean(self, parameter: Tensor) -> Tensor:
+        """The running mean of the gradient."""
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        mean: Tensor = state["momentum_buffer"]
+        return mean
 
     def _momentum(self, parameter: Tensor, share: float) -> Tensor:
         """Nesterov's look ahead along the running mean of the gradient."""
         grad = parameter.grad
         assert grad is not None  # noqa: S101  the caller looked
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(grad)
-        mean: Tensor = state["momentum_buffer"]
+        mean = self._mean(parameter)
         mean.lerp_(grad, 1 - share)
         return grad.lerp(mean, share)
 

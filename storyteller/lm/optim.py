@@ -13,6 +13,7 @@ from storyteller.config import Train
 from storyteller.errors import CheckpointError
 from storyteller.lm.device import has_bf16
 from storyteller.lm.eager import AdamW
+from storyteller.lm.lanes import ONE, Lanes
 from storyteller.lm.muon import Muon
 from storyteller.text import safe_line
 
@@ -24,7 +25,7 @@ class Optimizers:
     norms. With `muon` (Jordan et al. 2024) the hidden matrices go to Muon and the rest stays with AdamW.
     """
 
-    def __init__(self, model: nn.Module, train: Train) -> None:
+    def __init__(self, model: nn.Module, train: Train, among: Lanes = ONE) -> None:
         named = list(model.named_parameters())
         hidden = [(n, p) for n, p in named if p.ndim == 2 and n.startswith("h.")] if train.optimizer == "muon" else []
         taken = {name for name, _ in hidden}
@@ -49,6 +50,7 @@ class Optimizers:
                     weight_decay=train.weight_decay,
                     momentum=0.95,
                     dtype=torch.bfloat16 if has_bf16(hidden[0][1].device.type) else torch.float32,
+                    among=among,
                 )
             )
         for optimizer, peak in zip(self.all, (train.lr, train.muon_lr), strict=False):

@@ -28,7 +28,7 @@ from storyteller.errors import (
     TrainingError,
 )
 from storyteller.heap import keep_what_is_freed
-from storyteller.lm import checkpoint, evaluate, lanes, memory, optim
+from storyteller.lm import checkpoint, evaluate, memory, optim
 from storyteller.lm.device import Machine
 from storyteller.lm.distributed import Alone
 from storyteller.lm.lanes import ONE, Lanes
@@ -101,6 +101,8 @@ class Trainer:
     """For so long no story may come."""
     group: Alone = field(default_factory=Alone)
     """The processes that train the run."""
+    among: Lanes = ONE
+    """The threads of this process that a step is dealt out to."""
     _recent: _Recent = field(default_factory=lambda: _Recent())
     _last_line: dict[str, Any] = field(default_factory=dict)
     _bpb: tuple[int, float] | None = None
@@ -113,7 +115,6 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.machine.precision == "fp16")
         if self.progress.scaler:
             self._scaler.load_state_dict(self.progress.scaler)
-        self._lanes = lanes.of(self.machine, self.model.shape.dropout)
         self._share = self.held_out[self.group.rank :: self.group.size]
         self._encoded = self.tokenizer.encode(self._share)
         self._eval_every = Period.parse(self.config.train.eval_every)
@@ -174,7 +175,7 @@ class Trainer:
         self.optimizers.set_scale(scale)
         if self.model.shape.dropout:
             self.group.seed_step(self.config.train.seed, self.progress.step)
-        summed = accumulate(self.model, step, self.machine, self._scaler, self._lanes)
+        summed = accumulate(self.model, step, self.machine, self._scaler, self.among)
         summed = self.group.add_gradients(self._parameters, summed)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
@@ -232,7 +233,7 @@ class Trainer:
                 beginning_id=self.tokenizer.end_id,
                 context=self.model.shape.context,
                 device=self.machine.device,
-                among=self._lanes,
+                among=self.among,
             )
         nats, n_tokens, n_bytes = self.group.sums(score.nats, score.n_tokens, score.n_bytes)
         score = evaluate.Score(nats, int(n_tokens), int(n_bytes))

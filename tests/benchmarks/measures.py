@@ -101,9 +101,9 @@ class _Step:
         from storyteller.lm.model import seeded
         from storyteller.lm.optim import Optimizers
 
-        self._lanes = lanes.of(here, shape.dropout)
+        self._among = lanes.of(here, shape.dropout)
         self.model = seeded(shape, train.seed).to(here.device)
-        self.optimizers, self._here, self._train = Optimizers(self.model, train), here, train
+        self.optimizers, self._here, self._train = Optimizers(self.model, train, self._among), here, train
         self.optimizers.set_scale(0.1)  # there is no warm-up here, and what has run away is no usual work
         self._parameters = list(self.model.parameters())
         self._scaler = torch.amp.GradScaler(here.device.type, enabled=here.precision == "fp16")
@@ -116,7 +116,7 @@ class _Step:
 
         _await(self._here)
         begin = time.perf_counter()
-        summed = accumulate(self.model, batch, self._here, self._scaler, self._lanes)
+        summed = accumulate(self.model, batch, self._here, self._scaler, self._among)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
         norm, loss = float(optim.clip(self._parameters, self._train.clip_norm)), float(summed)
