@@ -106,10 +106,6 @@ class Desk:
 
     def wait_for(self, action: Callable[[], T]) -> T:
         """What `action` gives, done on a thread of its own: inside one long call of a library no signal is heard."""
-        return self.begin(action)()
-
-    def begin(self, action: Callable[[], T]) -> Callable[[], T]:
-        """Have `action` done on a thread of its own; what is returned waits for it, and gives or raises what it did."""
         answer: list[T] = []
         failure: list[BaseException] = []
 
@@ -119,15 +115,12 @@ class Desk:
             except BaseException as error:  # noqa: BLE001  raised again by the one who waits
                 failure.append(error)
 
-        def wait() -> T:
-            thread.join()
-            if failure:
-                raise failure[0]
-            return answer[0]
-
         thread = threading.Thread(target=act, name="set-up", daemon=True)
         thread.start()
-        return wait
+        thread.join()
+        if failure:
+            raise failure[0]
+        return answer[0]
 
     def ready(self, progress: Progress) -> None:
         """Set-up is over: from here on a signal lets the step finish."""

@@ -36,7 +36,7 @@ def set_up(
 ) -> tuple[Stream[Any], Trainer]:
     """All that the loop needs: stories, tokenizer, model, and where to go on from; the others of a group are told it.
 
-    What takes no torch is begun first, and goes on while it is loaded, which takes seconds.
+    What takes no torch comes first: loading that takes seconds, in which another process tells tales.
     """
     from storyteller.data.cache import open_store
     from storyteller.data.corpus import Stories
@@ -50,12 +50,6 @@ def set_up(
     store = open_store(data.cache_gib, corpus.notes.append)
     _begin_tales(folder, corpus, data, config.train.eval_stories, store)
 
-    def prepare() -> tuple[list[str], frozenset[bytes], Tokenizer]:
-        held_out, keys = _held_out(folder, corpus, data, config.train.eval_stories, store)
-        first_pass = Stories(corpus, data, seed=config.train.seed, held_out=keys)
-        return held_out, keys, _tokenizer(folder, desk, config, corpus, first_pass, keys, store)
-
-    prepared = desk.begin(prepare)
     from storyteller.lm import checkpoint, device, lanes, memory
     from storyteller.lm.distributed import Alone
     from storyteller.lm.model import Shape, seeded
@@ -65,11 +59,13 @@ def set_up(
 
     group = joined or Alone()
     machine = group.machine(config.train)
+    peak = device.peak_flops(machine)
     threads = f"{machine.threads} threads" + (f" in each of {group.size} processes" if group.size > 1 else "")
     desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
-    held_out, keys, tokenizer = prepared()
-    peak = device.peak_flops(machine)
+    held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, config.train.eval_stories, store))
+    first_pass = Stories(corpus, data, seed=config.train.seed, held_out=keys)
+    tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, corpus, first_pass, keys, store))
     shape = Shape.of(config.model, tokenizer.vocab_size)
     memory.check_fits(shape, config, machine)
     with memory.naming(f"a model of {shape.n_parameters():,} parameters"):

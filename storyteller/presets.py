@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.context": 256,
         "model.activation": "gelu",
         "data.vocab_size": 4096,
-        "data.tokenizer_mib": 4,
+        "data.tokenizer_mib": 2,
         "data.batching": "begin",
         "train.minutes": 5.0,
         "train.batch_size": 16,

@@ -186,6 +186,19 @@ def test_only_a_row_that_changed_is_drawn_anew(root: Path, tmp_path: Path, monke
     drive(app_of(root, tmp_path), how, (140, 30))
 
 
+def test_the_filter_has_the_keyboard_before_it_is_seen(root: Path, tmp_path: Path) -> None:
+    a_few(root)
+
+    async def how(pilot: Pilot[None]) -> None:
+        screen = await seen(pilot, 5)
+        screen.action_filter()
+        assert pilot.app.focused is screen.query_one("#filter", Input)
+        await pilot.press(*"sad")
+        await until(pilot, lambda: screen.query_one("#filter", Input).value == "sad")
+
+    drive(app_of(root, tmp_path), how)
+
+
 def test_the_filter_narrows_by_name_and_state_and_escape_takes_it_back(root: Path, tmp_path: Path) -> None:
     a_few(root)
 

@@ -6,11 +6,12 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from functools import partial
-from queue import Empty, SimpleQueue
+from functools import cached_property, partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config import Sample
+from storyteller.engine.crew import Crew, seeded, until_none
 from storyteller.engine.telling import until_enough
 from storyteller.errors import ModelError, UsageError
 from storyteller.heap import keep_what_is_freed
@@ -26,15 +27,18 @@ _BATCH_ROWS: dict[Numbers, int] = {"fp32": 16, "int8": 8}
 _SMALL_BYTES = 64 * 2**20
 """Weights that lie in two cores' caches: further threads wait for each other longer than they compute."""
 
-_seeding = threading.Lock()
-"""CTranslate2 has one seed for the whole process."""
+_CREW = 8
+"""Stories that are told before the weights are loaded anew; each keeps its keys and values for so long."""
+_WINDOW_STRIDE = 0x9E3779B1
+"""Between the seeds of a story's windows."""
 
 
 class NativeVoices:
     """A model in memory.
 
-    CTranslate2 draws in a worker thread whose random generator takes the process's seed when it is first used, and
-    never again. So each telling that draws gets a generator, and thereby a thread, of its own.
+    CTranslate2 seeds a worker's thread once (`crew`), so each telling that draws gets a worker of its own: of a crew
+    with 8 bits, where one thread is quickest; else of a generator of its own, since the idle threads of some workers
+    stand in the way of the one that computes.
     """
 
     def __init__(
@@ -57,12 +61,16 @@ class NativeVoices:
         small = sum(map(len, files.values())) <= _SMALL_BYTES
         self._threads = threads or min(cores, few if small else 8)
         self.lanes = threads or cores
+        self._workers = _CREW if small and numbers == "int8" and self._threads == 1 else 1
         self._leaves_a_core = self._threads < cores and small
         if small:
             keep_what_is_freed()
+        self._lock = threading.Lock()
+        self._crew: Crew | None = None
         self._tellings = 0
-        self._ready = [self._load(self._threads)]
-        self._ready[0].generator()
+        self._ready: dict[tuple[int, int], _Loading] = {}
+        self._prepare()
+        self._ready[self._threads, self._workers].generator()
         self._steady: dict[int, ctranslate2.Generator] = {}
         # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
         weakref.finalize(self, self._steady.clear)
@@ -80,44 +88,57 @@ class NativeVoices:
         # Tellings side by side take a thread each: so many of them are told faster than one by as many threads.
         threads = self._threads if lane is None else 1
         if sample.draws:
-            generator = self._seeded(threads, sample)
-            self._tellings += 1
-            if lane is None and self._leaves_a_core and self._tellings > 1:  # the first one may be the only one
-                self._ready.append(self._load(threads))
-            return NativeVoice(generator, sample, self._ends)
+            crew = self._enlisted if self._workers > 1 and lane is None else None
+            return NativeVoice(lambda: self._seeded(threads, sample, alone=lane is None), sample, self._ends, crew)
         key = -1 if lane is None else lane
         if key not in self._steady:
-            self._steady[key] = self._take(threads)
-        return NativeVoice(self._steady[key], sample, self._ends)
+            self._steady[key] = self._take(threads, self._workers if lane is None else 1)
+        return NativeVoice(lambda: self._steady[key], sample, self._ends)
 
     def close(self) -> None:
         self._ready.clear()
         self._steady.clear()
+        self._crew = None
         self._files = {}
 
-    def _seeded(self, threads: int, sample: Sample) -> ctranslate2.Generator:
-        import ctranslate2
+    def _enlisted(self) -> Crew:
+        """A crew with a worker who will tell."""
+        with self._lock:
+            if self._crew is None or not self._crew.enlist():
+                self._crew = Crew(self._take(self._threads, self._workers), self._workers)
+                self._crew.enlist()
+            if not self._crew.left and self._leaves_a_core:  # beside the last story of this crew
+                self._prepare()
+            return self._crew
 
-        generator = self._take(threads)
-        with _seeding, _refused():
-            ctranslate2.set_random_seed(sample.seed or 0)
+    def _seeded(self, threads: int, sample: Sample, alone: bool) -> ctranslate2.Generator:
+        generator = self._take(threads, 1)
+        with seeded(sample.seed or 0), _refused():
             # A first draw, that of no story, takes up the seed; then the next telling may set its own.
             generator.generate_batch([["0"]], max_length=1, sampling_topk=2, include_prompt_in_result=False)
+        self._tellings += 1
+        if alone and self._workers == 1 and self._leaves_a_core and self._tellings > 1:  # the first may be the only one
+            self._prepare()
         return generator
 
-    def _take(self, threads: int) -> ctranslate2.Generator:
-        """A generator that has told nothing yet."""
-        with contextlib.suppress(IndexError):
-            if threads == self._threads:
-                return self._ready.pop().generator()
-        return self._load(threads).generator()
+    def _prepare(self) -> None:
+        """Have what the next story wants loaded meanwhile."""
+        self._ready[self._threads, self._workers] = self._load(self._threads, self._workers)
 
-    def _load(self, threads: int) -> _Loading:
+    def _take(self, threads: int, workers: int) -> ctranslate2.Generator:
+        """A generator that has told nothing yet."""
+        return (self._ready.pop((threads, workers), None) or self._load(threads, workers)).generator()
+
+    def _load(self, threads: int, workers: int) -> _Loading:
         import ctranslate2
 
         if not self._files:
             raise ModelError("the model is closed", "open it again")
-        options = {"compute_type": _COMPUTE_TYPES[self._numbers], "intra_threads": threads}
+        options = {
+            "compute_type": _COMPUTE_TYPES[self._numbers],
+            "intra_threads": threads,
+            "inter_threads": workers,
+        }
         return _Loading(partial(ctranslate2.Generator, "model", files=self._files, **options))
 
 
@@ -151,8 +172,17 @@ class _Loading:
 class NativeVoice:
     """One telling."""
 
-    def __init__(self, generator: ctranslate2.Generator, sample: Sample, ends: Sequence[int]) -> None:
-        self._generator = generator
+    def __init__(
+        self,
+        take: Callable[[], ctranslate2.Generator],
+        sample: Sample,
+        ends: Sequence[int],
+        crew: Callable[[], Crew] | None = None,
+    ) -> None:
+        """`take` gives the generator of the whole telling; `crew`, if there is one, who tells a single story's next
+        window."""
+        self._take, self._enlisted = take, crew
+        self._seed, self._windows = sample.seed or 0, 0
         self._beams = sample.beams
         # Both look back at what was told, and CTranslate2 takes the prompts of a batch that are longer than its
         # shortest for told as well: so such rows go with those of their own length alone.
@@ -173,8 +203,12 @@ class NativeVoice:
         if self._beams > 1:  # the likeliest story is known at its end
             yield from self.batch([window], limit, lambda _, __: False, [0])[0]
             return
-        # CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice,
-        # and both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
+        if self._enlisted is not None:
+            seed = (self._seed + _WINDOW_STRIDE * self._windows) % 2**32
+            self._windows += 1
+            with _refused():
+                yield from self._enlisted().tell(_named(window), limit, seed, self._options)
+            return
         told: SimpleQueue[int | None] = SimpleQueue()
         stopped = False
 
@@ -194,7 +228,7 @@ class NativeVoice:
                 **self._options,
             )[0]
             try:
-                yield from _until_none(told, telling.done)
+                yield from until_none(told, telling.done)
             finally:
                 stopped = True
                 telling.result()  # in a moment: after the token that is being computed
@@ -225,6 +259,10 @@ class NativeVoice:
                 told[index] = list(until_enough(tokens, index, enough)) if searched else tokens
         return told
 
+    @cached_property
+    def _generator(self) -> ctranslate2.Generator:
+        return self._take()
+
     def close(self) -> None:
         """Nothing runs on between two windows."""
 
@@ -235,20 +273,6 @@ class NativeVoice:
             # Beside longer ones, a window of a single token would have their prompts counted as told.
             groups.setdefault(len(window) if self._looks_back or len(window) == 1 else 0, []).append(row)
         yield from groups.values()
-
-
-def _until_none(told: SimpleQueue[int | None], done: Callable[[], bool]) -> Iterator[int]:
-    """What comes before None, or before one that failed was `done`."""
-    while True:
-        try:
-            token = told.get(timeout=0.1)
-        except Empty:
-            if done() and told.empty():
-                return
-            continue
-        if token is None:
-            return
-        yield token
 
 
 @contextlib.contextmanager

@@ -183,7 +183,7 @@ class RunsScreen(Screen[None]):
 
     def action_filter(self) -> None:
         self.add_class("-filtering")
-        self.query_one("#filter", Input).focus()
+        self.set_focus(self.query_one("#filter", Input))  # at once: the next key may be there already
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._filter = event.value

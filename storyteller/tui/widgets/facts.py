@@ -85,7 +85,7 @@ class Facts(Vertical):
 
     def search(self) -> None:
         """Let the user type what to look for."""
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))  # at once: the next key may be there already
 
     def on_resize(self) -> None:
         self._fill()

@@ -313,7 +313,7 @@ class Stories(Vertical):
         """Let the user type a prompt."""
         line = self.query_one(PromptInput)
         line.add_class("-asked")
-        line.focus()
+        self.screen.set_focus(line)  # at once: the next key may be there already
 
     def on_prompt_input_left(self, event: PromptInput.Left) -> None:
         event.stop()
