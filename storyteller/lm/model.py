@@ -174,7 +174,9 @@ class _CrossEntropySum(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wants else None
         d_weight = torch.zeros_like(weight.T, memory_format=torch.contiguous_format) if wants else None  # (C, V)
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        n_rows = max((_CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS) // weight.shape[0], _CHUNK_ROWS)
+        everything = kind == "cpu" and bool((targets != -100).all())  # elsewhere to look is to wait for the device
+        n_logits = _CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS if wants else _CHUNK_LOGITS // 2
+        n_rows = max(n_logits // weight.shape[0], _CHUNK_ROWS)
         for begin in range(0, len(x), n_rows):
             part = slice(begin, begin + n_rows)
             wanted = targets[part]
@@ -187,7 +189,9 @@ class _CrossEntropySum(torch.autograd.Function):
                 logp, d_logits = _softmax(logits, at, wide)
                 # By index: on a CPU `scatter_add_` takes as long as three matrix products of this size.
                 d_logits[torch.arange(len(at), device=at.device), at[:, 0]] -= 1
-                d_low = d_logits.mul_(counts[:, None]).to(low)
+                if not everything:
+                    d_logits.mul_(counts[:, None])
+                d_low = d_logits.to(low)
                 d_hidden[part] = d_low @ w
                 d_weight += x[part].T @ d_low  # its transpose is a slower product
             total -= (logp[:, 0] * counts).sum()
@@ -198,7 +202,9 @@ class _CrossEntropySum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """Both gradients, scaled by what follows the sum."""
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grad.to(d_hidden.dtype), (d_weight * grad.to(d_weight.dtype)).T, None
+        # In the weight's own order: to add the embedding's gradient to a transposed one takes six times as long.
+        in_order = d_weight.T.contiguous().mul_(grad.to(d_weight.dtype))
+        return d_hidden * grad.to(d_hidden.dtype), in_order, None
 
 
 def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -214,8 +220,9 @@ def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Ten
     return logp.gather(1, at), logp.exp_()
 
 
-_CHUNK_LOGITS = 1 << 23
-"""Logits that stand at once on a CPU: 16 MiB in bf16, about what its caches hold."""
+_CHUNK_LOGITS = 1 << 22
+"""Logits that stand at once in a lane of a CPU: 8 MiB in bf16, about what its caches hold; half as many where none of
+their gradients are wanted, since they are taken in fp32 there."""
 _CHUNK_ROWS = 256
 """Rows of a chunk at least: each costs one pass over the gradient of the whole vocabulary."""
 _CHUNK_LOGITS_CUDA = 1 << 28
