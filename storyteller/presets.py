@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from storyteller import machine
 from storyteller.config import SECTIONS, Config, nearest, section
 from storyteller.errors import UsageError
 from storyteller.text import safe_line
@@ -50,18 +52,40 @@ PRESET_NOTES = {
 }
 
 
+_WIDTHS = ((20.0, 128), (80.0, 192))
+"""Minutes of one core up to which `quick` is so wide: with more time a larger model learns more, with less the smaller
+one, which sees more tokens."""
+_HEAD = 64
+
+
 def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
     """The whole config: the preset, then `options` (by dotted name, None: not given), then `--set key=value`s.
 
-    A preset's budget gives way to any other. Raises UsageError, naming the option that is off.
+    A preset's budget gives way to any other. Where `quick` has a budget in minutes, and nobody says how wide its model
+    is to be, it follows from them and from this machine. Raises UsageError, naming the option that is off.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
-    values = dict(PRESETS[preset])
     given = {key: value for key, value in options.items() if value is not None}
     for setting in settings:
         key, value = _parse_setting(setting)
         given[key] = value
+    config = _of_preset(preset, given)
+    minutes, train = config.train.minutes, config.train
+    if preset == "quick" and minutes is not None and not {"model.n_embd", "model.n_head"} & given.keys():
+        width = quick_width(minutes * machine.training_cores(train.device, train.precision))
+        config = replace(config, model=replace(config.model, n_embd=width, n_head=width // _HEAD))
+    return config
+
+
+def quick_width(core_minutes: float) -> int:
+    """The width with which `quick` comes furthest in so many minutes of one core that multiplies in bf16."""
+    return next((width for most, width in _WIDTHS if core_minutes <= most), PRESETS["quick"]["model.n_embd"])
+
+
+def _of_preset(preset: str, given: Mapping[str, Any]) -> Config:
+    """The preset with what is given in its place."""
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
+    values = dict(PRESETS[preset])
     budgets = {f"train.{name}" for name in ("minutes", "steps", "epochs", "tokens")}
     if budgets & given.keys():
         values = {key: value for key, value in values.items() if key not in budgets}
@@ -70,8 +94,8 @@ def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = (
 
 
 def usual(preset: str) -> dict[str, Any]:
-    """What the preset says, each setting written out as `Config.to_json` has it; nothing where it is not known."""
-    return resolve(preset, {}).to_json() if preset in PRESETS else {}
+    """What the preset says on any machine, each setting as `Config.to_json` has it; nothing where it is not known."""
+    return _of_preset(preset, {}).to_json() if preset in PRESETS else {}
 
 
 def _parse_setting(setting: str) -> tuple[str, str]:

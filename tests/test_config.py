@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storyteller import machine
 from storyteller.config import Config, Data, Model, Period, Sample, Train
 from storyteller.errors import UsageError
-from storyteller.presets import PRESETS, resolve
+from storyteller.presets import PRESETS, resolve, usual
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -33,6 +34,35 @@ def test_the_classic_preset_is_the_published_recipe() -> None:
 def test_a_budget_given_replaces_the_presets() -> None:
     train = resolve("quick", {"train.steps": 20}).train
     assert (train.steps, train.minutes) == (20, None)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "cores", "width"),
+    [(5, 2, 128), (10, 2, 128), (11, 2, 192), (40, 2, 192), (60, 2, 256), (5, 16, 192), (30, 16, 256), (5, 100, 256)],
+)
+def test_quick_is_as_wide_as_its_minutes_and_the_machine_let_it_learn(
+    minutes: float, cores: float, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storyteller.machine.training_cores", lambda *_: cores)
+    model = resolve("quick", {"train.minutes": minutes}).model
+    assert (model.n_embd, model.n_head) == (width, width // 64)
+    # Whoever says how wide, or asks for a count of something else than minutes, has what they say, or the usual.
+    assert resolve("quick", {"train.minutes": minutes, "model.n_embd": 320}).model.n_embd == 320
+    heads = resolve("quick", {"train.minutes": minutes}, ["n_head=2"]).model
+    assert (heads.n_embd, heads.n_head) == (256, 2)
+    assert resolve("quick", {"train.steps": 20}).model.n_embd == 256
+    assert resolve("classic", {"train.minutes": minutes}).model.n_embd == 256
+    assert usual("quick")["model"]["n_embd"] == 256
+
+
+def test_a_core_without_bf16_is_a_third_of_one_and_a_gpu_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storyteller.machine.n_cores", lambda: 6)
+    for flags, cores in (("fpu avx512_bf16 sse", 6), ("fpu sse", 2), ("", 2)):
+        monkeypatch.setattr("storyteller.machine._cpuinfo", lambda _, flags=flags: flags)
+        assert machine.training_cores("cpu", "auto") == pytest.approx(cores)
+        assert machine.training_cores("cpu", "fp32") == pytest.approx(2)
+    assert machine.training_cores("cuda", "auto") == 100
+    assert machine.training_cores("mps", "auto") == 20
 
 
 def test_two_budgets_are_refused_by_name() -> None:

@@ -480,8 +480,15 @@ PICTURES = [
     ],
 )
 def test_it_looks_as_it_did(
-    snap_compare: Any, root: Path, tmp_path: Path, what: str, theme: str, size: tuple[int, int]
+    snap_compare: Any,
+    root: Path,
+    tmp_path: Path,
+    what: str,
+    theme: str,
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("storyteller.machine.training_cores", lambda *_: 2)
     if what != "empty":
         a_few(root)
     app = app_of(root, tmp_path)

@@ -27,14 +27,16 @@ _OPTIONS = {
     "train.skip_bad_steps": "--skip-bad-steps",
 }
 """Settings with an option of their own; all others go through `--set`."""
+_ALWAYS = ("model.n_embd", "model.n_head", "train.seed", *(f"train.{name}" for name in BUDGETS))
+"""Said whatever the preset has: the width of `quick` is the machine's."""
 _NAMED_SOURCES = ("bundled", "tinystories")
 
 
 def command(run: Mapping[str, Any]) -> str:
     """The command, quoted for a shell; empty where the run did not write down what it would take.
 
-    What a run found out for itself is said outright, so that another machine does the same: which stories `auto` came
-    to, the device, its precision, and the threads, on whose number the last digits depend.
+    What a run found out for itself is said outright, so that another machine does the same: how wide the model is,
+    which stories `auto` came to, the device, its precision, and the threads, on whose number the last digits depend.
     """
     config = run.get("config")
     if not isinstance(config, dict):
@@ -50,7 +52,7 @@ def command(run: Mapping[str, Any]) -> str:
     words = ["storyteller", "train", "--preset", preset]
     values = dict(_flat(config)) | _found_out(run, config)
     for key, value in values.items():
-        if value != dict(_flat(before)).get(key) or key in ("train.seed", *(f"train.{name}" for name in BUDGETS)):
+        if value != dict(_flat(before)).get(key) or key in _ALWAYS:
             words += _words(key, value)
     processes = _section(run, "host").get("processes")
     return shlex.join([*words, *(["--nproc", str(processes)] if isinstance(processes, int) else [])])

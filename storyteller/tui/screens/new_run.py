@@ -177,11 +177,15 @@ class NewRunScreen(Screen[None]):
         """Show what the preset has, the command, and the first thing that is off; whether nothing is."""
         preset = resolve(self._chosen("preset"), {}).to_json()
         budget, amount = _budget_of(preset)
+        try:
+            comes_to, trouble = self._config().to_json(), None
+        except StorytellerError as error:
+            comes_to, trouble = preset, error
         for field in FIELDS:
             if not field.options:
                 section, _, key = field.key.partition(".")
                 default = (
-                    "three words and a date" if field.name == "name" else _shown(preset[section][key]) if key else ""
+                    "three words and a date" if field.name == "name" else _shown(comes_to[section][key]) if key else ""
                 )
                 if field.name == "amount":
                     default = _shown(amount) if self._chosen("budget") == budget else ""
@@ -190,10 +194,8 @@ class NewRunScreen(Screen[None]):
         self._note("preset", PRESET_NOTES[self._chosen("preset")])
         self._note("amount", f"{self._chosen('budget')}")
         self.query_one("#command", Static).update(line(shlex.join(self.command()), "$text-muted"))
-        try:
-            self._config()
-        except StorytellerError as error:
-            self._refuse(error)
+        if trouble is not None:
+            self._refuse(trouble)
             return False
         if not self._starting:
             self._say("")
