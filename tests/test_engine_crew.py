@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -116,3 +117,18 @@ print(len(next(kept)) > 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+@pytest.mark.parametrize(("numbers", "given", "taken"), [("fp32", "", "0"), ("int8", "", "-"), ("fp32", "1", "1")])
+def test_fp32_leaves_mkl_out_unless_its_user_says_otherwise(folder: Path, numbers: str, given: str, taken: str) -> None:
+    code = f"""
+import os
+from storyteller.engine import open_model
+open_model({str(folder)!r}, numbers={numbers!r}).close()
+print(os.environ.get("CT2_USE_MKL", "-"))
+"""
+    env = {name: value for name, value in os.environ.items() if name != "CT2_USE_MKL"} | (
+        {"CT2_USE_MKL": given} if given else {}
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=env)
+    assert done.stdout == f"{taken}\n"

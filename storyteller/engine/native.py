@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -65,6 +66,8 @@ class NativeVoices:
         self._leaves_a_core = self._threads < cores and small
         if small:
             keep_what_is_freed()
+            if numbers == "fp32":
+                _leave_mkl_out()
         self._lock = threading.Lock()
         self._crew: Crew | None = None
         self._tellings = 0
@@ -140,6 +143,15 @@ class NativeVoices:
             "inter_threads": workers,
         }
         return _Loading(partial(ctranslate2.Generator, "model", files=self._files, **options))
+
+
+def _leave_mkl_out() -> None:
+    """Have CTranslate2 take oneDNN's products, unless its user says otherwise; it decides at its first, for good.
+
+    With fp32 they tell a small model's story a fifth faster than MKL's, which Intel's processors get by themselves;
+    8-bit ones take twice as long.
+    """
+    os.environ.setdefault("CT2_USE_MKL", "0")
 
 
 class _Loading:

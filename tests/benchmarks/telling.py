@@ -47,18 +47,16 @@ _OURS = """
 import json, sys, time
 from storyteller.config import Sample
 from storyteller.engine import open_model
-path, prompt, tokens, rows, repeats, draws = json.loads(sys.argv[1])
-engines = {numbers: open_model(path, numbers=numbers) for numbers in ("fp32", "int8")}
+path, prompt, tokens, rows, repeats, draws, numbers = json.loads(sys.argv[1])
+engine = open_model(path, numbers=numbers)
 def rate(engine, count, seed):
     began = time.perf_counter()
     stories = engine.batch([prompt] * count, Sample(max_tokens=tokens, top_p=1, seed=seed, **draws))
     return sum(story.tokens for story in stories) / (time.perf_counter() - began)
 for seed in range(repeats):
-    for numbers, engine in engines.items():
-        for nth in range(3):  # one after the other, as someone does who asks for another story
-            print(json.dumps({f"one story {numbers}": rate(engine, 1, 3 * seed + nth)}), flush=True)
-    for numbers, engine in engines.items():
-        print(json.dumps({f"{rows} at once {numbers}": rate(engine, rows, seed)}), flush=True)
+    for nth in range(3):  # one after the other, as someone does who asks for another story
+        print(json.dumps({f"one story {numbers}": rate(engine, 1, 3 * seed + nth)}), flush=True)
+    print(json.dumps({f"{rows} at once {numbers}": rate(engine, rows, seed)}), flush=True)
 """
 
 _TRANSFORMERS = """
@@ -100,7 +98,7 @@ def tell(llama):
             return said / (time.perf_counter() - began)
 if told:
     print(prompt, end="", flush=True)
-    tell(llamas["fp32"])
+    tell(*llamas.values())
 else:
     for llama in llamas.values():
         tell(llama)
@@ -166,11 +164,11 @@ def _measure(model: Path, repeats: int, ggufs: dict[str, str]) -> dict[str, dict
 
     settings = ["--model", str(model), "--max-tokens", str(TOKENS), "--temperature", "0.8", "--top-k", "50"]
     tell = [sys.executable, "-m", "storyteller", "tell", PROMPT, *settings, "--top-p", "1", "--seed", "1"]
-    tellers = {"ours": (tell, script(_OURS, str(model)))}
-    tellers["transformers"] = (script(_TRANSFORMERS, str(model), True), script(_TRANSFORMERS, str(model), False))
+    tellers = {"ours": (tell, [script(_OURS, str(model), numbers) for numbers in ("fp32", "int8")])}
+    tellers["transformers"] = (script(_TRANSFORMERS, str(model), True), [script(_TRANSFORMERS, str(model), False)])
     if ggufs:
-        one = {"fp32": ggufs["fp32"]}
-        tellers["llama.cpp"] = (script(_LLAMA_CPP, one, True), script(_LLAMA_CPP, ggufs, False))
+        each = [{numbers: path} for numbers, path in ggufs.items()]
+        tellers["llama.cpp"] = (script(_LLAMA_CPP, each[0], True), [script(_LLAMA_CPP, one, False) for one in each])
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in tellers}
     for turn in range(repeats + 1):
         for name, (told, _) in tellers.items():
@@ -179,9 +177,10 @@ def _measure(model: Path, repeats: int, ggufs: dict[str, str]) -> dict[str, dict
                 figures[name].setdefault("first word, seconds", []).append(first)
                 figures[name].setdefault("whole story, seconds", []).append(whole)
     for _ in range(2):
-        for name, (_, rated) in tellers.items():
-            for what, values in rates(rated).items():
-                figures[name].setdefault(f"{what}, tokens/s", []).extend(values)
+        for nth in range(2):  # the same numbers of ours and of the peers right after each other
+            for name, (_, rated) in tellers.items():
+                for what, values in rates(rated[nth]).items() if nth < len(rated) else ():
+                    figures[name].setdefault(f"{what}, tokens/s", []).extend(values)
     return figures
 
 
