@@ -49,14 +49,20 @@ from storyteller.config import Sample
 from storyteller.engine import open_model
 path, prompt, tokens, rows, repeats, draws, numbers = json.loads(sys.argv[1])
 engine = open_model(path, numbers=numbers)
-def rate(engine, count, seed):
+def rate(what, count, seed):
     began = time.perf_counter()
     stories = engine.batch([prompt] * count, Sample(max_tokens=tokens, top_p=1, seed=seed, **draws))
-    return sum(story.tokens for story in stories) / (time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    whole = count > 1 or stories[0].tokens == tokens  # the peers tell on past a story's end
+    if whole:
+        print(json.dumps({f"{what} {numbers}": sum(story.tokens for story in stories) / seconds}), flush=True)
+    return whole
+seeds = iter(range(100))
 for seed in range(repeats):
-    for nth in range(3):  # one after the other, as someone does who asks for another story
-        print(json.dumps({f"one story {numbers}": rate(engine, 1, 3 * seed + nth)}), flush=True)
-    print(json.dumps({f"{rows} at once {numbers}": rate(engine, rows, seed)}), flush=True)
+    whole = 0  # one after the other, as someone does who asks for another story
+    while whole < 3:
+        whole += rate("one story", 1, next(seeds))
+    rate(f"{rows} at once", rows, seed)
 """
 
 _TRANSFORMERS = """
@@ -157,7 +163,7 @@ def rates(command: list[str]) -> dict[str, list[float]]:
 
 def _measure(model: Path, repeats: int, ggufs: dict[str, str]) -> dict[str, dict[str, list[float]]]:
     """Every figure of every teller, all of them in turn."""
-    shared = [PROMPT, TOKENS, ROWS, repeats, DRAWS]
+    shared = [PROMPT, TOKENS, ROWS, max(1, repeats // 2), DRAWS]
 
     def script(code: str, path: object, *more: object) -> list[str]:
         return [sys.executable, "-c", code, json.dumps([path, *shared, *more])]
@@ -176,7 +182,7 @@ def _measure(model: Path, repeats: int, ggufs: dict[str, str]) -> dict[str, dict
             if turn:  # the first one warms the disk
                 figures[name].setdefault("first word, seconds", []).append(first)
                 figures[name].setdefault("whole story, seconds", []).append(whole)
-    for _ in range(2):
+    for _ in range(4):  # rather than two long turns: these machines change their pace within minutes
         for nth in range(2):  # the same numbers of ours and of the peers right after each other
             for name, (_, rated) in tellers.items():
                 for what, values in rates(rated[nth]).items() if nth < len(rated) else ():
