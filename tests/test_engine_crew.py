@@ -109,14 +109,15 @@ def test_a_process_ends_in_order_that_closes_nothing(folder: Path) -> None:
 from storyteller.config import Sample
 from storyteller.engine import open_model
 engine = open_model({str(folder)!r}, numbers="int8")
-for seed in range(3):
-    telling = engine.stream("Once", Sample(seed=seed, max_tokens=60))
-    next(telling)
+for seed in range(4):
+    telling = engine.stream("Once", Sample(seed=seed, max_tokens=20))
+    next(telling) if seed % 2 else list(telling)
 kept = engine.stream("Once", Sample(seed=9, max_tokens=60))
 print(len(next(kept)) > 0)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    for _ in range(4):  # who is first at the end, Python or a worker, is a matter of moments
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
 @pytest.mark.parametrize(("numbers", "given", "taken"), [("fp32", "", "0"), ("int8", "", "-"), ("fp32", "1", "1")])

@@ -35,13 +35,13 @@ class Crew:
     """
 
     def __init__(self, generator: ctranslate2.Generator, workers: int) -> None:
-        self._generator = generator
+        self._generators = [generator]
         self._left = workers
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._tellings: list[ctranslate2.AsyncGenerationResult] = []
         # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
-        weakref.finalize(self, _let_go, self._over, self._tellings)
+        weakref.finalize(self, _let_go, self._over, self._tellings, self._generators)
 
     @property
     def left(self) -> int:
@@ -74,7 +74,7 @@ class Crew:
 
         try:
             with seeded(seed):
-                telling = self._generator.generate_batch(
+                telling = self._generators[0].generate_batch(
                     [list(window)],
                     max_length=limit,
                     include_prompt_in_result=False,
@@ -112,9 +112,14 @@ def until_none(told: SimpleQueue[int | None], done: Callable[[], bool]) -> Itera
         yield token
 
 
-def _let_go(over: threading.Event, tellings: Sequence[ctranslate2.AsyncGenerationResult]) -> None:
-    """Let the workers come back, and wait until they have."""
+def _let_go(
+    over: threading.Event,
+    tellings: Sequence[ctranslate2.AsyncGenerationResult],
+    generators: list[ctranslate2.Generator],
+) -> None:
+    """Let the workers come back, and end them: each still has its callback to drop, which is Python's."""
     over.set()
     for telling in tellings:
         with contextlib.suppress(RuntimeError, ValueError):  # it was raised where it was told
             telling.result()
+    generators.clear()
