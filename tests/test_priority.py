@@ -34,9 +34,10 @@ def test_a_training_process_and_its_later_threads_are_five_steps_nicer_than_its_
 
 def test_a_story_told_beside_training_comes_after_all_else() -> None:
     code = (
-        "import os; from storyteller import priority; priority.step_back(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+        "import os; from storyteller import priority; priority.step_back();"
+        "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))"
     )
-    assert said_by(code) == [19]
+    assert said_by(code) == [19, os.SCHED_IDLE]
 
 
 def test_a_daemon_trains_behind_people(tmp_path: Path) -> None:
