@@ -139,5 +139,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         return int(done.stdout)
 
     # Blocks past 32 MiB, which glibc never keeps by itself (mallopt(3)); at least one fault for each 2 MiB of them.
-    assert page_faults("plain") >= 10 * 2 * 32
-    assert page_faults("keep") < 100
+    plain = page_faults("plain")
+    assert plain >= 10 * 2 * 32
+    # None as a rule; those of a step, where a small block has come between two large ones.
+    assert page_faults("keep") <= plain / 4

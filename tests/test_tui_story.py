@@ -408,6 +408,23 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
         own.close()
 
 
+def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_again(root: Path, booth: Booth) -> None:
+    async def test() -> None:
+        async with in_house(root, booth)("fox@10") as house:
+            house.screen.query_one(Sampling).sample = Sample(max_tokens=20)
+            await house.press(*"Once", "enter")
+            await house.over()
+            await house.press("ctrl+b", "down", "enter")
+            await house.until(lambda: len(house.texts) == 2)
+            assert "enter tells a story" in house.texts[1]
+            await house.press("ctrl+n")
+            await house.over()
+            assert [column.page.prompt for column in house.screen.columns] == ["Once", "Once"]
+            assert all(text.startswith("Once") for text in house.texts)
+
+    run(test())
+
+
 @pytest.mark.slow
 def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: Booth) -> None:
     async def test() -> None:

@@ -156,11 +156,13 @@ class StoryScreen(Screen[None]):
 
     def action_again(self) -> None:
         """Tell the newest part of each story anew, with another seed."""
-        if not any(column.page.asked for column in self.columns):
+        told = [column.page for column in self.columns if column.page.asked]
+        if not told:
             self.action_tell()
             return
-        went_on = any(column.page.asked and column.page.asked.goes_on for column in self.columns)
-        self._tell_all(lambda column: column.page.before, goes_on=went_on)
+        went_on = any(page.asked and page.asked.goes_on for page in told)
+        # A column that was put beside the others since begins as they do.
+        self._tell_all(lambda column: (column.page if column.page.asked else told[0]).before, goes_on=went_on)
 
     def _tell_all(self, before: Callable[[Column], tuple[Part, ...]], *, goes_on: bool = False) -> None:
         """Tell in every column, with one seed."""

@@ -70,7 +70,8 @@ class StoryRow(Horizontal):
     def show(self) -> None:
         """Show each column's story as it stands."""
         for pane, column in self.panes:
-            pane.story.show(column.page.parts or _GUIDE, telling=column.page.ticket is not None)
+            guide = _GUIDE if column.page.asked is None else ()
+            pane.story.show(column.page.parts or guide, telling=column.page.ticket is not None)
 
     def show_lines(self, chosen: int) -> None:
         """The lines around the stories, the chosen column's marked."""
