@@ -126,20 +126,21 @@ import resource, sys, torch
 from storyteller import heap
 if sys.argv[1] == "keep":
     heap.keep_what_is_freed()
+faults = []
 for step in range(16):
-    if step == 6:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     tensors = [torch.ones(16 << 20) for _ in range(2)]
     del tensors
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(*faults[6:])
 """
 
-    def page_faults(how: str) -> int:
+    def page_faults(how: str) -> list[int]:
+        """Of each of ten steps, the fewest first."""
         done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
-        return int(done.stdout)
+        return sorted(map(int, done.stdout.split()))
 
     # Blocks past 32 MiB, which glibc never keeps by itself (mallopt(3)); at least one fault for each 2 MiB of them.
-    plain = page_faults("plain")
-    assert plain >= 10 * 2 * 32
-    # None as a rule; those of a step, where a small block has come between two large ones.
-    assert page_faults("keep") <= plain / 4
+    assert page_faults("plain")[0] >= 2 * 32
+    # Once in a while a small block comes to lie between two large ones, and one step asks for its memory anew.
+    assert sum(page_faults("keep")[:-1]) < 100

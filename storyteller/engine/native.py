@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config import Sample
 from storyteller.engine.crew import Crew, seeded, until_none
-from storyteller.engine.telling import until_enough
+from storyteller.engine.telling import SEED_STRIDE, until_enough
 from storyteller.errors import ModelError, UsageError
 from storyteller.heap import keep_what_is_freed
 
@@ -30,8 +30,6 @@ _SMALL_BYTES = 64 * 2**20
 
 _CREW = 8
 """Stories that are told before the weights are loaded anew; each keeps its keys and values for so long."""
-_WINDOW_STRIDE = 0x9E3779B1
-"""Between the seeds of a story's windows."""
 
 
 class NativeVoices:
@@ -216,7 +214,7 @@ class NativeVoice:
             yield from self.batch([window], limit, lambda _, __: False, [0])[0]
             return
         if self._enlisted is not None:
-            seed = (self._seed + _WINDOW_STRIDE * self._windows) % 2**32
+            seed = (self._seed + SEED_STRIDE * self._windows) % 2**32
             self._windows += 1
             with _refused():
                 yield from self._enlisted().tell(_named(window), limit, seed, self._options)

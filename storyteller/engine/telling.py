@@ -24,8 +24,9 @@ from storyteller.errors import CheckpointError, ModelError, UsageError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_SEED_STRIDE = 0x9E3779B1
-"""Between the seeds of a batch's tellings: an odd number, so that no two of 2^32 are alike, and no near neighbours."""
+SEED_STRIDE = 0x9E3779B1
+"""Between the seeds of a batch's tellings, or of a story's windows: an odd number, so that no two of 2^32 are alike,
+and no near neighbours."""
 _BROKEN = "\ufffd"
 """What a tokenizer decodes bytes to that are no whole character."""
 _SENTENCE_START = re.compile(r"(?:[.!?][\"'\u201d\u2019)]*\s+|\n+)(?=\S)")
@@ -279,7 +280,7 @@ class Teller:
         size = self._voices.batch_rows
         parts = [order[first : first + size] for first in range(0, len(order), size)]
         seeded = [
-            dataclasses.replace(sample, seed=((sample.seed or 0) + _SEED_STRIDE * number) % 2**32)
+            dataclasses.replace(sample, seed=((sample.seed or 0) + SEED_STRIDE * number) % 2**32)
             for number in range(len(parts))
         ]
         _side_by_side(
