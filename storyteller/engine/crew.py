@@ -61,29 +61,19 @@ class Crew:
 
         Raises as CTranslate2 does.
         """
-        told: SimpleQueue[int | None] = SimpleQueue()
-        over, stopped = self._over, False
-
-        def hear(step: ctranslate2.GenerationStepResult) -> bool:
-            told.put(step.token_id)
-            if step.is_last:
-                told.put(None)
-            if step.is_last or stopped:
-                over.wait()
-            return stopped
-
+        hearing = Hearing()
         try:
             with seeded(seed):
                 telling = self._generators[0].generate_batch(
                     [list(window)],
                     max_length=limit,
                     include_prompt_in_result=False,
-                    callback=hear,
+                    callback=hearing.callback(kept_until=self._over),
                     asynchronous=True,
                     **options,
                 )[0]
                 self._tellings.append(telling)
-                tokens = until_none(told, telling.done)
+                tokens = hearing.tokens(telling.done)
                 first = next(tokens, None)  # then the seed has been taken up
             if first is not None:
                 yield first
@@ -91,25 +81,53 @@ class Crew:
             if telling.done():  # one that went well is kept busy
                 telling.result()
         finally:
-            stopped = True
+            hearing.stopped = True
 
 
-def until_none(told: SimpleQueue[int | None], done: Callable[[], bool]) -> Iterator[int]:
-    """What comes before None, or before one that failed was `done`.
+class Hearing:
+    """The tokens of one telling, from CTranslate2's thread to the one that waits for them.
 
     CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice, and
     both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
     """
-    while True:
-        try:
-            token = told.get(timeout=0.1)
-        except Empty:
-            if done() and told.empty():
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """Set by the one who waits: the telling ends after the token that is being computed."""
+        self._told: SimpleQueue[int | None] = SimpleQueue()
+
+    def callback(self, kept_until: threading.Event | None = None) -> Callable[[ctranslate2.GenerationStepResult], bool]:
+        """For `generate_batch`; it keeps the thread of a telling that has ended until then.
+
+        It goes on in a generator's frame, since CTranslate2's thread is new to Python with each token: the frame of a
+        function would have its memory mapped and given back each time, a tenth of what a small model takes.
+        """
+        hearing = self._hear(kept_until)
+        next(hearing)
+        return hearing.send
+
+    def _hear(self, kept_until: threading.Event | None) -> Generator[bool, ctranslate2.GenerationStepResult]:
+        step = yield False
+        while True:
+            self._told.put(step.token_id)
+            if step.is_last:
+                self._told.put(None)
+            if kept_until is not None and (step.is_last or self.stopped):
+                kept_until.wait()
+            step = yield self.stopped
+
+    def tokens(self, done: Callable[[], bool]) -> Generator[int]:
+        """What was told, to its last token, or until a telling that failed is `done`."""
+        while True:
+            try:
+                token = self._told.get(timeout=0.1)
+            except Empty:
+                if done() and self._told.empty():
+                    return
+                continue
+            if token is None:
                 return
-            continue
-        if token is None:
-            return
-        yield token
+            yield token
 
 
 def _let_go(

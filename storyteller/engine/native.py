@@ -8,11 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config import Sample
-from storyteller.engine.crew import Crew, seeded, until_none
+from storyteller.engine.crew import Crew, Hearing, seeded
 from storyteller.engine.telling import SEED_STRIDE, until_enough
 from storyteller.errors import ModelError, UsageError
 from storyteller.heap import keep_what_is_freed
@@ -219,28 +218,20 @@ class NativeVoice:
             with _refused():
                 yield from self._enlisted().tell(_named(window), limit, seed, self._options)
             return
-        told: SimpleQueue[int | None] = SimpleQueue()
-        stopped = False
-
-        def hear(step: ctranslate2.GenerationStepResult) -> bool:
-            told.put(step.token_id)
-            if step.is_last:
-                told.put(None)
-            return stopped
-
+        hearing = Hearing()
         with _refused():
             telling = self._generator.generate_batch(
                 [_named(window)],
                 max_length=limit,
                 include_prompt_in_result=False,
-                callback=hear,
+                callback=hearing.callback(),
                 asynchronous=True,
                 **self._options,
             )[0]
             try:
-                yield from until_none(told, telling.done)
+                yield from hearing.tokens(telling.done)
             finally:
-                stopped = True
+                hearing.stopped = True
                 telling.result()  # in a moment: after the token that is being computed
 
     def batch(
