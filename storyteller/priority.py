@@ -4,7 +4,8 @@ Linux divides a core among the threads that want it by their weights: 1,024 at n
 kernel's `sched_prio_to_weight`). So a program that a person waits for takes three quarters of one core from a run that
 trains on all of them, and a story at most 15/350, 4 %. The story also gives a core up at once (`SCHED_IDLE`), and so
 lives on what training leaves of it between two parts of a step. It is told by one thread: two wait for each other at
-every layer of every token, and each of them for its turn.
+every layer of every token, and each of them for its turn. And it rests after each token: what it computes on a core
+that training leaves, it still takes from the caches, and from the other half of the core where two are one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,21 @@ MIRROR = 10
 TELLING = 19
 """Of the threads that tell a story while a run trains."""
 THREADS = 1
+_REST_SECONDS = 0.008
+"""A story then comes at some hundred tokens a second, ten times as fast as it is read."""
+
+
+class Pace:
+    """How long a story of this process rests after each token."""
+
+    rest_seconds = 0.0
+
+    def slow(self, slow: bool) -> None:
+        """Whether stories rest, those that are being told too."""
+        self.rest_seconds = _REST_SECONDS if slow else 0.0
+
+
+PACE = Pace()
 
 
 def train_behind_people() -> None:
@@ -38,8 +54,10 @@ def train_behind_people() -> None:
 def step_back(besides: Collection[int] = (), *, children: bool = True) -> None:
     """All threads of this process but `besides` wait for training from here on, and (`children`) its processes do.
 
-    A thread without privileges can never come forward again. Elsewhere than on Linux the whole process steps back.
+    Its stories rest on the way (`PACE`). A thread without privileges can never come forward again. Elsewhere than on
+    Linux the whole process steps back.
     """
+    PACE.slow(True)
     if not hasattr(os, "setpriority"):
         return
     if sys.platform != "linux":

@@ -396,3 +396,23 @@ def test_telling_steps_back_while_a_run_trains_and_opening_a_model_does_not(tmp_
         ear.end()
     finally:
         booth.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+def test_a_story_rests_after_each_token_for_as_long_as_a_run_trains(tmp_path: Path, model: str) -> None:
+    folder = layout.create(tmp_path, "fox")
+    folder.write_run({"name": "fox", "created_at": "2026-01-01T00:00:00Z"})
+    booth = Booth(tmp_path)
+
+    def milliseconds_a_token() -> float:
+        ear = Ear()
+        booth.tell(model, "Once", Sample(max_tokens=100, seed=3), ear)
+        return 1000 * ear.end().seconds / 100
+
+    try:
+        write_status(folder, own_status("running"))
+        until(lambda: milliseconds_a_token() >= 7.9)
+        write_status(folder, own_status("finished"))
+        until(lambda: milliseconds_a_token() < 4)
+    finally:
+        booth.close()

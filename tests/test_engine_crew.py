@@ -13,6 +13,7 @@ import pytest
 
 from storyteller.config import Sample
 from storyteller.engine import native, open_model
+from storyteller.priority import PACE
 from tests import tiny_models
 
 CONTEXT = 64
@@ -64,6 +65,18 @@ def test_a_story_that_was_given_up_takes_nothing_from_the_next(folder: Path) -> 
             with closing(engine.stream("Once", sample(seed, 60))) as telling:
                 next(telling)
             assert engine.batch(["Once"], sample(2))[0].text == whole
+
+
+@pytest.mark.parametrize("numbers", ["fp32", "int8"])
+def test_a_story_that_rests_on_the_way_is_the_same(
+    folder: Path, numbers: native.Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_model(str(folder), numbers=numbers) as engine:
+        quick = engine.batch(["Once"], sample(2))[0]
+        monkeypatch.setattr(PACE, "rest_seconds", 0.02)
+        slow = engine.batch(["Once"], sample(2))[0]
+    assert slow.text == quick.text
+    assert slow.seconds >= 29 * 0.02 > quick.seconds
 
 
 def test_stories_side_by_side_are_those_of_their_seeds(folder: Path) -> None:

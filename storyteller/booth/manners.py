@@ -71,6 +71,7 @@ class Manners:
             self._changed.wait(_LOOK_SECONDS if self._patient else None)
             self._changed.clear()
             if not self._patient or not self._trains():
+                priority.PACE.slow(False)
                 self._weigh(0)
             else:
                 with self._lock:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
+
+from storyteller.priority import PACE
 
 if TYPE_CHECKING:
     import ctranslate2
@@ -114,6 +117,8 @@ class Hearing:
                 self._told.put(None)
             if kept_until is not None and (step.is_last or self.stopped):
                 kept_until.wait()
+            elif PACE.rest_seconds and not step.is_last:
+                time.sleep(PACE.rest_seconds)
             step = yield self.stopped
 
     def tokens(self, done: Callable[[], bool]) -> Generator[int]:
