@@ -251,12 +251,13 @@ def test_a_damaged_chunk_is_dropped_and_made_again(harm: str) -> None:
 def test_a_full_disk_is_said_once_and_training_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = steps(40, corpus("files"), None)
     written: list[Path] = []
+    really_write = cache.write_bytes
 
     def write(path: Path, contents: bytes) -> None:
         if len(written) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written.append(path)
-        path.write_bytes(contents)
+        really_write(path, contents)
 
     monkeypatch.setattr(cache, "write_bytes", write)
     kept, said = store()
