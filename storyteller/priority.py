@@ -23,7 +23,7 @@ TELLING = 19
 """Of the threads that tell a story while a run trains."""
 THREADS = 1
 _REST_SECONDS = 0.008
-"""A story then comes at some hundred tokens a second, ten times as fast as it is read."""
+"""A story then comes at 50 to 100 tokens a second, ten times as fast as it is read."""
 
 
 class Pace:
