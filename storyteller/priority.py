@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -69,6 +70,17 @@ def step_back(besides: Collection[int] = (), *, children: bool = True) -> None:
             for thread in map(int, os.listdir(task)):  # noqa: PTH208
                 if thread not in besides:
                     _step_back(thread)
+
+
+def thread_steps_back() -> None:
+    """The calling thread, one of a run's own process, and those that it starts from here on give way to the others.
+
+    By niceness alone: training shares an interpreter with it, and would wait for a thread that never gets a core while
+    it holds the interpreter's lock.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), TELLING)
 
 
 def _step_back(thread: int) -> None:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from storyteller.priority import thread_steps_back
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -40,6 +42,7 @@ class Sideline:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        thread_steps_back()
         while (asked := self._queue.get()) is not None:
             step, weights = asked
             try:

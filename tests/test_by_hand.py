@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from storyteller.config import Train
 from storyteller.lm import by_hand, optim
@@ -103,7 +104,26 @@ def test_it_is_taken_where_it_pays_and_nowhere_else(monkeypatch: pytest.MonkeyPa
     assert blocks(dropping, torch.bfloat16) == 0
     assert blocks(dropping.eval(), torch.bfloat16) == 2
     with torch.no_grad():
-        assert blocks(model, torch.bfloat16) == 0
+        assert blocks(model, torch.bfloat16) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_loss_without_gradients_is_that_of_training_at_a_third_of_the_output_layers_products(precision: str) -> None:
+    model = seeded(SHAPE, 0)
+    ids, targets = batch()
+
+    def loss_and_flops() -> tuple[float, int]:
+        count = FlopCounterMode(display=False)
+        with count, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model.loss_sum(ids, targets)
+        return float(loss.detach()), count.get_total_flops()
+
+    trained, forward_and_output_back = loss_and_flops()
+    with torch.no_grad():
+        evaluated, forward = loss_and_flops()
+    assert evaluated == trained
+    product = 2 * ids.numel() * SHAPE.n_embd * SHAPE.vocab_size
+    assert forward_and_output_back - forward == 2 * product
 
 
 @pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
@@ -142,5 +162,5 @@ print(*faults[6:])
 
     # Blocks past 32 MiB, which glibc never keeps by itself (mallopt(3)); at least one fault for each 2 MiB of them.
     assert page_faults("plain")[0] >= 2 * 32
-    # Once in a while a small block comes to lie between two large ones, and one step asks for its memory anew.
-    assert sum(page_faults("keep")[:-1]) < 100
+    # Once in a while a small block comes to lie between two large ones, and a step asks for its memory anew.
+    assert sum(page_faults("keep")[:6]) < 100

@@ -31,6 +31,7 @@ from storyteller.data.prepared import held_out_of, trained_tokenizer
 from storyteller.data.tokenizer import Tokenizer, train_bpe
 from storyteller.data.tokens import CachedStories, Chunk, Kept
 from storyteller.errors import UsageError
+from storyteller.runs.layout import write_bytes
 
 STORIES = [f"Once upon a time, {n} birds sang for {n * n} days." + " La la." * (n % 5) for n in range(40)]
 TOKENIZER = train_bpe(STORIES, 300, 1 << 20, lambda _: None)
@@ -251,13 +252,12 @@ def test_a_damaged_chunk_is_dropped_and_made_again(harm: str) -> None:
 def test_a_full_disk_is_said_once_and_training_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = steps(40, corpus("files"), None)
     written: list[Path] = []
-    really_write = cache.write_bytes
 
     def write(path: Path, contents: bytes) -> None:
         if len(written) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written.append(path)
-        really_write(path, contents)
+        write_bytes(path, contents)
 
     monkeypatch.setattr(cache, "write_bytes", write)
     kept, said = store()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from storyteller.sideline import Sideline
 from tests.living import until, worker
 from tests.training import make_run
 
@@ -38,6 +40,27 @@ def test_a_story_told_beside_training_comes_after_all_else() -> None:
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))"
     )
     assert said_by(code) == [19, os.SCHED_IDLE]
+
+
+def test_what_is_done_beside_a_step_comes_after_it() -> None:
+    """A story of an evaluation, on the sideline's thread, and the threads that tell it."""
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def work(_step: int, _weights: object) -> None:
+        look()
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    sideline = Sideline("narrator", work, lambda _, error: pytest.fail(str(error)))
+    sideline.ask(1, {})
+    assert sideline.close(10)
+    assert seen == [19, 19]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here
 
 
 def test_a_daemon_trains_behind_people(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A block of the model forward and back by hand, for training on a CPU that multiplies in bf16.
+"""A block of the model forward and back by hand, for training and evaluation on a CPU that multiplies in bf16.
 
 It computes what `model.Block` does. Between two matrix products a CPU waits for its memory, so everything here is in
 bf16, the residual stream too, nothing is cast on the way, and each gradient is taken in the product that is quickest.
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 
 def pays(x: Tensor) -> bool:
-    """Whether a block is to be taken by hand: training on a CPU, with matrix products in bf16."""
+    """Whether a block is to be taken by hand: on a CPU, with matrix products in bf16."""
     return (
         x.device.type == "cpu"
-        and torch.is_grad_enabled()
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )

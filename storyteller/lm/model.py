@@ -134,10 +134,10 @@ class GPT(nn.Module):
 
     def loss_sum(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`."""
-        hidden = self.hidden(ids).flatten(0, 1)
-        loss: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
-            hidden, self.wte.weight, targets.flatten()
-        )
+        hidden, weight = self.hidden(ids).flatten(0, 1), self.wte.weight
+        if not torch.is_grad_enabled():
+            hidden, weight = hidden.detach(), weight.detach()  # else its gradient is taken, though none is asked for
+        loss: Tensor = _CrossEntropySum.apply(hidden, weight, targets.flatten())  # type: ignore[no-untyped-call]
         return loss
 
     def n_parameters(self, embeddings: bool = True) -> int:
@@ -175,7 +175,7 @@ class _CrossEntropySum(torch.autograd.Function):
         d_weight = torch.zeros_like(weight.T, memory_format=torch.contiguous_format) if wants else None  # (C, V)
         total = torch.zeros((), dtype=wide, device=hidden.device)
         everything = kind == "cpu" and bool((targets != -100).all())  # elsewhere to look is to wait for the device
-        n_logits = _CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS if wants else _CHUNK_LOGITS // 2
+        n_logits = _CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS
         n_rows = max(n_logits // weight.shape[0], _CHUNK_ROWS)
         for begin in range(0, len(x), n_rows):
             part = slice(begin, begin + n_rows)
@@ -184,7 +184,7 @@ class _CrossEntropySum(torch.autograd.Function):
             at = wanted.clamp(min=0)[:, None]
             logits = x[part] @ w.T
             if d_hidden is None or d_weight is None:
-                logp = logits.to(wide).log_softmax(-1).gather(1, at)
+                logp, _ = _softmax(logits, at, wide)
             else:
                 logp, d_logits = _softmax(logits, at, wide)
                 # By index: on a CPU `scatter_add_` takes as long as three matrix products of this size.
@@ -221,8 +221,7 @@ def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Ten
 
 
 _CHUNK_LOGITS = 1 << 22
-"""Logits that stand at once in a lane of a CPU: 8 MiB in bf16, about what its caches hold; half as many where none of
-their gradients are wanted, since they are taken in fp32 there."""
+"""Logits that stand at once in a lane of a CPU: 8 MiB in bf16, about what its caches hold."""
 _CHUNK_ROWS = 256
 """Rows of a chunk at least: each costs one pass over the gradient of the whole vocabulary."""
 _CHUNK_LOGITS_CUDA = 1 << 28
