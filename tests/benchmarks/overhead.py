@@ -257,6 +257,12 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _shape(preset: str) -> list[str]:
+    """The width that the preset has by its own budget, and would not have by a budget in steps."""
+    model = resolve(preset, {}).model
+    return [f"n_embd={model.n_embd}", f"n_head={model.n_head}"]
+
+
 def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None) -> Report:
     """All the runs, in turns."""
     small, names = given.quick, chosen(given.only)
@@ -265,7 +271,7 @@ def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None
         place=place,
         preset=given.preset,
         stories=["--data", str(stories.train), "--valid", str(stories.valid)],
-        settings=given.set or [],
+        settings=[*_shape(given.preset), *(given.set or [])],
         period_seconds=given.period or (2 if small else 30),
         windows=given.windows or (1 if small else 2),
         mirror="online" if server is not None else "offline",
