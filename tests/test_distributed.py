@@ -303,14 +303,14 @@ def meddling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None
     import os
     if "RANK" in os.environ:
         import torch
-        from storyteller.lm import train
-        real, rank, calls = train.accumulate, int(os.environ["RANK"]), []
+        from storyteller.lm import gradient
+        real, rank, calls = gradient.accumulate, int(os.environ["RANK"]), []
         def accumulate(model, *given):
             calls.append(1)
             loss = real(model, *given)
             {body}
             return loss
-        train.accumulate = accumulate
+        gradient.accumulate = accumulate
     """
     place = tmp_path / "meddling"
     place.mkdir()

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from storyteller import worker
 from storyteller.data.batches import steps_ahead
 from storyteller.errors import OutOfMemoryError, UsageError
-from storyteller.lm import memory, optim, train
+from storyteller.lm import gradient, memory, optim, train
 from storyteller.lm.device import Machine
 from storyteller.lm.model import Shape, seeded
 from storyteller.presets import resolve
@@ -54,7 +54,7 @@ def infinite_loss(_model: Any, loss: torch.Tensor) -> torch.Tensor:
     return loss * math.inf
 
 
-REAL = train.accumulate
+REAL = gradient.accumulate
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, calls: set[int], how: Poison) -> None:
@@ -66,7 +66,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, calls: set[int], how: Poison) -> Non
         loss = REAL(*given)
         return how(given[0], loss) if len(called) in calls else loss
 
-    monkeypatch.setattr(train, "accumulate", poisoned)
+    monkeypatch.setattr(gradient, "accumulate", poisoned)
 
 
 def message(folder: RunFolder) -> str:
@@ -128,7 +128,7 @@ def test_skipped_steps_are_counted_logged_and_pass_over_their_stories(
     state = json.loads((folder.checkpoint(6) / "training_state" / "state.json").read_text(encoding="utf-8"))
     assert (state["step"], state["skipped_steps"], state["tokens"]) == (6, 2, 4 * 4 * 64)
     # Step 1 is that of a run without faults, and step 3 begins from its weights with the third step's stories.
-    monkeypatch.setattr(train, "accumulate", REAL)
+    monkeypatch.setattr(gradient, "accumulate", REAL)
     whole = trained_run(tmp_path, "whole", train_decay="constant", train_warmup_pct=0)
     assert told[1] == losses(whole)[1] and told[3] != losses(whole)[3]
     whole_state = json.loads((whole.checkpoint(6) / "training_state" / "state.json").read_text(encoding="utf-8"))
@@ -182,7 +182,7 @@ def test_a_first_step_that_is_skipped_resumes_too(tmp_path: Path, monkeypatch: p
     poison(monkeypatch, {1}, nan_gradient)
     folder = trained_run(tmp_path, "first", **options)
     told = losses(folder)
-    monkeypatch.setattr(train, "accumulate", REAL)
+    monkeypatch.setattr(gradient, "accumulate", REAL)
     assert worker.run(folder, from_step=1) == 0
     assert losses(folder) == told and sorted(told) == [2, 3, 4, 5, 6]
 
@@ -329,15 +329,15 @@ def test_an_allocation_that_really_fails_names_the_batch_its_bytes_and_the_optio
         from pathlib import Path
         import psutil
         from storyteller import worker
-        from storyteller.lm import train
+        from storyteller.lm import gradient
         from storyteller.runs.layout import RunFolder
 
-        real = train.accumulate
+        real = gradient.accumulate
         def in_little_memory(*given):
             here = psutil.Process().memory_info().vms + (256 << 20)
             resource.setrlimit(resource.RLIMIT_AS, (here, here))
             return real(*given)
-        train.accumulate = in_little_memory
+        gradient.accumulate = in_little_memory
         sys.exit(worker.run(RunFolder(Path(sys.argv[1]))))
     """
     folder = make_run(tmp_path, "large", train_batch_size=8192)

@@ -10,7 +10,7 @@ import torch
 
 from storyteller.config import Train
 from storyteller.data.batches import StepBatches, collate
-from storyteller.lm import lanes, train
+from storyteller.lm import gradient, lanes
 from storyteller.lm.device import Machine, has_bf16
 from storyteller.lm.lanes import Lanes
 from storyteller.lm.model import GPT, Shape, seeded
@@ -37,7 +37,7 @@ def gradients(step: StepBatches, among: Lanes, precision: str = "fp32", double: 
     model: GPT = seeded(SHAPE, 3)
     if double:
         model.double()
-    loss = train.accumulate(model, step, Machine(torch.device("cpu"), precision, 2), SCALER, among)
+    loss = gradient.accumulate(model, step, Machine(torch.device("cpu"), precision, 2), SCALER, among)
     found = [parameter.grad for parameter in model.parameters()]
     assert all(grad is not None and grad.is_contiguous() for grad in found)
     return [loss, *(grad for grad in found if grad is not None)]
@@ -62,7 +62,7 @@ def test_a_step_in_lanes_is_the_same_to_the_last_bit_every_time(precision: str) 
 
 def test_a_step_without_a_row_leaves_no_gradient() -> None:
     model = seeded(SHAPE, 3)
-    loss = train.accumulate(
+    loss = gradient.accumulate(
         model, StepBatches((), 5, 0.0, {}, 2, 40), Machine(torch.device("cpu"), "fp32", 2), SCALER, Lanes(2)
     )
     assert float(loss) == 0
@@ -128,7 +128,7 @@ def test_muon_in_lanes_moves_the_matrices_as_muon_does() -> None:
         model = seeded(SHAPE, 3)
         optimizers = Optimizers(model, Train(optimizer="muon", muon_lr=0.03), among)
         for _ in range(3):
-            train.accumulate(model, step_of(4), Machine(torch.device("cpu"), "fp32", 2), SCALER)
+            gradient.accumulate(model, step_of(4), Machine(torch.device("cpu"), "fp32", 2), SCALER)
             for optimizer in optimizers.all:
                 optimizer.step()
             optimizers.zero_grad()

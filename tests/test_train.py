@@ -15,7 +15,7 @@ from storyteller import worker
 from storyteller.data.batches import StepBatches, collate
 from storyteller.data.tokenizer import load
 from storyteller.desk import Desk
-from storyteller.lm import checkpoint, evaluate, train
+from storyteller.lm import checkpoint, evaluate, gradient
 from storyteller.lm.device import Machine
 from storyteller.lm.model import Shape, seeded
 from storyteller.runs import checkpoints
@@ -51,7 +51,7 @@ def test_eight_batches_of_one_give_the_gradient_of_one_batch_of_eight() -> None:
     for name, batches in dealt.items():
         model = seeded(Shape(2, 16, 2, 24, 40), 5).double()
         step = StepBatches(batches, sum(b.n_targets for b in batches), 0.0, {})
-        told[name] = float(train.accumulate(model, step, CPU, NO_SCALER))
+        told[name] = float(gradient.accumulate(model, step, CPU, NO_SCALER))
         gradients[name] = [p.grad for p in model.parameters() if p.grad is not None]
     assert told["one"] == pytest.approx(told["eight"], abs=1e-12)
     assert len(gradients["one"]) == len(gradients["eight"]) == len(list(model.parameters()))
@@ -256,7 +256,7 @@ def _valid_file(tmp_path: Path) -> Path:
 def test_a_loss_that_is_no_number_stops_before_the_step_and_saves_nothing_poisoned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = train.accumulate, []
+    real, calls = gradient.accumulate, []
 
     def poisoned(*given: Any) -> torch.Tensor:
         calls.append(1)
@@ -265,7 +265,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_saves_nothing_poison
             next(given[0].parameters()).grad.fill_(math.nan)
         return loss
 
-    monkeypatch.setattr(train, "accumulate", poisoned)
+    monkeypatch.setattr(gradient, "accumulate", poisoned)
     folder = make_run(tmp_path, "nan", train_checkpoint_every="1")
     assert worker.run(folder) == 1
     status = read_status(folder)
@@ -275,7 +275,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_saves_nothing_poison
     for name, tensor in weights(folder, 2).items():
         assert bool(torch.isfinite(tensor).all()), name
     assert "NaN" not in folder.metrics.read_text()
-    monkeypatch.setattr(train, "accumulate", real)
+    monkeypatch.setattr(gradient, "accumulate", real)
     assert worker.run(folder) == 0
     whole = trained_run(tmp_path, "whole", train_checkpoint_every="1")
     assert losses(folder) == losses(whole)

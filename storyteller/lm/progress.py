@@ -1,4 +1,4 @@
-"""How far a run has come, as `state.json` holds it, and the checks that a file of that name must pass."""
+"""How far a run has come, as `state.json` holds it, with the checks that such a file must pass; and how it goes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from storyteller.data.batches import StepBatches
 from storyteller.errors import CheckpointError
 from storyteller.tensors import is_natural
 from storyteller.text import safe_line
@@ -112,3 +113,33 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "happened": _is_happened,
     "skipped_steps": _is_count,
 }
+
+
+@dataclass
+class Recent:
+    """Sums since the last line of metrics."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    positions: int = 0
+    norm: float = 0.0
+    """Of the last step."""
+    width: int = 0
+    """Tokens in the last step's rows."""
+    busy_seconds: float = 1e-9
+    waited_seconds: float = 0.0
+
+    @property
+    def padding_pct(self) -> float:
+        return 100 * (1 - self.tokens / self.positions)
+
+    def add(self, taken: tuple[float, float] | None, step: StepBatches, seconds: float) -> None:
+        """A step's loss and norm (None: it was skipped, and only its time counts)."""
+        self.busy_seconds += seconds
+        if taken is None:
+            return
+        loss, self.norm = taken
+        self.nats += loss * step.n_targets
+        self.tokens += step.n_targets
+        self.positions += step.n_positions
+        self.width = step.batches[-1].targets.shape[1] if step.batches else self.width

@@ -10,9 +10,8 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,19 +27,16 @@ from storyteller.errors import (
     TrainingError,
 )
 from storyteller.heap import keep_what_is_freed
-from storyteller.lm import checkpoint, evaluate, memory, optim
+from storyteller.lm import checkpoint, evaluate, gradient, memory, optim
 from storyteller.lm.device import Machine
 from storyteller.lm.distributed import Alone
 from storyteller.lm.lanes import ONE, Lanes
 from storyteller.lm.model import GPT
-from storyteller.lm.progress import Progress
+from storyteller.lm.progress import Progress, Recent
 from storyteller.runs import checkpoints
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import PatientLog
 from storyteller.runs.status import now_utc
-
-if TYPE_CHECKING:
-    from storyteller.data.batches import Ids
 
 Outcome = Literal["finished", "stopped"]
 _WAITED_LONG_SECONDS = 5.0
@@ -103,7 +99,7 @@ class Trainer:
     """The processes that train the run."""
     among: Lanes = ONE
     """The threads of this process that a step is dealt out to."""
-    _recent: _Recent = field(default_factory=lambda: _Recent())
+    _recent: Recent = field(default_factory=Recent)
     _last_line: dict[str, Any] = field(default_factory=dict)
     _bpb: tuple[int, float] | None = None
     _saved_step: int | None = None
@@ -175,7 +171,7 @@ class Trainer:
         self.optimizers.set_scale(scale)
         if self.model.shape.dropout:
             self.group.seed_step(self.config.train.seed, self.progress.step)
-        summed = accumulate(self.model, step, self.machine, self._scaler, self.among)
+        summed = gradient.accumulate(self.model, step, self.machine, self._scaler, self.among)
         summed = self.group.add_gradients(self._parameters, summed)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
@@ -413,7 +409,7 @@ class Trainer:
         """The metrics of the steps since the last line."""
         import psutil
 
-        recent, self._recent = self._recent, _Recent()
+        recent, self._recent = self._recent, Recent()
         both = recent.busy_seconds + recent.waited_seconds
         line: dict[str, Any] = self.stamp() | {
             "train/lr": self.config.train.lr * optim.lr_scale(share, self.config.train),
@@ -438,89 +434,6 @@ class Trainer:
         if share > 0:
             line["time/eta_seconds"] = round(self.progress.seconds * (1 - share) / share, 1)
         return line
-
-
-def accumulate(
-    model: GPT, step: StepBatches, machine: Machine, scaler: torch.amp.GradScaler, among: Lanes = ONE
-) -> Tensor:
-    """Add up the gradient of all of a step's batches; returns the step's nats a token, a scalar where the model is.
-
-    Each token of the step weighs the same, however its rows are dealt out to batches and lanes: sums of nats are
-    divided by the whole step's count of targets before their gradients add up. Of a step dealt out to several
-    processes, this is one's share of the loss and of the gradient.
-    """
-    device, parameters = machine.device, list(model.parameters())
-
-    def share(lane: int) -> tuple[Tensor, list[Tensor]]:
-        """The loss and the gradients of a lane's rows; no gradients where it has none."""
-        total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        gradients: list[Tensor] = []
-        for batch in step.batches:
-            inputs, targets = (
-                to_device(np.array_split(ids, among.size)[lane], device) for ids in (batch.inputs, batch.targets)
-            )
-            if not len(inputs):
-                continue
-            rows, tokens = batch.inputs.shape
-            remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
-            with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
-                with machine.autocast():
-                    loss = model.loss_sum(inputs, targets) / step.n_targets
-                _add(gradients, torch.autograd.grad(scaler.scale(loss), parameters))
-            total += loss.detach()
-        return total, gradients
-
-    # In the lanes' order, so that the sums are the same every time.
-    losses, of_lanes = zip(*among.map(share, range(among.size)), strict=True)
-    gradients: list[Tensor] = []
-    for each in of_lanes:
-        _add(gradients, each)
-    for parameter, gradient in zip(parameters, gradients, strict=False):  # without any where there was no row
-        parameter.grad = gradient.contiguous()  # the fused optimisers take memory in order for granted
-    return torch.stack(losses).sum()
-
-
-def _add(to: list[Tensor], gradients: Sequence[Tensor]) -> None:
-    if to and gradients:
-        torch._foreach_add_(to, gradients)  # type: ignore[arg-type]
-    else:
-        to += gradients
-
-
-def to_device(ids: Ids, device: torch.device) -> Tensor:
-    """Token ids where the model is; to a GPU from pinned memory, beside what it computes."""
-    there = torch.from_numpy(ids)
-    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
-
-
-@dataclass
-class _Recent:
-    """Sums since the last line of metrics."""
-
-    nats: float = 0.0
-    tokens: int = 0
-    positions: int = 0
-    norm: float = 0.0
-    """Of the last step."""
-    width: int = 0
-    """Tokens in the last step's rows."""
-    busy_seconds: float = 1e-9
-    waited_seconds: float = 0.0
-
-    @property
-    def padding_pct(self) -> float:
-        return 100 * (1 - self.tokens / self.positions)
-
-    def add(self, taken: tuple[float, float] | None, step: StepBatches, seconds: float) -> None:
-        """A step's loss and norm (None: it was skipped, and only its time counts)."""
-        self.busy_seconds += seconds
-        if taken is None:
-            return
-        loss, self.norm = taken
-        self.nats += loss * step.n_targets
-        self.tokens += step.n_targets
-        self.positions += step.n_positions
-        self.width = step.batches[-1].targets.shape[1] if step.batches else self.width
 
 
 class _NoLog:

@@ -112,7 +112,7 @@ class _Step:
     def __call__(self, batch: StepBatches) -> float:
         """Take the step; seconds."""
         from storyteller.lm import optim
-        from storyteller.lm.train import accumulate
+        from storyteller.lm.gradient import accumulate
 
         _await(self._here)
         begin = time.perf_counter()
