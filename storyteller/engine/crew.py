@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from storyteller.priority import PACE
 
 if TYPE_CHECKING:
     import ctranslate2
+
+_LOOK_SECONDS = 0.01
+"""Between two looks at what has been told meanwhile."""
 
 _seeding = threading.Lock()
 """CTranslate2 has one seed for the whole process."""
@@ -59,8 +63,10 @@ class Crew:
             self._left -= 1
             return True
 
-    def tell(self, window: Sequence[str], limit: int, seed: int, options: Mapping[str, Any]) -> Generator[int]:
-        """At most `limit` tokens after the window, drawn by the seed; once for each `enlist`.
+    def tell(
+        self, window: Sequence[str], limit: int, seed: int, options: Mapping[str, Any]
+    ) -> Generator[Sequence[int]]:
+        """At most `limit` tokens after the window, some at a time, drawn by the seed; once for each `enlist`.
 
         Raises as CTranslate2 does.
         """
@@ -92,12 +98,17 @@ class Hearing:
 
     CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice, and
     both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
+
+    The one who waits is woken for the first token and for the last, and looks in by itself between them: to be woken
+    for each costs a small model's telling a third of its speed, as the two threads want the same interpreter.
     """
 
     def __init__(self) -> None:
         self.stopped = False
         """Set by the one who waits: the telling ends after the token that is being computed."""
-        self._told: SimpleQueue[int | None] = SimpleQueue()
+        self._told: deque[int] = deque()
+        self._bell: SimpleQueue[bool] = SimpleQueue()
+        """Rung for the first token and the last; True: it was the last."""
 
     def callback(self, kept_until: threading.Event | None = None) -> Callable[[ctranslate2.GenerationStepResult], bool]:
         """For `generate_batch`; it keeps the thread of a telling that has ended until then.
@@ -110,29 +121,28 @@ class Hearing:
         return hearing.send
 
     def _hear(self, kept_until: threading.Event | None) -> Generator[bool, ctranslate2.GenerationStepResult]:
-        step = yield False
+        step, first = (yield False), True
         while True:
-            self._told.put(step.token_id)
-            if step.is_last:
-                self._told.put(None)
+            self._told.append(step.token_id)
+            if first or step.is_last:
+                self._bell.put(step.is_last)
+                first = False
             if kept_until is not None and (step.is_last or self.stopped):
                 kept_until.wait()
             elif PACE.rest_seconds and not step.is_last:
                 time.sleep(PACE.rest_seconds)
             step = yield self.stopped
 
-    def tokens(self, done: Callable[[], bool]) -> Generator[int]:
-        """What was told, to its last token, or until a telling that failed is `done`."""
-        while True:
+    def tokens(self, done: Callable[[], bool]) -> Generator[Sequence[int]]:
+        """What was told, some at a time, to its last token, or until a telling that failed is `done`."""
+        last = False
+        while not last:
             try:
-                token = self._told.get(timeout=0.1)
+                last = self._bell.get(timeout=_LOOK_SECONDS)
             except Empty:
-                if done() and self._told.empty():
-                    return
-                continue
-            if token is None:
-                return
-            yield token
+                last = done()
+            if told := [self._told.popleft() for _ in range(len(self._told))]:
+                yield told
 
 
 def _let_go(

@@ -132,16 +132,16 @@ class ForeignVoice:
         }
         self._open = False
 
-    def tokens(self, window: Sequence[int], limit: int) -> Generator[int]:
+    def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
         if self._sample.beams > 1:  # the likeliest story is known at its end
-            yield from self._search([window], limit)[0]
+            yield self._search([window], limit)[0]
             return
         # The child makes a token when it is asked for one, so nothing has to be interrupted.
         request = self._begin([window], [0])
         for _ in range(limit):
-            token = self._ask(request)[0]
-            yield token
-            if token in self._ends:
+            told = self._ask(request)
+            yield told
+            if told[0] in self._ends:
                 return
             request = {"rows": [0]}
 

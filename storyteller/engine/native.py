@@ -208,9 +208,9 @@ class NativeVoice:
                 "sampling_temperature": sample.temperature,
             }
 
-    def tokens(self, window: Sequence[int], limit: int) -> Generator[int]:
+    def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
         if self._beams > 1:  # the likeliest story is known at its end
-            yield from self.batch([window], limit, lambda _, __: False, [0])[0]
+            yield self.batch([window], limit, lambda _, __: False, [0])[0]
             return
         if self._enlisted is not None:
             seed = (self._seed + SEED_STRIDE * self._windows) % 2**32

@@ -52,8 +52,8 @@ class Story:
 class Voice(Protocol):
     """One telling: its random draws go on from window to window."""
 
-    def tokens(self, window: Sequence[int], limit: int) -> Generator[int]:
-        """At most `limit` tokens after `window`, as they are made; the last one may be an end of text."""
+    def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
+        """At most `limit` tokens after `window`, some at a time as they are made; the last may be an end of text."""
         ...
 
     def batch(
@@ -303,10 +303,11 @@ class Teller:
         with closing(self._voices.begin(sample)) as voice:
             while not row.over:
                 window = self._window(row)
-                with closing(voice.tokens(window, min(self.context - len(window) + 1, row.left))) as tokens:
-                    for token in tokens:
-                        row.finished = token in self._ends
-                        if not row.finished and (piece := row.hear([token])):
+                with closing(voice.tokens(window, min(self.context - len(window) + 1, row.left))) as told:
+                    # What follows a stop string is not counted as told, so each token is looked at by itself then.
+                    for some in ([token] for tokens in told for token in tokens) if sample.stop else told:
+                        row.finished = some[-1] in self._ends
+                        if piece := row.hear(some[:-1] if row.finished else some):
                             yield piece
                         if row.over:
                             break
