@@ -29,6 +29,7 @@ from storyteller.errors import (
     is_disk_full,
 )
 from storyteller.fleet import Fleet
+from storyteller.heap import keep_what_is_freed
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import JsonLog
 from storyteller.runs.status import State, owned_by
@@ -90,6 +91,7 @@ def run(folder: RunFolder, from_step: int | None = None, of: Fleet | None = None
     Raises RunBusyError where another process trains it, DiskError where its lock cannot be made; every other end is
     recorded in the run's status and log.
     """
+    keep_what_is_freed()
     with _lock(folder):
         if of is not None and of.size > 1:
             return fleet.lead(folder, of, from_step)
@@ -213,6 +215,7 @@ def _counted(stories: Stream[Any]) -> str:
 
 def _member(path: Path, from_step: int | None, leader: int, scratch: Path) -> int:
     """One of a fleet's processes, which torchrun has started; its exit status is 0 where the run's end is recorded."""
+    keep_what_is_freed()
     threading.Thread(target=_outlive_nobody, name="lifeline", daemon=True).start()
     if int(os.environ["RANK"]) > 0:
         return _take_part(path, scratch)

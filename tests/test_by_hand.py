@@ -140,24 +140,33 @@ def test_a_loss_past_what_the_softmax_can_hold_is_still_a_number(low: torch.dtyp
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory by rules of its own")
-def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again() -> None:
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again(where: str) -> None:
     program = """
-import resource, sys, torch
+import resource, sys, threading
 from storyteller import heap
 if sys.argv[1] == "keep":
     heap.keep_what_is_freed()
+import torch
 faults = []
-for step in range(16):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(16 << 20) for _ in range(2)]
-    del tensors
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def steps():
+    for step in range(16):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.ones(16 << 20) for _ in range(2)]
+        del tensors
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if sys.argv[2] == "here":
+    steps()
+else:
+    thread = threading.Thread(target=steps)
+    thread.start()
+    thread.join()
 print(*faults[6:])
 """
 
     def page_faults(how: str) -> list[int]:
         """Of each of ten steps, the fewest first."""
-        done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", program, how, where], capture_output=True, text=True, check=True)
         return sorted(map(int, done.stdout.split()))
 
     # Blocks past 32 MiB, which glibc never keeps by itself (mallopt(3)); at least one fault for each 2 MiB of them.

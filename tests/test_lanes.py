@@ -69,15 +69,13 @@ def test_a_step_without_a_row_leaves_no_gradient() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_each_lane_has_its_part_of_the_threads_and_everyone_else_has_all() -> None:
-    among = Lanes(2)
-    assert among.map(lambda _: torch.get_num_threads(), range(2)) == [1, 1]
-    assert torch.get_num_threads() == 2
-    elsewhere: list[int] = []
-    later = threading.Thread(target=lambda: elsewhere.append(torch.get_num_threads()))
-    later.start()
-    later.join()
-    assert elsewhere == [2]
+@pytest.mark.parametrize(("threads", "each"), [(2, 1), (3, 1), (4, 1), (8, 2)])
+def test_each_lane_has_its_part_of_the_threads_and_its_caller_no_more(threads: int, each: int) -> None:
+    torch.set_num_threads(threads)
+    among = Lanes(threads)
+    meet = threading.Barrier(among.size, timeout=20)
+    assert among.map(lambda _: (meet.wait(), torch.get_num_threads())[1], range(among.size)) == [each] * among.size
+    assert torch.get_num_threads() == each
 
 
 def test_lanes_work_side_by_side_and_answer_in_order() -> None:

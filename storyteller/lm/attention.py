@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -48,13 +49,14 @@ def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, Kept]:
     D = C3 // 3 // n_head
     q, k, v = qkv.view(B, T, 3, n_head, D).permute(2, 0, 3, 1, 4).reshape(3, -1, T, D)
     kept = Kept(q * (1 / math.sqrt(D)), k, v, [], n_head)
-    y = torch.empty_like(q)
+    y = torch.empty(B, T, n_head, D, dtype=q.dtype)
     for begin in range(0, T, _ROWS):
         weights = _weights(kept, begin)
-        y[:, begin : begin + _ROWS] = torch.bmm(weights, v[:, : begin + _ROWS])
+        some = torch.bmm(weights, v[:, : begin + _ROWS])
+        y[:, begin : begin + _ROWS] = some.view(B, n_head, -1, D).transpose(1, 2)
         if T <= _KEPT_CONTEXT:
             kept.weights.append(weights)
-    return y.view(B, n_head, T, D).transpose(1, 2).reshape(B, T, -1), kept
+    return y.view(B, T, -1), kept
 
 
 def backward(grad: Tensor, kept: Kept) -> Tensor:
@@ -88,6 +90,11 @@ def _weights(kept: Kept, begin: int) -> Tensor:
     """The weights (B H, rows, keys) of the rows from `begin` on, over the keys up to the last of them."""
     q, k = kept.q[:, begin : begin + _ROWS], kept.k[:, : begin + _ROWS]
     scores = torch.bmm(q, k.transpose(1, 2))
-    n = q.shape[1]
-    scores[:, :, begin:] += torch.full((n, n), -math.inf, dtype=q.dtype).triu_(1)
-    return torch.softmax(scores, -1)
+    scores[:, :, begin:] += _later(q.shape[1], q.dtype)
+    return torch.softmax(scores, -1, out=scores)
+
+
+@cache
+def _later(n: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores (n, n) of n tokens among themselves: none sees a later one."""
+    return torch.full((n, n), -math.inf, dtype=dtype).triu_(1)

@@ -6,7 +6,6 @@ things too, each time for the one that was held up. Lanes meet once a step.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -26,15 +25,16 @@ class Lanes:
     """So many threads, or the caller's own where there is but one."""
 
     def __init__(self, threads: int) -> None:
-        """Shares `threads` of torch's out among the lanes."""
+        """Shares `threads` of torch's out among the lanes; the caller has no more than one of them from then on.
+
+        What it does between two maps is little, and a team of its own would go on turning for some milliseconds
+        afterwards, on the cores of the lanes.
+        """
         self.size = max(1, min(threads, _MOST))
         if self.size == 1:
             return
-        self._pool = ThreadPoolExecutor(self.size, "lane", _take, (threads // self.size,))
-        all_there = threading.Barrier(self.size)
-        self.map(lambda _: all_there.wait(), range(self.size))
-        # torch gives the count that was set last to every thread that comes later, whoever set it.
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads // self.size)  # for every thread that comes later, too
+        self._pool = ThreadPoolExecutor(self.size, "lane", torch.get_num_threads)  # the first look takes the count up
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> list[B]:
         """What `function` gives of each item, in their order. What one of them raises is raised once all are done.
@@ -46,12 +46,6 @@ class Lanes:
         futures = [self._pool.submit(function, item) for item in items]
         wait(futures)
         return [future.result() for future in futures]
-
-
-def _take(threads: int) -> None:
-    """Give so many threads to the one that calls."""
-    torch.get_num_threads()  # a thread's first look at the count sets it, to the one that all have
-    torch.set_num_threads(threads)
 
 
 ONE = Lanes(1)

@@ -67,9 +67,9 @@ class Muon(Eager, torch.optim.Muon):
             for (parameter, _), update in zip(pairs, updates, strict=True):
                 rows, columns = parameter.shape
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(
-                    update if rows <= columns else update.T, alpha=-group["lr"] * math.sqrt(max(1, rows / columns))
-                )
+                # Laid out and typed as the parameter is: to add another layout or type takes three times as long.
+                like = (update if rows <= columns else update.T.contiguous()).to(parameter.dtype)
+                parameter.add_(like, alpha=-group["lr"] * math.sqrt(max(1, rows / columns)))
 
     def _mean(self, parameter: Tensor) -> Tensor:
         """The running mean of the gradient."""

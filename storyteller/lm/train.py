@@ -26,7 +26,6 @@ from storyteller.errors import (
     StorytellerError,
     TrainingError,
 )
-from storyteller.heap import keep_what_is_freed
 from storyteller.lm import checkpoint, evaluate, gradient, memory, optim
 from storyteller.lm.device import Machine
 from storyteller.lm.distributed import Alone
@@ -127,7 +126,6 @@ class Trainer:
         of stories raises.
         """
         progress = self.progress
-        keep_what_is_freed()
         self._clock = time.perf_counter() - progress.seconds
         with PatientLog(self.folder.metrics) if self.group.is_first else _NoLog() as log:
             if progress.step == 0:

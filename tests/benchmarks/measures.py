@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from storyteller.heap import keep_what_is_freed
 from storyteller.presets import resolve
 from tests.benchmarks.processes import SCORED_BY_THE_PEER, Report, read
 
@@ -150,7 +151,16 @@ class _Products:
         """Operations a second: the median of each burst, by kind."""
 
     def burst(self) -> None:
-        """Products of the next kind for a moment."""
+        """Products of the next kind for a moment, by all threads; then they come to rest."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._here.threads)
+        self._measure()
+        torch.set_num_threads(before)
+        time.sleep(0.02)  # for some milliseconds a team goes on turning
+
+    def _measure(self) -> None:
         n, transposed = next(self._kinds)
         a, b = self._a[:n, :n].contiguous(), self._b[:n, :n].contiguous()
         spent: list[float] = []
@@ -228,4 +238,5 @@ MEASURES: dict[str, Callable[..., Any]] = {
 
 
 if __name__ == "__main__":
+    keep_what_is_freed()  # as a run's process does
     print(json.dumps(MEASURES[sys.argv[1]](**json.loads(sys.argv[2]))))
