@@ -175,6 +175,8 @@ class Train:
     """`auto` takes what the processor really has."""
     device: Device = "auto"
     """`auto` takes CUDA, else MPS, else the CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether `torch.compile` makes the step quicker: `auto` on CUDA, unless the budget is under three minutes."""
     threads: int = 0
     """Threads of the CPU; 0: as many as there are cores."""
     seed: int = 42
@@ -219,6 +221,7 @@ class Train:
         _check(0 <= self.final_lr_pct <= 100, "--set final_lr_pct", self.final_lr_pct, "0 to 100")
         _check(self.precision in typing.get_args(Precision), "--precision", self.precision, "auto, fp32, bf16 or fp16")
         _check(self.device in typing.get_args(Device), "--device", self.device, "auto, cpu, cuda or mps")
+        _check(self.compile in ("auto", "on", "off"), "--set compile", self.compile, "auto, on or off")
         _check(0 <= self.threads <= 1024, "--set threads", self.threads, "0 (all cores) to 1,024")
         _check(0 <= self.seed < 2**63, "--seed", self.seed, "0 or a whole number above it")
         _check(1 <= self.eval_stories <= 100_000, "--set eval_stories", self.eval_stories, "1 to 100,000")

@@ -53,12 +53,26 @@ def training_cores(device: str, precision: str) -> float:
 
     A GPU stands for a hundred, Apple's for twenty, a core without bf16 for a third.
     """
-    if device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists()):
+    if trains_on_cuda(device):
         return 100
     if device == "mps" or (device == "auto" and (sys.platform, platform.machine()) == ("darwin", "arm64")):
         return 20
     has_bf16 = {"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split())
     return n_cores() * (1 if has_bf16 and precision in ("auto", "bf16") else 1 / 3)
+
+
+def trains_on_cuda(device: str) -> bool:
+    """Whether `device` is a GPU of NVIDIA's here, as far as can be seen without torch: driver, build, visibility."""
+    import importlib.metadata
+
+    if device != "auto":
+        return device == "cuda"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    try:
+        for_cpus = importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        for_cpus = True
+    return Path("/dev/nvidia0").exists() and not hidden and not for_cpus
 
 
 def _cpuinfo(key: str) -> str:

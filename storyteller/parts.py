@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from storyteller.data.cache import Store
     from storyteller.data.corpus import Source, Stories, Stream
     from storyteller.data.tokenizer import Tokenizer
+    from storyteller.lm.device import Machine
     from storyteller.lm.distributed import Alone, Group
     from storyteller.lm.model import GPT
     from storyteller.lm.progress import Progress
@@ -50,7 +51,7 @@ def set_up(
     store = open_store(data.cache_gib, corpus.notes.append)
     _begin_tales(folder, corpus, data, config.train.eval_stories, store)
 
-    from storyteller.lm import checkpoint, device, lanes, memory
+    from storyteller.lm import checkpoint, compiled, device, lanes, memory
     from storyteller.lm.distributed import Alone
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
@@ -70,7 +71,7 @@ def set_up(
     memory.check_fits(shape, config, machine)
     with memory.naming(f"a model of {shape.n_parameters():,} parameters"):
         model = seeded(shape, config.train.seed).to(machine.device)
-    among = lanes.of(machine, shape.dropout)
+    among = lanes.of(machine, shape.dropout, compiled.is_wanted(config, machine))
     optimizers = Optimizers(model, config.train, among)
     progress = checkpoint.load_training(found, model, optimizers) if found else Progress()
     desk.note(
@@ -89,7 +90,8 @@ def set_up(
         others = _plan_for_others(config, data, corpus, held_out, keys, tokenizer, progress)
         joined.share_plan(others | {"name": folder.name})
     group.share_state(model, optimizers)
-    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group, store)
+    rows = _ready_step(model, config, machine, group, desk.note)
+    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group, store, rows)
     return stories, Trainer(
         folder=folder,
         config=config,
@@ -108,6 +110,18 @@ def set_up(
     )
 
 
+def _ready_step(model: GPT, config: Config, machine: Machine, group: Alone, note: Callable[[str], None]) -> int:
+    """Make the step as quick as it gets here; the rows that go through the model at once."""
+    from storyteller.lm import compiled, memory
+
+    rows = memory.rows_at_once(model.shape, config, machine, group.size)
+    if rows != config.train.batch_size:
+        note(f"a step of {config.train.batch_size * config.train.accumulate:,} rows is taken {rows:,} at a time")
+    if compiled.is_wanted(config, machine):
+        note(compiled.speed_up(model, config, machine, rows))
+    return rows
+
+
 def _source(
     config: Config,
     corpus: Source,
@@ -117,6 +131,7 @@ def _source(
     progress: Progress,
     group: Alone,
     store: Store | None,
+    rows_at_once: int,
 ) -> tuple[Stream[Any], Prefetched]:
     """The training stories from the run's position on, and this process's share of their batches."""
     from storyteller.data.batches import Batches, Prefetched, steps_ahead
@@ -143,6 +158,7 @@ def _source(
         rank=group.rank,
         processes=group.size,
         encode=encode,
+        rows_at_once=rows_at_once,
     )
     return stories, Prefetched(batches, steps_ahead(rows * config.model.context))
 
@@ -178,7 +194,7 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     from storyteller.data.cache import open_store
     from storyteller.data.corpus import open_corpus
     from storyteller.data.tokenizer import Tokenizer
-    from storyteller.lm import lanes
+    from storyteller.lm import compiled, lanes
     from storyteller.lm.model import Shape, seeded
     from storyteller.lm.optim import Optimizers
     from storyteller.lm.progress import Progress
@@ -194,12 +210,13 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     fast = tokenizers.Tokenizer.from_str(told["json"])
     tokenizer = Tokenizer(fast, told["end_of_text"], told["kind"])
     model = seeded(Shape.of(config.model, tokenizer.vocab_size), config.train.seed).to(machine.device)
-    among = lanes.of(machine, model.shape.dropout)
+    among = lanes.of(machine, model.shape.dropout, compiled.is_wanted(config, machine))
     optimizers = Optimizers(model, config.train, among)
     group.share_state(model, optimizers)
     progress, keys = Progress(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
     store = open_store(config.data.cache_gib, corpus.notes.append)
-    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group, store)
+    rows = _ready_step(model, config, machine, group, lambda _: None)
+    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group, store, rows)
     return Trainer(
         folder=RunFolder(Path(plan["name"])),  # for its name alone: nothing is written here
         config=config,

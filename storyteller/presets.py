@@ -56,13 +56,16 @@ _WIDTHS = ((20.0, 128), (80.0, 192))
 """Minutes of one core up to which `quick` is so wide: with more time a larger model learns more, with less the smaller
 one, which sees more tokens."""
 _HEAD = 64
+_CUDA_ROWS = 256
+"""Rows of a step of `quick` on CUDA: what keeps it busy for longer than the step's operations take to be called."""
 
 
 def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
     """The whole config: the preset, then `options` (by dotted name, None: not given), then `--set key=value`s.
 
     A preset's budget gives way to any other. Where `quick` has a budget in minutes, and nobody says how wide its model
-    is to be, it follows from them and from this machine. Raises UsageError, naming the option that is off.
+    is to be, it follows from them and from this machine; so do the rows of its step. Raises UsageError, naming the
+    option that is off.
     """
     given = {key: value for key, value in options.items() if value is not None}
     for setting in settings:
@@ -73,6 +76,9 @@ def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = (
     if preset == "quick" and minutes is not None and not {"model.n_embd", "model.n_head"} & given.keys():
         width = quick_width(minutes * machine.training_cores(train.device, train.precision))
         config = replace(config, model=replace(config.model, n_embd=width, n_head=width // _HEAD))
+    rows = {"train.batch_size", "train.accumulate"}
+    if preset == "quick" and not rows & given.keys() and machine.trains_on_cuda(train.device):
+        config = replace(config, train=replace(train, batch_size=_CUDA_ROWS))
     return config
 
 

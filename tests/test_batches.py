@@ -131,6 +131,21 @@ def test_going_on_from_any_position_equals_never_having_stopped(batching: str, c
         assert one.position == other.position
 
 
+def test_a_step_is_the_same_rows_however_many_go_through_the_model_at_once() -> None:
+    stories = ["abc", "de", "fghij", "klm"]
+
+    def inputs(step: StepBatches) -> np.ndarray[Any, Any]:
+        return np.concatenate([batch.inputs for batch in step.batches])
+
+    usual = list(itertools.islice(steps(stories, batch_size=2, accumulate=3), 4))
+    for at_once, sizes in ((6, [6]), (4, [4, 2]), (1, [1] * 6)):
+        other = list(itertools.islice(steps(stories, batch_size=2, accumulate=3, rows_at_once=at_once), 4))
+        for one, two in zip(usual, other, strict=True):
+            assert [len(batch.inputs) for batch in two.batches] == sizes
+            assert np.array_equal(inputs(one), inputs(two))
+            assert (one.n_targets, one.position) == (two.n_targets, two.position)
+
+
 def test_a_corpus_that_does_not_fill_one_context_is_refused_with_a_smaller_one() -> None:
     with pytest.raises(CorpusError, match="together are 6 tokens, less than one context of 64"):
         next(steps(["ab", "cd"], context=64))

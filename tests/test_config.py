@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,40 @@ def test_a_core_without_bf16_is_a_third_of_one_and_a_gpu_many(monkeypatch: pytes
         assert machine.training_cores("cpu", "fp32") == pytest.approx(2)
     assert machine.training_cores("cuda", "auto") == 100
     assert machine.training_cores("mps", "auto") == 20
+
+
+def test_a_step_of_quick_is_large_on_a_gpu_unless_its_rows_are_given() -> None:
+    assert resolve("quick", {"train.device": "cpu"}).train.batch_size == 16
+    assert resolve("quick", {"train.device": "cuda"}).train.batch_size == 256
+    assert resolve("quick", {"train.device": "cuda", "train.batch_size": 32}).train.batch_size == 32
+    assert resolve("quick", {"train.device": "cuda"}, ["accumulate=2"]).train.batch_size == 16
+    assert resolve("classic", {"train.device": "cuda"}).train.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("driver", "build", "visible", "trains"),
+    [
+        (True, "2.13.0", None, True),
+        (True, "2.13.0+cu130", "0,1", True),
+        (True, "2.13.0+cpu", None, False),
+        (True, "2.13.0", "", False),
+        (True, "2.13.0", "-1", False),
+        (False, "2.13.0", None, False),
+    ],
+)
+def test_a_gpu_is_seen_without_torch(
+    driver: bool, build: str, visible: str | None, trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.metadata
+
+    real = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: driver if str(path) == "/dev/nvidia0" else real(path))
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: build)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.trains_on_cuda("auto") is trains
+    assert machine.trains_on_cuda("cuda") and not machine.trains_on_cuda("cpu")
 
 
 def test_two_budgets_are_refused_by_name() -> None:

@@ -318,6 +318,28 @@ def test_what_fits_is_not_refused() -> None:
     memory.check_fits(Shape.of(config.model, 4096), config, Machine(torch.device("cpu"), "fp32", 1))
 
 
+@pytest.mark.parametrize(
+    ("preset", "free_gib", "processes", "rows"),
+    [
+        ("classic", 80, 1, 32),  # 8 rows, 4 times, in one pass
+        ("classic", 80, 8, 4),
+        ("classic", 5.2, 1, 16),  # in two of a like size rather than one of 20 and one of 12
+        ("classic", 1, 1, 1),  # where nothing seems to fit it is tried row by row
+        ("quick", 80, 1, 256),
+        ("quick", 8, 1, 128),
+    ],
+)
+def test_on_a_gpu_as_much_of_a_step_is_taken_at_once_as_there_is_memory(
+    preset: str, free_gib: float, processes: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_free_bytes", lambda _: int(free_gib * 2**30))
+    config = resolve(preset, {"train.device": "cuda"})
+    shape, cuda = Shape.of(config.model, config.data.vocab_size), Machine(torch.device("cuda"), "bf16", 1)
+    assert memory.rows_at_once(shape, config, cuda, processes) == rows
+    cpu = Machine(torch.device("cpu"), "fp32", 2)
+    assert memory.rows_at_once(shape, config, cpu, processes) == config.train.batch_size
+
+
 def test_fewer_steps_are_read_ahead_where_a_step_is_large() -> None:
     assert [steps_ahead(tokens) for tokens in (1, 16 * 256, 1 << 20, 3 << 20, 1 << 30)] == [32, 32, 4, 1, 1]
 

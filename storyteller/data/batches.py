@@ -98,10 +98,11 @@ class Batches:
     `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
     `StepBatches.position` said; `stories` must start at its `"stories"`.
 
-    Of several `processes` each reads the same steps and takes the rows `rank`, `rank + processes`, ... of each, in
-    batches of at most `batch_size`; a step of fewer rows than processes leaves some without any. Position and count of
-    targets are the whole step's, so that any number of processes can go on from it. All the text is cleaned and encoded
-    in every process; what that costs is hidden behind the step, as it is in one.
+    A step has `batch_size` times `accumulate` rows, in batches of at most `rows_at_once`, or else of `batch_size`: what
+    is learned is the same. Of several `processes` each reads the same steps and takes the rows `rank`,
+    `rank + processes`, ... of each, in such batches; a step of fewer rows than processes leaves some without any.
+    Position and count of targets are the whole step's, so that any number of processes can go on from it. All the text
+    is cleaned and encoded in every process; what that costs is hidden behind the step, as it is in one.
 
     `encode` gives the ids of some of `stories`, where these are no texts (`data.tokens`).
     """
@@ -119,14 +120,15 @@ class Batches:
         rank: int = 0,
         processes: int = 1,
         encode: Callable[[Sequence[Any]], Sequence[Tokens]] | None = None,
+        rows_at_once: int | None = None,
     ) -> None:
         self._stories = stories
         self._tokenizer = tokenizer
         self._ids_of = encode or tokenizer.encode
         self._context = context
         self._batching = batching
-        self._batch_size = batch_size
-        self._accumulate = accumulate
+        self._rows = batch_size * accumulate
+        self._at_once = rows_at_once or batch_size
         self._rank, self._processes = rank, processes
         self._carry: Tokens = list(position["carry"]) if position else [tokenizer.end_id]
         self._stories_position: Position | None = position["stories"] if position else None
@@ -134,7 +136,7 @@ class Batches:
     def __iter__(self) -> Iterator[StepBatches]:
         rows = self._padded_rows() if self._batching == "pad" else self._packed_rows()
         while True:
-            step = [next(rows) for _ in range(self._batch_size * self._accumulate)]
+            step = [next(rows) for _ in range(self._rows)]
             position = {"stories": self._stories_position, "carry": list(map(int, self._carry))}
             passes = float((self._stories_position or {}).get("passes", 0.0))
             shares = [self._dealt(step[rank :: self._processes]) for rank in range(self._processes)]
@@ -150,7 +152,7 @@ class Batches:
 
     def _dealt(self, rows: list[Tokens]) -> list[list[Tokens]]:
         """The rows in batches, the last of which may be smaller."""
-        return [rows[begin : begin + self._batch_size] for begin in range(0, len(rows), self._batch_size)]
+        return [rows[begin : begin + self._at_once] for begin in range(0, len(rows), self._at_once)]
 
     def _encoded(self) -> Iterator[tuple[Tokens, Position]]:
         """Token ids of one story after another; encoded some at a time, which is several times quicker."""

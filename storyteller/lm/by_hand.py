@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def pays(x: Tensor) -> bool:
-    """Whether a block is to be taken by hand: on a CPU, with matrix products in bf16."""
+    """Whether a block is to be taken by hand: on a CPU, with matrix products in bf16, where no compiler takes it."""
     return (
         x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )

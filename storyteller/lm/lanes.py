@@ -51,7 +51,8 @@ class Lanes:
 ONE = Lanes(1)
 
 
-def of(machine: Machine, dropout: float) -> Lanes:
-    """The lanes of a run; one where the processor is not what computes, or where they would share a generator."""
-    alone = machine.device.type != "cpu" or machine.precision == "fp16" or dropout > 0
+def of(machine: Machine, dropout: float, compiled: bool = False) -> Lanes:
+    """The lanes of a run; one where the processor is not what computes, or where they would share a generator, or a
+    compiler."""
+    alone = machine.device.type != "cpu" or machine.precision == "fp16" or dropout > 0 or compiled
     return ONE if alone else Lanes(machine.threads)

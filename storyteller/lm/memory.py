@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,15 +76,54 @@ def check_fits(shape: Shape, config: Config, chosen: Machine) -> None:
         needs = f"a model of {n:,} parameters takes {_in_words(12 * n)} at least, and there are {_in_words(there)}"
         raise OutOfMemoryError(needs, _SMALLER_MODEL)
     rows, tokens = config.train.batch_size, shape.context
-    # What each block keeps for its backward pass, in 16 bits: two norms, queries, keys, values, and the MLP's middle
-    # before and after its activation. A padded batch is as wide as its longest story, which nobody knows yet.
-    kept = 2 * 13 * shape.n_embd * shape.n_layer * rows * tokens
+    if chosen.device.type == "cuda":  # where a step is taken in as many passes as it needs
+        rows = 1
+    # A padded batch is as wide as its longest story, which nobody knows yet.
+    kept = rows * _kept_bytes(shape)
     if config.data.batching != "pad" and kept > there:
         raise OutOfMemoryError(
             f"a batch of {rows:,} x {tokens:,} tokens takes {_in_words(kept)} at least, and there are "
             f"{_in_words(there)}",
             smaller_batch(rows, config.train.accumulate),
         )
+
+
+def rows_at_once(shape: Shape, config: Config, chosen: Machine, processes: int = 1) -> int:
+    """Rows of a step that go through the model together in each of so many processes.
+
+    On a CPU as many as `batch_size` says. On CUDA what of the whole step fits into the memory that is free, in passes
+    of about the same size: the gradient is the same however a step is dealt out to passes, and fewer are quicker.
+    """
+    train = config.train
+    if chosen.device.type != "cuda":
+        return train.batch_size
+    total = math.ceil(train.batch_size * train.accumulate / processes)
+    free = _CUDA_SHARE * _free_bytes(chosen) - _STATE_BYTES * shape.n_parameters() - _CHUNK_BYTES
+    fit = max(1, int(free // (_CUDA_SLACK * _kept_bytes(shape))))
+    return math.ceil(total / math.ceil(total / fit))
+
+
+_CUDA_SHARE = 0.8
+"""Of the free memory: the rest is for what the allocator cannot use, and for evaluations."""
+_STATE_BYTES = 24
+"""For each parameter: weight, gradient, two moments, its copy in 16 bits, and what the optimiser needs on the way."""
+_CHUNK_BYTES = 3 * 2**30
+"""For the output layer's chunk of logits, and what the libraries keep for themselves."""
+_CUDA_SLACK = 3
+"""Times what must be kept at least: the residual stream and the norms are in fp32, gradients come on top."""
+
+
+def _kept_bytes(shape: Shape) -> int:
+    """What a row keeps for its backward pass at least, in 16 bits: for each block two norms, queries, keys, values, and
+    the MLP's middle before and after its activation."""
+    return 2 * 13 * shape.n_embd * shape.n_layer * shape.context
+
+
+def _free_bytes(chosen: Machine) -> int:
+    """Of a GPU's memory, what nobody has taken, and what torch holds without using it."""
+    free, _ = torch.cuda.mem_get_info(chosen.device)
+    idle = torch.cuda.memory_reserved(chosen.device) - torch.cuda.memory_allocated(chosen.device)
+    return int(free + idle)
 
 
 def _memory_bytes(chosen: Machine) -> int:

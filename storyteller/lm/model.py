@@ -11,6 +11,7 @@ Letters on the lines that reshape: B batch, T time, C width, H heads.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,10 @@ class Block(nn.Module):
         return out
 
 
+ChunkLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Some rows of logits and their targets to nats and gradient: `loss_of_chunk`."""
+
+
 class GPT(nn.Module):
     """Token ids to logits. Weights begin as GPT-2's do, drawn from torch's global generator."""
 
@@ -107,6 +112,10 @@ class GPT(nn.Module):
         self.drop = nn.Dropout(shape.dropout)
         self.h = nn.ModuleList(Block(shape) for _ in range(shape.n_layer))
         self.ln_f = nn.LayerNorm(shape.n_embd)
+        self.compiled_block: Callable[[nn.Module, Tensor], Tensor] | None = None
+        """What takes the residual stream through a block, compiled (`lm.compiled`): for training steps alone."""
+        self.compiled_chunk: ChunkLoss | None = None
+        """`loss_of_chunk`, compiled, likewise."""
         self.apply(self._begin)
 
     def _begin(self, module: nn.Module) -> None:
@@ -122,8 +131,9 @@ class GPT(nn.Module):
         """`ids` (B, T) to the normed residual stream (B, T, C)."""
         T = ids.shape[1]
         x = self.drop(self.wte(ids) + self.wpe.weight[:T])
+        compiled = self.compiled_block if self.training else None
         for block in self.h:
-            x = block(x)
+            x = compiled(block, x) if compiled else block(x)
         # In the weights' own type: in bf16 the gradients of its weight and bias lose most of their digits.
         out: Tensor = self.ln_f(x.to(self.ln_f.weight.dtype))
         return out
@@ -137,7 +147,8 @@ class GPT(nn.Module):
         hidden, weight = self.hidden(ids).flatten(0, 1), self.wte.weight
         if not torch.is_grad_enabled():
             hidden, weight = hidden.detach(), weight.detach()  # else its gradient is taken, though none is asked for
-        loss: Tensor = _CrossEntropySum.apply(hidden, weight, targets.flatten())  # type: ignore[no-untyped-call]
+        of_chunk = self.compiled_chunk if self.training and self.compiled_chunk else loss_of_chunk
+        loss: Tensor = _CrossEntropySum.apply(hidden, weight, targets.flatten(), of_chunk)  # type: ignore[no-untyped-call]
         return loss
 
     def n_parameters(self, embeddings: bool = True) -> int:
@@ -164,69 +175,80 @@ class _CrossEntropySum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, of_chunk: ChunkLoss) -> Tensor:
         """`hidden` (N, C), `weight` (V, C), `targets` (N); a scalar in at least fp32."""
         kind = hidden.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        wide = torch.promote_types(low, torch.float32)
         x, w = hidden.to(low), weight.to(low)
         wants = any(ctx.needs_input_grad[:2])
         d_hidden = torch.empty_like(hidden) if wants else None
         d_weight = torch.zeros_like(weight.T, memory_format=torch.contiguous_format) if wants else None  # (C, V)
-        total = torch.zeros((), dtype=wide, device=hidden.device)
-        everything = kind == "cpu" and bool((targets != -100).all())  # elsewhere to look is to wait for the device
+        total = torch.zeros((), dtype=torch.promote_types(low, torch.float32), device=hidden.device)
         n_logits = _CHUNK_LOGITS_CUDA if kind == "cuda" else _CHUNK_LOGITS
         n_rows = min(max(n_logits // len(weight), _CHUNK_ROWS), len(x))
         chunk = torch.empty(n_rows, len(weight), dtype=low, device=hidden.device)
-        rows = torch.arange(n_rows, device=hidden.device)
         for begin in range(0, len(x), n_rows):
             part = slice(begin, begin + n_rows)
-            wanted = targets[part]
-            n = len(wanted)
-            counts = wanted != -100
-            at = wanted.clamp(min=0)[:, None]
-            logits = torch.mm(x[part], w.T, out=chunk[:n])
-            logp, d_logits = _softmax(logits, at, wide)
-            if d_hidden is not None and d_weight is not None:
-                # By index: on a CPU `scatter_add_` takes as long as three matrix products of this size.
-                d_logits[rows[:n], at[:, 0]] -= 1
-                if not everything:
-                    d_logits.mul_(counts[:, None])
-                d_low = d_logits.to(low)
-                d_hidden[part] = d_low @ w
-                # Turned around in memory first: a fifth quicker; this product's transpose is slower than either.
-                d_weight += x[part].T.contiguous() @ d_low
-            total -= (logp[:, 0] * counts).sum()
+            some, wanted = x[part], targets[part]
+            logits = torch.mm(some, w.T, out=chunk[: len(some)])
+            if d_hidden is None or d_weight is None:
+                total += _nats(logits, wanted)[0]
+                continue
+            nats, d_logits = of_chunk(logits, wanted)
+            total += nats
+            d_hidden[part] = d_logits @ w
+            # Turned around in memory first: a fifth quicker; this product's transpose is slower than either.
+            d_weight += some.T.contiguous() @ d_logits
         ctx.save_for_backward(d_hidden, d_weight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Both gradients, scaled by what follows the sum."""
         d_hidden, d_weight = ctx.saved_tensors
         # In the weight's own order: to add the embedding's gradient to a transposed one takes six times as long.
         in_order = d_weight.mul_(grad.to(d_weight.dtype)).T.contiguous()
-        return d_hidden * grad.to(d_hidden.dtype), in_order, None
+        return d_hidden * grad.to(d_hidden.dtype), in_order, None, None
 
 
-def _softmax(logits: Tensor, at: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The logarithms (N, 1) of the probabilities at `at` (N, 1), and all the probabilities (N, V), to be written over.
+def loss_of_chunk(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """The nats, summed, of some rows of `logits` (N, V) whose targets are `wanted` (N), and their gradient (N, V).
+
+    The logits may be written over.
+    """
+    nats, p = _nats(logits, wanted)
+    # By index: on a CPU `scatter_add_` takes as long as three matrix products of this size.
+    p[torch.arange(len(p), device=p.device), wanted.clamp(min=0)] -= 1
+    counts = wanted != -100
+    if p.device.type != "cpu" or not bool(counts.all()):  # elsewhere to look is to wait for the device
+        p.mul_(counts[:, None])
+    return nats, p.to(logits.dtype)
+
+
+def _nats(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """The nats, summed, and all the probabilities (N, V).
 
     On a CPU in bf16 they are taken and given in bf16, in the logits' place, every step inside being in fp32: half the
     time. Which rounds the loss that is shown to within 0.002 nats a token, in either direction.
     """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    at = wanted.clamp(min=0)[:, None]
     if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
         p = torch.softmax(logits, -1, out=logits)
-        return p.gather(1, at).to(wide).clamp_(min=torch.finfo(wide).tiny).log_(), p
-    logp = logits.to(wide).log_softmax(-1)
-    return logp.gather(1, at), logp.exp_()
+        logp = p.gather(1, at).to(wide).clamp_(min=torch.finfo(wide).tiny).log_()
+    else:
+        all_logp = logits.to(wide).log_softmax(-1)
+        logp = all_logp.gather(1, at)
+        p = all_logp.exp_()
+    return -(logp[:, 0] * (wanted != -100)).sum(), p
 
 
 _CHUNK_LOGITS = 1 << 21
 """Logits that stand at once in a lane of a CPU: 4 MiB in bf16, which its caches hold."""
 _CHUNK_ROWS = 512
 """Rows of a chunk at least: each costs one pass over the gradient of the whole vocabulary."""
-_CHUNK_LOGITS_CUDA = 1 << 28
+_CHUNK_LOGITS_CUDA = 1 << 27
+"""256 MiB in bf16, and 1.5 GiB with what is made of them where nothing is compiled."""
 
 
 def seeded(shape: Shape, seed: int) -> GPT:
