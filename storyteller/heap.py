@@ -6,9 +6,8 @@ import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Of malloc.h."""
-
-
 _KEEPING = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1))
+"""One heap; blocks of up to 1 GiB come from it; 2 GiB at its end may be free."""
 
 
 def keep_what_is_freed() -> None:
@@ -25,5 +24,5 @@ def keep_what_is_freed() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return  # another C library
-    for parameter, n_bytes in _KEEPING:
-        mallopt(parameter, n_bytes)
+    for parameter, value in _KEEPING:
+        mallopt(parameter, value)

@@ -100,7 +100,7 @@ class Hearing:
     both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
 
     The one who waits is woken for the first token and for the last, and looks in by itself between them: to be woken
-    for each costs a small model's telling a third of its speed, as the two threads want the same interpreter.
+    for each costs a small model's telling a tenth of its speed, as the two threads want the same interpreter.
     """
 
     def __init__(self) -> None:
