@@ -25,8 +25,8 @@ from storyteller.lm.device import Machine
 from storyteller.lm.model import Shape, seeded
 from storyteller.presets import resolve
 # AdamW alone: Muon's products in bf16 turn a last digit into a third one within some steps.
-options = {"train.compile": "on", "train.optimizer": "adamw", "train.lr": 3e-3, "model.n_embd": 64, "model.n_head": 2, "model.n_layer": 2}
-options |= {"model.context": 64}
+options = {"train.compile": "on", "train.optimizer": "adamw", "train.lr": 3e-3}
+options |= {"model.n_embd": 64, "model.n_head": 2, "model.n_layer": 2, "model.context": 64}
 config, machine = resolve("quick", options), Machine(torch.device("cpu"), sys.argv[1], 2)
 torch.set_num_threads(2)
 def losses(is_compiled):
