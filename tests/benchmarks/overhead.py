@@ -15,6 +15,9 @@ cost is 1 - the ratio of the medians; the spread is that of the turns, each by i
 of the bare runs is not seen.
 
 A turn of all takes eight times three minutes; `--only all` two times three.
+
+`--accounts` runs it once with all of it and once without, and tells where processor time goes that is not training (`accounts`): a cost
+that is smaller than what the machine's pace changes meanwhile can be seen there alone. It takes seven minutes.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from storyteller import machine
 from storyteller.presets import PRESETS, resolve
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.mirrored import read_mirrored
+from tests.benchmarks import accounts
 from tests.benchmarks.processes import STORYTELLER, Report, Stories, Watched, end_in_order, fresh_environment
 from tests.wandb_loopback import LoopbackWandb
 
@@ -136,6 +140,30 @@ def tokens_per_second(plan: Plan, parts: tuple[str, ...], every: int) -> float:
     return tokens / seconds
 
 
+def accounts_of(plan: Plan, every: int) -> Report:
+    """Where the processor time of a run with all the parts goes, beside one with none of them but the process's own."""
+    shares: list[dict[str, float]] = []
+    begin, end = every, every * (1 + 2 * plan.windows)
+    for settings, mirror in (
+        ((f"eval_every={every}", f"checkpoint_every={2 * every}"), plan.mirror),
+        (("eval_every=never", "checkpoint_every=never"), "off"),
+    ):
+        place = Path(tempfile.mkdtemp(dir=plan.place))
+        words = [*plan.words(end, *settings), "--wandb", mirror]
+        with terminal() as tty:
+            env = plan.environment(place / "home") | {"TERM": "xterm-256color"}
+            with Watched(place, *words, env=env, tty=tty, look_seconds=0.5) as run:
+                shares.append(accounts.taken(run, begin, end))
+                run.end()
+                if mirror != "off":
+                    _await_mirror(run.folder)
+                    _check(run, PARTS, every, begin, end)
+    found, without = shares
+    # Reading ahead is on such a thread too, and no run does without it.
+    found[accounts.OTHER_THREADS] -= without[accounts.OTHER_THREADS]
+    return {"shares_pct": found, "cost_pct": sum(found.values()), "without": without}
+
+
 def _is_silent(parts: tuple[str, ...]) -> bool:
     """Whether its evaluations go without a story."""
     return "evaluation" in parts and "sampling" not in parts
@@ -224,6 +252,11 @@ def table(found: Report) -> list[str]:
     return lines
 
 
+def account(found: Report) -> list[str]:
+    lines = [f"{name:28}{share:>8.2f} %" for name, share in found["shares_pct"].items()]
+    return [*lines, f"{'all together':28}{found['cost_pct']:>8.2f} %   (wanted: <= {WANTED_PCT:g} %)"]
+
+
 def chosen(only: str) -> list[str]:
     """The variants asked for and those that they are compared with, in the table's order. Raises SystemExit."""
     asked = only.split(",") if only else list(VARIANTS)
@@ -252,6 +285,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--period", type=float, help="seconds between two evaluations (30)")
     parser.add_argument("--windows", type=int, help="twice so many periods are measured (2)")
     parser.add_argument("--turns", type=int, help="runs of each (3)")
+    parser.add_argument("--accounts", action="store_true", help="where the processor time of one run goes, instead")
     parser.add_argument("--quick", action="store_true", help="short periods, two turns: to see that it works")
     parser.add_argument("--json", type=Path, help="write all figures there")
     return parser.parse_args()
@@ -285,12 +319,15 @@ def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None
         plan.stories.extend(["--tokenizer", str(tokenizer)])
     # Whole lines of metrics, so that each run has one where the window begins and one where it ends.
     every = plan.log_every * max(1, round(plan.period_seconds / step_seconds / plan.log_every))
+    facts: Report = {"steps_between_evaluations": every, "step_seconds": step_seconds}
+    if given.accounts:
+        return facts | {"accounts": accounts_of(plan, every)}
     rates: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(given.turns or (2 if small else 3)):
         for name in names if turn % 2 == 0 else reversed(names):
             rates[name].append(tokens_per_second(plan, VARIANTS[name][0], every))
             print(f"turn {turn + 1}, {name}: {rates[name][-1]:,.0f} tokens/s", file=sys.stderr, flush=True)
-    return {"steps_between_evaluations": every, "step_seconds": step_seconds, "costs": costs(rates)}
+    return facts | {"costs": costs(rates)}
 
 
 def main() -> None:
@@ -310,7 +347,7 @@ def main() -> None:
         )
         server = stack.enter_context(LoopbackWandb()) if given.mirror == "loopback" else None
         report |= measure(given, Path(place), server)
-    print(*table(report["costs"]), sep="\n")
+    print(*(account(report["accounts"]) if given.accounts else table(report["costs"])), sep="\n")
     print(f"(load average {report['load']:.1f} on {report['cores']} cores at the start)")
     if given.json:
         given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -115,7 +115,7 @@ class Watched:
         while True:
             over = self.process.poll() is not None
             seen = len(self.records)
-            self._look()
+            self.look()
             for at, record in self.records[seen:]:
                 if found(record):
                     return at, record
@@ -139,7 +139,8 @@ class Watched:
         at, record = found
         return at - float(record["seconds"]), at
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read what has been written since."""
         new, self._metrics_at = read_records(self.folder.metrics, self._metrics_at)
         with contextlib.suppress(OSError), self.folder.log.open("rb") as log:
             log.seek(self._log_at)
