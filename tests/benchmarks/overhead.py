@@ -16,8 +16,9 @@ of the bare runs is not seen.
 
 A turn of all takes eight times three minutes; `--only all` two times three.
 
-`--accounts` runs it once with all of it and once without, and tells where processor time goes that is not training (`accounts`): a cost
-that is smaller than what the machine's pace changes meanwhile can be seen there alone. It takes seven minutes.
+`--accounts` runs it once with all of it and once without, and tells where processor time goes that is not training
+(`accounts`): a cost that is smaller than what the machine's pace changes meanwhile can be seen there alone. It takes
+seven minutes.
 """
 
 from __future__ import annotations
