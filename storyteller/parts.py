@@ -118,6 +118,7 @@ def _ready_step(model: GPT, config: Config, machine: Machine, group: Alone, note
     if rows != config.train.batch_size:
         note(f"a step of {config.train.batch_size * config.train.accumulate:,} rows is taken {rows:,} at a time")
     if compiled.is_wanted(config, machine):
+        note("compiling the step, which takes about half a minute")
         note(compiled.speed_up(model, config, machine, rows))
     return rows
 
