@@ -16,7 +16,8 @@ from storyteller.lm.model import GPT
 from storyteller.text import safe_line
 
 _WORTH_MINUTES = 3.0
-"""A shorter budget is over before the compiler has paid for itself: it takes about half a minute on a GPU."""
+"""A shorter budget is over before the compiler has paid for itself: it took half a minute on two cores, and is a
+guess for a GPU."""
 
 
 def is_wanted(config: Config, machine: Machine) -> bool:
