@@ -57,7 +57,7 @@ _WIDTHS = ((20.0, 128), (80.0, 192))
 one, which sees more tokens."""
 _HEAD = 64
 _CUDA_ROWS = 256
-"""Rows of a step of `quick` on CUDA, to keep it busy for longer than the step's operations take to be called: reckoned, not
+"""Rows of a step of `quick` on CUDA, to keep it busy for longer than its operations take to be called: reckoned, not
 measured."""
 
 
