@@ -8,6 +8,7 @@ A step takes a fifth less time than torch's autograd with autocast.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,84 +21,109 @@ if TYPE_CHECKING:
     from storyteller.lm.model import Block
 
 
-def pays(x: Tensor) -> bool:
-    """Whether a block is to be taken by hand: on a CPU, with matrix products in bf16, where no compiler takes it."""
+def pays(kind: str) -> bool:
+    """Whether a block is to be taken by hand on a device of this kind, as things stand: on a CPU, with matrix products
+    in bf16, where no compiler takes it."""
     return (
-        x.device.type == "cpu"
+        kind == "cpu"
         and not torch.compiler.is_compiling()
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )
 
 
-def block(module: Block, x: Tensor) -> Tensor:
-    """What `module` gives of `x` (B, T, C), without dropout, in bf16."""
-    parts = (module.ln_1, module.attn.c_attn, module.attn.c_proj, module.ln_2, module.mlp.c_fc, module.mlp.c_proj)
-    parameters = [parameter for part in parts for parameter in (part.weight, part.bias)]
+@dataclass(frozen=True)
+class Linears:
+    """The four linear layers of a block as its products take them: weight and bias of queries, keys and values, of
+    attention's output, and of the MLP's two.
+
+    Once for a step, however many rows and lanes it has. Gradients are of `wide`; `followed` takes them on from there.
+    """
+
+    wide: tuple[Tensor, ...]
+    """In fp32."""
+    low: tuple[Tensor, ...]
+    """The same in bf16."""
+    made: tuple[Tensor, ...]
+    """What `wide` is cut off from, so that its gradients can be added up before they are followed to the parameters."""
+
+    def followed(self, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The gradients of `parameters`, the block's, from those of `wide`."""
+        return torch.autograd.grad(self.made, parameters, gradients)
+
+
+def linears(module: Block) -> Linears:
+    """The layers of `module`, whose `wide` is to be differentiated by."""
+    made = _made(module)
+    wide = tuple(each.detach().requires_grad_() for each in made)
+    return Linears(wide, _low(wide), made)
+
+
+def block(module: Block, x: Tensor, given: Linears | None = None) -> Tensor:
+    """What `module` gives of `x` (B, T, C), without dropout, in bf16; its layers, where they are not `given`, are made
+    here, and gradients go to its parameters."""
     with torch.autocast("cpu", enabled=False):
+        wide = given.wide if given else _made(module)
+        low = given.low if given else _low(wide)
         facts = (module.attn.n_head, module.mlp.approximate, module.ln_1.eps)
-        out: Tensor = _Block.apply(x.to(torch.bfloat16), *facts, *parameters)  # type: ignore[no-untyped-call]
+        out: Tensor = _Block.apply(x.to(torch.bfloat16), *facts, low, *wide)  # type: ignore[no-untyped-call]
     return out
 
 
+def _made(module: Block) -> tuple[Tensor, ...]:
+    """Weight and bias of each layer in fp32; those behind a norm have its own taken in.
+
+    W (g n + b) + c = (W g) n + (W b + c): what belongs to the norm is then a matter of matrices instead of
+    activations, and its gradient, a small difference of large sums, is taken in fp32.
+    """
+    attn, mlp = module.attn, module.mlp
+    made: list[Tensor] = []
+    for norm, behind, other in ((module.ln_1, attn.c_attn, attn.c_proj), (module.ln_2, mlp.c_fc, mlp.c_proj)):
+        made += (behind.weight * norm.weight, behind.bias + behind.weight @ norm.bias, other.weight, other.bias)
+    return tuple(made)
+
+
+def _low(wide: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(each.detach().to(torch.bfloat16) for each in wide)
+
+
 class _Block(torch.autograd.Function):
-    """`x + attention(norm(x))`, then the same with the MLP. Its twelve parameters come in the order of `block`."""
+    """`x + attention(norm(x))`, then the same with the MLP, the norms without weight and bias (see `_made`)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, n_head: int, approximate: str, eps: float, *parameters: Tensor) -> Tensor:
-        """`x` (B, T, C) and the block's output, both in bf16."""
-        low, width = x.dtype, (x.shape[-1],)
-        norm_1, qkv, out, norm_2, up, down = (parameters[i : i + 2] for i in range(0, 12, 2))
-        qkv_low, up_low = _folded(norm_1, qkv, low), _folded(norm_2, up, low)
-        out_low, down_low = ([part.to(low) for part in linear] for linear in (out, down))
+    def forward(
+        ctx: Any, x: Tensor, n_head: int, approximate: str, eps: float, low: Sequence[Tensor], *wide: Tensor
+    ) -> Tensor:
+        """`x` (B, T, C) and the block's output, both in bf16; `low` and `wide` as `Linears` has them."""
+        width = (x.shape[-1],)
+        w_qkv, b_qkv, w_out, b_out, w_up, b_up, w_down, b_down = low
         normed_1, *stats_1 = torch.native_layer_norm(x, width, None, None, eps)
-        y, kept = attention.forward(F.linear(normed_1, *qkv_low), n_head)
-        middle = F.linear(y, *out_low).add_(x)
+        y, kept = attention.forward(F.linear(normed_1, w_qkv, b_qkv), n_head)
+        middle = F.linear(y, w_out, b_out).add_(x)
         normed_2, *stats_2 = torch.native_layer_norm(middle, width, None, None, eps)
-        wide = F.linear(normed_2, *up_low)
-        active = F.gelu(wide, approximate=approximate)
+        up = F.linear(normed_2, w_up, b_up)
+        active = F.gelu(up, approximate=approximate)
         ctx.approximate = approximate
-        ctx.attention = (x, stats_1, normed_1, norm_1, qkv, qkv_low[0], kept, y, out_low[0])
-        ctx.mlp = (middle, stats_2, normed_2, norm_2, up, up_low[0], wide, active, down_low[0])
-        return F.linear(active, *down_low).add_(middle)
+        ctx.attention = (x, stats_1, normed_1, w_qkv, kept, y, w_out)
+        ctx.mlp = (middle, stats_2, normed_2, w_up, up, active, w_down)
+        return F.linear(active, w_down, b_down).add_(middle)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of `x`, in bf16, and of the parameters, in fp32."""
-        middle, stats_2, normed_2, norm_2, up, up_low, wide, active, down_low = ctx.mlp
-        x, stats_1, normed_1, norm_1, qkv, qkv_low, kept, y, out_low = ctx.attention
+        """The gradients of `x`, in bf16, and of `wide`, in fp32."""
+        middle, stats_2, normed_2, w_up, up, active, w_down = ctx.mlp
+        x, stats_1, normed_1, w_qkv, kept, y, w_out = ctx.attention
         ctx.mlp = ctx.attention = None  # what was kept goes as soon as it has served
         grad = grad.contiguous()
         d_down = _of_linear(grad, active)
-        d_wide = torch.ops.aten.gelu_backward(grad @ down_low, wide, approximate=ctx.approximate)
-        d_norm_2, d_up = _unfolded(norm_2, up, *_of_linear(d_wide, normed_2))
-        d_middle = _of_norm(d_wide @ up_low, middle, stats_2).add_(grad)
+        d_wide = torch.ops.aten.gelu_backward(grad @ w_down, up, approximate=ctx.approximate)
+        d_up = _of_linear(d_wide, normed_2)
+        d_middle = _of_norm(d_wide @ w_up, middle, stats_2).add_(grad)
         d_out = _of_linear(d_middle, y)
-        d_qkv_out = attention.backward(d_middle @ out_low, kept)
-        d_norm_1, d_qkv = _unfolded(norm_1, qkv, *_of_linear(d_qkv_out, normed_1))
-        d_x = _of_norm(d_qkv_out @ qkv_low, x, stats_1).add_(d_middle)
-        return d_x, None, None, None, *d_norm_1, *d_qkv, *d_out, *d_norm_2, *d_up, *d_down
-
-
-Pair = Sequence[Tensor]
-"""Weight and bias."""
-
-
-def _folded(norm: Pair, linear: Pair, low: torch.dtype) -> Pair:
-    """A linear layer that takes the norm's weight and bias into its own: W (g n + b) + c = (W g) n + (W b + c).
-
-    What belongs to the norm is then a matter of matrices instead of activations, and its gradient, a small difference
-    of large sums, is taken in fp32.
-    """
-    (gain, shift), (weight, bias) = norm, linear
-    return (weight * gain).to(low), (bias + weight @ shift).to(low)
-
-
-def _unfolded(norm: Pair, linear: Pair, d_weight: Tensor, d_bias: Tensor) -> tuple[Pair, Pair]:
-    """The gradients of the norm and of the linear layer, from those of the layer that `_folded` made of them."""
-    (gain, shift), (weight, _) = norm, linear
-    of_norm = (d_weight * weight).sum(0), d_bias @ weight
-    return of_norm, (torch.addr(d_weight * gain, d_bias, shift), d_bias)
+        d_qkv_out = attention.backward(d_middle @ w_out, kept)
+        d_qkv = _of_linear(d_qkv_out, normed_1)
+        d_x = _of_norm(d_qkv_out @ w_qkv, x, stats_1).add_(d_middle)
+        return d_x, None, None, None, None, *d_qkv, *d_out, *d_up, *d_down
 
 
 def _of_linear(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

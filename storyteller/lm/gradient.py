@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from storyteller.data.batches import StepBatches
-from storyteller.lm import memory
+from storyteller.lm import by_hand, memory
 from storyteller.lm.device import Machine
 from storyteller.lm.lanes import ONE, Lanes
 from storyteller.lm.model import GPT
@@ -28,7 +30,10 @@ def accumulate(
     divided by the whole step's count of targets before their gradients add up. Of a step dealt out to several
     processes, this is one's share of the loss and of the gradient.
     """
-    device, parameters = machine.device, list(model.parameters())
+    device = machine.device
+    parts = _parts(model, machine, among)
+    leaves = [leaf for part in parts for leaf in part.leaves]
+    linears = [part.linears for part in parts if part.linears]
 
     def share(lane: int) -> tuple[Tensor, list[Tensor]]:
         """The loss and the gradients of a lane's rows; no gradients where it has none."""
@@ -44,19 +49,53 @@ def accumulate(
             remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
             with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
                 with machine.autocast():
-                    loss = model.loss_sum(inputs, targets) / step.n_targets
-                _add(gradients, torch.autograd.grad(scaler.scale(loss), parameters))
+                    loss = model.loss_sum(inputs, targets, linears or None) / step.n_targets
+                _add(gradients, torch.autograd.grad(scaler.scale(loss), leaves))
             total += loss.detach()
         return total, gradients
 
-    # In the lanes' order, so that the sums are the same every time.
     losses, of_lanes = zip(*among.map(share, range(among.size)), strict=True)
-    gradients: list[Tensor] = []
-    for each in of_lanes:
-        _add(gradients, each)
-    for parameter, gradient in zip(parameters, gradients, strict=False):  # without any where there was no row
-        parameter.grad = gradient.contiguous()  # the fused optimisers take memory in order for granted
+    given = [iter(gradients) for gradients in of_lanes if gradients]
+    if given:
+        dealt = [[list(islice(of_lane, len(part.leaves))) for of_lane in given] for part in parts]
+        among.map(lambda pair: pair[0].take(pair[1]), list(zip(parts, dealt, strict=True)))
     return torch.stack(losses).sum()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the parameters, and what the loss is differentiated by in their place: themselves, or what a block taken
+    by hand makes of them once a step."""
+
+    parameters: list[nn.Parameter]
+    linears: by_hand.Linears | None = None
+
+    @property
+    def leaves(self) -> Sequence[Tensor]:
+        return self.linears.wide if self.linears else self.parameters
+
+    def take(self, of_lanes: Sequence[list[Tensor]]) -> None:
+        """Lay down the sum of each lane's gradients of `leaves` as the gradients of the parameters.
+
+        In the lanes' order, so that the sums are the same every time.
+        """
+        total: list[Tensor] = []
+        for gradients in of_lanes:
+            _add(total, gradients)
+        gradients = self.linears.followed(total, self.parameters) if self.linears else total
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient.contiguous()  # the fused optimisers take memory in order for granted
+
+
+def _parts(model: GPT, machine: Machine, among: Lanes) -> list[_Part]:
+    """All the parameters of the model: where blocks are taken by hand, each one's by itself."""
+    with machine.autocast():
+        by_themselves = not model.compiled_block and all(block.is_by_hand(machine.device) for block in model.h)
+    if not by_themselves:
+        return [_Part(list(model.parameters()))]
+    parts = among.map(lambda block: _Part(list(block.parameters()), by_hand.linears(block)), model.h)
+    of_blocks = {parameter for part in parts for parameter in part.parameters}
+    return [_Part([parameter for parameter in model.parameters() if parameter not in of_blocks]), *parts]
 
 
 def _add(to: list[Tensor], gradients: Sequence[Tensor]) -> None:

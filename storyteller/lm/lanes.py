@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from storyteller import heap
 from storyteller.lm.device import Machine
 
 A = TypeVar("A")
@@ -19,6 +20,8 @@ B = TypeVar("B")
 
 _MOST = 4
 """Each lane has gradients of its own, which are added up at the end."""
+_HELD = 8
+"""Pieces of 64 MiB that a lane keeps: `quick` wants one or two, `classic` seven."""
 
 
 class Lanes:
@@ -34,7 +37,7 @@ class Lanes:
         if self.size == 1:
             return
         torch.set_num_threads(threads // self.size)  # for every thread that comes later, too
-        self._pool = ThreadPoolExecutor(self.size, "lane", torch.get_num_threads)  # the first look takes the count up
+        self._pool = ThreadPoolExecutor(self.size, "lane", _begin)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> list[B]:
         """What `function` gives of each item, in their order. What one of them raises is raised once all are done.
@@ -46,6 +49,12 @@ class Lanes:
         futures = [self._pool.submit(function, item) for item in items]
         wait(futures)
         return [future.result() for future in futures]
+
+
+def _begin() -> None:
+    """What each lane's thread does first."""
+    torch.get_num_threads()  # the first look takes the count up
+    heap.hold(_HELD)
 
 
 ONE = Lanes(1)

@@ -11,7 +11,7 @@ Letters on the lines that reshape: B batch, T time, C width, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +89,16 @@ class Block(nn.Module):
         self.mlp = MLP(shape)
         self.drop = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if by_hand.pays(x) and not (self.training and self.drop.p):
-            return by_hand.block(self, x)
+    def forward(self, x: Tensor, linears: by_hand.Linears | None = None) -> Tensor:
+        if self.is_by_hand(x.device):
+            return by_hand.block(self, x, linears)
         x = x + self.drop(self.attn(self.ln_1(x)))
         out: Tensor = x + self.drop(self.mlp(self.ln_2(x)))
         return out
+
+    def is_by_hand(self, device: torch.device) -> bool:
+        """Whether it is taken by hand there, as things stand, and may be given its layers as `by_hand.linears` of it."""
+        return by_hand.pays(device.type) and not (self.training and self.drop.p)
 
 
 ChunkLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -127,13 +131,13 @@ class GPT(nn.Module):
         if isinstance(module, Attention | MLP):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.shape.n_layer))
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """`ids` (B, T) to the normed residual stream (B, T, C)."""
+    def hidden(self, ids: Tensor, linears: Sequence[by_hand.Linears] | None = None) -> Tensor:
+        """`ids` (B, T) to the normed residual stream (B, T, C); `linears` of each block, where they were made before."""
         T = ids.shape[1]
         x = self.drop(self.wte(ids) + self.wpe.weight[:T])
         compiled = self.compiled_block if self.training else None
-        for block in self.h:
-            x = compiled(block, x) if compiled else block(x)
+        for block, of_block in zip(self.h, linears or [None] * len(self.h), strict=True):
+            x = compiled(block, x) if compiled else block(x, of_block)
         # In the weights' own type: in bf16 the gradients of its weight and bias lose most of their digits.
         out: Tensor = self.ln_f(x.to(self.ln_f.weight.dtype))
         return out
@@ -142,9 +146,10 @@ class GPT(nn.Module):
         """`ids` (B, T), T at most the context, to logits (B, T, vocabulary) of each next token."""
         return F.linear(self.hidden(ids), self.wte.weight)
 
-    def loss_sum(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`."""
-        hidden, weight = self.hidden(ids).flatten(0, 1), self.wte.weight
+    def loss_sum(self, ids: Tensor, targets: Tensor, linears: Sequence[by_hand.Linears] | None = None) -> Tensor:
+        """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`;
+        `linears` as `hidden` takes them."""
+        hidden, weight = self.hidden(ids, linears).flatten(0, 1), self.wte.weight
         if not torch.is_grad_enabled():
             hidden, weight = hidden.detach(), weight.detach()  # else its gradient is taken, though none is asked for
         of_chunk = self.compiled_chunk if self.training and self.compiled_chunk else loss_of_chunk
