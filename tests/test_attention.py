@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,8 +21,12 @@ def truth(qkv: Tensor, dy: Tensor, n_head: int) -> tuple[Tensor, Tensor]:
 
 
 def by_hand(qkv: Tensor, dy: Tensor, n_head: int) -> tuple[Tensor, Tensor]:
-    y, kept = attention.forward(qkv, n_head)
-    return y, attention.backward(dy, kept)
+    """The same, whose queries are to be divided beforehand."""
+    width = dy.shape[-1]
+    divide = torch.ones(3 * width, dtype=qkv.dtype)
+    divide[:width] /= math.sqrt(width // n_head)
+    y, kept = attention.forward(qkv * divide, n_head)
+    return y, attention.backward(dy, kept) * divide
 
 
 @pytest.mark.parametrize("kept_context", [0, 512])

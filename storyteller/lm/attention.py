@@ -19,6 +19,8 @@ _ROWS = 128
 _KEPT_CONTEXT = 512
 """Up to so many tokens the weights of attention are kept for the way back; past that their square is too much memory,
 and they are taken again."""
+_PAST = 512
+"""Tokens in steps of which there is a mask: of each one a smaller one is cut."""
 
 
 def causal(qkv: Tensor, n_head: int, dropout: float = 0.0) -> Tensor:
@@ -34,7 +36,7 @@ def causal(qkv: Tensor, n_head: int, dropout: float = 0.0) -> Tensor:
 
 @dataclass
 class Kept:
-    """What `forward` keeps for `backward`: queries (scaled), keys and values (B H, T, D), and the weights by rows."""
+    """What `forward` keeps for `backward`: queries, keys and values (B H, T, D), and the weights by rows."""
 
     q: Tensor
     k: Tensor
@@ -44,16 +46,18 @@ class Kept:
 
 
 def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, Kept]:
-    """What `causal` gives of `qkv` (B, T, 3 C), and what the way back needs."""
+    """What `causal` gives of `qkv` (B, T, 3 C), whose queries are divided by sqrt(d) already, and what the way back
+    needs."""
     B, T, C3 = qkv.shape
     D = C3 // 3 // n_head
     q, k, v = qkv.view(B, T, 3, n_head, D).permute(2, 0, 3, 1, 4).reshape(3, -1, T, D)
-    kept = Kept(q * (1 / math.sqrt(D)), k, v, [], n_head)
+    kept = Kept(q, k, v, [], n_head)
     y = torch.empty(B, T, n_head, D, dtype=q.dtype)
-    for begin in range(0, T, _ROWS):
-        weights = _weights(kept, begin)
-        some = torch.bmm(weights, v[:, : begin + _ROWS])
-        y[:, begin : begin + _ROWS] = some.view(B, n_head, -1, D).transpose(1, 2)
+    begin = 0
+    for of_q, of_y in zip(torch.split(q, _ROWS, 1), torch.split(y, _ROWS, 1), strict=True):
+        weights = _weights(of_q, k, begin)
+        begin += _ROWS
+        of_y.copy_(torch.bmm(weights, v[:, :begin]).view(B, n_head, -1, D).transpose(1, 2))
         if T <= _KEPT_CONTEXT:
             kept.weights.append(weights)
     return y.view(B, T, -1), kept
@@ -62,39 +66,42 @@ def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, Kept]:
 def backward(grad: Tensor, kept: Kept) -> Tensor:
     """The gradient (B, T, 3 C) of `qkv`, from that of what `forward` gave (B, T, C).
 
-    With p = softmax(s): dv = p^T dy, ds = p (dp - sum(p dp)), dq = ds k, dk = ds^T q.
+    With p = softmax(q k^T): dv = p^T dy, ds = p (dp - sum(p dp)), dq = ds k, dk = ds^T q.
     """
     B, T, C = grad.shape
     q, k, v = kept.q, kept.k, kept.v
     D = C // kept.n_head
     dy = grad.view(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)
     d = torch.empty(3, *q.shape, dtype=q.dtype)
+    dq, dk, dv = d
+    rows = list(zip(torch.split(q, _ROWS, 1), torch.split(dq, _ROWS, 1), torch.split(dy, _ROWS, 1), strict=True))
     # From the last rows back: those see every key, so they lay down what the others add to.
-    for begin in reversed(range(0, T, _ROWS)):
-        rows, seen = slice(begin, begin + _ROWS), slice(0, begin + _ROWS)
-        p = kept.weights[begin // _ROWS] if kept.weights else _weights(kept, begin)
-        dp = torch.bmm(dy[:, rows], v[:, seen].transpose(1, 2))
+    for i in reversed(range(len(rows))):
+        of_q, of_dq, of_dy = rows[i]
+        seen = slice(0, (i + 1) * _ROWS)
+        p = kept.weights[i] if kept.weights else _weights(of_q, k, i * _ROWS)
+        dp = torch.bmm(of_dy, v[:, seen].mT)
         d_scores = torch._softmax_backward_data(dp, p, -1, p.dtype)
-        d[0][:, rows] = torch.bmm(d_scores, k[:, seen])
-        dk, dv = torch.bmm(d_scores.transpose(1, 2), q[:, rows]), torch.bmm(p.transpose(1, 2), dy[:, rows])
-        if begin + _ROWS >= T:
-            d[1], d[2] = dk, dv
-        else:
-            d[1][:, seen] += dk
-            d[2][:, seen] += dv
-    d[0] *= 1 / math.sqrt(D)
+        torch.bmm(d_scores, k[:, seen], out=of_dq)
+        for of_d, of_scores, by in ((dk, d_scores, of_q), (dv, p, of_dy)):
+            if i == len(rows) - 1:
+                torch.bmm(of_scores.mT, by, out=of_d)
+            else:
+                of_d[:, seen].baddbmm_(of_scores.mT, by)
     return d.view(3, B, -1, T, D).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * C)
 
 
-def _weights(kept: Kept, begin: int) -> Tensor:
-    """The weights (B H, rows, keys) of the rows from `begin` on, over the keys up to the last of them."""
-    q, k = kept.q[:, begin : begin + _ROWS], kept.k[:, : begin + _ROWS]
-    scores = torch.bmm(q, k.transpose(1, 2))
-    scores[:, :, begin:] += _later(q.shape[1], q.dtype)
+def _weights(of_q: Tensor, k: Tensor, begin: int) -> Tensor:
+    """The weights (B H, rows, keys) of the queries from `begin` on, over the keys up to the last of them."""
+    n = of_q.shape[1]
+    past = -(-begin // _PAST) * _PAST
+    later = _later(past, k.dtype)[:n, past - begin : past + n]
+    scores = torch.baddbmm(later, of_q, k[:, : begin + n].mT)
     return torch.softmax(scores, -1, out=scores)
 
 
 @cache
-def _later(n: int, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores (n, n) of n tokens among themselves: none sees a later one."""
-    return torch.full((n, n), -math.inf, dtype=dtype).triu_(1)
+def _later(past: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores (_ROWS, past + _ROWS) of tokens over `past` others and themselves: none sees a later
+    one."""
+    return torch.full((_ROWS, past + _ROWS), -math.inf, dtype=dtype).triu_(past + 1)

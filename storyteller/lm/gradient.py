@@ -72,6 +72,7 @@ class _Part:
 
     @property
     def leaves(self) -> Sequence[Tensor]:
+        """What the loss is differentiated by."""
         return self.linears.wide if self.linears else self.parameters
 
     def take(self, of_lanes: Sequence[list[Tensor]]) -> None:
@@ -82,18 +83,19 @@ class _Part:
         total: list[Tensor] = []
         for gradients in of_lanes:
             _add(total, gradients)
-        gradients = self.linears.followed(total, self.parameters) if self.linears else total
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+        followed = self.linears.followed(total, self.parameters) if self.linears else total
+        for parameter, gradient in zip(self.parameters, followed, strict=True):
             parameter.grad = gradient.contiguous()  # the fused optimisers take memory in order for granted
 
 
 def _parts(model: GPT, machine: Machine, among: Lanes) -> list[_Part]:
     """All the parameters of the model: where blocks are taken by hand, each one's by itself."""
+    blocks = model.blocks()
     with machine.autocast():
-        by_themselves = not model.compiled_block and all(block.is_by_hand(machine.device) for block in model.h)
+        by_themselves = not model.compiled_block and all(block.is_by_hand(machine.device) for block in blocks)
     if not by_themselves:
         return [_Part(list(model.parameters()))]
-    parts = among.map(lambda block: _Part(list(block.parameters()), by_hand.linears(block)), model.h)
+    parts = among.map(lambda block: _Part(list(block.parameters()), by_hand.linears(block)), blocks)
     of_blocks = {parameter for part in parts for parameter in part.parameters}
     return [_Part([parameter for parameter in model.parameters() if parameter not in of_blocks]), *parts]
 

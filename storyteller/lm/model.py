@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ class Block(nn.Module):
         return out
 
     def is_by_hand(self, device: torch.device) -> bool:
-        """Whether it is taken by hand there, as things stand, and may be given its layers as `by_hand.linears` of it."""
+        """Whether it is taken by hand there, as things stand, and may be given its layers, `by_hand.linears`."""
         return by_hand.pays(device.type) and not (self.training and self.drop.p)
 
 
@@ -132,11 +133,11 @@ class GPT(nn.Module):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.shape.n_layer))
 
     def hidden(self, ids: Tensor, linears: Sequence[by_hand.Linears] | None = None) -> Tensor:
-        """`ids` (B, T) to the normed residual stream (B, T, C); `linears` of each block, where they were made before."""
+        """`ids` (B, T) to the normed residual stream (B, T, C); `linears` of each block, where they were made."""
         T = ids.shape[1]
         x = self.drop(self.wte(ids) + self.wpe.weight[:T])
         compiled = self.compiled_block if self.training else None
-        for block, of_block in zip(self.h, linears or [None] * len(self.h), strict=True):
+        for block, of_block in zip(self.h, linears or repeat(None), strict=False):
             x = compiled(block, x) if compiled else block(x, of_block)
         # In the weights' own type: in bf16 the gradients of its weight and bias lose most of their digits.
         out: Tensor = self.ln_f(x.to(self.ln_f.weight.dtype))
@@ -155,6 +156,10 @@ class GPT(nn.Module):
         of_chunk = self.compiled_chunk if self.training and self.compiled_chunk else loss_of_chunk
         loss: Tensor = _CrossEntropySum.apply(hidden, weight, targets.flatten(), of_chunk)  # type: ignore[no-untyped-call]
         return loss
+
+    def blocks(self) -> list[Block]:
+        """The modules of `h`, as what they are."""
+        return [cast(Block, block) for block in self.h]
 
     def n_parameters(self, embeddings: bool = True) -> int:
         """Parameters, with or without the two embeddings (the output layer is the token embedding)."""
@@ -233,16 +238,21 @@ def loss_of_chunk(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def _nats(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """The nats, summed, and all the probabilities (N, V).
 
-    On a CPU in bf16 they are taken and given in bf16, in the logits' place, every step inside being in fp32: half the
-    time. Which rounds the loss that is shown to within 0.002 nats a token, in either direction.
+    On a CPU they take the logits' place. In bf16 they are taken and given in bf16, every step inside being in fp32:
+    half the time. Which rounds the loss that is shown to within 0.002 nats a token, in either direction.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
     at = wanted.clamp(min=0)[:, None]
-    if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
+    here = logits.device.type == "cpu"
+    if here and logits.dtype == torch.bfloat16:
         p = torch.softmax(logits, -1, out=logits)
         logp = p.gather(1, at).to(wide).clamp_(min=torch.finfo(wide).tiny).log_()
     else:
-        all_logp = logits.to(wide).log_softmax(-1)
+        all_logp = (
+            torch.log_softmax(logits, -1, out=logits)
+            if here and logits.dtype == wide
+            else logits.to(wide).log_softmax(-1)
+        )
         logp = all_logp.gather(1, at)
         p = all_logp.exp_()
     return -(logp[:, 0] * (wanted != -100)).sum(), p
