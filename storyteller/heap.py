@@ -34,8 +34,8 @@ def hold(pieces: int) -> None:
 
     A heap of a thread's own is mapped 64 MiB at a time, and each piece that is wholly free is given back whatever the
     settings say: up to 15,000 page faults a step. A small block at the end of each keeps it. One heap for all threads
-    has none of those, but then they wait for its lock: 6 to 11 ms of a step of 166. Memory that nobody has written to
-    costs nothing but addresses.
+    has none of those, but then they wait for its lock, some 80 times a step and lane. What nobody has written to takes
+    addresses and no memory; blocks of 64 MiB and more are still asked of the kernel each time.
     """
     libc = _glibc()
     if libc is None:
