@@ -100,8 +100,9 @@ def _folded(norm: nn.LayerNorm, behind: nn.Linear) -> tuple[Tensor, Tensor]:
 @cache
 def _scale(width: int, n_head: int) -> Tensor:
     """What queries, keys and values (3 width) are multiplied by."""
-    scale = torch.ones(3 * width)
-    scale[:width] = 1 / math.sqrt(width // n_head)
+    with torch.inference_mode(False):  # what is kept serves training too, whoever asked first
+        scale = torch.ones(3 * width)
+        scale[:width] = 1 / math.sqrt(width // n_head)
     return scale
 
 
