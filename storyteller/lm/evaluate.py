@@ -71,15 +71,17 @@ def score(
     """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
 
     `nats_of` maps ids (B, T) and targets (B, T), of which -100 do not count, to their summed nats, such as
-    `GPT.loss_sum`; it is called on the threads that are `among` the lanes. Rows of about equal length are scored
-    together, at most `batch_tokens` positions at once in all lanes.
+    `GPT.loss_sum`; it is called on the threads that are `among` the lanes, each of which has rows of its own, as many
+    tokens as the others. Rows of about equal length are scored together, at most `batch_tokens` positions at once in
+    all lanes.
     """
+    pieces = _pieces(encoded, beginning_id, context)
 
-    def nats_of_one(batch: tuple[list[int], Tensor, Tensor, float]) -> float:
-        _, inputs, targets, _ = batch
-        return float(nats_of(inputs.to(device), targets.to(device)))
+    def nats_of_share(lane: int) -> float:
+        batches = _batches(pieces[lane :: among.size], beginning_id, batch_tokens // among.size)
+        return sum(float(nats_of(inputs.to(device), targets.to(device))) for _, inputs, targets, _ in batches)
 
-    nats = sum(among.map(nats_of_one, _batches(encoded, beginning_id, context, batch_tokens // among.size)))
+    nats = sum(among.map(nats_of_share, range(among.size)))
     return Score(nats, sum(len(ids) for ids in encoded), sum(len(story.encode()) for story in stories))
 
 
@@ -99,7 +101,9 @@ def score_each(
     `row_nats` maps ids (B, T) and targets (B, T), of which -100 do not count, to the nats of each row (B,).
     """
     nats = [0.0] * len(encoded)
-    for owners, inputs, targets, share in _batches(encoded, beginning_id, context, batch_tokens):
+    for owners, inputs, targets, share in _batches(
+        _pieces(encoded, beginning_id, context), beginning_id, batch_tokens
+    ):
         rows = row_nats(inputs.to(device), targets.to(device)).tolist()
         for owner, row in zip(owners, rows, strict=True):
             nats[owner] += row
@@ -108,38 +112,47 @@ def score_each(
     return nats
 
 
-def _batches(
-    encoded: Sequence[Sequence[int]], beginning_id: int, context: int, batch_tokens: int
-) -> Iterator[tuple[list[int], Tensor, Tensor, float]]:
-    """The stories' windows, those of about equal length together: whose each row is, inputs (B, T), targets (B, T).
+@dataclass(frozen=True)
+class _Piece:
+    """A window of a story: whose it is, its tokens, and what each of them is to be followed by."""
 
-    The fourth is the share of all positions that is done once this batch is.
-    """
-    pieces: list[tuple[int, Piece]] = []
+    owner: int
+    inputs: list[int]
+    targets: list[int]
+
+
+def _pieces(encoded: Sequence[Sequence[int]], beginning_id: int, context: int) -> list[_Piece]:
+    """The stories' windows, the shortest first."""
+    pieces: list[_Piece] = []
     for owner, ids in enumerate(encoded):
         full = [beginning_id, *ids]
         for start, end, first in windows(len(ids), context):
             skipped = first - start
-            pieces.append((owner, (full[start:end], [IGNORED] * skipped + full[first + 1 : end + 1])))
-    pieces.sort(key=lambda piece: len(piece[1][0]))
-    rows = [piece for _, piece in pieces]
-    positions, done, seen = sum(len(inputs) for inputs, _ in rows), 0, 0
-    while done < len(rows):
-        taken = _taken(rows, done, batch_tokens)
-        owners = [owner for owner, _ in pieces[done : done + len(taken)]]
-        seen += sum(len(inputs) for inputs, _ in taken)
+            pieces.append(_Piece(owner, full[start:end], [IGNORED] * skipped + full[first + 1 : end + 1]))
+    return sorted(pieces, key=lambda piece: len(piece.inputs))
+
+
+def _batches(
+    pieces: Sequence[_Piece], beginning_id: int, batch_tokens: int
+) -> Iterator[tuple[list[int], Tensor, Tensor, float]]:
+    """Those of about equal length together: whose each row is, inputs (B, T), targets (B, T).
+
+    The fourth is the share of all positions that is done once this batch is.
+    """
+    positions, done, seen = sum(len(piece.inputs) for piece in pieces), 0, 0
+    while done < len(pieces):
+        taken = _taken(pieces, done, batch_tokens)
+        seen += sum(len(piece.inputs) for piece in taken)
         done += len(taken)
-        inputs = _padded([inputs for inputs, _ in taken], beginning_id)
-        yield owners, inputs, _padded([targets for _, targets in taken], IGNORED), seen / positions
+        inputs = _padded([piece.inputs for piece in taken], beginning_id)
+        targets = _padded([piece.targets for piece in taken], IGNORED)
+        yield [piece.owner for piece in taken], inputs, targets, seen / positions
 
 
-Piece = tuple[list[int], list[int]]
-
-
-def _taken(pieces: Sequence[Piece], begin: int, batch_tokens: int) -> Sequence[Piece]:
+def _taken(pieces: Sequence[_Piece], begin: int, batch_tokens: int) -> Sequence[_Piece]:
     """As many pieces from `begin` on as fit, padded to the longest of them, which is the last."""
     end = begin + 1
-    while end < len(pieces) and (end + 1 - begin) * len(pieces[end][0]) <= batch_tokens:
+    while end < len(pieces) and (end + 1 - begin) * len(pieces[end].inputs) <= batch_tokens:
         end += 1
     return pieces[begin:end]
 

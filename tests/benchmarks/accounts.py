@@ -62,11 +62,9 @@ def _used(run: Watched) -> dict[str, tuple[str, float]]:
     """Processor seconds of each process of the run, and of each thread of its own, by an id: what it is, and they."""
     import psutil
 
-    place, found = str(run.folder.path.parent), {}
-    for process in psutil.process_iter():
+    found: dict[str, tuple[str, float]] = {}
+    for process in run.processes():
         with contextlib.suppress(psutil.Error):
-            if not any(place in " ".join(each.cmdline()) for each in (process, *process.parents())):
-                continue
             words = " ".join(process.cmdline())
             name = next((name for word, name in _NAMES.items() if word in words), "others")
             times = process.cpu_times()

@@ -1,24 +1,22 @@
 """What all that is not training costs it, in tokens a second: logging, stories, evaluation, checkpoints and the rest.
 
-    python tests/benchmarks/overhead.py [--train PATH --valid PATH] [--only all,logging,...] [--turns 3] [--quick]
+    python tests/benchmarks/overhead.py [--train PATH --valid PATH] [--only all,logging,...] [--windows 3] [--quick]
 
 The same training is run with all of it (as `storyteller train` does it, followed at a terminal, with a W&B mirror)
 and with nothing of it (`--foreground`, no evaluation and no checkpoint but at the ends, no mirror, a line of metrics
-now and then), in turns, every second one in the reverse order. What counts is a window of trained steps, the same in
-all: its tokens over its wall seconds, as the run's own log has them. Evaluation is due every --period seconds and a
-checkpoint every second time; both are given in steps, by the speed of a first short run, so that each window has as
-many of them.
+now and then). All runs are alive at once and go in turns of a few seconds, every process of the others being stopped
+meanwhile, so that the machine's pace, which changes by the minute, is the same for all. Evaluation is due every
+--period seconds and a checkpoint every second time; both are given in steps, by the speed of a first short run. A
+window is two such periods, the same steps in all runs: its tokens over the seconds in which it was a run's turn.
 
 Each part alone is compared with the run that differs by it alone: `sampling`, a story at each evaluation, and
-`checkpoints` with `evaluation`, without which there are none; `mirror` with `logging`; the others with the bare run. A
-cost is 1 - the ratio of the medians; the spread is that of the turns, each by itself. What is smaller than the spread
-of the bare runs is not seen.
+`checkpoints` with `evaluation`, without which there are none; `mirror` with `logging`; the others with the bare run;
+`again`, a second bare one, shows what is not seen. A cost is 1 - the median of the windows' ratios.
 
-A turn of all takes eight times three minutes; `--only all` two times three.
+Three windows take three minutes a run; `--only all` takes seven in all, everything half an hour.
 
 `--accounts` runs it once with all of it and once without, and tells where processor time goes that is not training
-(`accounts`): a cost that is smaller than what the machine's pace changes meanwhile can be seen there alone. It takes
-seven minutes.
+(`accounts`). It takes seven minutes.
 """
 
 from __future__ import annotations
@@ -41,9 +39,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from storyteller import machine
+from storyteller import daemon, machine
 from storyteller.presets import PRESETS, resolve
 from storyteller.runs.layout import RunFolder
+from storyteller.runs.metrics import read_records
 from storyteller.runs.mirrored import read_mirrored
 from tests.benchmarks import accounts
 from tests.benchmarks.processes import STORYTELLER, Report, Stories, Watched, end_in_order, fresh_environment
@@ -62,6 +61,7 @@ SILENT = [
 PARTS = ("logging", "evaluation", "sampling", "checkpoints", "daemon", "mirror")
 VARIANTS: dict[str, tuple[tuple[str, ...], str]] = {
     "bare": ((), "bare"),
+    "again": ((), "bare"),
     "all": (PARTS, "bare"),
     "logging": (("logging",), "bare"),
     "evaluation": (("evaluation",), "bare"),
@@ -73,6 +73,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], str]] = {
 """What each has, and what it is compared with."""
 WANTED_PCT = 3.0
 _MIRROR_SECONDS = 180.0
+_TURN_SECONDS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,30 +116,98 @@ def first_run(plan: Plan) -> tuple[float, Path]:
         return statistics.median(spans[len(spans) // 3 :]), run.folder.tokenizer
 
 
-def tokens_per_second(plan: Plan, parts: tuple[str, ...], every: int) -> float:
-    """Of one run with these parts: in the window that begins after `every` steps."""
-    place = Path(tempfile.mkdtemp(dir=plan.place))
-    begin, end = every, every * (1 + 2 * plan.windows)
-    settings = [
-        f"log_every={plan.log_every if 'logging' in parts else every}",
-        f"eval_every={every if 'evaluation' in parts else 'never'}",
-        f"checkpoint_every={2 * every if 'checkpoints' in parts else 'never'}",
-    ]
-    words = [*plan.words(end, *settings), "--wandb", "off" if "mirror" not in parts else plan.mirror]
-    command = SILENT if _is_silent(parts) else STORYTELLER
-    with terminal() if "daemon" in parts else contextlib.nullcontext() as tty:
+class Variant:
+    """One of the runs that go in turns."""
+
+    def __init__(self, plan: Plan, parts: tuple[str, ...], every: int, stack: contextlib.ExitStack) -> None:
+        """Start it, to be paused where its first window begins: after `every` steps."""
+        self.parts, self._every = parts, every
+        place = Path(tempfile.mkdtemp(dir=plan.place))
+        self._begin, self._end = every, every * (1 + 2 * plan.windows)
+        settings = [
+            f"log_every={plan.log_every if 'logging' in parts else every}",
+            f"eval_every={every if 'evaluation' in parts else 'never'}",
+            f"checkpoint_every={2 * every if 'checkpoints' in parts else 'never'}",
+        ]
+        # It goes on past its last window while others are in theirs, and is stopped then.
+        words = [*plan.words(2 * self._end, *settings), "--wandb", "off" if "mirror" not in parts else plan.mirror]
         words += [] if "daemon" in parts else ["--foreground"]
+        command = SILENT if _is_silent(parts) else STORYTELLER
+        tty = stack.enter_context(terminal()) if "daemon" in parts else None
         env = plan.environment(place / "home") | {"TERM": "xterm-256color"}
-        with Watched(place, *words, command=command, env=env, tty=tty, look_seconds=0.5) as run:
-            run.end()
-            if "mirror" in parts:
-                _await_mirror(run.folder)
-    lines = {record["step"]: record for _, record in run.records if "train/loss" in record}
-    if begin not in lines or end not in lines:
-        raise SystemExit(f"the run has no line of step {begin} and step {end}")
-    _check(run, parts, every, begin, end)
-    tokens, seconds = (float(lines[end][key]) - float(lines[begin][key]) for key in ("tokens", "seconds"))
-    return tokens / seconds
+        self.run = stack.enter_context(Watched(place, *words, command=command, env=env, tty=tty))
+        self.seconds = 0.0
+        """In which it was its turn."""
+        self._lines: dict[int, tuple[float, float]] = {}
+        """Of the metrics, by step: those seconds, and the tokens."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its last window is over."""
+        return self._end in self._lines
+
+    def go_to_begin(self) -> None:
+        """Its turn, until its first window begins."""
+        while self._begin not in self._lines:
+            self.go(_TURN_SECONDS)
+
+    def go(self, seconds: float) -> None:
+        """Its turn, for so long. Raises SystemExit where the run has ended."""
+        self.run.resume()
+        begin, before = time.perf_counter(), self.seconds
+        while time.perf_counter() < begin + seconds:
+            time.sleep(0.05)
+            self.run.look()
+            self._stamp(before + time.perf_counter() - begin)
+        if self.run.process.poll() is not None:
+            raise SystemExit(f"a run with {', '.join(self.parts) or 'nothing'} has ended before its time")
+        self.seconds += self.run.pause() - begin
+        self.run.look()
+        self._stamp(self.seconds)
+
+    def _stamp(self, seconds: float) -> None:
+        """Note the new lines, and after how many seconds of its own they came."""
+        for _, record in self.run.records:
+            if "train/loss" in record:
+                self._lines.setdefault(record["step"], (seconds, float(record["tokens"])))
+        self.run.records.clear()
+
+    def rates(self) -> list[float]:
+        """Tokens a second of each window."""
+        ends = range(self._begin, self._end + 1, 2 * self._every)
+        return [
+            (self._lines[end][1] - self._lines[begin][1]) / (self._lines[end][0] - self._lines[begin][0])
+            for begin, end in itertools.pairwise(ends)
+        ]
+
+    def end(self) -> None:
+        """Have it stop, and look whether what was to happen did."""
+        self.run.resume()
+        daemon.stop(self.run.folder)
+        if "mirror" in self.parts:
+            _await_mirror(self.run.folder)
+        _check(self.run.folder, self.parts, self._every, self._begin, self._end)
+
+
+def in_turns(plan: Plan, names: list[str], every: int) -> dict[str, list[float]]:
+    """Tokens a second of each variant's windows."""
+    with contextlib.ExitStack() as stack:
+        variants: dict[str, Variant] = {}
+        for name in names:
+            variants[name] = Variant(plan, VARIANTS[name][0], every, stack)
+            variants[name].go_to_begin()
+            _say(f"{name}: at its first window")
+        while not all(variant.is_there for variant in variants.values()):
+            for name in (*names, *reversed(names)):
+                variants[name].go(_TURN_SECONDS)
+        for name in names:
+            _say(f"{name}: {', '.join(f'{rate:,.0f}' for rate in variants[name].rates())} tokens/s")
+            variants[name].end()
+        return {name: variant.rates() for name, variant in variants.items()}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def accounts_of(plan: Plan, every: int) -> Report:
@@ -158,7 +227,7 @@ def accounts_of(plan: Plan, every: int) -> Report:
                 run.end()
                 if mirror != "off":
                     _await_mirror(run.folder)
-                    _check(run, PARTS, every, begin, end)
+                    _check(run.folder, PARTS, every, begin, end)
     found, without = shares
     # Reading ahead is on such a thread too, and no run does without it.
     found[accounts.OTHER_THREADS] -= without[accounts.OTHER_THREADS]
@@ -170,13 +239,14 @@ def _is_silent(parts: tuple[str, ...]) -> bool:
     return "evaluation" in parts and "sampling" not in parts
 
 
-def _check(run: Watched, parts: tuple[str, ...], every: int, begin: int, end: int) -> None:
-    """Raise SystemExit unless what was to happen in the window did."""
-    evaluated = [record["step"] for _, record in run.records if "eval/bpb" in record and begin <= record["step"] < end]
+def _check(folder: RunFolder, parts: tuple[str, ...], every: int, begin: int, end: int) -> None:
+    """Raise SystemExit unless what was to happen between two steps did."""
+    evaluated = [record["step"] for record in read_records(folder.metrics)[0] if "eval/bpb" in record]
+    evaluated = [step for step in evaluated if begin <= step < end]
     wanted = list(range(begin, end, every)) if "evaluation" in parts else []
     if evaluated != wanted:
         raise SystemExit(f"evaluated at {evaluated}, not at {wanted}")
-    told = run.folder.samples.exists()
+    told = folder.samples.exists()
     if told and _is_silent(parts):
         raise SystemExit("stories were told by a run that was to tell none")
     if "sampling" in parts and not told:
@@ -184,7 +254,7 @@ def _check(run: Watched, parts: tuple[str, ...], every: int, begin: int, end: in
     if "mirror" not in parts:
         return
     # Rows are counted where a server has them; offline the client's own file is all there is.
-    mirrored, offline = read_mirrored(run.folder), run.folder.wandb_files.rglob("*.wandb")
+    mirrored, offline = read_mirrored(folder), folder.wandb_files.rglob("*.wandb")
     if (mirrored is None or not mirrored.rows) and not any(file.stat().st_size for file in offline):
         raise SystemExit("the mirror took nothing over")
 
@@ -222,33 +292,31 @@ def terminal() -> Iterator[int]:
 
 
 def costs(rates: dict[str, list[float]]) -> Report:
-    """Of each variant: the share of tokens a second that it costs, in %, with the least and the most of the turns."""
+    """Of each variant: the share of tokens a second that it costs, in %, with the least and the most of the windows."""
     found: Report = {}
     for name, its in rates.items():
         beside = VARIANTS[name][1]
-        turns = [100 * (1 - mine / other) for mine, other in zip(its, rates[beside], strict=True)]
+        windows = [100 * (1 - mine / other) for mine, other in zip(its, rates[beside], strict=True)]
         found[name] = {
             "tokens_per_second": statistics.median(its),
             "beside": beside,
-            "cost_pct": 100 * (1 - statistics.median(its) / statistics.median(rates[beside])),
-            "least_pct": min(turns),
-            "most_pct": max(turns),
-            "all": its,
+            "cost_pct": statistics.median(windows),
+            "least_pct": min(windows),
+            "most_pct": max(windows),
+            "windows": its,
         }
-    bare = rates["bare"]
-    found["bare"]["spread_pct"] = 100 * (max(bare) - min(bare)) / statistics.median(bare)
     return found
 
 
 def table(found: Report) -> list[str]:
-    lines = [f"{'what':14}{'tokens/s':>10}  {'beside':12}{'cost, %':>9}{'of the turns':>18}{'wanted':>8}"]
+    lines = [f"{'what':14}{'tokens/s':>10}  {'beside':12}{'cost, %':>9}{'of the windows':>18}{'wanted':>8}"]
     for name, its in found.items():
         wanted = f"<= {WANTED_PCT:g}" if name == "all" else ""
         if name == "bare":
-            lines.append(f"{name:14}{its['tokens_per_second']:>10,.0f}  {'':12}{'':>9}{its['spread_pct']:>16.1f} %")
+            lines.append(f"{name:14}{its['tokens_per_second']:>10,.0f}")
             continue
-        turns = f"{its['least_pct']:.1f} to {its['most_pct']:.1f}"
-        line = f"{name:14}{its['tokens_per_second']:>10,.0f}  {its['beside']:12}{its['cost_pct']:>9.1f}{turns:>18}"
+        windows = f"{its['least_pct']:.1f} to {its['most_pct']:.1f}"
+        line = f"{name:14}{its['tokens_per_second']:>10,.0f}  {its['beside']:12}{its['cost_pct']:>9.1f}{windows:>18}"
         lines.append(f"{line}{wanted:>8}")
     return lines
 
@@ -284,10 +352,9 @@ def _options() -> argparse.Namespace:
         help="W&B: its client's own files, or a server on the loopback, which takes a share of a core itself",
     )
     parser.add_argument("--period", type=float, help="seconds between two evaluations (30)")
-    parser.add_argument("--windows", type=int, help="twice so many periods are measured (2)")
-    parser.add_argument("--turns", type=int, help="runs of each (3)")
+    parser.add_argument("--windows", type=int, help="twice so many periods are measured (3)")
     parser.add_argument("--accounts", action="store_true", help="where the processor time of one run goes, instead")
-    parser.add_argument("--quick", action="store_true", help="short periods, two turns: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="short periods: to see that it works")
     parser.add_argument("--json", type=Path, help="write all figures there")
     return parser.parse_args()
 
@@ -299,7 +366,7 @@ def _shape(preset: str) -> list[str]:
 
 
 def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None) -> Report:
-    """All the runs, in turns."""
+    """All the runs."""
     small, names = given.quick, chosen(given.only)
     stories = Stories.given(given.train, given.valid, place, 2_000 if small else 20_000)
     plan = Plan(
@@ -308,7 +375,7 @@ def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None
         stories=["--data", str(stories.train), "--valid", str(stories.valid)],
         settings=[*_shape(given.preset), *(given.set or [])],
         period_seconds=given.period or (2 if small else 30),
-        windows=given.windows or (1 if small else 2),
+        windows=given.windows or (1 if small else 3),
         mirror="online" if server is not None else "offline",
         server=server,
         first_steps=10 if small else 30,
@@ -323,12 +390,7 @@ def measure(given: argparse.Namespace, place: Path, server: LoopbackWandb | None
     facts: Report = {"steps_between_evaluations": every, "step_seconds": step_seconds}
     if given.accounts:
         return facts | {"accounts": accounts_of(plan, every)}
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(given.turns or (2 if small else 3)):
-        for name in names if turn % 2 == 0 else reversed(names):
-            rates[name].append(tokens_per_second(plan, VARIANTS[name][0], every))
-            print(f"turn {turn + 1}, {name}: {rates[name][-1]:,.0f} tokens/s", file=sys.stderr, flush=True)
-    return facts | {"costs": costs(rates)}
+    return facts | {"costs": costs(in_turns(plan, names, every))}
 
 
 def main() -> None:

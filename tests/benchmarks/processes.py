@@ -18,12 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storyteller import daemon
 from storyteller.errors import StorytellerError
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.metrics import read_records
+
+if TYPE_CHECKING:
+    import psutil
 
 STORYTELLER = [sys.executable, "-m", "storyteller"]
 NAME = "timed"
@@ -77,6 +80,7 @@ class Watched:
         self.records: list[tuple[float, dict[str, Any]]] = []
         """Of the run's metrics, each with when it was seen."""
         self._log_at = self._metrics_at = 0
+        self._paused: list[psutil.Process] = []
         where = ["--name", NAME, "--runs-dir", str(place / "runs")]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with this
         self.typed_at, self._begin = time.time(), time.perf_counter()
@@ -94,6 +98,7 @@ class Watched:
 
     def __exit__(self, *_: object) -> None:
         """Nothing of the run is left behind."""
+        self.resume()
         self.process.kill()
         self.process.wait()
         with contextlib.suppress(StorytellerError):  # it has ended
@@ -138,6 +143,39 @@ class Watched:
             raise SystemExit("the run ended before its first step")
         at, record = found
         return at - float(record["seconds"]), at
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the run: those in whose command, or in that of one above them, its place is."""
+        import psutil
+
+        place, found = str(self.folder.path.parent), []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(place in " ".join(each.cmdline()) for each in (process, *process.parents())):
+                    found.append(process)
+        return found
+
+    def pause(self) -> float:
+        """Stop every process of the run where it is, until `resume`; when that was, by `perf_counter`."""
+        import psutil
+
+        stopped_at = 0.0
+        while new := [each for each in self.processes() if each not in self._paused]:  # what was started meanwhile too
+            for process in new:
+                with contextlib.suppress(psutil.Error):
+                    process.suspend()
+            stopped_at = stopped_at or time.perf_counter()
+            self._paused += new
+        return stopped_at or time.perf_counter()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        import psutil
+
+        for process in reversed(self._paused):
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+        self._paused = []
 
     def look(self) -> None:
         """Read what has been written since."""
