@@ -117,6 +117,15 @@ def test_a_step_has_as_many_batches_as_are_accumulated() -> None:
     assert first.n_targets == sum(batch.n_targets for batch in first.batches)
 
 
+def test_rows_of_about_equal_length_come_together_within_a_step() -> None:
+    first = next(steps(["abcd", "e", "fgh", "ij"], batching="pad", context=5, accumulate=2))
+    short, long = first.batches
+    assert short.inputs.tolist() == [[END, 5, END], [END, 9, 10]]
+    assert long.inputs.tolist() == [[END, 6, 7, 8, END], [END, 1, 2, 3, 4]]
+    assert first.padding_pct == 100 * 2 / 16
+    assert first.width == (6 * 3 + 10 * 5) / 16
+
+
 @pytest.mark.parametrize("batching", ["pack", "begin", "pad"])
 @given(cut=st.integers(0, 30), rest=st.integers(1, 10))
 @settings(max_examples=40, deadline=None)

@@ -84,13 +84,17 @@ def test_the_loss_equals_transformers_own_on_the_same_labels(model: GPT, tmp_pat
         assert float(ours) == pytest.approx(float(theirs(row, labels=row).loss), abs=1e-5)
 
 
+@pytest.mark.parametrize("leaves_out", [False, True])
 @pytest.mark.parametrize("chunk", [1, 40 * 16, 40 * 17, 1 << 22])
-def test_the_chunked_loss_and_its_gradients_equal_torchs_own(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunked_loss_and_its_gradients_equal_torchs_own(
+    chunk: int, leaves_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("storyteller.lm.model._CHUNK_LOGITS", chunk)
     ours, theirs = seeded(Shape(1, 16, 2, 24, 40), 0).double(), seeded(Shape(1, 16, 2, 24, 40), 0).double()
     ids, targets = torch.randint(40, (3, 24)), torch.randint(40, (3, 24))
     targets[1, 5:] = IGNORED
-    loss = ours.loss_sum(ids, targets)
+    counted = (targets.flatten() != IGNORED).nonzero()[:, 0] if leaves_out else None
+    loss = ours.loss_sum(ids, targets, counted=counted)
     wanted = torch.nn.functional.cross_entropy(theirs(ids).flatten(0, 1), targets.flatten(), reduction="sum")
     assert float(loss.detach()) == pytest.approx(float(wanted.detach()), abs=1e-10)
     torch.autograd.backward(3 * loss)
@@ -98,6 +102,12 @@ def test_the_chunked_loss_and_its_gradients_equal_torchs_own(chunk: int, monkeyp
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert one.grad is not None and other.grad is not None
         assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-10)
+
+
+def test_the_output_layers_operations_are_those_of_the_targets() -> None:
+    model = seeded(Shape(1, 16, 2, 24, 40), 0)
+    of_block = 12 * 16 * 16 + 13 * 16 + 2 * 16
+    assert model.flops(72, 55, 24) == 72 * (6 * of_block + 12 * 16 * 24) + 55 * 6 * 40 * 16
 
 
 def test_a_fresh_model_knows_nothing() -> None:

@@ -65,6 +65,13 @@ class StepBatches:
         return sum(batch.targets.size for batch in self.batches) + self.elsewhere_positions
 
     @property
+    def width(self) -> float:
+        """Tokens in the row of a position of this process, on average."""
+        sizes = [batch.targets.size for batch in self.batches]
+        pairs = sum(batch.targets.size * batch.targets.shape[1] for batch in self.batches)
+        return pairs / sum(sizes) if sizes else 0.0
+
+    @property
     def padding_pct(self) -> float:
         """Percentage of the positions computed that are padding."""
         return 100.0 * (1 - self.n_targets / self.n_positions)
@@ -98,11 +105,12 @@ class Batches:
     `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
     `StepBatches.position` said; `stories` must start at its `"stories"`.
 
-    A step has `batch_size` times `accumulate` rows, in batches of at most `rows_at_once`, or else of `batch_size`: what
-    is learned is the same. Of several `processes` each reads the same steps and takes the rows `rank`,
-    `rank + processes`, ... of each, in such batches; a step of fewer rows than processes leaves some without any.
-    Position and count of targets are the whole step's, so that any number of processes can go on from it. All the text
-    is cleaned and encoded in every process; what that costs is hidden behind the step, as it is in one.
+    A step has `batch_size` times `accumulate` rows, in batches of at most `rows_at_once`, or else of `batch_size`, rows
+    of about equal length together: what is learned is the same. Of several `processes` each reads the same steps and
+    takes the rows `rank`, `rank + processes`, ... of each, in such batches; a step of fewer rows than processes leaves
+    some without any. Position and count of targets are the whole step's, so that any number of processes can go on from
+    it. All the text is cleaned and encoded in every process; what that costs is hidden behind the step, as it is in
+    one.
 
     `encode` gives the ids of some of `stories`, where these are no texts (`data.tokens`).
     """
@@ -151,7 +159,8 @@ class Batches:
             )
 
     def _dealt(self, rows: list[Tokens]) -> list[list[Tokens]]:
-        """The rows in batches, the last of which may be smaller."""
+        """The rows in batches, the shortest first, so that little is padding; the last batch may be smaller."""
+        rows = sorted(rows, key=len)
         return [rows[begin : begin + self._at_once] for begin in range(0, len(rows), self._at_once)]
 
     def _encoded(self) -> Iterator[tuple[Tokens, Position]]:

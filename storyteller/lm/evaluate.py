@@ -101,9 +101,7 @@ def score_each(
     `row_nats` maps ids (B, T) and targets (B, T), of which -100 do not count, to the nats of each row (B,).
     """
     nats = [0.0] * len(encoded)
-    for owners, inputs, targets, share in _batches(
-        _pieces(encoded, beginning_id, context), beginning_id, batch_tokens
-    ):
+    for owners, inputs, targets, share in _batches(_pieces(encoded, beginning_id, context), beginning_id, batch_tokens):
         rows = row_nats(inputs.to(device), targets.to(device)).tolist()
         for owner, row in zip(owners, rows, strict=True):
             nats[owner] += row

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from storyteller.data.batches import StepBatches
+from storyteller.data.batches import IGNORED, StepBatches
 from storyteller.lm import by_hand, memory
 from storyteller.lm.device import Machine
 from storyteller.lm.lanes import ONE, Lanes
@@ -40,16 +40,22 @@ def accumulate(
         total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         gradients: list[Tensor] = []
         for batch in step.batches:
-            inputs, targets = (
-                to_device(np.array_split(ids, among.size)[lane], device) for ids in (batch.inputs, batch.targets)
-            )
+            # Every so many rows: they come by their length, and each lane is to have as many tokens.
+            inputs, targets = batch.inputs[lane :: among.size], batch.targets[lane :: among.size]
             if not len(inputs):
                 continue
+            counted = np.flatnonzero(targets != IGNORED)
             rows, tokens = batch.inputs.shape
             remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
             with memory.naming(f"a batch of {rows:,} x {tokens:,} tokens", remedy):
                 with machine.autocast():
-                    loss = model.loss_sum(inputs, targets, linears or None) / step.n_targets
+                    loss = model.loss_sum(
+                        to_device(inputs, device),
+                        to_device(targets, device),
+                        linears or None,
+                        to_device(counted, device) if len(counted) < targets.size else None,
+                    )
+                    loss = loss / step.n_targets
                 _add(gradients, torch.autograd.grad(scaler.scale(loss), leaves))
             total += loss.detach()
         return total, gradients

@@ -147,14 +147,26 @@ class GPT(nn.Module):
         """`ids` (B, T), T at most the context, to logits (B, T, vocabulary) of each next token."""
         return F.linear(self.hidden(ids), self.wte.weight)
 
-    def loss_sum(self, ids: Tensor, targets: Tensor, linears: Sequence[by_hand.Linears] | None = None) -> Tensor:
+    def loss_sum(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        linears: Sequence[by_hand.Linears] | None = None,
+        counted: Tensor | None = None,
+    ) -> Tensor:
         """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`;
-        `linears` as `hidden` takes them."""
-        hidden, weight = self.hidden(ids, linears).flatten(0, 1), self.wte.weight
+        `linears` as `hidden` takes them.
+
+        `counted` are the places of those targets, counted through all rows, where there are others: nothing of the
+        output layer is then computed for padding.
+        """
+        hidden, weight, wanted = self.hidden(ids, linears).flatten(0, 1), self.wte.weight, targets.flatten()
+        if counted is not None:
+            hidden, wanted = hidden.index_select(0, counted), wanted.index_select(0, counted)
         if not torch.is_grad_enabled():
             hidden, weight = hidden.detach(), weight.detach()  # else its gradient is taken, though none is asked for
         of_chunk = self.compiled_chunk if self.training and self.compiled_chunk else loss_of_chunk
-        loss: Tensor = _CrossEntropySum.apply(hidden, weight, targets.flatten(), of_chunk)  # type: ignore[no-untyped-call]
+        loss: Tensor = _CrossEntropySum.apply(hidden, weight, wanted, of_chunk)  # type: ignore[no-untyped-call]
         return loss
 
     def blocks(self) -> list[Block]:
@@ -166,14 +178,16 @@ class GPT(nn.Module):
         total = sum(p.numel() for p in self.parameters())
         return total if embeddings else total - self.wte.weight.numel() - self.wpe.weight.numel()
 
-    def flops_per_token(self, context: int) -> float:
-        """Floating-point operations of one training token, forward and backward, in rows of `context` tokens.
+    def flops(self, n_positions: int, n_targets: int, width: float) -> float:
+        """Floating-point operations of training, forward and backward, on `n_positions` in rows of `width` tokens, of
+        which `n_targets` are no padding.
 
-        6 for each weight of a matrix product (the output layer's included) and 12 L C T for attention, as in
-        Chowdhery et al. 2022 (PaLM), appendix B; causality halves the attention but not what is computed densely.
+        6 for each weight of a matrix product and 12 L C T for attention, as in Chowdhery et al. 2022 (PaLM), appendix
+        B; the output layer's are those of the targets alone. Causality halves the attention but not what is computed
+        densely.
         """
-        matrices = self.n_parameters(embeddings=False) + self.wte.weight.numel()
-        return 6.0 * matrices + 12.0 * self.shape.n_layer * self.shape.n_embd * context
+        of_blocks = 6.0 * self.n_parameters(embeddings=False) + 12.0 * self.shape.n_layer * self.shape.n_embd * width
+        return of_blocks * n_positions + 6.0 * self.wte.weight.numel() * n_targets
 
 
 class _CrossEntropySum(torch.autograd.Function):

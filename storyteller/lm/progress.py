@@ -124,10 +124,15 @@ class Recent:
     positions: int = 0
     norm: float = 0.0
     """Of the last step."""
-    width: int = 0
-    """Tokens in the last step's rows."""
+    pairs: float = 0.0
+    """Of a position and one in its row."""
     busy_seconds: float = 1e-9
     waited_seconds: float = 0.0
+
+    @property
+    def width(self) -> float:
+        """Tokens in the row of a position, on average."""
+        return self.pairs / self.positions if self.positions else 0.0
 
     @property
     def padding_pct(self) -> float:
@@ -142,4 +147,4 @@ class Recent:
         self.nats += loss * step.n_targets
         self.tokens += step.n_targets
         self.positions += step.n_positions
-        self.width = step.batches[-1].targets.shape[1] if step.batches else self.width
+        self.pairs += step.n_positions * step.width

@@ -425,7 +425,7 @@ class Trainer:
             }
             line |= self._last_line
         if self.peak_flops:
-            flops = self.model.flops_per_token(recent.width) * recent.positions / both
+            flops = self.model.flops(recent.positions, recent.tokens, recent.width) / both
             line["train/mfu_pct"] = round(100 * flops / self.peak_flops / self.group.size, 2)
         if self.machine.device.type == "cuda":
             line["memory/device_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 4)

@@ -134,7 +134,7 @@ class _Step:
 
     def flops(self, batch: StepBatches) -> float:
         """Floating-point operations of the step by the model's own count, the optimiser's left out."""
-        return sum(self.model.flops_per_token(each.targets.shape[1]) * each.targets.size for each in batch.batches)
+        return self.model.flops(batch.n_positions, batch.n_targets, batch.width)
 
 
 class _Products:
