@@ -21,7 +21,7 @@ B = TypeVar("B")
 _MOST = 4
 """Each lane has gradients of its own, which are added up at the end."""
 _HELD = 8
-"""Pieces of 64 MiB that a lane keeps: half of a step of `quick` stands in two."""
+"""Pieces of 64 MiB that a lane keeps: half of a step of `quick` stands in three."""
 
 
 class Lanes:
