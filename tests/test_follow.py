@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from storyteller.errors import RunError
 from storyteller.runs.layout import RunFolder
 from storyteller.runs.status import Status, own_status, seen_state, write_status
 from tests.living import until
+from tests.ptys import at_terminal
 from tests.test_cli_train import storyteller
 from tests.test_daemon import started
 from tests.training import make_run
@@ -117,3 +120,19 @@ def test_following_the_log_of_a_run_that_is_removed_ends(folder: RunFolder) -> N
     folder.path.rmdir()
     follower.join(timeout=10)
     assert not follower.is_alive()
+
+
+def test_the_bar_is_drawn_where_something_is_new_and_at_no_other_time(folder: RunFolder) -> None:
+    write_status(folder, own_status("running", step=1))
+    with at_terminal("train", "--attach", "fox", columns=100) as terminal:
+        terminal.until("step 1")
+        while select.select([terminal.master], [], [], 0.2)[0]:  # what comes with the first picture
+            os.read(terminal.master, 65536)
+        for step in (1, 2):  # a heartbeat with nothing new, then one with a step
+            write_status(folder, own_status("running", step=step))
+            assert bool(select.select([terminal.master], [], [], 2)[0]) == (step == 2)
+        terminal.until("step 2")
+        folder.log.write_text("a story at last\n")
+        terminal.until("a story at last")
+        write_status(folder, ended("finished", 0))
+        assert terminal.finish() == 0
