@@ -71,9 +71,9 @@ def score(
     """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
 
     `nats_of` maps ids (B, T) and targets (B, T), of which -100 do not count, to their summed nats, such as
-    `GPT.loss_sum`; it is called on the threads that are `among` the lanes, each of which has rows of its own, as many
-    tokens as the others. Rows of about equal length are scored together, at most `batch_tokens` positions at once in
-    all lanes.
+    `GPT.loss_sum`; it is called on the threads that are `among` the lanes, each of which has rows of its own, about as
+    many tokens as the others. Rows of about equal length are scored together, at most `batch_tokens` positions at once
+    in all lanes.
     """
     pieces = _pieces(encoded, beginning_id, context)
 
