@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from storyteller.lm.evaluate import Score, score, score_each, windows
+from storyteller.lm.lanes import ONE, Lanes
 from storyteller.lm.model import Shape, seeded
 
 CPU = torch.device("cpu")
@@ -46,14 +47,17 @@ def test_a_model_that_knows_nothing_has_exactly_ln_of_its_vocabulary() -> None:
     assert seen.perplexity == pytest.approx(16, rel=1e-6)
 
 
-def test_batches_of_any_size_give_the_same_score_as_story_by_story() -> None:
+def test_batches_of_any_size_in_any_lanes_give_the_same_score_as_story_by_story() -> None:
     model = seeded(Shape(1, 16, 2, 12, 50), 0).eval()
     generator = torch.Generator().manual_seed(1)
     encoded = [torch.randint(1, 50, (n,), generator=generator).tolist() for n in (3, 40, 12, 11, 1, 25)]
     stories = ["x" * len(ids) for ids in encoded]
     scores = [
-        score(model.loss_sum, stories, encoded, beginning_id=0, context=12, device=CPU, batch_tokens=n).nats
+        score(
+            model.loss_sum, stories, encoded, beginning_id=0, context=12, device=CPU, batch_tokens=n, among=among
+        ).nats
         for n in (1, 40, 999)
+        for among in (ONE, Lanes(2), Lanes(4))
     ]
     by_hand = 0.0
     for ids in encoded:
@@ -63,7 +67,7 @@ def test_batches_of_any_size_give_the_same_score_as_story_by_story() -> None:
                 logp = model(full[None, start:end]).log_softmax(-1)[0]
             for t in range(first, end):
                 by_hand -= float(logp[t - start, full[t + 1]])
-    assert scores == [pytest.approx(by_hand, abs=1e-3)] * 3
+    assert scores == [pytest.approx(by_hand, abs=1e-3)] * 9
 
 
 def test_a_hopeless_score_is_still_a_number() -> None:

@@ -126,7 +126,7 @@ def test_the_bar_is_drawn_where_something_is_new_and_at_no_other_time(folder: Ru
     write_status(folder, own_status("running", step=1))
     with at_terminal("train", "--attach", "fox", columns=100) as terminal:
         terminal.until("step 1")
-        while select.select([terminal.master], [], [], 0.2)[0]:  # what comes with the first picture
+        while select.select([terminal.master], [], [], 1)[0]:  # what comes with the first picture
             os.read(terminal.master, 65536)
         for step in (1, 2):  # a heartbeat with nothing new, then one with a step
             write_status(folder, own_status("running", step=step))

@@ -18,7 +18,7 @@ from storyteller.runs.store import Summary, summarise
 from storyteller.text import safe_line
 
 _POLL_SECONDS = 0.5
-"""Each look takes a core from the run that it is a look at."""
+"""Each look takes a moment of a core, which the run that is looked at could use."""
 
 
 def follow(folder: RunFolder, log_offset: int = 0, over: threading.Event | None = None) -> bool:
@@ -133,7 +133,7 @@ def _with_bar(folder: RunFolder, offset: int, over: threading.Event | None) -> N
     log = _Log(folder, offset)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None))
     figures = TextColumn("{task.fields[figures]}", markup=False)
-    # Drawn where something is new: ten times a second, as rich would have it, takes 10 ms of each second from training.
+    # Drawn where something is new: ten times a second, as rich would have it, takes 10 ms of a core each second.
     with Progress(*columns, figures, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task(folder.name, total=1.0, figures="")
         drawn = ""

@@ -67,9 +67,8 @@ class StepBatches:
     @property
     def width(self) -> float:
         """Tokens in the row of a position of this process, on average."""
-        sizes = [batch.targets.size for batch in self.batches]
         pairs = sum(batch.targets.size * batch.targets.shape[1] for batch in self.batches)
-        return pairs / sum(sizes) if sizes else 0.0
+        return pairs / sum(batch.targets.size for batch in self.batches) if self.batches else 0.0
 
     @property
     def padding_pct(self) -> float:

@@ -56,7 +56,6 @@ def windows(n_targets: int, context: int) -> Iterator[tuple[int, int, int]]:
         start += max(context // 2, 1)
 
 
-@torch.no_grad()
 def score(
     nats_of: Callable[[Tensor, Tensor], Tensor],
     stories: Sequence[str],
@@ -77,6 +76,7 @@ def score(
     """
     pieces = _pieces(encoded, beginning_id, context)
 
+    @torch.no_grad()  # each thread's own
     def nats_of_share(lane: int) -> float:
         batches = _batches(pieces[lane :: among.size], beginning_id, batch_tokens // among.size)
         return sum(float(nats_of(inputs.to(device), targets.to(device))) for _, inputs, targets, _ in batches)

@@ -245,7 +245,6 @@ class Trainer:
         self.observer.note(self._in_words(bpb))
         self.observer.evaluated(self.progress, checkpoint.to_hf(self.model))
 
-    @torch.no_grad()
     def _nats(self, ids: Tensor, targets: Tensor) -> Tensor:
         with self.machine.autocast():
             return self.model.loss_sum(ids, targets)
