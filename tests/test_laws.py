@@ -149,8 +149,8 @@ HEAVY = {"torch", "transformers", "datasets", "wandb", "ctranslate2", "numpy", "
         "import storyteller.cli",
         "from storyteller.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from storyteller.cli import main\ntry: main(['ps'])\nexcept SystemExit: pass",
-        "import storyteller.data.corpus, storyteller.data.tokenizer, storyteller.data.batches, storyteller.engine",
-        "import storyteller.runs.store, storyteller.daemon",
+        "import storyteller.data.story_stream, storyteller.data.batches, storyteller.inference.engine",
+        "import storyteller.tracking.run_index, storyteller.tracking.run_process",
     ],
 )
 def test_what_does_not_train_or_tell_loads_nothing_heavy(statement: str) -> None:

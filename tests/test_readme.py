@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from storyteller import presets
-from storyteller.runs.layout import RunFolder
-from tests.terminal import Terminal
-from tests.test_cli_train import TINY, storyteller, wait_for_step
+from storyteller.config import presets
+from storyteller.tracking.run_folder import RunFolder
+from tests.cli.test_train import TINY, storyteller, wait_for_step
+from tests.support.terminal import Terminal
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -70,7 +70,7 @@ def test_every_command_of_the_readme_works_in_the_order_in_which_it_stands() -> 
 
 
 def _reached(name: str) -> int:
-    from storyteller.runs.status import read_status
+    from storyteller.tracking.run_status import read_status
 
     status = read_status(RunFolder(Path("runs").resolve() / name))
     assert status is not None

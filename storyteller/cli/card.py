@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.page import note
-from storyteller.cli.progress import Progress, interruptibly, leave
-from storyteller.cli.show import out, out_json, table
+from storyteller.cli.progress_line import Progress, interruptibly, leave
+from storyteller.cli.story_output import note
+from storyteller.cli.text_tables import out, out_json, table
 from storyteller.errors import DiskError, UsageError, is_disk_full
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.card.document import Card, Example
-    from storyteller.judging.judge import Judge
+    from storyteller.evaluation.llm_judge.client import Judge
+    from storyteller.evaluation.model_card.card import Card, Example
 
 _FILES = ("card.html", "card.md", "card.json")
 _EXCERPT_CHARS = 400
@@ -66,19 +66,19 @@ def card(
 
     Example: storyteller card latest --out first-card.html
     """
-    from storyteller.card import making, telling
-    from storyteller.judging.prompts import load_prompts
-    from storyteller.runs.layout import runs_root
-    from storyteller.runs.store import any_trains
+    from storyteller.evaluation.model_card import generate_stories, make_card
+    from storyteller.evaluation.prompts import load_prompts
+    from storyteller.tracking.run_folder import runs_root
+    from storyteller.tracking.run_index import any_trains
 
     _check_ranges(completions=completions, train_stories=train_stories, judge_stories=judge_stories)
     _check_paths(data, "--data")
     _check_paths(train_data, "--train-data")
-    telling.recipe(seed, max_tokens, temperature)  # raises where one of them is off
+    generate_stories.recipe(seed, max_tokens, temperature)  # raises where one of them is off
     if output is not None:
         check_target(output)
     asked = _judge(judge, judge_model)
-    wish = making.Wish(
+    wish = make_card.Wish(
         model=model,
         prompts=tuple(load_prompts(prompts)),
         completions=completions,
@@ -93,13 +93,13 @@ def card(
     )
     root = runs_root(runs_dir)
     if any_trains(root):
-        from storyteller import priority
+        from storyteller.system import cpu_priority
 
         note("a run is training and goes first: the card takes longer")
-        priority.step_back()
+        cpu_priority.step_back()
     shown = Phases()
     try:
-        made = interruptibly(lambda: making.make(wish, root, asked, shown.say, note))
+        made = interruptibly(lambda: make_card.make(wish, root, asked, shown.say, note))
     except KeyboardInterrupt:
         shown.clear()
         note("stopped: no card was made")
@@ -136,7 +136,7 @@ def _judge(address: str | None, model: str) -> Judge | None:
         if model:
             raise UsageError("--judge-model is given without --judge", "give the judge's address, too")
         return None
-    from storyteller.judging.judge import Judge
+    from storyteller.evaluation.llm_judge.client import Judge
 
     return Judge(address, model)
 
@@ -189,7 +189,7 @@ def check_target(path: Path) -> None:
 
 def _is_card(path: Path) -> bool:
     """Whether what is there is of this command's making: nothing else is written over."""
-    from storyteller.card.document import read
+    from storyteller.evaluation.model_card.card import read
 
     if path.suffix == ".json":
         return read(path) is not None
@@ -203,10 +203,10 @@ def _is_card(path: Path) -> bool:
 
 def write(made: Card, path: Path) -> None:
     """Write the card as the name says, or into a folder in every form. Raises UsageError, DiskError."""
-    from storyteller.card.markdown import markdown
-    from storyteller.card.page import page
-    from storyteller.pages import write as write_page
-    from storyteller.runs.layout import write_json, write_text
+    from storyteller.reports import write as write_page
+    from storyteller.reports.card_markdown import markdown
+    from storyteller.reports.card_page import page
+    from storyteller.tracking.run_folder import write_json, write_text
 
     check_target(path)
     try:
@@ -227,8 +227,8 @@ def write(made: Card, path: Path) -> None:
 
 def _keep(made: Card, model: str, root: Path) -> Path | None:
     """Put a run's card into its folder, where `report` finds it; the file, or None where it is of no run."""
-    from storyteller.card.trained_on import run_of
-    from storyteller.runs.layout import write_json
+    from storyteller.evaluation.model_card.training_stories import run_of
+    from storyteller.tracking.run_folder import write_json
 
     run, step = run_of(model, made.model, root), made.model.rpartition("@")[2]
     if run is None:
@@ -249,7 +249,7 @@ def _keep(made: Card, model: str, root: Path) -> Path | None:
 
 
 def _show(made: Card, places: Sequence[Path]) -> None:
-    from storyteller.card.page import facts, row
+    from storyteller.reports.card_page import facts, row
 
     for line in made.notes:
         note(line)

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from storyteller.cli.charts import (
+from storyteller.cli.eval import (
+    AtPrecision,
+    Clean,
+    DataPaths,
+    OnDevice,
+    Stories,
+    Threads,
+    bounds,
+    remarks,
+    scored,
+    step_back,
+)
+from storyteller.cli.progress_line import Progress, interruptibly, leave
+from storyteller.cli.show import (
     BPB,
     LOSS,
     NAMES,
@@ -28,33 +41,20 @@ from storyteller.cli.charts import (
     plain,
     read_curves,
 )
-from storyteller.cli.eval import (
-    AtPrecision,
-    Clean,
-    DataPaths,
-    OnDevice,
-    Stories,
-    Threads,
-    bounds,
-    remarks,
-    scored,
-    step_back,
-)
-from storyteller.cli.page import cells
-from storyteller.cli.progress import Progress, interruptibly, leave
-from storyteller.cli.show import note, number, out, out_json, span, table
+from storyteller.cli.story_output import cells
+from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
-from storyteller.config import Sample
+from storyteller.config.configs import Sample
 from storyteller.errors import UsageError
-from storyteller.runs import layout, store
 from storyteller.text import safe, safe_line
+from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.comparison import Comparison
-    from storyteller.config import Train
-    from storyteller.contest import Contest, Telling
-    from storyteller.curves import Line
-    from storyteller.scoring import HeldOut
+    from storyteller.config.configs import Train
+    from storyteller.evaluation.bits_per_byte import HeldOut
+    from storyteller.evaluation.compare_models import Contest, Telling
+    from storyteller.tracking.compare_runs import Comparison
+    from storyteller.tracking.curves import Line
 
 _DEFAULTS = Sample()
 _SHOWN = 3
@@ -119,12 +119,12 @@ def compare(
 
     Example: storyteller compare first@best starter --data valid.jsonl --html both.html
     """
-    from storyteller import scoring
-    from storyteller.config import Train
-    from storyteller.judging.prompts import load_prompts
-    from storyteller.pages.html import check as check_page
+    from storyteller.config.configs import Train
+    from storyteller.evaluation import bits_per_byte
+    from storyteller.evaluation.prompts import load_prompts
+    from storyteller.reports.html import check as check_page
 
-    root = layout.runs_root(runs_dir)
+    root = run_folder.runs_root(runs_dir)
     names = list(dict.fromkeys(models))
     runs = [name for name in names if _is_whole_run(name)]
     given = (prompts, show, html, seed, temperature, max_tokens, data, stories)
@@ -146,7 +146,7 @@ def compare(
         )
         settings = Train(device=device, precision=precision, threads=threads)
         asked = load_prompts(prompts)
-        held = scoring.held_out(names, root, data=data or (), limit=stories, cleaning=clean)
+        held = bits_per_byte.held_out(names, root, data=data or (), limit=stories, cleaning=clean)
         contest = _hold(names, root, asked, sample, held, settings)
     if html is not None and contest is not None:
         _write_page(html, contest, logs)
@@ -187,9 +187,9 @@ class _Logs:
 
 
 def _read_logs(root: Path, names: Sequence[str], key: str | None, by: Axis, smoothing: float) -> _Logs:
-    from storyteller import comparison
+    from storyteller.tracking import compare_runs
 
-    folders = list({(folder := store.find_run(root, name)).name: folder for name in names}.values())
+    folders = list({(folder := run_index.find_run(root, name)).name: folder for name in names}.values())
     all_curves = read_curves(folders)
     known = {each: None for curves in all_curves.values() for each in curves.keys}
     default = BPB if BPB in known or LOSS not in known else LOSS
@@ -201,11 +201,11 @@ def _read_logs(root: Path, names: Sequence[str], key: str | None, by: Axis, smoo
         for name, curves in all_curves.items()
         if chosen is not None
     }
-    return _Logs(comparison.compare_runs(folders, all_curves), chosen, by, smoothing, lines, bool(known))
+    return _Logs(compare_runs.compare_runs(folders, all_curves), chosen, by, smoothing, lines, bool(known))
 
 
 def _show_logs(logs: _Logs, paint: Paint, width: int | None, rows: int, log_y: bool) -> None:
-    from storyteller.comparison import shown
+    from storyteller.tracking.compare_runs import shown
 
     compared = logs.compared
     if not logs.has_metrics:
@@ -249,14 +249,14 @@ def _show_logs(logs: _Logs, paint: Paint, width: int | None, rows: int, log_y: b
 
 
 def _is_whole_run(name: str) -> bool:
-    from storyteller.engine import is_run
+    from storyteller.inference.engine import is_run
 
     return is_run(name) and "@" not in name
 
 
 def _check(name: str, root: Path) -> None:
     """Raise where there is no such model; one of the Hub is left for when its turn comes."""
-    from storyteller.engine import STARTER, find_model, is_run
+    from storyteller.inference.engine import STARTER, find_model, is_run
 
     here = Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
     if here or name == STARTER or is_run(name):
@@ -267,7 +267,7 @@ def _hold(
     names: Sequence[str], root: Path, prompts: Sequence[str], sample: Sample, held: HeldOut, settings: Train
 ) -> Contest:
     """Let each model tell and be scored, one after the other, with a line of progress at a terminal."""
-    from storyteller.contest import Contest
+    from storyteller.evaluation.compare_models import Contest
 
     step_back(root)
     labels, tellings, scores = [], [], []
@@ -283,12 +283,12 @@ def _tell(
     name: str, root: Path, prompts: Sequence[str], sample: Sample, threads: int
 ) -> tuple[str, str, tuple[Telling | None, ...]]:
     """The model's label, a name that means these very weights, and what was told."""
-    from storyteller import contest
-    from storyteller.cli.models import Loaded
+    from storyteller.cli.loaded_model import Loaded
+    from storyteller.evaluation import compare_models
 
     with Loaded(name, root, threads) as loaded, Progress(len(prompts), f"{loaded.engine.label}: told") as progress:
         try:
-            told = interruptibly(lambda: contest.tell(loaded.engine, prompts, sample, progress.show))
+            told = interruptibly(lambda: compare_models.tell(loaded.engine, prompts, sample, progress.show))
         except KeyboardInterrupt:
             progress.close()
             note("interrupted")
@@ -300,7 +300,7 @@ def _tell(
 
 def _show_scores(contest: Contest) -> None:
     """A row a model, and below it which differences are real."""
-    from storyteller.contest import verdict
+    from storyteller.evaluation.compare_models import verdict
 
     n_stories = len(contest.held.stories)
     out(f"scores on {n_stories:,} stories: {contest.held.source}")
@@ -384,8 +384,8 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
 
 
 def _write_page(path: Path, contest: Contest, logs: _Logs | None) -> None:
-    from storyteller.contest.page import contest_page
-    from storyteller.pages.html import write
+    from storyteller.reports.compare_page import contest_page
+    from storyteller.reports.html import write
 
     page = contest_page(
         contest,

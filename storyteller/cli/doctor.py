@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from storyteller import machine
-from storyteller.cli.show import note, out, out_json
+from storyteller.cli.text_tables import note, out, out_json
 from storyteller.cli.train import RunsDir
-from storyteller.runs import layout
+from storyteller.system import hardware
+from storyteller.tracking import run_folder
 
 
 def doctor(
@@ -22,11 +22,11 @@ def doctor(
 
     Example: storyteller doctor
     """
-    facts = _facts(wait_seconds, layout.runs_root(runs_dir))
+    facts = _facts(wait_seconds, run_folder.runs_root(runs_dir))
     if not as_json:
         _print_facts(facts)
         note("training a tiny model ...")
-    from storyteller.lm import selfcheck
+    from storyteller.training import selfcheck
 
     begin = time.perf_counter()
     checks = selfcheck.run()
@@ -43,29 +43,29 @@ def doctor(
 
 
 def _facts(wait_seconds: float, root: Any) -> dict[str, Any]:
-    from storyteller.config import Train
-    from storyteller.lm import device
+    from storyteller.config.configs import Train
+    from storyteller.model import device
 
     chosen = device.choose(Train())
     return {
-        "versions": machine.versions(),
+        "versions": hardware.versions(),
         "host": {
             **chosen.describe(),
-            "cores": machine.n_cores(),
+            "cores": hardware.n_cores(),
             "cpu_bf16": device.has_bf16("cpu"),
-            "memory_gib": round(machine.memory_gib(), 1),
+            "memory_gib": round(hardware.memory_gib(), 1),
             "largest_matrix_product_gflops": round(device.peak_flops(chosen) / 1e9, 1),
         },
-        "disk": {"runs_dir": str(root), "free_gib": round(machine.free_disk_gib(root), 1)},
+        "disk": {"runs_dir": str(root), "free_gib": round(hardware.free_disk_gib(root), 1)},
         "servers": {
-            "hub": _server(machine.hub_url(), wait_seconds),
-            "wandb": _server(machine.wandb_url(), wait_seconds),
+            "hub": _server(hardware.hub_url(), wait_seconds),
+            "wandb": _server(hardware.wandb_url(), wait_seconds),
         },
     }
 
 
 def _server(url: str, wait_seconds: float) -> dict[str, Any]:
-    problem = machine.answers(url, wait_seconds)
+    problem = hardware.answers(url, wait_seconds)
     return {"url": url, "answers": problem is None, "problem": problem}
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from storyteller.cli.progress import Progress
-from storyteller.cli.show import note, number, out, out_json, span, table
+from storyteller.cli.progress_line import Progress
+from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
-from storyteller.runs import layout, store
+from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.config import Train
-    from storyteller.judging.intervals import Interval
-    from storyteller.scoring import HeldOut, ModelScores
+    from storyteller.config.configs import Train
+    from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
+    from storyteller.evaluation.bootstrap import Interval
 
 Cleaning = Literal["light", "classic", "none"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -71,12 +71,12 @@ def eval(
 
     Example: storyteller eval first@best --data valid.jsonl --stories 1000
     """
-    from storyteller import scoring
-    from storyteller.config import Train
+    from storyteller.config.configs import Train
+    from storyteller.evaluation import bits_per_byte
 
-    root = layout.runs_root(runs_dir)
-    named = model if model is not None else store.default_model(root)
-    held = scoring.held_out([named], root, data=data or (), limit=stories, cleaning=clean)
+    root = run_folder.runs_root(runs_dir)
+    named = model if model is not None else run_index.default_model(root)
+    held = bits_per_byte.held_out([named], root, data=data or (), limit=stories, cleaning=clean)
     settings = Train(device=device, precision=precision, threads=threads)
     step_back(root)
     scores = scored(named, held, root, settings)
@@ -92,21 +92,21 @@ def eval(
 
 def scored(model: str, held: HeldOut, root: Path, settings: Train) -> ModelScores:
     """The model's scores on the stories, with a line of progress at a terminal."""
-    from storyteller import scoring
+    from storyteller.evaluation import bits_per_byte
 
     with Progress(len(held.stories), "scored") as progress:
         say: Callable[[float], None] = lambda share: progress.show(round(share * len(held.stories)))  # noqa: E731
         say(0.0)
-        return scoring.score_model(model, held.stories, root, settings=settings, say=say, log=note)
+        return bits_per_byte.score_model(model, held.stories, root, settings=settings, say=say, log=note)
 
 
 def step_back(root: Path) -> None:
     """Let a run that trains go first: what this process computes from here on waits for it."""
-    if store.any_trains(root):
-        from storyteller import priority
+    if run_index.any_trains(root):
+        from storyteller.system import cpu_priority
 
         note("a run trains: this takes longer, since it goes first")
-        priority.step_back()
+        cpu_priority.step_back()
 
 
 def figures(scores: ModelScores) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from storyteller.cli.show import note, out, out_json
+from storyteller.cli.text_tables import note, out, out_json
 from storyteller.errors import CheckpointError
 from storyteller.text import safe_line
 
@@ -24,9 +24,9 @@ def export(
 
     Example: storyteller export first@best first-model --precision bf16
     """
-    from storyteller import export as exporting
-    from storyteller.runs.layout import runs_root
-    from storyteller.runs.store import find_checkpoint
+    from storyteller.inference import export as exporting
+    from storyteller.tracking.run_folder import runs_root
+    from storyteller.tracking.run_index import find_checkpoint
 
     path = Path(model).expanduser() if "/" in model else find_checkpoint(runs_root(runs_dir), model, _skipped)
     size = exporting.export(path, folder, cast(exporting.Precision, precision), name)

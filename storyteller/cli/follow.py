@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from storyteller.cli.show import note, number, out, span
-from storyteller.runs.layout import RunFolder
-from storyteller.runs.metrics import open_regular
-from storyteller.runs.status import LIVING, read_status, seen_state
-from storyteller.runs.store import Summary, summarise
+from storyteller.cli.text_tables import note, number, out, span
 from storyteller.text import safe_line
+from storyteller.tracking.metrics_log import open_regular
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.run_index import Summary, summarise
+from storyteller.tracking.run_status import LIVING, read_status, seen_state
 
 _POLL_SECONDS = 0.5
 """Each look takes a moment of a core, which the run that is looked at could use."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from storyteller.cli.page import cells
+from storyteller.cli.story_output import cells
 from storyteller.text import safe, safe_line
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _history() -> History:
     """The lines of earlier sessions, in the user's data folder; one that cannot be read or written is no matter."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-    from storyteller.shelf import data_folder
+    from storyteller.inference.story_history import data_folder
 
     class Lines(FileHistory):
         def load_history_strings(self) -> Iterable[str]:
@@ -113,7 +113,7 @@ def _completer(model_names: Callable[[], Sequence[str]]) -> Completer:
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
 
-    from storyteller.cli.session import COMMANDS, SETTINGS
+    from storyteller.cli.tell_session import COMMANDS, SETTINGS
 
     class Words(Completer):
         def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from storyteller.cli.show import note, out, out_json
+from storyteller.cli.text_tables import note, out, out_json
 from storyteller.cli.train import RunsDir
 from storyteller.errors import RunError
-from storyteller.runs import layout, store
-from storyteller.runs.layout import RunFolder
+from storyteller.tracking import run_folder, run_index
+from storyteller.tracking.run_folder import RunFolder
 
 
 def report(
@@ -31,10 +31,11 @@ def report(
 
     Example: storyteller report first wide --out both.html
     """
-    from storyteller.pages.html import check, write
-    from storyteller.report import earlier_runs, read_portrait, report_page
+    from storyteller.reports.html import check, write
+    from storyteller.reports.run_report import report_page
+    from storyteller.reports.run_snapshot import earlier_runs, read_portrait
 
-    root = layout.runs_root(runs_dir)
+    root = run_folder.runs_root(runs_dir)
     folders = list({(folder := _found(root, name)).name: folder for name in runs}.values())
     path = out_file or Path(f"report-{'-'.join(folder.name for folder in folders)[:100]}.html")
     check(path)
@@ -58,10 +59,10 @@ def report(
 def _found(root: Path, name: str) -> RunFolder:
     """The run; one whose `run.json` is gone is reported on, too, where its whole name is given."""
     try:
-        return store.find_run(root, name)
+        return run_index.find_run(root, name)
     except RunError:
         folder = RunFolder(root / name)
-        if not layout.NAME.fullmatch(name) or not (folder.metrics.is_file() or folder.samples.is_file()):
+        if not run_folder.NAME.fullmatch(name) or not (folder.metrics.is_file() or folder.samples.is_file()):
             raise
-        layout.check_links(folder)
+        run_folder.check_links(folder)
         return folder

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from storyteller import daemon
 from storyteller.cli.follow import how_it_ended, log_across_restarts
-from storyteller.cli.show import note, number, out, out_json, span, table
+from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
 from storyteller.errors import UsageError
-from storyteller.runs import housekeeping, layout, store
+from storyteller.tracking import manage_runs, run_folder, run_index, run_process
 
 Run = Annotated[str, typer.Argument(help="The run: its name, the beginning of it, or latest.")]
 
@@ -26,9 +25,9 @@ def ps(
 
     Example: storyteller ps --json
     """
-    root = layout.runs_root(runs_dir)
-    store.check_readable(root)
-    summaries = [store.summarise(folder) for folder in store.list_runs(root)]
+    root = run_folder.runs_root(runs_dir)
+    run_index.check_readable(root)
+    summaries = [run_index.summarise(folder) for folder in run_index.list_runs(root)]
     if as_json:
         out_json([summary.to_json() for summary in summaries])
         return
@@ -67,9 +66,9 @@ def logs(
 
     Example: storyteller logs latest -f
     """
-    folder = store.find_run(layout.runs_root(runs_dir), run)
+    folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     if not follow:
-        for line in daemon.follow_log(folder, follow=False):
+        for line in run_process.follow_log(folder, follow=False):
             out(line)
         return
     with contextlib.suppress(KeyboardInterrupt):
@@ -86,8 +85,8 @@ def stop(
 
     Example: storyteller stop latest
     """
-    folder = store.find_run(layout.runs_root(runs_dir), run)
-    state = daemon.stop(folder, now=now)
+    folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
+    state = run_process.stop(folder, now=now)
     out(f"{folder.name} {'was killed' if now else 'has ' + state if state == 'finished' else 'was ' + state}")
     if state != "finished":
         out(f"  storyteller resume {folder.name}")
@@ -102,8 +101,8 @@ def wait(
 
     Example: storyteller wait latest --timeout 600
     """
-    folder = store.find_run(layout.runs_root(runs_dir), run)
-    daemon.wait_end(folder, timeout)
+    folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
+    run_process.wait_end(folder, timeout)
     return how_it_ended(folder)
 
 
@@ -116,7 +115,7 @@ def delete(
 
     Example: storyteller delete little-fox
     """
-    folder = store.find_run(layout.runs_root(runs_dir), run)
+    folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     if yes and folder.name != run:
         raise UsageError("--yes wants the run's whole name", f"storyteller delete {folder.name} --yes")
     if not yes:
@@ -125,7 +124,7 @@ def delete(
         if not typer.confirm(f"Delete {folder.name} and its checkpoints for good?"):
             out(f"{folder.name} is kept")
             return
-    housekeeping.delete(folder)
+    manage_runs.delete(folder)
     out(f"{folder.name} was deleted")
 
 
@@ -138,6 +137,6 @@ def rename(
 
     Example: storyteller rename little-fox best-fox
     """
-    folder = store.find_run(layout.runs_root(runs_dir), run)
-    renamed = housekeeping.rename(folder, name)
+    folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
+    renamed = manage_runs.rename(folder, name)
     out(f"{folder.name} is {renamed.name} now")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.page import Page, Paper
-from storyteller.cli.show import note, out, out_json, table
+from storyteller.cli.story_output import Page, Paper
+from storyteller.cli.text_tables import note, out, out_json, table
 from storyteller.errors import UsageError
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.shelf import Told
+    from storyteller.inference.story_history import Told
 
 
 def stories(
@@ -30,11 +30,11 @@ def stories(
 
     Example: storyteller stories dragon --limit 5
     """
-    from storyteller import shelf
+    from storyteller.inference import story_history
 
     if limit < 1:
         raise UsageError(f"--limit {limit} is off", "it wants 1 or more")
-    found = shelf.recent(limit, text or "")
+    found = story_history.recent(limit, text or "")
     if as_json:
         out_json([told.to_json() for told in found])
     elif not found:

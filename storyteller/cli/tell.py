@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from storyteller.cli.models import Loaded
-from storyteller.cli.page import Paper, Sheet, note
-from storyteller.config import Sample
+from storyteller.cli.loaded_model import Loaded
+from storyteller.cli.story_output import Paper, Sheet, note
+from storyteller.config.configs import Sample
 from storyteller.errors import DiskError, UsageError
 from storyteller.text import safe_line
 
@@ -102,7 +102,7 @@ def tell(
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if prompt is None and at_terminal and not as_json and out is None:
         _check_alone("a session", given, ("count",))
-        from storyteller.cli.session import run_session
+        from storyteller.cli.tell_session import run_session
 
         with Loaded(model, runs_dir, threads, numbers) as loaded:
             return run_session(loaded, sample, keeps=not no_keep)
@@ -168,8 +168,8 @@ def _sheet(paper: Paper, as_json: bool, out: Path | None) -> Sheet:
 
 def _tell_one(loaded: Loaded, prompt: str, sample: Sample, sheet: Sheet, keeps: bool) -> int:
     """A story, streamed; as JSON when it is whole."""
-    from storyteller.cli.telling import Keeper, sign, tell_aloud
-    from storyteller.engine import with_seed
+    from storyteller.cli.tell_stream import Keeper, sign, tell_aloud
+    from storyteller.inference.engine import with_seed
 
     sample = with_seed(sample)
     heard = tell_aloud(loaded.engine, prompt, sample, None if sheet.as_json else sheet.paper, echo=prompt)
@@ -181,9 +181,9 @@ def _tell_one(loaded: Loaded, prompt: str, sample: Sample, sheet: Sheet, keeps: 
 
 
 def _tell_several(loaded: Loaded, prompt: str, sample: Sample, count: int, sheet: Sheet, keeps: bool) -> int:
-    from storyteller.cli.many import tell_many
-    from storyteller.cli.telling import Keeper
-    from storyteller.judging.prompts import Asked
+    from storyteller.cli.tell_batch import tell_many
+    from storyteller.cli.tell_stream import Keeper
+    from storyteller.evaluation.prompts import Asked
 
     return tell_many(loaded, [Asked(prompt)] * count, count, sample, sheet, Keeper(keeps))
 
@@ -191,9 +191,9 @@ def _tell_several(loaded: Loaded, prompt: str, sample: Sample, count: int, sheet
 def _tell_file(
     file: str, loaded: Loaded, sample: Sample, count: int, as_json: bool, out: Path | None, keeps: bool
 ) -> int:
-    from storyteller.cli.many import tell_many
-    from storyteller.cli.telling import Keeper
-    from storyteller.judging.prompts import read_prompts
+    from storyteller.cli.tell_batch import tell_many
+    from storyteller.cli.tell_stream import Keeper
+    from storyteller.evaluation.prompts import read_prompts
 
     with loaded:
         if out is not None and file != "-" and out.exists() and Path(file).exists() and out.samefile(file):
@@ -207,11 +207,11 @@ def _tell_file(
 
 def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path | None, keeps: bool) -> int:
     """A kept story, told again with what was given anew in place of what it was told with."""
-    from storyteller import shelf
-    from storyteller.cli.again import open_again, retell
-    from storyteller.cli.telling import Keeper
+    from storyteller.cli.tell_replay import open_again, retell
+    from storyteller.cli.tell_stream import Keeper
+    from storyteller.inference import story_history
 
-    told = shelf.find(identity)
+    told = story_history.find(identity)
     changes: dict[str, Any] = {
         name: tuple(given[name]) if name == "stop" else given[name] for name in _SETTINGS if name in given
     }

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.page import Paper, cells
-from storyteller.cli.show import note, out_json, writes
+from storyteller.cli.story_output import Paper, cells
+from storyteller.cli.text_tables import note, out_json, writes
 from storyteller.cli.train import RunsDir
-from storyteller.config import PROMPTS
+from storyteller.config.configs import PROMPTS
 from storyteller.errors import RunError, UsageError
-from storyteller.runs import layout, store
 from storyteller.text import safe, safe_line
+from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.config import Sample
-    from storyteller.growth import Growth
-    from storyteller.timeline import Moment, Part
+    from storyteller.config.configs import Sample
+    from storyteller.evaluation.checkpoint_timeline import Moment, Part
+    from storyteller.tracking.sample_history import Growth
 
 _WIDEST = 100
 """Columns of a story: longer lines are hard to read."""
@@ -47,24 +47,24 @@ def timeline(
 
     Example: storyteller timeline latest --prompt "The dragon" --seed 7 --html dragon.html
     """
-    from storyteller.comparison import read_curves
-    from storyteller.growth import Growth, recipe_of
-    from storyteller.pages.html import check, write
-    from storyteller.timeline import moments, steps_of, timeline_page
+    from storyteller.evaluation.checkpoint_timeline import moments, steps_of, timeline_page
+    from storyteller.reports.html import check, write
+    from storyteller.tracking.compare_runs import read_curves
+    from storyteller.tracking.sample_history import Growth, recipe_of
 
     if not prompt.strip():
         raise UsageError("--prompt is empty", 'give it some words, such as --prompt "The dragon"')
     if html is not None:
         check(html)
-    root = layout.runs_root(runs_dir)
-    folder = store.find_run(root, run)
+    root = run_folder.runs_root(runs_dir)
+    folder = run_index.find_run(root, run)
     sample = recipe_of(_config(folder))
     if seed is not None:
         sample = dataclasses.replace(sample, seed=seed)
     growth = Growth(folder)
     growth.catch_up()
     curves = read_curves(folder)
-    steps = steps_of(growth, prompt, sample, store.seen_steps(folder), most)
+    steps = steps_of(growth, prompt, sample, run_index.seen_steps(folder), most)
     if not steps:
         raise RunError(
             f"{folder.name} has neither a story from this prompt nor a checkpoint to tell one from",
@@ -91,7 +91,7 @@ def timeline(
         raise RunError(f"nothing could be told: {found[-1].problem}", "storyteller show tells of the checkpoints")
 
 
-def _config(folder: layout.RunFolder) -> object:
+def _config(folder: run_folder.RunFolder) -> object:
     try:
         return folder.read_run().get("config")
     except RunError:
@@ -112,7 +112,7 @@ class _Sheet:
         )
 
     def put(self, moment: Moment) -> None:
-        from storyteller.timeline import said
+        from storyteller.evaluation.checkpoint_timeline import said
 
         heading = f"step {moment.step:,}"
         beside = said(moment) if moment.told is not None else safe_line(moment.problem)

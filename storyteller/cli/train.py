@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from storyteller import daemon, fleet, launch, mirror
 from storyteller.cli.follow import follow, how_it_ended
-from storyteller.cli.show import note, out
+from storyteller.cli.text_tables import note, out
+from storyteller.config.presets import PRESET_NOTES, resolve
 from storyteller.errors import StorytellerError, UsageError
-from storyteller.fleet import Fleet
-from storyteller.presets import PRESET_NOTES, resolve
-from storyteller.runs import layout, store
-from storyteller.runs.layout import RunFolder
-from storyteller.runs.status import LIVING, seen_state
+from storyteller.launch import run_plan, torchrun
+from storyteller.launch.torchrun import Fleet
+from storyteller.tracking import run_folder, run_index, run_process, wandb_mirror
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.run_status import LIVING, seen_state
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Where the runs are; default: $STORYTELLER_RUNS, else runs/.")
@@ -100,19 +100,19 @@ def train(
 
     Example: storyteller train --minutes 5 --data my-stories.jsonl
     """
-    root = layout.runs_root(runs_dir)
+    root = run_folder.runs_root(runs_dir)
     if attach is not None:
         return _attach(root, attach)
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
-    of = fleet.of_options(nproc, nnodes, node_rank, rendezvous)
+    of = torchrun.of_options(nproc, nnodes, node_rank, rendezvous)
     if of.node_rank > 0:
-        return fleet.lead(None, of)
+        return torchrun.lead(None, of)
     options = {
-        "data.source": launch.source(data),
-        "data.valid": launch.paths(valid, "--valid") if valid else None,
+        "data.source": run_plan.source(data),
+        "data.valid": run_plan.paths(valid, "--valid") if valid else None,
         "data.clean": clean,
-        "data.tokenizer": launch.tokenizer(tokenizer),
+        "data.tokenizer": run_plan.tokenizer(tokenizer),
         "data.vocab_size": vocab_size,
         "data.cache_gib": 0.0 if no_cache else None,
         "model.n_layer": layers,
@@ -135,8 +135,8 @@ def train(
         "mirror.wandb_artifacts": wandb_artifacts,
     }
     config = resolve(preset, options, settings or ())
-    mirrored = mirror.choose_mode(config.mirror.wandb)
-    folder = launch.plan(root, name, config, ["storyteller", *sys.argv[1:]], of)
+    mirrored = wandb_mirror.choose_mode(config.mirror.wandb)
+    folder = run_plan.plan(root, name, config, ["storyteller", *sys.argv[1:]], of)
     return _launch(folder, mirrored, of, foreground=foreground, detach=detach, is_new=True)
 
 
@@ -168,16 +168,16 @@ def resume(
 
     Example: storyteller resume latest --minutes 10
     """
-    of = fleet.of_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
+    of = torchrun.of_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
     if of.node_rank > 0:
-        return fleet.lead(None, of)
-    folder = store.find_run(layout.runs_root(runs_dir), run)
+        return torchrun.lead(None, of)
+    folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
     given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
-    mirrored = launch.prepare_resume(folder, given, from_step)
+    mirrored = run_plan.prepare_resume(folder, given, from_step)
     if of.nnodes == 1:
-        of = launch.fleet_again(folder, nproc)
+        of = run_plan.fleet_again(folder, nproc)
         if nproc is None and of.nproc > 1:
             note(f"in {of.nproc} processes, as before; --nproc says otherwise")
     return _launch(folder, mirrored, of, foreground=foreground, detach=detach, from_step=from_step)
@@ -188,7 +188,7 @@ def resume(
 
 def _launch(
     folder: RunFolder,
-    mirrored: tuple[mirror.Mode, str],
+    mirrored: tuple[wandb_mirror.Mode, str],
     of: Fleet,
     *,
     foreground: bool,
@@ -209,23 +209,23 @@ def _launch(
         )
     except BaseException:
         if is_new:
-            launch.drop_unbegun(folder)
+            run_plan.drop_unbegun(folder)
         raise
     if status and is_new:
-        launch.drop_unbegun(folder)
+        run_plan.drop_unbegun(folder)
     if foreground and threading.active_count() > 1:  # a reader that still waits for the Hub, say
-        from storyteller import worker
+        from storyteller.training import worker
 
         worker.leave(status)
     return status
 
 
 def _in_background(
-    folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: mirror.Mode, of: Fleet
+    folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: wandb_mirror.Mode, of: Fleet
 ) -> int:
-    process = launch.begin(folder, mode, note, from_step, of)
+    process = run_plan.begin(folder, mode, note, from_step, of)
     if detach:
-        daemon.wait_ready(folder, process)
+        run_process.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
         return 0
     failed: list[StorytellerError] = []
@@ -233,7 +233,7 @@ def _in_background(
 
     def wait() -> None:
         try:
-            daemon.wait_ready(folder, process)
+            run_process.wait_ready(folder, process)
         except StorytellerError as error:
             failed.append(error)
         process.wait()
@@ -248,10 +248,10 @@ def _in_background(
     return how_it_ended(folder)
 
 
-def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: mirror.Mode, of: Fleet) -> int:
-    from storyteller import worker
+def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: wandb_mirror.Mode, of: Fleet) -> int:
+    from storyteller.training import worker
 
-    launch.begin_mirror(folder, mode, note)
+    run_plan.begin_mirror(folder, mode, note)
     over = threading.Event()
     follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
     follower.start()
@@ -264,7 +264,7 @@ def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: 
 
 
 def _attach(root: Path, name: str) -> int:
-    folder = store.find_run(root, name)
+    folder = run_index.find_run(root, name)
     if seen_state(folder) in LIVING and not follow(folder):
         return 0
     return how_it_ended(folder)

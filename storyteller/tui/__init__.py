@@ -15,7 +15,7 @@ def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
     Raises UsageError where there is no terminal, RunError where there is no such run.
     """
     gc.disable()  # nothing that is imported is garbage; the app takes it up again once it has drawn its first frame
-    from storyteller.runs.layout import runs_root
+    from storyteller.tracking.run_folder import runs_root
 
     root = runs_root(runs_dir)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):  # where Textual reads and draws

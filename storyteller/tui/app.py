@@ -23,9 +23,9 @@ from storyteller.tui.settings import Settings, ThemeName
 from storyteller.tui.themes import PALETTES, THEMES
 
 if TYPE_CHECKING:
-    from storyteller.booth import Booth
-    from storyteller.chart.parts import Cells
-    from storyteller.tui.deeds import Deeds
+    from storyteller.charts.types import Cells
+    from storyteller.inference.background import Booth
+    from storyteller.tui.run_actions import Deeds
 
 Severity = Literal["information", "warning", "error"]
 View = Literal["runs", "run", "story", "compare"]
@@ -126,12 +126,12 @@ class StorytellerApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What ctrl+p finds: the screen's keys, the views, the runs, how it looks."""
-        from storyteller.tui.palette import commands
+        from storyteller.tui.command_palette import commands
 
         yield from commands(self, screen)
 
     def action_command_palette(self) -> None:
-        from storyteller.tui.palette import Palette
+        from storyteller.tui.command_palette import Palette
 
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
@@ -142,7 +142,7 @@ class StorytellerApp(App[None]):
     def booth(self) -> Booth:
         """Where stories are told: a process of its own, begun by the first story."""
         if self._booth is None:
-            from storyteller.booth import Booth
+            from storyteller.inference.background import Booth
 
             self._booth = Booth(self.runs_root)
         return self._booth
@@ -151,7 +151,7 @@ class StorytellerApp(App[None]):
     def deeds(self) -> Deeds:
         """What keys do to runs."""
         if self._deeds is None:
-            from storyteller.tui.deeds import Deeds
+            from storyteller.tui.run_actions import Deeds
 
             self._deeds = Deeds(self)
         return self._deeds
@@ -303,6 +303,6 @@ class StorytellerApp(App[None]):
 
 
 def _found(runs_root: Path, run: str) -> str:
-    from storyteller.runs import store
+    from storyteller.tracking import run_index
 
-    return store.find_run(runs_root, run).name
+    return run_index.find_run(runs_root, run).name

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from storyteller.errors import UsageError
-from storyteller.runs.layout import write_json
-from storyteller.runs.metrics import read_regular
+from storyteller.tracking.metrics_log import read_regular
+from storyteller.tracking.run_folder import write_json
 
 if TYPE_CHECKING:
-    from storyteller.chart.parts import Cells
-    from storyteller.config import Sample
+    from storyteller.charts.types import Cells
+    from storyteller.config.configs import Sample
 
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 XAxis = Literal["step", "tokens", "seconds"]
@@ -44,7 +44,7 @@ class Settings:
 
     def sample(self) -> Sample:
         """The last sampling settings; what is off in them falls back to the defaults."""
-        from storyteller.config import Sample
+        from storyteller.config.configs import Sample
 
         known = {item.name for item in dataclasses.fields(Sample)} - {"stop"}
         with contextlib.suppress(UsageError, TypeError, ValueError):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from storyteller.errors import StorytellerError
-from storyteller.runs.layout import RunFolder
 from storyteller.text import safe_line
+from storyteller.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from storyteller.tui.app import StorytellerApp
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def stop(folder: RunFolder) -> str:
     """Let the run finish its step, save and exit, and wait for that; what came of it. Raises as `daemon.stop`."""
-    from storyteller import daemon
+    from storyteller.tracking import run_process
 
-    state = daemon.stop(folder)
+    state = run_process.stop(folder)
     return f"{folder.name} has finished" if state == "finished" else f"{folder.name} was {state}; r goes on with it"
 
 
@@ -27,14 +27,15 @@ def resume(folder: RunFolder, given: Mapping[str, Any] | None = None) -> str:
 
     Raises as `launch.prepare_resume`, `launch.begin` and `daemon.wait_ready`.
     """
-    from storyteller import daemon, launch
+    from storyteller.launch import run_plan
+    from storyteller.tracking import run_process
 
-    mode, note = launch.prepare_resume(folder, given or {})
+    mode, note = run_plan.prepare_resume(folder, given or {})
     notes = [note] if note else []
-    process = launch.begin(folder, mode, notes.append)
+    process = run_plan.begin(folder, mode, notes.append)
     # Reaped as it ends, whenever that is.
     threading.Thread(target=process.wait, name="reap", daemon=True).start()
-    status = daemon.wait_ready(folder, process)
+    status = run_process.wait_ready(folder, process)
     return "; ".join([f"{folder.name} goes on from step {status.step:,}", *notes])
 
 

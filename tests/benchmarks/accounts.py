@@ -12,13 +12,13 @@ import contextlib
 import itertools
 import time
 
-from storyteller import machine
+from storyteller.system import hardware
 from tests.benchmarks.processes import Watched
 
 OTHER_THREADS = "threads that take no steps"
 _NAMES = {
-    "storyteller.worker": "the run's process",
-    "storyteller.mirror": "the mirror",
+    "storyteller.training.worker": "the run's process",
+    "storyteller.tracking.wandb_mirror": "the mirror",
     "wandb-core": "wandb's own process",
     "storyteller train": "the command that follows",
 }
@@ -35,7 +35,7 @@ def taken(run: Watched, begin_step: int, end_step: int) -> dict[str, float]:
         time.sleep(0.2)
         run.look()
         used |= _used(run)  # what has ended keeps its last figure
-    wall = (time.monotonic() - began) * machine.n_cores()
+    wall = (time.monotonic() - began) * hardware.n_cores()
     shares: dict[str, float] = {}
     for which, (name, seconds) in used.items():
         shares[name] = shares.get(name, 0.0) + 100 * (seconds - first.get(which, (name, 0.0))[1]) / wall
@@ -43,7 +43,7 @@ def taken(run: Watched, begin_step: int, end_step: int) -> dict[str, float]:
     whole = shares.pop("the run's process")
     # Those of its threads that take steps are the busiest: the lanes, and the one that deals out to them.
     threads = sorted((shares.pop(name) for name in list(shares) if name.startswith("thread ")), reverse=True)
-    shares[OTHER_THREADS] = whole - sum(threads[: machine.n_cores() + 1])
+    shares[OTHER_THREADS] = whole - sum(threads[: hardware.n_cores() + 1])
     return shares
 
 

@@ -31,11 +31,11 @@ import pyte
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from storyteller.runs.layout import RunFolder
-from storyteller.runs.metrics import last_record
-from storyteller.runs.status import read_status
+from storyteller.tracking.metrics_log import last_record
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.run_status import read_status
 from tests.benchmarks.processes import keep_bytecode
-from tests.terminal import Terminal, shows
+from tests.support.terminal import Terminal, shows
 
 COMMAND = [sys.executable, "-m", "storyteller"]
 SIZE = (160, 45)

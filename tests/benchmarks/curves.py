@@ -90,8 +90,8 @@ class Waiting(threading.Thread):
 def measure_reading(root: Path) -> dict[str, Any]:
     import numpy  # noqa: F401  its own memory and import are not the reader's
 
-    from storyteller.curves import Curves
-    from storyteller.runs.layout import RunFolder
+    from storyteller.tracking.curves import Curves
+    from storyteller.tracking.run_folder import RunFolder
 
     baseline_mib = peak_mib()
     curves = Curves(RunFolder(root / "long"))
@@ -138,8 +138,8 @@ def write_on(root: Path, seconds: float) -> None:
 
 def measure_lag(root: Path, seconds: float) -> dict[str, Any]:
     """How old the newest line that is seen is, four looks a second, while every line is still read and after that."""
-    from storyteller.curves import Curves
-    from storyteller.runs.layout import RunFolder
+    from storyteller.tracking.curves import Curves
+    from storyteller.tracking.run_folder import RunFolder
 
     writer = subprocess.Popen([sys.executable, __file__, "--write", str(root), str(seconds)])
     time.sleep(2.0)
@@ -171,8 +171,8 @@ def measure_lag(root: Path, seconds: float) -> dict[str, Any]:
 
 
 def measure_list(root: Path) -> dict[str, Any]:
-    from storyteller.runs.live import RunList
-    from storyteller.runs.store import list_runs, summarise
+    from storyteller.tracking.run_index import list_runs, summarise
+    from storyteller.tracking.run_watcher import RunList
 
     before = time.process_time()
     found = {"list_and_summarise_ms": timed(lambda: [summarise(folder) for folder in list_runs(root)])}

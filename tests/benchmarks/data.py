@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from storyteller import machine
+from storyteller.system import hardware
 from tests.benchmarks.processes import Report, Watched, end_in_order, fresh_environment, said_by, write
 
 _RUNS = {"no cache": ["--no-cache"], "cache empty": [], "cache full": []}
@@ -48,13 +48,13 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
     """Megabytes a second of one core, by part; every part's figures, and how many stories, bytes and tokens."""
     import shutil
 
-    from storyteller.config import Data
-    from storyteller.data import cache
+    from storyteller.config.configs import Data
+    from storyteller.data import disk_cache
     from storyteller.data.batches import Batches
-    from storyteller.data.corpus import Stories, Stream, story_key
-    from storyteller.data.files import Files
+    from storyteller.data.local_files import Files
+    from storyteller.data.story_stream import Stories, Stream, story_key
+    from storyteller.data.token_cache import CachedStories
     from storyteller.data.tokenizer import train_bpe
-    from storyteller.data.tokens import CachedStories
     from storyteller.text import clean
 
     data = Data(source=(path,))
@@ -64,7 +64,7 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
     n_bytes = sum(len(story.encode()) for story in cleaned)
     n_tokens = sum(map(len, tokenizer.encode(cleaned)))
 
-    def batches(kept: cache.Store | None) -> None:
+    def batches(kept: disk_cache.Store | None) -> None:
         """One pass."""
         source = Files((path,))
         stories: Stream[Any] = Stories(source, data, seed=1)
@@ -78,9 +78,9 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
             pass
         stories.close()
 
-    def fresh() -> cache.Store | None:
-        shutil.rmtree(cache.folder(), ignore_errors=True)
-        return cache.open_store(8.0, lambda line: sys.exit(line))
+    def fresh() -> disk_cache.Store | None:
+        shutil.rmtree(disk_cache.folder(), ignore_errors=True)
+        return disk_cache.open_store(8.0, lambda line: sys.exit(line))
 
     parts: dict[str, Callable[[], object]] = {
         "reading": lambda: [story for story, _ in Files((path,)).read(0, None)],
@@ -88,7 +88,7 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
         "encoding": lambda: [tokenizer.encode(cleaned[at : at + 64]) for at in range(0, len(cleaned), 64)],
         "plain": lambda: batches(None),
         "filling": lambda: batches(fresh()),
-        "cached": lambda: batches(cache.open_store(8.0, lambda line: sys.exit(line))),
+        "cached": lambda: batches(disk_cache.open_store(8.0, lambda line: sys.exit(line))),
     }
     rates: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):
@@ -96,7 +96,7 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
             begin = time.process_time()
             part()
             rates[name].append(n_bytes / 1e6 / (time.process_time() - begin))
-    kept_bytes = sum(file.stat().st_size for file in cache.folder().rglob("*") if file.is_file())
+    kept_bytes = sum(file.stat().st_size for file in disk_cache.folder().rglob("*") if file.is_file())
     return {
         "megabytes_per_core_second": {name: statistics.median(each) for name, each in rates.items()},
         "all": rates,
@@ -116,7 +116,7 @@ def rates_section(given: argparse.Namespace, place: Path) -> Report:
 
 
 def _tales(megabytes: float) -> Iterator[str]:
-    from storyteller.tales import tales
+    from storyteller.data.bundled import tales
 
     n_bytes = 0
     for tale in tales():
@@ -207,11 +207,11 @@ def main() -> None:
         raise SystemExit(f"there is no section {unknown[0]!r}: take of {', '.join(SECTIONS)}")
     report: Report = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": machine.git_commit(Path(__file__).resolve().parent),
-        "processor": machine.processor(),
-        "cores": machine.n_cores(),
+        "commit": hardware.git_commit(Path(__file__).resolve().parent),
+        "processor": hardware.processor(),
+        "cores": hardware.n_cores(),
         "load": os.getloadavg()[0],
-        "versions": machine.versions(),
+        "versions": hardware.versions(),
         "options": {key: str(value) for key, value in vars(given).items() if value},
     }
     print(f"{'':56}{'ours':>10}{'wanted':>10}", flush=True)

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from storyteller.heap import keep_what_is_freed
-from storyteller.presets import resolve
+from storyteller.config.presets import resolve
+from storyteller.system.malloc import keep_what_is_freed
 from tests.benchmarks.processes import SCORED_BY_THE_PEER, Report, read
 
 if TYPE_CHECKING:
     import torch
 
-    from storyteller.config import Train
+    from storyteller.config.configs import Train
     from storyteller.data.batches import StepBatches
-    from storyteller.lm.device import Machine
-    from storyteller.lm.model import Shape
+    from storyteller.model.device import Machine
+    from storyteller.model.gpt2 import Shape
 
 ROWS, TOKENS = 8, 512
 """The batch at which memory is measured."""
@@ -50,11 +50,11 @@ def measure_step(
     The batches are ready before they are timed: whether training waits for data is another question.
     """
     from storyteller.data.batches import Batches
-    from storyteller.data.corpus import Stories as Cleaned
-    from storyteller.data.corpus import open_corpus
+    from storyteller.data.story_stream import Stories as Cleaned
+    from storyteller.data.story_stream import open_corpus
     from storyteller.data.tokenizer import load
-    from storyteller.lm import device
-    from storyteller.lm.model import Shape
+    from storyteller.model import device
+    from storyteller.model.gpt2 import Shape
 
     config = resolve(preset, {"data.source": (train,)}, settings)
     here, known = device.choose(config.train), load(Path(tokenizer))
@@ -98,11 +98,11 @@ class _Step:
     def __init__(self, shape: Shape, train: Train, here: Machine) -> None:
         import torch
 
-        from storyteller.lm import lanes
-        from storyteller.lm.model import seeded
-        from storyteller.lm.optim import Optimizers
+        from storyteller.model import cpu_threads
+        from storyteller.model.gpt2 import seeded
+        from storyteller.training.optimizers import Optimizers
 
-        self._among = lanes.of(here, shape.dropout)
+        self._among = cpu_threads.of(here, shape.dropout)
         self.model = seeded(shape, train.seed).to(here.device)
         self.optimizers, self._here, self._train = Optimizers(self.model, train, self._among), here, train
         self.optimizers.set_scale(0.1)  # there is no warm-up here, and what has run away is no usual work
@@ -112,15 +112,15 @@ class _Step:
 
     def __call__(self, batch: StepBatches) -> float:
         """Take the step; seconds."""
-        from storyteller.lm import optim
-        from storyteller.lm.gradient import accumulate
+        from storyteller.training import optimizers
+        from storyteller.training.gradients import accumulate
 
         _await(self._here)
         begin = time.perf_counter()
         summed = accumulate(self.model, batch, self._here, self._scaler, self._among)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
-        norm, loss = float(optim.clip(self._parameters, self._train.clip_norm)), float(summed)
+        norm, loss = float(optimizers.clip(self._parameters, self._train.clip_norm)), float(summed)
         for optimizer in self.optimizers.all:
             self._scaler.step(optimizer)
         if self._scaler.is_enabled():
@@ -189,8 +189,8 @@ def measure_memory(settings: list[str]) -> list[float]:
     import numpy as np
 
     from storyteller.data.batches import Batch, StepBatches
-    from storyteller.lm import device
-    from storyteller.lm.model import Shape
+    from storyteller.model import device
+    from storyteller.model.gpt2 import Shape
 
     config = resolve("classic", {"model.context": TOKENS}, settings)
     vocabulary = config.data.vocab_size
@@ -203,9 +203,9 @@ def measure_memory(settings: list[str]) -> list[float]:
 def measure_score(checkpoint: str, valid: str, most: int | None) -> dict[str, float]:
     """Bits per byte in fp32 of a checkpoint on the stories as the file has them: the first 100, and all of them."""
     from storyteller.data.tokenizer import load
-    from storyteller.lm import device
-    from storyteller.lm.checkpoint import load_model
-    from storyteller.lm.evaluate import score
+    from storyteller.model import device
+    from storyteller.model.checkpoint import load_model
+    from storyteller.model.loss_eval import score
 
     here = device.choose(resolve("quick", {}).train)
     model, known = load_model(Path(checkpoint)).to(here.device).eval(), load(Path(checkpoint))

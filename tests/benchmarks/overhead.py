@@ -39,19 +39,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from storyteller import daemon, machine
-from storyteller.presets import PRESETS, resolve
-from storyteller.runs.layout import RunFolder
-from storyteller.runs.metrics import read_records
-from storyteller.runs.mirrored import read_mirrored
+from storyteller.config.presets import PRESETS, resolve
+from storyteller.system import hardware
+from storyteller.tracking import run_process
+from storyteller.tracking.metrics_log import read_records
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.wandb_cursor import read_mirrored
 from tests.benchmarks import accounts
 from tests.benchmarks.processes import STORYTELLER, Report, Stories, Watched, end_in_order, fresh_environment
-from tests.wandb_loopback import LoopbackWandb
+from tests.support.wandb_loopback import LoopbackWandb
 
 SILENT = [
     sys.executable,
     "-c",
-    "from storyteller.narrator import Narrator\n"
+    "from storyteller.training.sample_writer import Narrator\n"
     "Narrator.ask = lambda *_: None\n"
     "from storyteller.cli import main\n"
     "main()",
@@ -183,7 +184,7 @@ class Variant:
     def end(self) -> None:
         """Have it stop, and look whether what was to happen did."""
         self.run.resume()
-        daemon.stop(self.run.folder)
+        run_process.stop(self.run.folder)
         if "mirror" in self.parts:
             _await_mirror(self.run.folder)
         _check(self.run.folder, self.parts, self._every, self._begin, self._end)
@@ -398,9 +399,9 @@ def main() -> None:
     end_in_order()
     report: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": machine.git_commit(Path(__file__).resolve().parent),
-        "processor": machine.processor(),
-        "cores": machine.n_cores(),
+        "commit": hardware.git_commit(Path(__file__).resolve().parent),
+        "processor": hardware.processor(),
+        "cores": hardware.n_cores(),
         "load": os.getloadavg()[0],
         "options": {key: str(value) for key, value in vars(given).items() if value},
     }

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller import daemon
 from storyteller.errors import StorytellerError
-from storyteller.runs.layout import RunFolder
-from storyteller.runs.metrics import read_records
+from storyteller.tracking import run_process
+from storyteller.tracking.metrics_log import read_records
+from storyteller.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import psutil
@@ -42,7 +42,7 @@ Report = dict[str, Any]
 
 def keep_bytecode() -> None:
     """Leave the package's bytecode beside its modules, as its installation does: else each start compiles them anew."""
-    compileall.compile_dir(Path(daemon.__file__).parent, quiet=1)
+    compileall.compile_dir(Path(run_process.__file__).parent, quiet=1)
 
 
 def fresh_environment(home: Path, **more: str) -> dict[str, str]:
@@ -102,7 +102,7 @@ class Watched:
         self.process.kill()
         self.process.wait()
         with contextlib.suppress(StorytellerError):  # it has ended
-            daemon.stop(self.folder, now=True)
+            run_process.stop(self.folder, now=True)
         self._said.close()
 
     @property
@@ -246,7 +246,7 @@ class Stories:
             return cls(train.resolve(), valid.resolve())
         if train is not None or valid is not None:
             raise SystemExit("--train and --valid go together")
-        from storyteller.tales import tales
+        from storyteller.data.bundled import tales
 
         said = list(itertools.islice(tales(), n_tales + max(n_tales // 100, SCORED_BY_THE_PEER)))
         return cls(write(place / "train.jsonl", said[:n_tales]), write(place / "valid.jsonl", said[n_tales:]))
@@ -259,6 +259,6 @@ def write(path: Path, texts: Sequence[str]) -> Path:
 
 def read(path: Path) -> Iterator[str]:
     """The stories as they are in a file of any of the formats that `--data` takes."""
-    from storyteller.data.files import Files
+    from storyteller.data.local_files import Files
 
     return (text for text, _ in Files((str(path),)).read(0, None))

@@ -45,8 +45,8 @@ TARGETS = {
 
 _OURS = """
 import json, sys, time
-from storyteller.config import Sample
-from storyteller.engine import open_model
+from storyteller.config.configs import Sample
+from storyteller.inference.engine import open_model
 path, prompt, tokens, rows, repeats, draws, numbers = json.loads(sys.argv[1])
 engine = open_model(path, numbers=numbers)
 def rate(what, count, seed):
@@ -216,8 +216,8 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
     mean, so that what else drifts falls on both. On a machine whose pace changes by the minute that says little; the
     share of a core that telling took says more, as a step ends when the slowest of its threads does.
     """
-    from storyteller.booth import Booth
-    from storyteller.runs.layout import RunFolder
+    from storyteller.inference.background import Booth
+    from storyteller.tracking.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as place:
         runs, folder = Path(place), RunFolder(Path(place) / "trained")
@@ -285,7 +285,7 @@ def _trained(folder: Any, began: float) -> float:
 
     What befalls some steps alone, as a neighbour on the machine does, is left out; a story takes a little of every one.
     """
-    from storyteller.runs.metrics import read_records
+    from storyteller.tracking.metrics_log import read_records
 
     lines = [line for line in read_records(folder.metrics)[0] if "train/tokens_per_second" in line]
     lines = [line for line in lines if _epoch(line["time"]) > began]
@@ -296,8 +296,8 @@ def _trained(folder: Any, began: float) -> float:
 
 def _told_by_the_app(booth: Any, seconds: float) -> tuple[int, float]:
     """Story after story by the app's child for so long: tokens, and the seconds from each story's first to its last."""
-    from storyteller.booth import Ended, Event, Failed
-    from storyteller.config import Sample
+    from storyteller.config.configs import Sample
+    from storyteller.inference.background import Ended, Event, Failed
 
     until, tokens, telling = time.monotonic() + seconds, 0, 0.0
     heard: queue.SimpleQueue[Event] = queue.SimpleQueue()

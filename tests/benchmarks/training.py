@@ -32,9 +32,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from storyteller import machine
-from storyteller.presets import PRESETS, resolve
-from storyteller.runs import checkpoints
+from storyteller.config.presets import PRESETS, resolve
+from storyteller.system import hardware
+from storyteller.tracking import checkpoint_folders
 from tests.benchmarks.measures import ROWS, TOKENS
 from tests.benchmarks.processes import (
     STORYTELLER,
@@ -66,7 +66,7 @@ class Peer:
     tokenizer: Path | None
 
     def command(self, seconds: float, stories: Stories) -> list[str]:
-        words = [sys.executable, str(self.script), "--seconds", str(seconds), "--threads", str(machine.n_cores())]
+        words = [sys.executable, str(self.script), "--seconds", str(seconds), "--threads", str(hardware.n_cores())]
         words += ["--train", str(stories.train), "--valid", str(stories.valid)]
         return words + (["--tokenizer", str(self.tokenizer)] if self.tokenizer is not None else [])
 
@@ -223,11 +223,11 @@ def _trained(plan: Plan, minutes: float) -> Report:
     with Watched(plan.fresh(), *plan.words("--minutes", f"{minutes:.4f}")) as run:
         run.end()
         ended = run.seconds
-        path, _ = checkpoints.newest_good(run.folder)
+        path, _ = checkpoint_folders.newest_good(run.folder)
         last = [record for _, record in run.records if "train/loss" in record]
         found: Report = {
             "minutes": minutes,
-            "checkpoint_seconds": (path / checkpoints.MANIFEST).stat().st_mtime - run.typed_at,
+            "checkpoint_seconds": (path / checkpoint_folders.MANIFEST).stat().st_mtime - run.typed_at,
             "ended_seconds": ended,
             "steps": run.records[-1][1]["step"],
             "tokens": run.records[-1][1]["tokens"],
@@ -396,11 +396,11 @@ def main() -> None:
         raise SystemExit(f"there is no section {unknown[0]!r}: take of {', '.join(SECTIONS)}")
     report: Report = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": machine.git_commit(Path(__file__).resolve().parent),
-        "processor": machine.processor(),
-        "cores": machine.n_cores(),
+        "commit": hardware.git_commit(Path(__file__).resolve().parent),
+        "processor": hardware.processor(),
+        "cores": hardware.n_cores(),
         "load": os.getloadavg()[0],
-        "versions": machine.versions(),
+        "versions": hardware.versions(),
         "options": {key: str(value) for key, value in vars(given).items() if value},
     }
     print(f"{'':52}{'ours':>10}{'wanted':>10}{'peer':>10}{'ours/peer':>10}", flush=True)

@@ -13,21 +13,21 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Static
 
-from storyteller.chart import PALETTE, Series
-from storyteller.comparison import Comparison
-from storyteller.curves import X
-from storyteller.runs import store
-from storyteller.tui import words
+from storyteller.charts import PALETTE, Series
+from storyteller.tracking import run_index
+from storyteller.tracking.compare_runs import Comparison
+from storyteller.tracking.curves import X
+from storyteller.tui import safe_content
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.comparing import Compared, CompareLines, CompareReader, Sight
+from storyteller.tui.readers.compare_reader import Compared, CompareLines, CompareReader, Sight
 from storyteller.tui.screens.pick_runs import PickRunsScreen
 from storyteller.tui.screens.run import SMOOTHINGS
-from storyteller.tui.widgets.board import METRICS, SMOOTHED, UNITS
-from storyteller.tui.widgets.chart import ChartView
-from storyteller.tui.widgets.hints import Hints
-from storyteller.tui.widgets.results import Differences, Results
-from storyteller.tui.widgets.tab_line import TabLine
-from storyteller.tui.widgets.top import Top
+from storyteller.tui.widgets.compare_tables import Differences, Results
+from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.widgets.line_chart import ChartView
+from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHED, UNITS
+from storyteller.tui.widgets.tab_bar import TabLine
+from storyteller.tui.widgets.view_bar import Top
 
 _WIDE = 110
 """Columns from which the two tables stand side by side."""
@@ -224,7 +224,7 @@ class CompareScreen(Screen[None]):
         differing = {key for key, _ in comparison.differences}
         unlike = bool(differing & set(_HELD_OUT)) and any(result.last_bpb is not None for result in comparison.results)
         note = self.query_one("#note", Static)
-        note.update(words.line("held-out stories differ: bits per byte do not compare") if unlike else "")
+        note.update(safe_content.line("held-out stories differ: bits per byte do not compare") if unlike else "")
         note.set_class(unlike, "-said")
         self._arrange()
 
@@ -254,7 +254,7 @@ class CompareScreen(Screen[None]):
         self._look()
 
     def action_pick(self) -> None:
-        there = [folder.name for folder in store.list_runs(self.app.runs_root)]
+        there = [folder.name for folder in run_index.list_runs(self.app.runs_root)]
         gone = [name for name in self._names if name not in there]
 
         def picked(chosen: tuple[str, ...] | None) -> None:

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 from storyteller.errors import StorytellerError
 from storyteller.text import safe_line
-from storyteller.tui.words import line, plain
+from storyteller.tui.safe_content import line, plain
 
 
 class Press(Static, can_focus=True):

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from storyteller.tui.words import line
+from storyteller.tui.safe_content import line
 
 _HIDDEN = {"command_palette", "app.command_palette", "screen.copy_text", "help_quit", "toggle_dark"} | {
     "app.focus_next",

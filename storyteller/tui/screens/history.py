@@ -17,14 +17,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from storyteller import shelf
 from storyteller.errors import RunError, StorytellerError
-from storyteller.runs.store import find_checkpoint
-from storyteller.shelf import Told
+from storyteller.inference import story_history
+from storyteller.inference.story_history import Told
 from storyteller.text import safe_line
+from storyteller.tracking.run_index import find_checkpoint
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.widgets.telling import Part, StoryText
-from storyteller.tui.words import line
+from storyteller.tui.safe_content import line
+from storyteller.tui.widgets.story_pane import Part, StoryText
 
 _MOST_STORIES = 200
 
@@ -145,7 +145,7 @@ class HistoryScreen(ModalScreen[Retelling | None]):
 
         def look() -> None:
             try:
-                found = Found(contains, shelf.recent(_MOST_STORIES, contains))
+                found = Found(contains, story_history.recent(_MOST_STORIES, contains))
             except StorytellerError as error:
                 found = Found(contains, (), str(error))
             self.post_message(found)

@@ -15,16 +15,16 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from storyteller.config import Config
+from storyteller.config.configs import Config
+from storyteller.config.presets import PRESET_NOTES, PRESETS, resolve
 from storyteller.errors import StorytellerError, UsageError
-from storyteller.presets import PRESET_NOTES, PRESETS, resolve
-from storyteller.runs.layout import check_name
 from storyteller.text import safe_line
+from storyteller.tracking.run_folder import check_name
 from storyteller.tui.app import StorytellerApp
+from storyteller.tui.safe_content import line, plain
 from storyteller.tui.widgets.choice import Choice
-from storyteller.tui.widgets.hints import Hints
-from storyteller.tui.widgets.top import Top
-from storyteller.tui.words import line, plain
+from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.widgets.view_bar import Top
 
 BUDGETS = ("minutes", "steps", "epochs", "tokens")
 _SAY_EVERY_SECONDS = 0.2
@@ -227,25 +227,26 @@ class NewRunScreen(Screen[None]):
 
     def _start(self, name: str | None, preset: str, options: dict[str, Any], command: list[str]) -> None:
         """On a thread of its own: all of it up to the training process's first step."""
-        from storyteller import daemon, launch, mirror
+        from storyteller.launch import run_plan
+        from storyteller.tracking import run_process, wandb_mirror
 
         try:
-            options = options | {"data.source": launch.source(options.get("data.source"))}
+            options = options | {"data.source": run_plan.source(options.get("data.source"))}
             config = resolve(preset, options)
-            mode, why = mirror.choose_mode(config.mirror.wandb)
-            folder = launch.plan(self.app.runs_root, name, config, command)
+            mode, why = wandb_mirror.choose_mode(config.mirror.wandb)
+            folder = run_plan.plan(self.app.runs_root, name, config, command)
             try:
-                process = launch.begin(folder, mode, self.app.say)
+                process = run_plan.begin(folder, mode, self.app.say)
                 # Reaped as it ends, whenever that is.
                 threading.Thread(target=process.wait, name="reap", daemon=True).start()
                 saying = threading.Event()
                 threading.Thread(target=self._report, args=(folder, why, saying), name="report", daemon=True).start()
                 try:
-                    daemon.wait_ready(folder, process)
+                    run_process.wait_ready(folder, process)
                 finally:
                     saying.set()
             except BaseException:
-                launch.drop_unbegun(folder)
+                run_plan.drop_unbegun(folder)
                 raise
         except StorytellerError as error:
             self._from_thread(self._failed, error)
@@ -256,10 +257,10 @@ class NewRunScreen(Screen[None]):
 
     def _report(self, folder: Any, why: str, over: threading.Event) -> None:
         """What the process says while it gets ready."""
-        from storyteller import daemon
+        from storyteller.tracking import run_process
 
         while not over.wait(_SAY_EVERY_SECONDS):
-            last = next(iter(daemon.log_tail(folder, 1)), why)
+            last = next(iter(run_process.log_tail(folder, 1)), why)
             waited = time.monotonic() - self._begun_at
             self._from_thread(self._progress, f"{folder.name} gets ready, {waited:.0f} s\n{safe_line(last, 300)}")
 

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
-from storyteller.tui import words
+from storyteller.tui import safe_content
 
 MOST_RUNS = 7
 """As many as the palette has colours beside the run's own."""
@@ -51,9 +51,9 @@ class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             said = self._asks if self._names else "There is no other run to draw over this one."
-            yield Static(words.plain(said), markup=False)
+            yield Static(safe_content.plain(said), markup=False)
             yield SelectionList[str](
-                *(Selection(words.line(name), name, name in self._chosen) for name in self._names), compact=True
+                *(Selection(safe_content.line(name), name, name in self._chosen) for name in self._names), compact=True
             )
 
     def on_mount(self) -> None:

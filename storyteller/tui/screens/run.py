@@ -14,14 +14,15 @@ from textual.containers import Container, Vertical
 from textual.events import Resize
 from textual.screen import Screen
 
-from storyteller.config import Sample
-from storyteller.curves import X
-from storyteller.growth import recipe_of
-from storyteller.presets import usual
-from storyteller.runs import store
-from storyteller.runs.layout import RunFolder
+from storyteller.config.configs import Sample
+from storyteller.config.presets import usual
+from storyteller.tracking import run_index
+from storyteller.tracking.curves import X
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.sample_history import recipe_of
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.reading import (
+from storyteller.tui.checkpoint_stories import Retelling
+from storyteller.tui.readers.run_reader import (
     Axis,
     BoothSaid,
     HeadSeen,
@@ -32,19 +33,18 @@ from storyteller.tui.reading import (
     StoriesSeen,
     Wanted,
 )
-from storyteller.tui.retelling import Retelling
 from storyteller.tui.screens.pick_runs import PickRunsScreen
-from storyteller.tui.widgets.board import Board
-from storyteller.tui.widgets.facts import Fact, Facts, flatten, sections_of
-from storyteller.tui.widgets.head import Head
-from storyteller.tui.widgets.hints import Hints
+from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.widgets.key_values import Fact, Facts, flatten, sections_of
 from storyteller.tui.widgets.log_view import LogView
-from storyteller.tui.widgets.stories import Stories
-from storyteller.tui.widgets.tab_line import TabLine
-from storyteller.tui.widgets.top import Top
+from storyteller.tui.widgets.metric_charts import Board
+from storyteller.tui.widgets.run_header import Head
+from storyteller.tui.widgets.run_stories import Stories
+from storyteller.tui.widgets.tab_bar import TabLine
+from storyteller.tui.widgets.view_bar import Top
 
 if TYPE_CHECKING:
-    from storyteller.booth import Event
+    from storyteller.inference.background import Event
 
 SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Spans of a smoothed line, as shares of what is seen."""
@@ -325,7 +325,7 @@ class RunScreen(Screen[None]):
         self.query_one(Board).beside(by)
 
     def action_overlay(self) -> None:
-        names = [folder.name for folder in store.list_runs(self.app.runs_root) if folder.name != self.run_name]
+        names = [folder.name for folder in run_index.list_runs(self.app.runs_root) if folder.name != self.run_name]
 
         def drawn(chosen: tuple[str, ...] | None) -> None:
             if chosen is not None:

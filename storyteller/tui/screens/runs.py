@@ -16,15 +16,15 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.watch import RunsSeen, RunsWatch
-from storyteller.tui.widgets.hints import Hints
+from storyteller.tui.readers.runs_reader import RunsSeen, RunsWatch
+from storyteller.tui.safe_content import line, plain
+from storyteller.tui.widgets.key_hints import Hints
 from storyteller.tui.widgets.run_columns import SORTABLE, STATES, Row, ordered
 from storyteller.tui.widgets.run_table import RunTable
-from storyteller.tui.widgets.top import Top
-from storyteller.tui.words import line, plain
+from storyteller.tui.widgets.view_bar import Top
 
 if TYPE_CHECKING:
-    from storyteller.runs.store import Summary
+    from storyteller.tracking.run_index import Summary
 
 STATE_COLORS = {
     "good": "$text-success",
@@ -286,7 +286,7 @@ def _about(row: Row | None, n_marked: int, story: tuple[str, int, str] | None) -
     """What is known of a run beside its row: how it stands, and what it told last."""
     if row is None:
         return Content("")
-    from storyteller.chart.figures import duration
+    from storyteller.charts.ticks import duration
 
     summary = row.summary
     _, word, kind = STATES[summary.state]

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 
 from storyteller.text import safe_line
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.words import line
+from storyteller.tui.safe_content import line
 
 _NAME_WORDS = 5
 

@@ -15,26 +15,26 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Static
 
-from storyteller import shelf
-from storyteller.booth import Ended, Event, Piece
 from storyteller.errors import StorytellerError, UsageError
-from storyteller.runs.store import default_model, newest_step
-from storyteller.shelf import Told
+from storyteller.inference import story_history
+from storyteller.inference.background import Ended, Event, Piece
+from storyteller.inference.story_history import Told
 from storyteller.text import safe
+from storyteller.tracking.run_index import default_model, newest_step
 from storyteller.tui.app import StorytellerApp
+from storyteller.tui.safe_content import line
 from storyteller.tui.screens.history import HistoryScreen, Retelling
 from storyteller.tui.screens.save import SaveScreen
-from storyteller.tui.side_by_side import MOST_COLUMNS, MOST_VARIANTS, Column, Variants, for_shelf, from_shelf
-from storyteller.tui.tellings import Tellings
-from storyteller.tui.widgets.hints import Hints
+from storyteller.tui.story_columns import MOST_COLUMNS, MOST_VARIANTS, Column, Variants, for_shelf, from_shelf
+from storyteller.tui.story_requests import Tellings
+from storyteller.tui.widgets.key_hints import Hints
 from storyteller.tui.widgets.model_picker import ModelPicker
 from storyteller.tui.widgets.prompt_box import PromptBox
-from storyteller.tui.widgets.sampling import Knob, Sampling
+from storyteller.tui.widgets.sampling_controls import Knob, Sampling
+from storyteller.tui.widgets.story_pane import Part, StoryPane
 from storyteller.tui.widgets.story_row import StoryRow
-from storyteller.tui.widgets.tab_line import TabLine
-from storyteller.tui.widgets.telling import Part, StoryPane
-from storyteller.tui.widgets.top import Top
-from storyteller.tui.words import line
+from storyteller.tui.widgets.tab_bar import TabLine
+from storyteller.tui.widgets.view_bar import Top
 
 _NO_STORY = "there is no story yet: enter tells one"
 
@@ -351,7 +351,7 @@ class StoryScreen(Screen[None]):
 
         def keep() -> None:
             try:
-                shelf.keep(told)
+                story_history.keep(told)
             except StorytellerError as error:
                 self.app.call_from_thread(self._say, error.problem)
 

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from storyteller.tui.words import line
+from storyteller.tui.safe_content import line
 
 _GAP = 2
 

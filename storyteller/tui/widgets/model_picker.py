@@ -18,14 +18,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from storyteller.config import STARTER
+from storyteller.config.configs import STARTER
 from storyteller.errors import StorytellerError
-from storyteller.runs import checkpoints
-from storyteller.runs.layout import RunFolder
-from storyteller.runs.status import seen_state
-from storyteller.runs.store import list_runs, seen_steps
+from storyteller.tracking import checkpoint_folders
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.run_index import list_runs, seen_steps
+from storyteller.tracking.run_status import seen_state
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.words import line
+from storyteller.tui.safe_content import line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MOST_SHOWN = 500
@@ -73,7 +73,7 @@ def _choices_of(run: RunFolder) -> list[Choice]:
 def _bpb(run: RunFolder, step: int) -> float | None:
     """Bits per byte of the checkpoint, as far as its manifest says."""
     try:
-        value = checkpoints.manifest(run.checkpoint(step)).get(checkpoints.BEST_BY)
+        value = checkpoint_folders.manifest(run.checkpoint(step)).get(checkpoint_folders.BEST_BY)
     except StorytellerError:
         return None
     return value if isinstance(value, float) else None

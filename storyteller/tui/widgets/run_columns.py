@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.chart.parts import Cells
-    from storyteller.runs.status import Seen
-    from storyteller.runs.store import Summary
+    from storyteller.charts.types import Cells
+    from storyteller.tracking.run_index import Summary
+    from storyteller.tracking.run_status import Seen
 
 Piece = tuple[str, str]
 """Text, and the name of its style."""
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def is_living(self) -> bool:
-        from storyteller.runs.status import LIVING
+        from storyteller.tracking.run_status import LIVING
 
         return self.summary.state in LIVING
 
@@ -126,7 +126,7 @@ def _bits(row: Row, _width: int, _cells: Cells) -> list[Piece]:
 
 
 def _loss(row: Row, width: int, cells: Cells) -> list[Piece]:
-    from storyteller.tui.widgets.spark import spark  # not before there are runs to draw: the first frame has none
+    from storyteller.tui.widgets.sparkline import spark  # not before there are runs to draw: the first frame has none
 
     return [(spark(row.losses, width, cells, log=True), "spark" if row.is_living else "rest")]
 
@@ -148,7 +148,7 @@ def short(seconds: float | None) -> str:
     """A time in at most six characters, by whole minutes from ten minutes on."""
     if seconds is None:
         return ""
-    from storyteller.chart.figures import duration
+    from storyteller.charts.ticks import duration
 
     seconds = max(0.0, round(seconds))
     return duration(seconds // 60 * 60 if 600 <= seconds < 36_000 else seconds)

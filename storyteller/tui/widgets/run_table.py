@@ -18,7 +18,7 @@ from textual.strip import Strip
 from storyteller.tui.widgets.run_columns import Column, Piece, Row, fit
 
 if TYPE_CHECKING:
-    from storyteller.chart.parts import Cells
+    from storyteller.charts.types import Cells
 
 _PIECES = ("plain", "dim", "strong", "good", "busy", "bad", "rest", "accent", "bar", "rail", "spark")
 

@@ -8,10 +8,10 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 
-from storyteller.runs.store import newest_step
-from storyteller.tui.side_by_side import Column, facts
-from storyteller.tui.widgets.telling import Part, StoryPane
-from storyteller.tui.words import line
+from storyteller.tracking.run_index import newest_step
+from storyteller.tui.safe_content import line
+from storyteller.tui.story_columns import Column, facts
+from storyteller.tui.widgets.story_pane import Part, StoryPane
 
 _LOOK_SECONDS = 1.0
 _GUIDE = (

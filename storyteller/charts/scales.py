@@ -1,0 +1,155 @@
+"""From series to numbers on the scale of the axes, and from those to what the axes span."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from storyteller.charts.ticks import nice_step
+from storyteller.charts.types import Series, View
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+_LARGEST = sys.float_info.max
+FAR = 1e7
+"""Dots beyond the picture at which a point is drawn that lies further away."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A series as numbers: y, low and high on the axis' own scale, NaN where nothing is drawn."""
+
+    series: Series
+    x: NDArray[float64]
+    y: NDArray[float64]
+    low: NDArray[float64] | None
+    high: NDArray[float64] | None
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there is anything to draw."""
+        import numpy as np
+
+        return bool(np.any(np.isfinite(self.x) & np.isfinite(self.y)))
+
+    @classmethod
+    def of(cls, series: Series, log_y: bool) -> Trace:
+        import numpy as np
+
+        length = min(len(series.x), len(series.y))
+        x, y = numbers(series.x, length), _scaled(numbers(series.y, length), log_y)
+        x = np.where(np.isfinite(x), x, np.nan)
+        low = high = None
+        if series.low is not None and series.high is not None and min(len(series.low), len(series.high)) >= length:
+            low, high = _scaled(numbers(series.low, length), log_y), _scaled(numbers(series.high, length), log_y)
+            if log_y:  # a band that goes below zero goes to the bottom
+                low = np.where(np.isnan(low) & np.isfinite(high), -FAR, low)
+        return cls(series, x, y, low, high)
+
+
+def numbers(values: Sequence[float], length: int) -> NDArray[float64]:
+    import numpy as np
+
+    try:
+        return np.asarray(values if len(values) == length else values[:length], dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.array([number(value) for value in values[:length]], dtype=np.float64)
+
+
+def number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _scaled(values: NDArray[float64], log_y: bool) -> NDArray[float64]:
+    import numpy as np
+
+    if not log_y:
+        return np.where(np.isfinite(values), values, np.nan)
+    with np.errstate(all="ignore"):
+        return np.where((values > 0) & np.isfinite(values), np.log10(values), np.nan)
+
+
+def x_range(traces: Sequence[Trace], view: View) -> tuple[float, float]:
+    given = (_finite(view.x_begin), _finite(view.x_end))
+    begin, end = _filled(given, _extremes([trace.x for trace in traces]))
+    if begin / 2 < end / 2:
+        return begin, end
+    # one place alone stands in the middle
+    half = max(0.5, abs(begin) * 1e-3, abs(end) * 1e-3)
+    low, high = (begin, begin + 2 * half) if given[0] is not None else (end - half, end + half)
+    return max(low, -_LARGEST), min(high, _LARGEST)
+
+
+def y_range(traces: Sequence[Trace], view: View, x_begin: float, x_end: float) -> tuple[float, float]:
+    """The ends of the y axis as values; fitted ones are round, so that they stand still while a run grows."""
+    limit = 0.0 if view.log_y else -math.inf
+    given = tuple(
+        None if end is None or not math.isfinite(end) or end <= limit else end for end in (view.y_begin, view.y_end)
+    )
+    in_sight: list[Any] = []
+    for trace in traces:
+        seen = (trace.x >= x_begin) & (trace.x <= x_end)
+        in_sight.append(trace.y[seen])
+        edges = [edge for edge in (trace.low, trace.high) if edge is not None]
+        in_sight += [edge[seen & (edge > -FAR)] if view.log_y else edge[seen] for edge in edges]
+    found = _extremes(in_sight)
+    if found is None:
+        found = (0.0, 1.0)
+    low, high = _rounded_out(*found, log=view.log_y)
+    if view.log_y:
+        low, high = _power(low), _power(high)
+    begin, end = given[0] if given[0] is not None else low, given[1] if given[1] is not None else high
+    if begin / 2 < end / 2:
+        return begin, end
+    if view.log_y:
+        return (begin, begin * 10) if begin * 10 < math.inf else (begin / 10, begin)
+    half = max(abs(begin), 1.0) / 2
+    return begin - half, begin + half
+
+
+def _rounded_out(low: float, high: float, *, log: bool) -> tuple[float, float]:
+    if log:
+        low, high = math.floor(low * 20) / 20, math.ceil(high * 20) / 20
+        return (low, high) if low < high else (low - 0.5, high + 0.5)
+    if not low < high:
+        half = abs(low) / 10 or 1.0
+        low, high = max(low - half, -1.7e308), min(high + half, 1.7e308)
+    step = nice_step(low, high, 40)
+    if not 0 < step < math.inf:
+        return low, high
+    return max(math.floor(low / step) * step, -1.7e308), min(math.ceil(high / step) * step, 1.7e308)
+
+
+def _power(exponent: float) -> float:
+    return float(10.0 ** min(max(exponent, -307.0), 308.0))
+
+
+def _extremes(columns: Iterable[Any]) -> tuple[float, float] | None:
+    low, high = math.inf, -math.inf
+    for column in columns:
+        if len(column):
+            import numpy as np
+
+            low = min(low, float(np.fmin.reduce(column)) if not math.isnan(np.fmin.reduce(column)) else low)
+            high = max(high, float(np.fmax.reduce(column)) if not math.isnan(np.fmax.reduce(column)) else high)
+    return (low, high) if low <= high else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _filled(given: tuple[float | None, float | None], found: tuple[float, float] | None) -> tuple[float, float]:
+    begin, end = found or (0.0, 1.0)
+    if found is None and (given[0] is not None or given[1] is not None):
+        begin = given[0] if given[0] is not None else (given[1] or 0.0) - 1.0
+        end = given[1] if given[1] is not None else begin + 1.0
+    return given[0] if given[0] is not None else begin, given[1] if given[1] is not None else end

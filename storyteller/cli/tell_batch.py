@@ -1,0 +1,85 @@
+"""Many stories at once: prompts from a file, told in batches, in order, with a line of progress at a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from storyteller.cli.progress_line import Progress, interruptibly, leave
+from storyteller.cli.story_output import Sheet, note
+from storyteller.cli.tell_stream import Heard, Keeper, record
+from storyteller.config.configs import Sample
+from storyteller.errors import UsageError
+
+if TYPE_CHECKING:
+    from storyteller.cli.loaded_model import Loaded
+    from storyteller.evaluation.prompts import Asked
+    from storyteller.inference.engine import Story
+
+ROWS = 64
+"""Stories told side by side."""
+
+
+def tell_many(
+    loaded: Loaded, asked: Iterable[Asked], total: int | None, sample: Sample, sheet: Sheet, keeper: Keeper
+) -> int:
+    """Tell a story for each prompt, `ROWS` at a time, and write them in order; the exit status.
+
+    Each batch has the next seed. A prompt that the model cannot take is noted and left out, and the status is then 1.
+    After Ctrl-C, what is done stays, and the process ends with 130.
+    """
+    first = sample.seed if sample.seed is not None else secrets.randbits(32)
+    waiting, done, failed = iter(asked), 0, 0
+    with Progress(total) as progress:
+        for number in itertools.count():
+            some = list(itertools.islice(waiting, ROWS))
+            if not some:
+                break
+            seeded = dataclasses.replace(sample, seed=(first + number) % 2**32)
+            try:
+                progress.show(done)
+                fit, stories = interruptibly(lambda some=some, seeded=seeded: _batch(loaded, some, seeded))  # type: ignore[misc]
+            except KeyboardInterrupt:
+                progress.close()
+                note(f"stopped after {done:,} stories" + (f" of {total:,}" if total is not None else ""))
+                loaded.close()
+                leave()
+            progress.clear()
+            _write(loaded, fit, stories, seeded, sheet, keeper)
+            done += len(some)
+            failed += len(some) - len(fit)
+            progress.tokens += sum(story.tokens for story in stories)
+    if failed:
+        note(f"{failed:,} of {done:,} prompts could not be told from")
+    return 1 if failed else 0
+
+
+def _batch(loaded: Loaded, asked: Sequence[Asked], sample: Sample) -> tuple[Sequence[Asked], list[Story]]:
+    """The prompts that the model can take, and their stories."""
+    try:
+        return asked, loaded.engine.batch([each.prompt for each in asked], sample)
+    except UsageError:
+        if not any(each.line for each in asked):
+            raise
+    fit = []
+    for each in asked:
+        try:
+            loaded.engine.stream(each.prompt, sample).close()  # checks the prompt, and tells nothing yet
+            fit.append(each)
+        except UsageError as error:
+            note(f"line {each.line:,}: {error.problem}")
+    return fit, loaded.engine.batch([each.prompt for each in fit], sample) if fit else []
+
+
+def _write(
+    loaded: Loaded, asked: Sequence[Asked], stories: Sequence[Story], sample: Sample, sheet: Sheet, keeper: Keeper
+) -> None:
+    batch = secrets.token_hex(6)
+    for row, (each, story) in enumerate(zip(asked, stories, strict=True)):
+        heard = Heard(story.text, story.tokens, story.seconds, story.finished)
+        place: dict[str, Any] = {"batch": batch, "row": row, "rows": len(stories)} if len(stories) > 1 else {}
+        told = keeper.keep(loaded, each.prompt, sample, heard, **place)
+        sheet.put(record(told, loaded.engine.label, **({"line": each.line} if each.line else {})))

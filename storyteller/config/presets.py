@@ -1,0 +1,118 @@
+"""The presets, and how one of them, the command's options and `--set key=value` become a `Config`."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from storyteller.config.configs import SECTIONS, Config, nearest, section
+from storyteller.errors import UsageError
+from storyteller.system import hardware
+from storyteller.text import safe_line
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {
+        "model.n_embd": 256,
+        "model.context": 256,
+        "model.activation": "gelu",
+        "data.vocab_size": 4096,
+        "data.tokenizer_mib": 2,
+        "data.batching": "begin",
+        "train.minutes": 5.0,
+        "train.batch_size": 16,
+        "train.optimizer": "muon",
+        "train.lr": 8e-3,
+        "train.muon_lr": 0.03,
+        "train.weight_decay": 0.01,
+    },
+    "classic": {
+        "model.context": 512,
+        "data.clean": "classic",
+        "data.tokenizer": "gpt2",
+        "data.vocab_size": 50257,
+        "data.batching": "pad",
+        "data.min_chars": 30,
+        "train.epochs": 3.0,
+        "train.batch_size": 8,
+        "train.accumulate": 4,
+        "train.lr": 5e-5,
+        "train.beta2": 0.999,
+        "train.eval_every": "500",
+        "train.checkpoint_every": "1epoch",
+        "train.log_every": 1,
+    },
+}
+"""What each preset changes of the defaults above."""
+
+PRESET_NOTES = {
+    "quick": "the best model that five minutes on this machine give",
+    "classic": "the well-known small recipe: GPT-2 vocabulary, context 512, AdamW 5e-5, dynamic padding, three epochs",
+}
+
+
+_WIDTHS = ((20.0, 128), (80.0, 192))
+"""Minutes of one core up to which `quick` is so wide: with more time a larger model learns more, with less the smaller
+one, which sees more tokens."""
+_HEAD = 64
+_CUDA_ROWS = 256
+"""Rows of a step of `quick` on CUDA, to keep it busy for longer than its operations take to be called: reckoned, not
+measured."""
+
+
+def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
+    """The whole config: the preset, then `options` (by dotted name, None: not given), then `--set key=value`s.
+
+    A preset's budget gives way to any other. Where `quick` has a budget in minutes, and nobody says how wide its model
+    is to be, it follows from them and from this machine; so do the rows of its step. Raises UsageError, naming the
+    option that is off.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    for setting in settings:
+        key, value = _parse_setting(setting)
+        given[key] = value
+    config = _of_preset(preset, given)
+    minutes, train = config.train.minutes, config.train
+    if preset == "quick" and minutes is not None and not {"model.n_embd", "model.n_head"} & given.keys():
+        width = quick_width(minutes * hardware.training_cores(train.device, train.precision))
+        config = replace(config, model=replace(config.model, n_embd=width, n_head=width // _HEAD))
+    rows = {"train.batch_size", "train.accumulate"}
+    if preset == "quick" and not rows & given.keys() and hardware.trains_on_cuda(train.device):
+        config = replace(config, train=replace(train, batch_size=_CUDA_ROWS))
+    return config
+
+
+def quick_width(core_minutes: float) -> int:
+    """The width with which `quick` comes furthest in so many minutes of one core that multiplies in bf16."""
+    return next((width for most, width in _WIDTHS if core_minutes <= most), PRESETS["quick"]["model.n_embd"])
+
+
+def _of_preset(preset: str, given: Mapping[str, Any]) -> Config:
+    """The preset with what is given in its place."""
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
+    values = dict(PRESETS[preset])
+    budgets = {f"train.{name}" for name in ("minutes", "steps", "epochs", "tokens")}
+    if budgets & given.keys():
+        values = {key: value for key, value in values.items() if key not in budgets}
+    values.update(given)
+    return Config(preset=preset, **{name: section(kind, values, name) for name, kind in SECTIONS.items()})
+
+
+def usual(preset: str) -> dict[str, Any]:
+    """What the preset says on any machine, each setting as `Config.to_json` has it; nothing where it is not known."""
+    return _of_preset(preset, {}).to_json() if preset in PRESETS else {}
+
+
+def _parse_setting(setting: str) -> tuple[str, str]:
+    """`key=value` as its full dotted name and its value's text."""
+    key, equals, value = setting.partition("=")
+    key = key.strip()
+    if not equals:
+        raise UsageError(f"--set {safe_line(setting, 60)} is off", "write it as key=value, such as --set keep=5")
+    section, dot, attribute = key.rpartition(".")
+    names = [name for name, kind in SECTIONS.items() if attribute in typing.get_type_hints(kind)]
+    if (dot and section not in names) or not names:
+        raise UsageError(f"there is no setting {safe_line(key, 60)}", nearest(attribute))
+    return f"{names[0]}.{attribute}", value.strip()

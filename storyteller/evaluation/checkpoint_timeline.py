@@ -1,0 +1,193 @@
+"""One prompt and one seed over all checkpoints of a run: what was told in training, and what is told now.
+
+Each story is held against the one before it, so that a reader sees what another stretch of training changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from storyteller.charts import Series
+from storyteller.config.configs import Sample
+from storyteller.errors import CheckpointError, ModelError, RunError
+from storyteller.reports.html import Page
+from storyteller.reports.svg_plots import lines
+from storyteller.text import safe_line
+from storyteller.tracking.curves import Curves
+from storyteller.tracking.sample_history import LONGEST_CHARS, Growth, Told
+
+Part = tuple[str, bool]
+"""A piece of a story, and whether it is new against the story before."""
+
+ALIKE = 1 / 3
+"""The share of words kept from which on the new ones are worth pointing out; below it, the story is another one."""
+_SHORTEST_KEPT_WORDS = 3
+"""So many words in a row that stood there before are kept; two stories share `was a` by chance."""
+_MOST_WORDS = 1000
+"""Held against each other; what comes after them counts as new."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The story at one step; without one, `problem` says why."""
+
+    step: int
+    told: Told | None
+    problem: str = ""
+    bpb: float | None = None
+    """Bits per byte of held-out stories at this step, where they were scored."""
+    parts: tuple[Part, ...] = ()
+    """The story after its prompt, in pieces."""
+    kept: float | None = None
+    """The share of its words that stood in the story before; None where there is none before."""
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it is the story before with changes, rather than another one."""
+        return self.kept is not None and self.kept >= ALIKE
+
+    def to_json(self) -> dict[str, Any]:
+        told = self.told
+        return {
+            "step": self.step,
+            "text": told.text if told is not None else None,
+            "finished": told.finished if told is not None else None,
+            "told": ("later" if told.later else "training") if told is not None else None,
+            "problem": self.problem or None,
+            "bits_per_byte": self.bpb,
+            "kept_pct": round(100 * self.kept, 1) if self.kept is not None else None,
+        }
+
+
+def steps_of(growth: Growth, prompt: str, sample: Sample, saved: Sequence[int], most: int = 0) -> list[int]:
+    """The steps at which there is a story told like this, or a checkpoint to tell one from; with `most`, so many of
+    them, evenly, the first and the last among them."""
+    told = [step for step in growth.steps(prompt) if _is_like(growth.at(prompt, step), sample)]
+    steps = sorted({*told, *saved})
+    if not 0 < most < len(steps):
+        return steps
+    return sorted({steps[i * (len(steps) - 1) // max(1, most - 1)] for i in range(most)})
+
+
+def moments(
+    root: Path,
+    run: str,
+    growth: Growth,
+    prompt: str,
+    sample: Sample,
+    steps: Sequence[int],
+    bpb_at: Callable[[int], float | None] = lambda _: None,
+    tell: Callable[[Path, str, str, Sample], Told] | None = None,
+) -> Iterator[Moment]:
+    """The story at each of these steps, in their order; what is missing is told now, which takes about a second each.
+
+    `sample.seed` is set. A checkpoint that cannot be told from gives a moment without a story. Raises UsageError where
+    the prompt does not fit into the model.
+    """
+    tell = tell or _tell
+    before: Told | None = None
+    for step in steps:
+        told, problem = growth.at(prompt, step), ""
+        if not _is_like(told, sample):
+            try:
+                told = tell(root, f"{run}@{step}", prompt, sample)
+            except (RunError, CheckpointError, ModelError) as error:
+                told, problem = None, error.problem
+        if told is None:
+            yield Moment(step, None, problem, bpb_at(step))
+            continue
+        parts, kept = changes(before.text if before is not None else None, told.text)
+        yield Moment(step, told, "", bpb_at(step), parts, kept)
+        before = told
+
+
+def changes(before: str | None, text: str) -> tuple[tuple[Part, ...], float | None]:
+    """The text in pieces, new or kept from the one before, and the share of its words that are kept.
+
+    Kept are words of which three or more in a row stood before, in the same order (or all, where there are fewer).
+    """
+    pieces = re.findall(r"\s*\S+(?:\s+\Z)?|\A\s+\Z", text)
+    if before is None:
+        return ((text, False),) if text else (), None
+    words, old = [piece.strip() for piece in pieces][:_MOST_WORDS], before.split()[:_MOST_WORDS]
+    shortest = min(_SHORTEST_KEPT_WORDS, len(words), len(old))
+    kept = [False] * len(pieces)
+    for block in SequenceMatcher(None, old, words, autojunk=False).get_matching_blocks():
+        if block.size >= max(1, shortest):
+            kept[block.b : block.b + block.size] = [True] * block.size
+    parts: list[Part] = []
+    for piece, is_kept in zip(pieces, kept, strict=True):
+        if parts and parts[-1][1] is not is_kept:
+            parts[-1] = (parts[-1][0] + piece, not is_kept)
+        else:
+            parts.append((piece, not is_kept))
+    return tuple(parts), sum(kept) / len(pieces) if pieces else 0.0
+
+
+def said(moment: Moment) -> str:
+    """What is known of a moment beside its story, in a line; safe to show."""
+    words = []
+    if moment.bpb is not None:
+        words.append(f"{moment.bpb:.4f} bits per byte")
+    if moment.kept is not None:
+        words.append(f"{100 * moment.kept:.0f} % as before")
+    if moment.told is not None and moment.told.later:
+        words.append("told now")
+    if moment.told is not None and not moment.told.finished:
+        words.append("cut at its length")
+    return safe_line(", ".join(words))
+
+
+def timeline_page(run: str, prompt: str, sample: Sample, found: Sequence[Moment], curves: Curves) -> Page:
+    """The stories as a page for a browser."""
+    page = Page(
+        f"How {run} learned to speak",
+        lead=f"The same prompt and the same seed ({sample.seed}) at {len(found)} steps of its training. "
+        "What a story has from the one before it is lighter; where that is much, what is new is marked.",
+        footer="Made by storyteller.",
+    )
+    line = curves.line("eval/bpb", points=2000)
+    if len(line.x):
+        series = Series("held out", line.x, line.mean, 0)
+        page.figure(lines([series], title="Held-out stories", note="bits per byte, by step", height_px=160))
+    for moment in found:
+        put_moment(page, prompt, moment)
+    return page
+
+
+def put_moment(page: Page, prompt: str, moment: Moment) -> None:
+    """A moment's story on a page: what it has from the one before is lighter; where that is much, what is new is
+    marked."""
+    if moment.told is None:
+        page.warning(f"Step {moment.step:,}: {moment.problem}.")
+        return
+    new = "new" if moment.is_alike else ""
+    parts = [(new if is_new or moment.kept is None else "kept", text) for text, is_new in moment.parts]
+    page.told([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=said(moment))
+
+
+def _is_like(told: Told | None, sample: Sample) -> bool:
+    """Whether the story is what the sample's seed tells; in files that name no seed it was the run's own."""
+    return told is not None and (told.seed is None or told.seed == sample.seed)
+
+
+def _tell(root: Path, model: str, prompt: str, sample: Sample) -> Told:
+    """Tell the story now, as the training process would have: on one thread, whose number the last digits depend on."""
+    from storyteller.inference.engine import open_model
+
+    with open_model(model, root, threads=1) as engine:
+        pieces = engine.stream(prompt, replace(sample))
+        try:
+            while True:  # piece by piece, so that Ctrl-C is heard
+                next(pieces)
+        except StopIteration as end:
+            story = end.value
+        finally:
+            pieces.close()
+    step = int(model.rpartition("@")[2])
+    return Told(step, prompt, story.text[:LONGEST_CHARS], sample.seed, finished=story.finished, later=True)

@@ -1,0 +1,328 @@
+"""What the training stories say of the language: known words, names, who is a he or a she, pairs of words, 8-grams.
+
+Everything is counted from the stories themselves: no word list and no grammar comes with the package, and a model of
+other stories is measured by those.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from storyteller.evaluation.text_metrics.memorization import Copies
+from storyteller.evaluation.text_metrics.word_tokens import (
+    ABBREVIATIONS,
+    I_FORMS,
+    PARAGRAPH,
+    QUOTE,
+    TOKEN,
+    Prose,
+    stem,
+    word_set,
+)
+from storyteller.text import clean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+
+LIMIT_WORDS = 5_000_000
+"""By default no more of the training stories is read: about 25 MB."""
+
+SAYING = word_set("said asked replied shouted cried whispered yelled answered called laughed smiled thought")
+NAMING = word_set("named called")
+FEMALE = word_set(
+    "girl woman lady mom mommy mother mum mummy mama grandma grandmother granny nana sister aunt auntie "
+    "queen princess witch wife daughter niece mrs miss ms she her hers herself"
+)
+MALE = word_set(
+    "boy man dad daddy father papa pa grandpa grandfather granddad brother uncle king prince wizard husband "
+    "son nephew mr sir he him his himself"
+)
+_GENDERS = {"he": 1, "she": 0}
+
+_COMMON_PCT = 20
+"""A word that stands in more of the stories says little of what one of them is about."""
+
+
+class Reference:
+    """Counts over the training stories, by which told stories are measured. Make one with `Reference.build`."""
+
+    def __init__(self, n_stories: int, n_words: int) -> None:
+        self.n_stories = n_stories
+        """How many stories were read."""
+        self.n_words = n_words
+        """How many words they have."""
+        self.known: frozenset[str] = frozenset()
+        """Words of at least two stories."""
+        self.common: frozenset[str] = frozenset()
+        """Words of more than a fifth of the stories: function words, and what nearly all stories are about."""
+        self.always_capital: frozenset[str] = frozenset()
+        """Words, in lower case, that nearly always begin with a capital inside a sentence: names, weekdays."""
+        self.never_capital: frozenset[str] = frozenset()
+        """Words that never do."""
+        self.persons: frozenset[str] = frozenset()
+        """Names of those who speak or are called so."""
+        self.genders: dict[str, str] = {}
+        """`he`, `she` or `either`, of those who act: names, kin, animals that speak."""
+        self.introduced: frozenset[str] = frozenset()
+        """Stems of words that stories bring in with a or an before they say the."""
+        self.doubled: frozenset[str] = frozenset()
+        """Words that stand twice in a row somewhere (very, very)."""
+        self.frequent: frozenset[str] = frozenset()
+        """Words of at least one story in 200."""
+        self.verbs: frozenset[str] = frozenset()
+        """Words that follow he, she, they, we or I: verbs, and words that go with one."""
+        self.copies: Copies
+        """The index of 8-grams."""
+        self._classes: dict[str, int] = {}
+        self._pairs: Ints
+        self._n_classes = 0
+
+    @classmethod
+    def build(cls, training_stories: Iterable[str], *, limit_words: int = LIMIT_WORDS) -> Reference:
+        """Count over the stories, until `limit_words` words are read. Raises ValueError where there is no word.
+
+        Sources of what was copied are numbered as the stories come, from 0.
+        """
+        return _Counting(training_stories, limit_words).reference()
+
+    def knows(self, word: str) -> bool:
+        """Whether at least two training stories have this word (in lower case; its 's may be left out)."""
+        return word in self.known or (word.endswith("'s") and word[:-2] in self.known)
+
+    def is_content(self, word: str) -> bool:
+        """Whether a word (in lower case) says what a story is about: known, and in few of the stories, or a name."""
+        return word in self.persons or (word in self.known and word not in self.common and len(word) > 2)
+
+    def odd_pairs(self, prose: Prose) -> tuple[int, int]:
+        """How many neighbours of the told text never stand side by side in the training stories, and of how many.
+
+        Neighbours are words and end marks; quotes are passed over, names are all alike, and so are numbers.
+        """
+        import numpy as np
+
+        numbers, told = [], []
+        for i, token in enumerate(prose.lower):
+            kind = _class_of(token, self.persons)
+            if kind:
+                # A name that the training stories do not have is still a name.
+                name = kind not in self._classes and prose.tokens[i][0].isupper() and not prose.begins[i]
+                numbers.append(self._classes.get("<name>" if name else kind, -1))
+                told.append(i >= prose.told_from)
+        if len(numbers) < 2:
+            return 0, 0
+        ids = np.array(numbers, dtype=np.int64)
+        pairs = ids[:-1] * self._n_classes + ids[1:]
+        at = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
+        unseen = (self._pairs[at] != pairs) | (ids[:-1] < 0) | (ids[1:] < 0)
+        counted = np.array(told[1:])
+        return int((unseen & counted).sum()), int(counted.sum())
+
+
+def _class_of(token: str, persons: frozenset[str]) -> str:
+    """As what a token (in lower case) counts among its neighbours; empty where it is passed over."""
+    if token[0].isalpha():
+        return "<name>" if token in persons else token
+    if token[0].isdigit():
+        return "<number>"
+    return "<end>" if token[0] in ".!?" else "," if token == "," else ""
+
+
+class _Counting:
+    """The one pass over the stories, and each count as an array expression over its tokens."""
+
+    def __init__(self, stories: Iterable[str], limit_words: int) -> None:
+        import numpy as np
+
+        numbers: defaultdict[str, int] = defaultdict(count().__next__)
+        boundary = numbers[PARAGRAPH]
+        tokens, lengths, n_words = array("i"), array("i"), 0
+        for story in stories:
+            cleaned = clean(story)
+            found = TOKEN.findall(cleaned)
+            tokens.extend(map(numbers.__getitem__, found))
+            tokens.append(boundary)
+            lengths.append(len(found) + 1)
+            n_words += cleaned.count(" ") + 1
+            if n_words >= limit_words:
+                break
+        self.texts = list(numbers)
+        self.tokens: NDArray[np.int32] = np.frombuffer(tokens, dtype=np.int32)
+        self.stories: NDArray[np.int32] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        self.n_stories = len(lengths)
+        self._count_types()
+
+    def _count_types(self) -> None:
+        import numpy as np
+
+        lower: dict[str, int] = {}
+        of_type = [lower.setdefault(text.lower(), len(lower)) for text in self.texts]
+        self.words = list(lower)
+        self.ids = lower
+        self.n = len(lower)
+        word = np.array([text[0].isalpha() for text in self.texts])
+        self.is_word = word[self.tokens]
+        if not self.is_word.any():
+            raise ValueError("the training stories have no words")
+        self.low: Ints = np.array(of_type, dtype=np.int64)[self.tokens]
+        self.is_capital = np.array([text[0].isupper() for text in self.texts])[self.tokens]
+        marks = np.array([text[0] in ".!?" for text in self.texts])
+        self.is_end = marks[self.tokens]
+        breaks = marks | np.array([text in {PARAGRAPH, QUOTE, "'", ":", "-", "(", "*"} for text in self.texts])
+        self.after_word = np.concatenate([[False], self.is_word[:-1]])
+        self.inside = self.is_word & ~np.concatenate([[True], breaks[self.tokens[:-1]]])
+
+    def reference(self) -> Reference:
+        import numpy as np
+
+        found = Reference(self.n_stories, int(self.is_word.sum()))
+        in_stories = self._in_stories
+        words = np.array([word[0].isalpha() for word in self.words])
+        found.known = self._those(words & (in_stories >= 2))
+        found.frequent = self._those(words & (in_stories >= max(2, self.n_stories / 200)))
+        found.common = self._those(words & (in_stories * 100 > _COMMON_PCT * self.n_stories))
+        within = self._counts(self.inside)
+        capitals = self._counts(self.inside & self.is_capital)
+        no_name = I_FORMS | ABBREVIATIONS
+        names = self._those(words & (within >= 3) & (capitals >= 0.9 * within)) - no_name
+        found.always_capital = self._those(words & (within >= 20) & (capitals >= 0.99 * within)) - no_name
+        found.never_capital = self._those(words & (within >= 100) & (capitals <= 0.002 * within))
+        found.persons = self._persons(names)
+        found.doubled = self._those(self._counts(self.after_word & self.is_word & self._same_as_before()) > 0)
+        found.introduced = self._introduced()
+        found.verbs = self._verbs()
+        found.genders = self._genders(found.persons)
+        self._neighbours(found)
+        found.copies = Copies(self.ids, self.low[self.is_word], self.stories[self.is_word])
+        return found
+
+    def _those(self, chosen: Any) -> frozenset[str]:
+        return frozenset(self.words[i] for i in chosen.nonzero()[0])
+
+    def _counts(self, where: Any) -> Ints:
+        import numpy as np
+
+        counts: Ints = np.bincount(self.low[where], minlength=self.n)
+        return counts
+
+    def _among(self, words: Iterable[str]) -> Any:
+        """Which tokens are one of these words (in lower case)."""
+        import numpy as np
+
+        chosen = np.zeros(self.n, dtype=bool)
+        chosen[[self.ids[word] for word in words if word in self.ids]] = True
+        return chosen[self.low]
+
+    @cached_property
+    def _in_stories(self) -> Ints:
+        """In how many stories each word stands."""
+        import numpy as np
+
+        pairs = np.unique(self.stories[self.is_word] * np.int64(self.n) + self.low[self.is_word])
+        counts: Ints = np.bincount(pairs % self.n, minlength=self.n)
+        return counts
+
+    def _same_as_before(self) -> Any:
+        import numpy as np
+
+        return np.concatenate([[False], self.low[1:] == self.low[:-1]])
+
+    def _next_to(self, words: Iterable[str]) -> tuple[Any, Any]:
+        """Which words stand just after, and just before, one of these (in one story: its end is no word)."""
+        import numpy as np
+
+        among = self._among(words)
+        after = np.concatenate([[False], among[:-1]]) & self.is_word
+        before = np.concatenate([among[1:], [False]]) & self.is_word
+        return after, before
+
+    def _persons(self, names: frozenset[str]) -> frozenset[str]:
+        """Those of the names that somebody is called by, or that speak."""
+        after_naming, _ = self._next_to(NAMING)
+        after_saying, before_saying = self._next_to(SAYING)
+        evidence = self._counts((after_naming | after_saying | before_saying) & self.is_capital)
+        return names & self._those(evidence >= 2)
+
+    def _introduced(self) -> frozenset[str]:
+        """Stems whose first mention in a story, where it has an article, is a or an in 9 stories of 10."""
+        import numpy as np
+
+        stems: dict[str, int] = {}
+        of_word = np.array([stems.setdefault(stem(word), len(stems)) for word in self.words], dtype=np.int64)
+        at = np.flatnonzero(self.is_word)
+        keys = self.stories[at] * np.int64(len(stems)) + of_word[self.low[at]]
+        _, first = np.unique(keys, return_index=True)
+        first = at[first]
+        definite, indefinite = self._next_to({"the"})[0][first], self._next_to({"a", "an"})[0][first]
+        numbers = of_word[self.low[first]]
+        the = np.bincount(numbers[definite], minlength=len(stems))
+        some = np.bincount(numbers[indefinite], minlength=len(stems))
+        chosen = (the + some >= 20) & (some >= 0.9 * (the + some))
+        names = list(stems)
+        return frozenset(names[i] for i in chosen.nonzero()[0])
+
+    def _verbs(self) -> frozenset[str]:
+        import numpy as np
+
+        after, _ = self._next_to({"he", "she", "they", "we", "i"})
+        counts, total = self._counts(after), self._counts(self.is_word)
+        return self._those((counts >= 3) & (counts >= 0.01 * np.maximum(total, 1)))
+
+    def _genders(self, persons: frozenset[str]) -> dict[str, str]:
+        """Of each who acts whether `he` or `she` follows: the nearest of them before a pronoun is taken to be meant."""
+        import numpy as np
+
+        after_saying, before_saying = self._next_to(SAYING)
+        after_the, _ = self._next_to({"the", "his", "her", "their", "a", "little"})
+        speaks = self._counts((after_saying | before_saying) & after_the)
+        nouns = self._counts(after_the) >= 0.1 * self._counts(self.is_word)
+        actors = {word for word in self._those((speaks >= 2) & nouns) if not self._plural(word)} | persons
+        actors -= FEMALE | MALE
+        chosen = self._among(actors | (FEMALE | MALE) - set(_GENDERS))
+        places = np.flatnonzero(chosen)
+        counts = np.zeros((2, self.n), dtype=np.int64)
+        for pronoun, row in _GENDERS.items():
+            at = np.flatnonzero(self._among([pronoun]))
+            nearest = np.searchsorted(places, at) - 1
+            kept = nearest >= 0
+            antecedents, at = places[nearest[kept]], at[kept]
+            same = (self.stories[antecedents] == self.stories[at]) & (at - antecedents <= 20)
+            counts[row] = np.bincount(self.low[antecedents[same]], minlength=self.n)
+        genders = dict.fromkeys(FEMALE, "she") | dict.fromkeys(MALE, "he")
+        for word in actors:
+            she, he = counts[:, self.ids[word]].tolist()
+            sure = word in persons and she + he >= 10
+            genders[word] = (
+                "he" if sure and he >= 0.85 * (he + she) else "she" if sure and she >= 0.85 * (he + she) else "either"
+            )
+        return genders
+
+    def _plural(self, word: str) -> bool:
+        return word in {"children", "people", "mice"} or (word.endswith("s") and word[:-1] in self.ids)
+
+    def _neighbours(self, found: Reference) -> None:
+        """Which pairs stand side by side, in the way of `Reference.odd_pairs`."""
+        import numpy as np
+
+        classes: dict[str, int] = {}
+        kinds = [_class_of(word, found.persons) for word in self.words]
+        of_word = np.array([classes.setdefault(kind, len(classes)) if kind else -1 for kind in kinds], dtype=np.int64)
+        numbers = of_word[self.low]
+        kept = numbers >= 0
+        numbers, stories = numbers[kept], self.stories[kept]
+        pairs = numbers[:-1] * len(classes) + numbers[1:]
+        found._classes, found._n_classes = classes, len(classes)
+        found._pairs = np.unique(np.append(pairs[stories[:-1] == stories[1:]], np.iinfo(np.int64).max))
+
+
+@lru_cache(maxsize=50_000)
+def stem_of(word: str) -> str:
+    """`stem`, remembered: stories say the same words over and over."""
+    return stem(word)

@@ -1,0 +1,258 @@
+"""Weights packed in the binary form that CTranslate2 loads from memory, for GPT-2 and Llama.
+
+`ctranslate2.specs` would do the same, but it imports torch wherever torch is installed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from storyteller.errors import CheckpointError
+from storyteller.inference.model_folder import ModelFolder
+from storyteller.system.safetensors_file import Tensor, joined
+from storyteller.text import safe_line
+
+_BINARY_VERSION, _SPEC_NAME, _SPEC_REVISION = 6, "TransformerDecoderSpec", 8
+_TYPE_IDS = {"F32": 0, "int8": 1, "int16": 2, "int32": 3, "F16": 4, "BF16": 5}
+"""The DataType enum of CTranslate2 (include/ctranslate2/types.h)."""
+_ACTIVATIONS = {
+    **{"relu": 0, "gelu_fast": 1, "gelu_new": 1, "gelu_pytorch_tanh": 1, "silu": 2, "swish": 2},
+    **{"gelu": 3, "gelu_python": 3, "quick_gelu": 4},
+}
+
+
+def packable(config: Mapping[str, Any]) -> bool:
+    """Whether CTranslate2 computes this model exactly as its config asks."""
+    if config.get("quantization_config") or config.get("add_cross_attention"):
+        return False
+    if config.get("model_type") == "gpt2":
+        return (
+            str(config.get("activation_function", "gelu_new")) in _ACTIVATIONS
+            and config.get("scale_attn_weights", True) is True
+            and not config.get("scale_attn_by_inverse_layer_idx")
+        )
+    if config.get("model_type") == "llama":
+        return str(config.get("hidden_act", "silu")) in _ACTIVATIONS and _rope(config)[0] == "default"
+    return False
+
+
+def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """What CTranslate2 loads, as files in memory.
+
+    Tokens are named by their numbers, so that no tokenizer's odd or doubled names matter. Raises CheckpointError where
+    the config lacks a number, or a tensor is missing, of another shape than the config asks for, or not finite.
+    """
+    packer = _Packer(tensors)
+    config = folder.config
+    epsilon = (
+        _pack_gpt2(packer, config, folder.context) if config["model_type"] == "gpt2" else _pack_llama(packer, config)
+    )
+    settings = {"unk_token": "0", "bos_token": "0", "eos_token": "0", "layer_norm_epsilon": epsilon}
+    return {
+        "model.bin": packer.binary(),
+        "config.json": json.dumps({**settings, "multi_query_attention": True}).encode(),
+        "vocabulary.json": json.dumps([str(token) for token in range(folder.vocabulary)]).encode(),
+    }
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = config.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise _off(key, value, "a whole number above 0")
+    return value
+
+
+def _number(value: object, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+        raise _off(key, value, "a number above 0")
+    return float(value)
+
+
+def _off(key: str, value: object, wants: str) -> CheckpointError:
+    shown = safe_line(str(value), 40)
+    return CheckpointError(f"config.json: {key} is {shown}, it wants {wants}", "take another checkpoint")
+
+
+def _heads(config: Mapping[str, Any], key: str, width: int) -> int:
+    heads = _whole(config, key)
+    if heads > 2**15 - 1 or width % heads:
+        raise _off(key, heads, f"a number that divides {width}")
+    return heads
+
+
+def _rope(config: Mapping[str, Any]) -> tuple[object, object]:
+    """How positions turn: type and base, from either generation of transformers' configs."""
+    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(given, dict):
+        return None, None
+    return given.get("rope_type", given.get("type", "default")), given.get("rope_theta", config.get("rope_theta", 1e4))
+
+
+class _Packer:
+    """Takes tensors by name, checks them, and lays them out under CTranslate2's names."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+        self._scalars: dict[str, bytes] = {}
+        self._arrays: dict[str, Tensor] = {}
+        self._aliases: dict[str, str] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A tensor, checked."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise CheckpointError(f"model.safetensors has no {name}", "take another checkpoint")
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"model.safetensors: {name} has the shape {list(tensor.shape)}, config.json asks for {list(shape)}",
+                "take a folder whose files belong together",
+            )
+        tensor = tensor.single()
+        if not tensor.finite():
+            raise CheckpointError(
+                f"model.safetensors: {name} holds values that are no numbers", "go back to an earlier checkpoint"
+            )
+        return tensor
+
+    def scalar(self, name: str, kind: str, value: float) -> None:
+        layout = {"int8": "b", "int16": "h", "int32": "i", "F32": "f"}[kind]
+        raw = struct.pack(f"<{layout}", value)
+        self._scalars[name] = _string(name) + struct.pack("<BBI", 0, _TYPE_IDS[kind], len(raw)) + raw
+
+    def array(self, name: str, tensor: Tensor) -> None:
+        self._arrays[name] = tensor
+
+    def alias(self, name: str, other: str) -> None:
+        """Let `name` be the same tensor as `other`, held once."""
+        self._aliases[name] = other
+
+    def binary(self) -> bytes:
+        """`model.bin`: version, name, revision, the variables, the aliases."""
+        out = io.BytesIO()
+        out.write(struct.pack("<I", _BINARY_VERSION) + _string(_SPEC_NAME) + struct.pack("<I", _SPEC_REVISION))
+        out.write(struct.pack("<I", len(self._scalars) + len(self._arrays)))
+        for scalar in self._scalars.values():
+            out.write(scalar)
+        for name, tensor in self._arrays.items():
+            axes, size = len(tensor.shape), tensor.raw.nbytes
+            out.write(_string(name) + struct.pack(f"<B{axes}I", axes, *tensor.shape))
+            out.write(struct.pack("<BI", _TYPE_IDS[tensor.kind], size))
+            out.write(tensor.raw)
+        out.write(struct.pack("<I", len(self._aliases)))
+        for name, other in self._aliases.items():
+            out.write(_string(name) + _string(other))
+        return out.getvalue()
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<H", len(raw) + 1) + raw + b"\0"
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """Tensors of one kind on top of each other."""
+    if len({tensor.kind for tensor in tensors}) > 1:
+        raise CheckpointError("model.safetensors mixes number formats in one layer", "save the checkpoint anew")
+    return joined(tensors)
+
+
+def _pack_shared(packer: _Packer, heads: int, activation: int) -> None:
+    for name in ("alibi", "alibi_use_positive_positions", "scale_alibi", "scale_embeddings"):
+        packer.scalar(f"decoder/{name}", "int8", 0)
+    packer.scalar("decoder/start_from_zero_embedding", "int8", 0)
+    packer.scalar("decoder/pre_norm", "int8", 1)
+    packer.scalar("decoder/activation", "int8", activation)
+    packer.scalar("decoder/num_heads", "int16", heads)
+    packer.scalar("decoder/alignment_layer", "int16", -1)
+    packer.scalar("decoder/alignment_heads", "int16", 1)
+
+
+def _pack_output(packer: _Packer, tied: bool, vocabulary: int, width: int) -> None:
+    if tied or "lm_head.weight" not in packer.tensors:
+        packer.alias("decoder/projection/weight", "decoder/embeddings/weight")
+    else:
+        packer.array("decoder/projection/weight", packer.take("lm_head.weight", vocabulary, width))
+
+
+def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> float:
+    """GPT-2: the epsilon of its layer norms is returned."""
+    width, vocabulary = _whole(config, "n_embd"), _whole(config, "vocab_size")
+    inner = _whole(config, "n_inner", 4 * width)
+    _pack_shared(packer, _heads(config, "n_head", width), _ACTIVATIONS[config.get("activation_function", "gelu_new")])
+    # The first published GPT-2 files have no prefix.
+    prefix = "" if "wte.weight" in packer.tensors else "transformer."
+
+    def norm(name: str, source: str) -> None:
+        packer.array(f"{name}/gamma", packer.take(f"{prefix}{source}.weight", width))
+        packer.array(f"{name}/beta", packer.take(f"{prefix}{source}.bias", width))
+
+    def linear(name: str, source: str, into: int, out: int) -> None:
+        # GPT-2 keeps its matrices the other way round: (in, out).
+        packer.array(f"{name}/weight", packer.take(f"{prefix}{source}.weight", into, out).transposed())
+        packer.array(f"{name}/bias", packer.take(f"{prefix}{source}.bias", out))
+
+    packer.array("decoder/embeddings/weight", packer.take(f"{prefix}wte.weight", vocabulary, width))
+    packer.array("decoder/position_encodings/encodings", packer.take(f"{prefix}wpe.weight", context, width))
+    norm("decoder/layer_norm", "ln_f")
+    _pack_output(packer, config.get("tie_word_embeddings", True), vocabulary, width)
+    for i in range(_whole(config, "n_layer")):
+        layer = f"decoder/layer_{i}"
+        norm(f"{layer}/self_attention/layer_norm", f"h.{i}.ln_1")
+        linear(f"{layer}/self_attention/linear_0", f"h.{i}.attn.c_attn", width, 3 * width)
+        linear(f"{layer}/self_attention/linear_1", f"h.{i}.attn.c_proj", width, width)
+        norm(f"{layer}/ffn/layer_norm", f"h.{i}.ln_2")
+        linear(f"{layer}/ffn/linear_0", f"h.{i}.mlp.c_fc", width, inner)
+        linear(f"{layer}/ffn/linear_1", f"h.{i}.mlp.c_proj", inner, width)
+    return _number(config.get("layer_norm_epsilon", 1e-5), "layer_norm_epsilon")
+
+
+def _pack_llama(packer: _Packer, config: Mapping[str, Any]) -> float:
+    """Llama: the epsilon of its norms is returned."""
+    width, vocabulary, inner = (_whole(config, key) for key in ("hidden_size", "vocab_size", "intermediate_size"))
+    heads = _whole(config, "num_attention_heads")
+    kv_heads = _heads(config, "num_key_value_heads", heads) if config.get("num_key_value_heads") else heads
+    head_width = _whole(config, "head_dim", width // heads)
+    theta = _number(_rope(config)[1], "rope_theta")
+    _pack_shared(packer, heads, _ACTIVATIONS[config.get("hidden_act", "silu")])
+
+    def norm(name: str, source: str) -> None:
+        packer.array(f"{name}/gamma", packer.take(f"model.{source}.weight", width))
+
+    def linear(name: str, *sources: tuple[str, int, int], bias: object) -> None:
+        parts = [packer.take(f"model.{source}.weight", out, into) for source, out, into in sources]
+        packer.array(f"{name}/weight", _joined(parts))
+        if bias:
+            packer.array(f"{name}/bias", _joined([packer.take(f"model.{s}.bias", out) for s, out, _ in sources]))
+
+    packer.array("decoder/embeddings/weight", packer.take("model.embed_tokens.weight", vocabulary, width))
+    norm("decoder/layer_norm", "norm")
+    _pack_output(packer, config.get("tie_word_embeddings", False), vocabulary, width)
+    for i in range(_whole(config, "num_hidden_layers")):
+        attention, feed, source = f"decoder/layer_{i}/self_attention", f"decoder/layer_{i}/ffn", f"layers.{i}"
+        packer.scalar(f"{attention}/rotary_dim", "int32", 0)
+        packer.scalar(f"{attention}/rotary_interleave", "int8", 0)
+        packer.scalar(f"{attention}/rotary_base", "F32", theta)
+        if kv_heads != heads:
+            packer.scalar(f"{attention}/num_heads_kv", "int32", kv_heads)
+        if head_width * heads != width:
+            packer.scalar(f"{attention}/head_dim", "int32", head_width)
+        norm(f"{attention}/layer_norm", f"{source}.input_layernorm")
+        linear(
+            f"{attention}/linear_0",
+            (f"{source}.self_attn.q_proj", heads * head_width, width),
+            (f"{source}.self_attn.k_proj", kv_heads * head_width, width),
+            (f"{source}.self_attn.v_proj", kv_heads * head_width, width),
+            bias=config.get("attention_bias"),
+        )
+        out = (f"{source}.self_attn.o_proj", width, heads * head_width)
+        linear(f"{attention}/linear_1", out, bias=config.get("attention_bias"))
+        norm(f"{feed}/layer_norm", f"{source}.post_attention_layernorm")
+        linear(f"{feed}/linear_0", (f"{source}.mlp.gate_proj", inner, width), bias=config.get("mlp_bias"))
+        linear(f"{feed}/linear_0_noact", (f"{source}.mlp.up_proj", inner, width), bias=config.get("mlp_bias"))
+        linear(f"{feed}/linear_1", (f"{source}.mlp.down_proj", width, inner), bias=config.get("mlp_bias"))
+    return _number(config.get("rms_norm_eps", 1e-6), "rms_norm_eps")

@@ -1,0 +1,187 @@
+"""A checkpoint as a folder to give away: weights in the precision asked for, tokenizer, and a card. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from storyteller.errors import CheckpointError, UsageError
+from storyteller.system.safetensors_file import FLOATS, Tensor, read_json, read_safetensors
+from storyteller.text import safe, safe_line
+from storyteller.tracking import checkpoint_folders
+from storyteller.tracking.run_folder import RunFolder, fsync_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Precision = Literal["fp32", "fp16", "bf16"]
+_KINDS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_WEIGHTS = "model.safetensors"
+_COPIED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+
+def export(path: Path, folder: Path, precision: Precision = "fp32", name: str = "") -> int:
+    """Write the checkpoint `path` to the new folder `folder`, all of it or nothing; returns its size in bytes.
+
+    The card, README.md, is made of what the checkpoint's run wrote down; places on this machine are left out of it.
+    Raises CheckpointError, UsageError where there is something in `folder` already or a weight is too large for fp16,
+    OSError.
+    """
+    if precision not in _DTYPES:
+        raise UsageError(f"--precision {safe_line(precision, 40)} is off", f"take one of {', '.join(_DTYPES)}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{safe_line(str(folder), 200)} is there already", "name a folder that is not")
+    facts = checkpoint_folders.verify(path) if (path / checkpoint_folders.MANIFEST).exists() else {}
+    config = read_json(path / "config.json") | {"dtype": _DTYPES[precision]}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        staging.chmod(0o777 & ~_umask())
+        _write_weights(path / _WEIGHTS, staging / _WEIGHTS, precision)
+        (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for file in _COPIED:
+            if (path / file).is_file():
+                shutil.copyfile(path / file, staging / file)
+            elif file == "tokenizer.json":
+                raise CheckpointError(f"{safe_line(path.name, 60)} has no {file}", "take another checkpoint")
+        card = _card(path, name or folder.name, config, facts)
+        (staging / "README.md").write_text(safe(card), encoding="utf-8")
+        fsync_files(staging)
+        staging.replace(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_weights(source: Path, target: Path, precision: Precision) -> None:
+    import numpy as np
+    from safetensors import TensorSpec, serialize_file
+
+    tensors = read_safetensors(source)
+    data = {name: np.frombuffer(_data(name, tensor, precision), np.uint8) for name, tensor in tensors.items()}
+    # The specs hold addresses alone: `data` keeps what is there.
+    specs = {
+        name: TensorSpec(
+            dtype=_DTYPES[precision],
+            shape=list(tensor.shape),
+            data_ptr=data[name].ctypes.data,
+            data_len=data[name].nbytes,
+        )
+        for name, tensor in tensors.items()
+    }
+    serialize_file(specs, target, {"format": "pt"})
+    target.chmod(0o666 & ~_umask())
+
+
+def _data(name: str, tensor: Tensor, precision: Precision) -> bytes:
+    """The values' bytes at `precision`, each the nearest there is. Raises UsageError where fp16 cannot hold one."""
+    import numpy as np
+
+    if not tensor.finite():
+        raise CheckpointError(f"{safe_line(name, 80)} has values that are no numbers", "take another checkpoint")
+    if tensor.kind == _KINDS[precision]:
+        return tensor.raw.tobytes()
+    values = _fp32(tensor)
+    if precision == "bf16":
+        bits = values.view(np.uint32)
+        # Round to nearest, ties to even: half of the last bit that stays, and one more where that bit is set.
+        halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    elif precision == "fp16":
+        with np.errstate(over="ignore"):
+            halves = values.astype("<f2")
+        if not bool(np.isfinite(halves).all()):
+            raise UsageError(f"{safe_line(name, 80)} has values too large for fp16", "take --precision bf16")
+    else:
+        return values.tobytes()
+    return halves.tobytes()
+
+
+def _fp32(tensor: Tensor) -> npt.NDArray[np.float32]:
+    import numpy as np
+
+    values = np.frombuffer(tensor.raw, FLOATS[tensor.kind])
+    if tensor.kind == "BF16":
+        return np.left_shift(values.astype(np.uint32), 16).view(np.float32)
+    return values.astype(np.float32)
+
+
+# --- the card ---------------------------------------------------------------------------------------------------------
+
+
+def _card(path: Path, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """A model card in Markdown: what it is, how it was made, what it scores."""
+    run = _run_of(path)
+    shape = ", ".join(
+        f"{words} {config[key]:,}"
+        for words, key in (
+            ("layers", "n_layer"),
+            ("width", "n_embd"),
+            ("heads", "n_head"),
+            ("context", "n_positions"),
+            ("vocabulary", "vocab_size"),
+        )
+        if isinstance(config.get(key), int)
+    )
+    parts = [
+        f"# {safe_line(name, 100)}",
+        f"A GPT-2-style model that tells small stories, trained from scratch with storyteller ({shape}).",
+        f"Weights: {config['dtype']}.",
+    ]
+    if run:
+        parts += ["## How it was made", "\n".join(f"- {fact}" for fact in _made(run, facts))]
+    if "eval/bpb" in facts:
+        scored = _get(run, "data", "held_out_stories")
+        of = f" of {scored:,} held-out stories" if isinstance(scored, int) else ""
+        parts += ["## What it scores", f"{facts['eval/bpb']:.4f} bits per byte{of}."]
+    parts += ["## How it tells", f'`storyteller tell --model FOLDER "Once upon a time"`; {_loads(config)}.']
+    return "\n\n".join(parts) + "\n"
+
+
+def _loads(config: Mapping[str, Any]) -> str:
+    kinds = config.get("architectures")
+    kind = kinds[0] if isinstance(kinds, list) and kinds and isinstance(kinds[0], str) else "AutoModelForCausalLM"
+    return f"transformers loads it as {safe_line(kind, 60)}"
+
+
+def _made(run: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Facts of a run that someone needs to make the model again."""
+    words = [Path(word).name if word.startswith(("/", "~")) else word for word in str(run.get("command", "")).split()]
+    data, tokens, seconds = run.get("data"), facts.get("tokens"), facts.get("seconds")
+    data = data if isinstance(data, dict) else {}
+    paths = data.get("paths")
+    corpus = ", ".join(Path(str(one)).name for one in paths) if isinstance(paths, list) else str(data.get("kind", "?"))
+    made = [f"command: `{safe_line(' '.join(words), 1000)}`", f"seed: {run.get('seed')}"]
+    if run.get("git_commit"):
+        made.append(f"commit: {safe_line(str(run['git_commit']), 60)}")
+    made.append(f"data: {safe_line(corpus, 200)}, fingerprint {safe_line(str(data.get('fingerprint')), 80)}")
+    if isinstance(tokens, int) and isinstance(seconds, int | float):
+        made.append(f"trained: {tokens:,} tokens in {seconds / 3600:.2f} hours, step {facts.get('step')}")
+    made.append(f"on: {safe_line(str(_get(run, 'host', 'processor')), 100)}, {_get(run, 'host', 'precision')}")
+    return made
+
+
+def _get(run: Mapping[str, Any], section: str, key: str) -> Any:
+    values = run.get(section)
+    return values.get(key) if isinstance(values, dict) else None
+
+
+def _run_of(path: Path) -> dict[str, Any]:
+    """What the checkpoint's run wrote down; nothing where it lies in none."""
+    try:
+        return RunFolder(path.resolve().parent.parent).read_run()
+    except Exception:  # noqa: BLE001  a card without its history is a card all the same
+        return {}

@@ -1,0 +1,110 @@
+"""A model's folder, read without trusting it: its JSON, and where its weights are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from storyteller.errors import CheckpointError, ModelError
+from storyteller.system.safetensors_file import Tensor, is_natural, read_bytes, read_json, read_safetensors, shown
+from storyteller.text import safe_line
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+"""The files that weights come in: one, or an index and its shards."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's folder with its JSON read; the weights are still on disk."""
+
+    label: str
+    """What messages call the model."""
+    path: Path
+    config: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    tokenizer_json: str
+
+    @classmethod
+    def open(cls, path: Path, label: str) -> ModelFolder:
+        """Read what stands beside the weights.
+
+        Raises CheckpointError for a missing or broken file, ModelError for a model that brings its own code.
+        """
+        if not path.is_dir():
+            raise CheckpointError(f"there is no folder {shown(path)}", "name a run, a checkpoint folder or owner/name")
+        config = read_json(path / "config.json")
+        if config.get("auto_map"):
+            kind = safe_line(str(config.get("model_type", "?")), 40)
+            raise ModelError(f"{label} ({kind}) brings its own code, which is not run", "take a model without auto_map")
+        generation = path / "generation_config.json"
+        return cls(
+            label,
+            path,
+            config,
+            read_json(generation) if generation.exists() else {},
+            read_bytes(path / "tokenizer.json").decode("utf-8", "replace"),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of floating-point numbers, by name, mapped and not yet read.
+
+        Raises CheckpointError for a missing or damaged file.
+        """
+        index = self.path / INDEX
+        if not index.exists():
+            return read_safetensors(self.path / WEIGHTS)
+        shards = read_json(index).get("weight_map")
+        names = set(shards.values()) if isinstance(shards, dict) and _all_text(shards.values()) else set()
+        if not names or not all(SHARD.fullmatch(name) for name in names):
+            raise CheckpointError(f"{shown(index)} is broken", "fetch the model again")
+        return {name: tensor for shard in sorted(names) for name, tensor in read_safetensors(self.path / shard).items()}
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once. Raises ModelError where the config does not say."""
+        for key in ("n_positions", "max_position_embeddings", "n_ctx"):
+            tokens = self.config.get(key)
+            if is_natural(tokens) and tokens > 1:
+                return int(tokens)
+        raise ModelError(f"the config.json of {self.label} does not say how long its context is", "take another model")
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a story: what the folder says of generation, else of the model; and the next beginning.
+
+        Models that were trained on `begin story begin story` (llama2.c's) never tell their end of text.
+        """
+        named = self._tokens("eos_token_id", self.generation) or self._tokens("eos_token_id", self.config)
+        return list(dict.fromkeys([*named, *self._begins()]))
+
+    @property
+    def begin(self) -> int | None:
+        """The token that a story begins with: the model's beginning, else its end of text."""
+        return next(iter([*self._begins(), *self.ends]), None)
+
+    def _begins(self) -> list[int]:
+        return self._tokens("bos_token_id", self.config) or self._tokens("bos_token_id", self.generation)
+
+    def _tokens(self, key: str, source: Mapping[str, Any]) -> list[int]:
+        ids = source.get(key)
+        return [token for token in (ids if isinstance(ids, list) else [ids]) if self._is_token(token)]
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows. Raises CheckpointError where the config does not say."""
+        tokens = self.config.get("vocab_size")
+        if not is_natural(tokens) or tokens == 0:
+            raise CheckpointError(f"the config.json of {self.label} has no vocab_size", "take another checkpoint")
+        return tokens
+
+    def _is_token(self, token: object) -> TypeGuard[int]:
+        return is_natural(token) and token < self.vocabulary
+
+
+def _all_text(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)

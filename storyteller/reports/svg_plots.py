@@ -1,0 +1,398 @@
+"""Plots as inline SVG: curves, intervals, and many small ones in a grid; they follow the page's width and colours.
+
+A plot's places are percentages of its width, and only its lines are stretched to it: text and strokes have one size on
+a phone and on a wide screen. Series, marks and the axes' numbers are those of the charts in the terminal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from storyteller.charts import Marks, Series, Unit, View, figure, place, ticks
+from storyteller.charts.scales import Trace, x_range, y_range
+from storyteller.reports.html import Markup, element
+from storyteller.reports.style import COLORS
+from storyteller.text import safe_line
+
+__all__ = ["Dot", "Marks", "Series", "dots", "grid", "lines"]
+
+_FINE = 2000
+"""The plane of a plot's lines is so many units wide and high: finer than any screen shows."""
+_MOST_POINTS = 1200
+"""Of a line; what has more is thinned where it would cover one place several times."""
+_DASHES = ("", "7 4", "2 4", "11 4 2 4", "4 3", "14 4", "1 3", "8 3 1 3")
+"""Lines are told apart by more than their colour."""
+_X_TICKS, _Y_TICKS = 6, 5
+_ROW_PX = 40
+_FEW_POINTS = 60
+_FEW_MARKS, _MOST_MARKS = 8, 400
+
+
+def lines(
+    series: Sequence[Series],
+    *,
+    title: str,
+    note: str = "",
+    description: str = "",
+    x_name: str = "",
+    x_unit: Unit = "number",
+    log_y: bool = False,
+    marks: Sequence[Marks] = (),
+    height_px: int = 240,
+    legend: bool | None = None,
+    x_begin: float | None = None,
+    x_end: float | None = None,
+) -> Markup:
+    """Lines over one x axis: `title` (and what it is measured in, `note`), legend, plot.
+
+    A series' band (`low`, `high`) lies faint behind it; one that is `dim` is drawn thin and faint, and has no place in
+    the legend. A single point is a dot. `log_y`: a logarithmic axis, on which what is not above 0 leaves a gap.
+    `description` is for those who cannot see the plot; by default it says where each line begins, ends, and is lowest.
+    The legend is there where there are several lines, or as `legend` has it. No values are asked of the data: where
+    there is nothing to draw, the plot says so. The x axis reaches from `x_begin` to `x_end` (None: as the data do).
+    """
+    traces = [Trace.of(each, log_y) for each in series if len(each.x) and len(each.y)]
+    left, right = x_range(traces, View(x_begin=x_begin, x_end=x_end))
+    bottom, top = y_range(traces, View(log_y=log_y), left, right)
+    frame = _Frame(left, right, bottom, top, log_y)
+    named = [each for each in series if not each.dim]
+    parts = [
+        element("title", f"{title}, {note}" if note else title),
+        element("desc", description or _described(named, x_name, x_unit)),
+        *_axes(frame, x_name, x_unit, height_px),
+    ]
+    for mark in marks:
+        parts += _mark(mark, frame)
+    order = sorted(traces, key=lambda trace: not trace.series.dim)
+    bands = [band for trace in order if (band := _band(trace, frame)) is not None]
+    strokes = [stroke for trace in order if (stroke := _stroke(trace, frame, len(named) > 1)) is not None]
+    plane = {"viewBox": f"0 0 {_FINE} {_FINE}", "preserveAspectRatio": "none", "width": "100%", "height": "100%"}
+    parts.append(element("svg", *bands, *strokes, **plane))
+    parts += [dot for trace in order for dot in _single_points(trace, frame)]
+    if not any(trace.has_points for trace in traces):
+        middle = {"x": "50%", "y": "50%", "text_anchor": "middle"}
+        parts.append(element("text", "nothing to draw yet", **middle))
+    drawn = element("svg", *parts, role="img", width="100%", height=height_px)
+    axes = element("div", drawn, class_="axes named" if x_name else "axes")
+    shown = len(named) > 1 if legend is None else legend
+    keys = [_legend(named, marks, len(named) > 1)] if shown or any(mark.name for mark in marks) else []
+    return element("div", _name(title, note), *keys, axes, class_="plot")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of `dots`: a value, and the interval in which it lies."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    color: int = 0
+    """Index into the palette of 8."""
+    words: str = ""
+    """What is said of it at the row's end; empty: the value, and the interval."""
+
+
+def dots(
+    rows: Sequence[Dot],
+    *,
+    title: str,
+    note: str = "",
+    description: str = "",
+    form: Callable[[float], str] = figure,
+    begin: float | None = None,
+    end: float | None = None,
+    reference: float | None = None,
+    reference_name: str = "",
+) -> Markup:
+    """Values with their intervals, a row each, over one axis that reaches from `begin` to `end` (None: as the data do).
+
+    `form` writes a value. `reference` is a value that all are to be held against, drawn as a line from top to bottom.
+    """
+    known = [v for row in rows for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
+    known += [reference] if reference is not None and math.isfinite(reference) else []
+    low, high = _span(known, begin, end)
+    frame = _Frame(low, high, 0.0, 1.0, log_y=False)
+    height = _ROW_PX * len(rows)
+    said = "; ".join(f"{row.label}: {_words(row, form)}" for row in rows)
+    parts = [
+        element("title", f"{title}, {note}" if note else title),
+        element("desc", description or said),
+        *_x_axis(frame, "number", height, most=5, form=form),
+    ]
+    if reference is not None and math.isfinite(reference):
+        at = _percent(frame.across(reference))
+        parts.append(element("line", x1=at, x2=at, y1="0", y2="100%", class_="mark"))
+    for number, row in enumerate(rows):
+        parts += _dot_row(row, frame, number * _ROW_PX, form)
+    drawn = element("svg", *parts, role="img", width="100%", height=height)
+    below = [element("p", reference_name, class_="note")] if reference_name else []
+    return element("div", _name(title, note), element("div", drawn, class_="axes rows"), *below, class_="plot")
+
+
+def grid(plots: Sequence[Markup], *, narrowest_rem: float = 19) -> Markup:
+    """Small plots side by side, as many in a row as there is room for."""
+    return element("div", *plots, class_="grid", style=f"--narrowest:{narrowest_rem:g}rem")
+
+
+# --- where things are -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What the plot spans."""
+
+    x_begin: float
+    x_end: float
+    y_begin: float
+    y_end: float
+    log_y: bool
+
+    def across(self, x: float) -> float:
+        """Where an x lies: 0 at the left, 1 at the right."""
+        return _share(x, self.x_begin, self.x_end)
+
+    def down(self, y: float) -> float:
+        """Where a value of y lies: 0 at the top, 1 at the bottom."""
+        if self.log_y:
+            return self.scaled_down(math.log10(y)) if y > 0 else math.nan
+        return self.scaled_down(y)
+
+    def scaled_down(self, y: float) -> float:
+        """The same for a y on the axis' own scale, as a trace has it."""
+        if self.log_y:
+            return 1 - _share(y, math.log10(self.y_begin), math.log10(self.y_end))
+        return 1 - _share(y, self.y_begin, self.y_end)
+
+
+def _share(value: float, begin: float, end: float) -> float:
+    """How far from `begin` to `end`; what lies far outside is not as far. Halves, so that no difference is infinite."""
+    if not math.isfinite(value):
+        return math.nan
+    return min(11.0, max(-10.0, (value / 2 - begin / 2) / (end / 2 - begin / 2)))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def _span(known: Sequence[float], begin: float | None, end: float | None) -> tuple[float, float]:
+    """From `begin` to `end`, where they are given; else a little further than what is known."""
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    room = 0.06 * (high - low) or abs(high) / 10 or 1.0
+    low, high = low - room if begin is None else begin, high + room if end is None else end
+    return (low, high) if low < high else (low, low + max(1.0, abs(low)))
+
+
+# --- axes, legend, words ----------------------------------------------------------------------------------------------
+
+
+def _name(title: str, note: str) -> Markup:
+    beside = (" ", element("span", note)) if note else ()
+    return element("p", title, *beside, class_="name", aria_hidden="true")
+
+
+def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Markup]:
+    parts = []
+    for value, label in _y_ticks(frame):
+        at = _percent(frame.down(value))
+        parts.append(element("line", x1="0", x2="100%", y1=at, y2=at, class_="grid-line"))
+        parts.append(element("text", label, x="-8", y=at, dy="4", text_anchor="end"))
+    parts += _x_axis(frame, x_unit, height_px, most=_X_TICKS)
+    if x_name:
+        parts.append(element("text", x_name, x="100%", y=f"{height_px}", dy="36", text_anchor="end"))
+    return parts
+
+
+def _y_ticks(frame: _Frame) -> list[tuple[float, str]]:
+    """Round numbers; on a logarithmic axis of less than a decade or so, evenly spaced ones are more than two."""
+    plain = ticks(frame.y_begin, frame.y_end, _Y_TICKS)
+    if not frame.log_y:
+        return plain
+    logarithmic = ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=True)
+    return logarithmic if len(logarithmic) > 2 else plain
+
+
+def _x_axis(
+    frame: _Frame, unit: Unit, height_px: int, *, most: int, form: Callable[[float], str] | None = None
+) -> list[Markup]:
+    parts = [element("line", x1="0", x2="100%", y1="100%", y2="100%", class_="axis")]
+    for value, label in ticks(frame.x_begin, frame.x_end, most, unit=unit):
+        at = _percent(frame.across(value))
+        parts.append(element("line", x1=at, x2=at, y1=f"{height_px}", y2=f"{height_px + 4}", class_="axis"))
+        words = label if form is None else _tick(form(value), label)
+        parts.append(element("text", words, x=at, y=f"{height_px}", dy="18", text_anchor="middle"))
+    return parts
+
+
+def _tick(formed: str, label: str) -> str:
+    """A tick's label with the unit that the values are written with: its digits are the tick's."""
+    unit = formed.lstrip("-+0123456789.,e\u2014")
+    return label + unit if unit.strip() in ("%", "s") else label
+
+
+def _mark(mark: Marks, frame: _Frame) -> list[Markup]:
+    """Places on the x axis: a line from top to bottom each, or of many, a short one above the axis."""
+    places = dict.fromkeys(_percent(frame.across(x)) for x in mark.x if math.isfinite(x) and 0 <= frame.across(x) <= 1)
+    top = "0" if len(places) <= _FEW_MARKS else "94%"
+    lines = [element("line", x1=at, x2=at, y1=top, y2="100%", class_="mark") for at in places]
+    return lines if len(lines) <= _MOST_MARKS else lines[:: -(-len(lines) // _MOST_MARKS)]
+
+
+def _legend(series: Sequence[Series], marks: Sequence[Marks], several: bool) -> Markup:
+    """Each line's look, its name, and its last value."""
+    keys = []
+    for each in series:
+        number = each.color % COLORS
+        stroke = element(
+            "line",
+            x1="1", x2="27", y1="6", y2="6",
+            class_=f"line s{number}",
+            stroke_dasharray=(_DASHES[number] or None) if several else None,
+        )  # fmt: skip
+        last = next((y for y in reversed(each.y) if math.isfinite(y)), None)
+        said = (" ", element("b", figure(last))) if last is not None else ()
+        keys.append(element("li", _swatch(stroke), element("span", safe_line(each.name, 60), *said)))
+    for mark in marks:
+        if mark.name and len(mark.x):
+            line = element("line", x1="14", x2="14", y1="0", y2="12", class_="mark")
+            keys.append(element("li", _swatch(line), element("span", mark.name)))
+    return element("ul", *keys, class_="legend")
+
+
+def _swatch(line: Markup) -> Markup:
+    return element("svg", line, width=28, height=12, aria_hidden="true")
+
+
+def _described(series: Sequence[Series], x_name: str, x_unit: Unit) -> str:
+    """Where each line begins, ends and is lowest, for those who cannot see it."""
+    said = []
+    for each in series:
+        points = [(x, y) for x, y in zip(each.x, each.y, strict=False) if math.isfinite(x) and math.isfinite(y)]
+        if not points:
+            said.append(f"{each.name}: no points")
+            continue
+        (x, first), (end, last) = points[0], points[-1]
+        low_x, low = min(points, key=lambda point: point[1])
+        at = f" {x_name}" if x_name else ""
+        said.append(
+            f"{each.name}: {figure(first)} at{at} {place(x, x_unit)}, {figure(last)} at{at} {place(end, x_unit)}, "
+            f"lowest {figure(low)} at{at} {place(low_x, x_unit)}"
+        )
+    return ". ".join(said)
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def _places(trace: Trace, values: Sequence[float], frame: _Frame) -> list[tuple[int, int] | None]:
+    """Each point's place on the plane; None where there is none. Of points on one place, one."""
+    every = max(1, -(-len(trace.x) // _MOST_POINTS))
+    found: list[tuple[int, int] | None] = []
+    pairs = list(zip(trace.x.tolist(), values, strict=True))
+    chosen = pairs[::every] + (pairs[-1:] if (len(pairs) - 1) % every else [])
+    for x, y in chosen:
+        across, down = frame.across(x), frame.scaled_down(y)
+        at = None if math.isnan(across) or math.isnan(down) else (round(across * _FINE), round(down * _FINE))
+        if not found or at != found[-1]:
+            found.append(at)
+    return found
+
+
+def _path(places: Sequence[tuple[int, int] | None]) -> str:
+    """The line through these places, broken where there is none."""
+    words, drawing = [], False
+    for i, at in enumerate(places):
+        if at is None:
+            drawing = False
+            continue
+        words.append(f"{'L' if drawing else 'M'}{at[0]} {at[1]}")
+        if not drawing and (i + 1 == len(places) or places[i + 1] is None):
+            words.append("h0")  # a point alone: its round ends make it a dot
+        drawing = True
+    return "".join(words)
+
+
+def _stroke(trace: Trace, frame: _Frame, several: bool) -> Markup | None:
+    path = _path(_places(trace, trace.y.tolist(), frame))
+    if not path:
+        return None
+    number = trace.series.color % COLORS
+    return element(
+        "path",
+        d=path,
+        class_=f"line s{number}" + (" faint" if trace.series.dim else ""),
+        vector_effect="non-scaling-stroke",
+        stroke_dasharray=(_DASHES[number] or None) if several and not trace.series.dim else None,
+    )
+
+
+def _band(trace: Trace, frame: _Frame) -> Markup | None:
+    """What lies between low and high, from gap to gap."""
+    if trace.low is None or trace.high is None:
+        return None
+    words = []
+    upper = _places(trace, trace.high.tolist(), frame)
+    lower = _places(trace, trace.low.tolist(), frame)
+    above, below = [at for at in upper if at is not None], [at for at in lower if at is not None]
+    if len(above) < 2 or len(below) < 2:
+        return None
+    words = [f"M{above[0][0]} {above[0][1]}", *(f"L{x} {y}" for x, y in above[1:])]
+    words += [f"L{x} {y}" for x, y in reversed(below)]
+    return element("path", d="".join(words) + "Z", class_=f"band f{trace.series.color % COLORS}")
+
+
+def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
+    """Dots where a line has few points: each was measured, and says its value to a pointer that rests on it."""
+    points = [
+        (x, y, at)
+        for x, y, at in zip(trace.x.tolist(), trace.y.tolist(), trace.series.y, strict=False)
+        if math.isfinite(x) and math.isfinite(y)
+    ]
+    if trace.series.dim or len(points) > _FEW_POINTS:
+        return []
+    return [
+        element(
+            "circle",
+            element("title", f"{trace.series.name}: {figure(value)}"),
+            cx=_percent(frame.across(x)),
+            cy=_percent(frame.scaled_down(y)),
+            r="2.5",
+            class_=f"f{trace.series.color % COLORS}",
+        )
+        for x, y, value in points
+        if 0 <= frame.across(x) <= 1 and -0.001 <= frame.scaled_down(y) <= 1.001
+    ]
+
+
+# --- dots -------------------------------------------------------------------------------------------------------------
+
+
+def _words(row: Dot, form: Callable[[float], str]) -> str:
+    if row.words:
+        return row.words
+    if not math.isfinite(row.value):
+        return "\u2014"
+    if row.low is None or row.high is None or not (math.isfinite(row.low) and math.isfinite(row.high)):
+        return form(row.value)
+    return f"{form(row.value)} ({form(row.low)} to {form(row.high)})"
+
+
+def _dot_row(row: Dot, frame: _Frame, top_px: int, form: Callable[[float], str]) -> list[Markup]:
+    number = row.color % COLORS
+    text_y, line_y = f"{top_px + 14}", f"{top_px + 26}"
+    parts = [
+        element("text", safe_line(row.label, 40), x="0", y=text_y, class_="said"),
+        element("text", _words(row, form), x="100%", y=text_y, text_anchor="end"),
+        element("line", x1="0", x2="100%", y1=line_y, y2=line_y, class_="grid-line"),
+    ]
+    if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
+        ends = (_percent(min(1.0, max(0.0, frame.across(end)))) for end in (row.low, row.high))
+        low, high = ends
+        parts.append(element("line", x1=low, x2=high, y1=line_y, y2=line_y, class_=f"interval s{number}"))
+    if math.isfinite(row.value) and 0 <= frame.across(row.value) <= 1:
+        at = _percent(frame.across(row.value))
+        parts.append(element("circle", cx=at, cy=line_y, r="4.5", class_=f"f{number}"))
+    return parts

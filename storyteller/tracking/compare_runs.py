@@ -1,0 +1,149 @@
+"""Several runs side by side: where their settings differ, and what came of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from storyteller.errors import RunError
+from storyteller.tracking.curves import Curves
+from storyteller.tracking.metrics_log import finite
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.run_index import summarise
+
+_FACTS = {
+    "data": ("kind", "fingerprint", "held_out_stories"),
+    "tokenizer": ("kind", "vocab_size", "sha256"),
+    "host": ("device", "processor", "threads", "precision"),
+}
+"""What a run came to by itself, beside what it was asked for: by section of its `run.json`."""
+_DIGEST = re.compile("[0-9a-f]{64}")
+_NO_SETTINGS = "mirror"
+"""A section of the config that changes nothing in what is learned."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one run; None where it is not known."""
+
+    name: str
+    state: str
+    steps: int | None
+    tokens: int | None
+    seconds: float | None
+    """Trained."""
+    parameters: int | None
+    train_loss: float | None
+    """Nats a token, of the newest line."""
+    last_bpb: float | None
+    """Bits per byte of held-out stories; it compares runs whose held-out stories are the same."""
+    best_bpb: float | None
+    tokens_per_second: float | None
+    """Mean over the log's lines."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_runs` found, each list in the order of the runs."""
+
+    names: tuple[str, ...]
+    differences: tuple[tuple[str, tuple[Any, ...]], ...]
+    """Each setting or fact that is not the same in all runs, and its JSON value in each; None where a run has none."""
+    results: tuple[Result, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "runs": list(self.names),
+            "differences": [{"key": key, "values": list(values)} for key, values in self.differences],
+            "results": [asdict(result) for result in self.results],
+        }
+
+
+def compare_runs(folders: Sequence[RunFolder], curves: Mapping[str, Curves] | None = None) -> Comparison:
+    """Compare runs, one being enough. A broken or missing file makes values None, never an error.
+
+    `curves`, by the run's name, are taken as far as they were read, by a caller who follows the runs; else each log is
+    read, which takes seconds where it has a million lines.
+    """
+    settings = [_settings(folder) for folder in folders]
+    known = list(dict.fromkeys(key for each in settings for key in each))
+    table = [(key, tuple(each.get(key) for each in settings)) for key in known]
+    return Comparison(
+        tuple(folder.name for folder in folders),
+        tuple((key, values) for key, values in table if any(_differ(values[0], value) for value in values[1:])),
+        tuple(_result(folder, (curves or {}).get(folder.name)) for folder in folders),
+    )
+
+
+def read_curves(folder: RunFolder) -> Curves:
+    """The run's curves, read to the end of the log."""
+    curves = Curves(folder)
+    curves.catch_up()
+    return curves
+
+
+def shown(value: Any) -> str:
+    """A setting's value in a few words, a digest by its beginning; `-` where there is none. As untrusted as it was."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else f"{value}"
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return value[:12]
+    if isinstance(value, list):
+        return ", ".join(map(shown, value)) or "none"
+    return str(value)
+
+
+def _settings(folder: RunFolder) -> dict[str, Any]:
+    """What the run was asked for and what it came to, by dotted name."""
+    try:
+        run = folder.read_run()
+    except RunError:
+        return {}
+    config = run.get("config")
+    found: dict[str, Any] = {}
+    for section, fields in config.items() if isinstance(config, dict) else ():
+        if isinstance(fields, dict) and section != _NO_SETTINGS:
+            found |= {f"{section}.{name}": value for name, value in fields.items()}
+        elif not isinstance(fields, dict):
+            found[section] = fields
+    for section, names in _FACTS.items():
+        facts = run.get(section)
+        found |= {f"{section}.{name}": facts[name] for name in names if isinstance(facts, dict) and name in facts}
+    return found
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two JSON values are not the same; 1 and 1.0 are, 1 and true are not."""
+    return isinstance(one, bool) != isinstance(other, bool) or one != other
+
+
+def _result(folder: RunFolder, curves: Curves | None) -> Result:
+    curves = curves or read_curves(folder)
+    summary = summarise(folder, curves.last)
+    try:
+        model = folder.read_run().get("model")
+    except RunError:
+        model = None
+    parameters = model.get("parameters") if isinstance(model, dict) else None
+    bpb = curves.line("eval/bpb", points=1)
+    speed = curves.line("train/tokens_per_second", points=1)
+    return Result(
+        name=folder.name,
+        state=summary.state,
+        steps=summary.step,
+        tokens=summary.tokens,
+        seconds=summary.seconds,
+        parameters=parameters if isinstance(parameters, int) and finite(parameters) is not None else None,
+        train_loss=summary.train_loss,
+        last_bpb=summary.eval_bpb,
+        best_bpb=bpb.low[0] if bpb.low else None,
+        tokens_per_second=speed.mean[0] if speed.mean else None,
+    )

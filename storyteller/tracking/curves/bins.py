@@ -1,0 +1,154 @@
+"""Fixed memory for a log of any length: rows gathered into bins, which merge in pairs whenever they have run out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from storyteller.tracking.curves.columns import AXES, Rows, X
+
+if TYPE_CHECKING:
+    from storyteller.tracking.curves.columns import Numbers
+
+MEAN, LOW, HIGH, COUNT = range(4)
+_NOTHING = [[[math.nan]], [[math.nan]], [[math.nan]], [[0.0]]]
+"""The statistics of no values."""
+
+
+class Bins:
+    """At most `most` bins of neighbouring rows, by ascending step; for each key their mean, lowest, highest, count."""
+
+    def __init__(self, most: int) -> None:
+        """`most` is an even number of bins. Nothing is reserved for a key before it comes."""
+        import numpy as np
+
+        self.most = max(2, most // 2 * 2)
+        self.filled = 0
+        self.rows_per_bin = 1
+        self.offsets = np.zeros(self.most, np.int64)
+        """Of each bin's first line, in bytes."""
+        self.rows = np.zeros(self.most, np.int64)
+        """Steps in each bin."""
+        self.first: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
+        self.last: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
+        self.keys: dict[str, int] = {}
+        """Each key's place in `values`."""
+        self.values = np.zeros((4, 0, self.most))
+        """Mean, low, high and count a bin: 4 x keys x most. One array, since bins are filled a few rows at a time."""
+
+    def add(self, rows: Rows) -> None:
+        """Rows of steps past the last bin's."""
+        import numpy as np
+
+        new = [key for key in rows.values if key not in self.keys]
+        if new:
+            self.keys |= {key: len(self.keys) + i for i, key in enumerate(new)}
+            self.values = np.concatenate((self.values, np.tile(_NOTHING, (1, len(new), self.most))), axis=1)
+        begin = 0
+        while begin < len(rows):
+            used = int(self.rows[self.filled - 1]) if self.filled else self.rows_per_bin
+            free = max(0, self.rows_per_bin - used)
+            if not free and self.filled == self.most:
+                self._merge_pairs()
+                continue
+            # As many as fit into the last bin and those that are left; a bin after a resume may hold fewer than it can.
+            end = min(len(rows), begin + free + (self.most - self.filled) * self.rows_per_bin)
+            place = np.arange(end - begin) + (self.rows_per_bin - free)
+            self._put(rows.where(slice(begin, end)), self.filled - 1 + place // self.rows_per_bin)
+            begin = end
+
+    def place_of(self, step: float) -> int:
+        """The first bin that has the step or a later one; as many as are filled where none has."""
+        import numpy as np
+
+        return int(np.searchsorted(self.last["step"][: self.filled], step))
+
+    def end_of(self, place: int, end: int) -> int:
+        """Where in the file the bin's lines end; `end` for the last one's."""
+        return int(self.offsets[place + 1]) if place + 1 < self.filled else end
+
+    def points(self, key: str, axis: X) -> tuple[Numbers, Numbers, Numbers]:
+        """The bins that have the key: their places, the middle of each on the axis, and its statistics (4 x N)."""
+        import numpy as np
+
+        if key not in self.keys:
+            return np.zeros(0, np.int64), np.zeros(0), np.zeros((4, 0))
+        values = self.values[:, self.keys[key], : self.filled]
+        x = middle(self.first[axis][: self.filled], self.last[axis][: self.filled])
+        places = np.flatnonzero((values[COUNT] > 0) & ~np.isnan(x))
+        return places, x[places], values[:, places]
+
+    def _put(self, rows: Rows, places: Numbers) -> None:
+        """Rows into their bins: the last one that is filled, and those after it."""
+        import numpy as np
+
+        starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
+        ends = np.concatenate((starts[1:], [len(places)])) - 1
+        bins = slice(int(places[0]), int(places[-1]) + 1)
+        fresh = np.arange(bins.start, bins.stop) >= self.filled
+        self.rows[bins] = np.where(fresh, 0, self.rows[bins]) + ends - starts + 1
+        self.offsets[bins] = np.where(fresh, rows.offsets[starts], self.offsets[bins])
+        for axis in AXES:
+            column, first, last = rows.x[axis], self.first[axis], self.last[axis]
+            first[bins] = np.where(fresh, column[starts], first[bins])
+            last[bins] = np.where(np.isnan(column[ends]) & ~fresh, last[bins], column[ends])
+        columns = np.full((len(self.keys), len(places)), np.nan)
+        for key, column in rows.values.items():
+            columns[self.keys[key]] = column
+        now = self.values[:, :, bins]
+        now[:, :, fresh] = _NOTHING
+        now[...] = merged(now, _grouped(columns, starts))
+        self.filled = bins.stop
+
+    def _merge_pairs(self) -> None:
+        import numpy as np
+
+        half = self.most // 2
+        self.rows[:half] = self.rows[0::2] + self.rows[1::2]
+        self.offsets[:half] = self.offsets[0::2]
+        for axis in AXES:
+            first, last = self.first[axis], self.last[axis]
+            first[:half] = np.where(np.isnan(first[0::2]), first[1::2], first[0::2])
+            last[:half] = np.where(np.isnan(last[1::2]), last[0::2], last[1::2])
+        self.values[:, :, :half] = merged(self.values[:, :, 0::2], self.values[:, :, 1::2])
+        self.filled = half
+        self.rows_per_bin *= 2
+
+
+def middle(one: Numbers, other: Numbers) -> Numbers:
+    """What lies between; exactly the one where both are the same."""
+    import numpy as np
+
+    return np.where(one == other, one, one / 2 + other / 2)  # halves first: the sum of the largest floats is infinite
+
+
+def merged(one: Numbers, other: Numbers) -> Numbers:
+    """The statistics (4 x ...) of two groups of values each, taken together."""
+    import numpy as np
+
+    count = one[COUNT] + other[COUNT]
+    share = one[COUNT] / np.maximum(count, 1)
+    # Shares before sums: two of the largest floats add up to infinity.
+    mean = np.nan_to_num(one[MEAN]) * share + np.nan_to_num(other[MEAN]) * (1 - share)
+    low, high = np.fmin(one[LOW], other[LOW]), np.fmax(one[HIGH], other[HIGH])
+    return np.stack((np.clip(np.where(count > 0, mean, np.nan), low, high), low, high, count))
+
+
+def grouped_means(means: Numbers, counts: Numbers, starts: Numbers) -> tuple[Numbers, Numbers]:
+    """Mean and count of each group of neighbours (on the last axis) that begins at `starts`; NaN where all are 0."""
+    import numpy as np
+
+    if len(starts) == means.shape[-1]:  # each by itself
+        return np.where(counts > 0, means, np.nan), counts
+    count = np.add.reduceat(counts, starts, axis=-1)
+    of_each = np.repeat(count, np.diff(np.concatenate((starts, [means.shape[-1]]))), axis=-1)
+    mean = np.add.reduceat(np.nan_to_num(means) * (counts / np.maximum(of_each, 1)), starts, axis=-1)
+    return np.where(count > 0, mean, np.nan), count
+
+
+def _grouped(values: Numbers, starts: Numbers) -> Numbers:
+    """The statistics (4 x ... x groups) of the values (... x N) that are there."""
+    import numpy as np
+
+    mean, count = grouped_means(values, (~np.isnan(values)).astype(np.float64), starts)
+    return np.stack((mean, np.fmin.reduceat(values, starts, axis=-1), np.fmax.reduceat(values, starts, axis=-1), count))

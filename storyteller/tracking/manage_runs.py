@@ -1,0 +1,113 @@
+"""Runs deleted and renamed: one rename each, so that no reader ever lists half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from storyteller.errors import RunBusyError, RunError
+from storyteller.text import safe_line
+from storyteller.tracking.run_folder import RunFolder, check_links, check_name, fsync_folder, pid_exists
+from storyteller.tracking.run_status import LIVING, seen_state
+
+_REMOVED = re.compile(r"\.removed-(\d{1,18})-[0-9a-f]{12}")
+
+
+def delete(folder: RunFolder) -> None:
+    """Remove the run and everything in it: from one moment to the next it is listed no more.
+
+    What a link in it leads to is left alone. Raises RunBusyError for a run that lives, RunError for one that is gone, a
+    link, holds a link out of the runs' folder, or cannot be removed.
+    """
+    with _idle(folder):
+        root = folder.path.parent
+        hidden = root / f".removed-{os.getpid()}-{secrets.token_hex(6)}"
+        _move(folder, hidden, "deleted")
+        sweep(root)
+
+
+def rename(folder: RunFolder, name: str) -> RunFolder:
+    """Give the run another name; the run under it. Its W&B page keeps the name that it has.
+
+    Raises UsageError for what cannot be a name, RunBusyError for a run that lives, RunError as `delete` does, and where
+    the name is taken.
+    """
+    renamed = RunFolder(folder.path.parent / check_name(name))
+    if renamed.path == folder.path:
+        return folder
+    with _idle(folder):
+        run = folder.read_run()
+        try:
+            renamed.path.mkdir()  # whoever makes it has the name; an empty folder gives way to the one renamed onto it
+        except FileExistsError:
+            raise RunError(f"a run named {name} exists", "choose another name") from None
+        except OSError as error:
+            raise _cannot(folder, "renamed", error) from error
+        try:
+            _move(folder, renamed.path, "renamed")
+        except RunError:
+            with contextlib.suppress(OSError):
+                renamed.path.rmdir()
+            raise
+        try:
+            renamed.write_run(run | {"name": name})
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                renamed.path.rename(folder.path)
+            raise _cannot(folder, "renamed", error) from error
+    return renamed
+
+
+def sweep(root: Path) -> None:
+    """Remove what deletions left: those of this process, and those of processes that were killed meanwhile."""
+    with contextlib.suppress(OSError):
+        for path in root.iterdir():
+            match = _REMOVED.fullmatch(path.name)
+            if match and not path.is_symlink() and (int(match[1]) == os.getpid() or not pid_exists(int(match[1]))):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _idle(folder: RunFolder) -> Iterator[None]:
+    """The run's lock is held, and nothing trains it. Raises RunError, RunBusyError."""
+    from filelock import FileLock, Timeout
+
+    shown = safe_line(folder.name, 80)
+    if folder.path.is_symlink():
+        raise RunError(f"{shown} is a link", "remove the link by hand, or go to the runs' folder it leads to")
+    check_links(folder)
+    if not folder.run_json.is_file():
+        raise RunError(f"there is no run {shown}", "storyteller ps lists the runs")
+    state = seen_state(folder)
+    if state in LIVING:
+        raise RunBusyError(f"{shown} is {state}", f"storyteller stop {shown} first")
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunBusyError(f"{shown} is being trained", f"storyteller stop {shown} first") from None
+    except OSError as error:
+        raise _cannot(folder, "locked", error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _move(folder: RunFolder, target: Path, how: str) -> None:
+    try:
+        folder.path.rename(target)
+    except OSError as error:
+        raise _cannot(folder, how, error) from error
+    with contextlib.suppress(OSError):
+        fsync_folder(target.parent)
+
+
+def _cannot(folder: RunFolder, how: str, error: OSError) -> RunError:
+    why = error.strerror or str(error)
+    return RunError(f"{safe_line(folder.name, 80)} cannot be {how} ({why})", "check the folder's permissions")

@@ -1,0 +1,300 @@
+"""The runs there are: listed, found by name, prefix or `latest`, their checkpoints resolved, each one summed up."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from storyteller.config.configs import STARTER
+from storyteller.errors import CheckpointError, RunError
+from storyteller.text import safe_line
+from storyteller.tracking import checkpoint_folders
+from storyteller.tracking.metrics_log import finite, last_records
+from storyteller.tracking.run_folder import NAME, RunFolder, check_inside, check_links
+from storyteller.tracking.run_status import LIVING, Seen, read_status, seen_state
+from storyteller.tracking.wandb_cursor import read_mirrored
+
+LOOK_BACK_BYTES = 64 << 20
+"""How much of a log's end is searched for a figure: hours of logging, some hundredths of a second of reading."""
+FIGURES = ("train/loss", "eval/bpb", "train/tokens_per_second", "time/eta_seconds")
+"""The metrics whose newest values a summary has."""
+_STAND = ("step", "tokens", "seconds", "time")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of `ps`; None where it is not known."""
+
+    name: str
+    state: Seen
+    preset: str | None
+    step: int | None
+    tokens: int | None
+    seconds: float | None
+    """Trained, by a monotonic clock."""
+    train_loss: float | None
+    """Nats a token."""
+    eval_bpb: float | None
+    """Bits per byte of held-out stories."""
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    """None for a run that is not training."""
+    created_at: str | None
+    """UTC, ISO 8601."""
+    message: str | None
+    progress: float | None
+    """Share of the budget, 0 to 1."""
+    wandb_url: str | None = None
+    """The address of the run's Weights & Biases page."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs in `root`, the newest first; anything else in there is passed over, as are links."""
+    return sorted(run_folders(root), key=lambda folder: (created_at(folder), folder.name), reverse=True)
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """The runs that `list_runs` gives, in no order; none where the folder cannot be read."""
+    try:
+        folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
+    except OSError:
+        return []
+    return [folder for folder in folders if _has_plan(folder)]
+
+
+def check_readable(root: Path) -> None:
+    """Raise RunError where the folder of all runs is there and cannot be looked into: `run_folders` finds none then."""
+    try:
+        os.scandir(root).close()
+        (root / "run.json").stat()  # any name: it is whether names in there may be asked for
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise RunError(
+            f"the runs in {safe_line(str(root), 200)} cannot be seen ({error.strerror})",
+            "look at who may read that folder, or name another with --runs-dir",
+        ) from error
+
+
+def any_trains(root: Path) -> bool:
+    """Whether a run in `root` lives."""
+    return any(seen_state(run) in LIVING for run in run_folders(root))
+
+
+def find_run(root: Path, name: str) -> RunFolder:
+    """The run called `name`: exactly, `latest`, or a prefix that only one has. Raises RunError, with near matches."""
+    check_readable(root)
+    runs = list_runs(root)
+    if name == "latest":
+        if not runs:
+            raise RunError(f"there are no runs yet in {safe_line(str(root), 200)}", "storyteller train makes one")
+        return _checked(runs[0])
+    shown = safe_line(name, 80) or "without a name"
+    if not NAME.fullmatch(name):
+        raise RunError(f"there is no run {shown}", "a run's name has a-z 0-9 . _ - alone; storyteller ps lists them")
+    exact = RunFolder(root / name)
+    if exact.path.is_dir() or exact.path.is_symlink():
+        check_inside(root, exact.path)
+        if exact.run_json.is_file():
+            return _checked(exact)
+    if not runs:
+        raise RunError(f"there is no run {shown}: no runs yet in {safe_line(str(root), 200)}", "storyteller train")
+    matches = [run for run in runs if run.name.startswith(name)]
+    if len(matches) == 1:
+        return _checked(matches[0])
+    if matches:
+        raise RunError(f"{shown} could be {_few([run.name for run in matches])}", "give more of the name")
+    names = [run.name for run in runs]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    raise RunError(
+        f"there is no run {shown}", f"did you mean {' or '.join(close)}?" if close else f"there is {_few(names)}"
+    )
+
+
+def find_checkpoint(
+    root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None, *, to_tell: bool = False
+) -> Path:
+    """The checkpoint folder that `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest` or `latest` names.
+
+    A run alone, or its `latest`, is its newest checkpoint that verifies; `on_skip` is told of each newer one that does
+    not; with `to_tell`, what only training reads is not hashed. A step or `best` is not verified here. Raises RunError
+    where there is no such run, step or checkpoint yet, CheckpointError where none of the run's checkpoints is whole.
+    """
+    name, at, which = reference.rpartition("@") if "@" in reference else (reference, "", "latest")
+    folder = find_run(root, name)
+    there = checkpoint_folders.steps(folder)
+    if not there:
+        raise RunError(
+            f"{folder.name} has no checkpoint yet",
+            f"wait for its first (storyteller logs {folder.name} -f), or take another run",
+        )
+    if which == "latest":
+        path, skipped = checkpoint_folders.newest_good(folder, to_tell=to_tell)
+        for error in skipped:
+            if on_skip is not None:
+                on_skip(error)
+    elif which == "best":
+        found = checkpoint_folders.best(folder)
+        if found is None:
+            raise RunError(f"no checkpoint of {folder.name} was evaluated", f"take {folder.name}@latest")
+        path = found
+    elif re.fullmatch(r"[0-9]{1,18}", which):
+        path = folder.checkpoint(int(which))
+        if int(which) not in there:
+            raise RunError(f"{folder.name} has no step {int(which)}", f"it has {_few([str(step) for step in there])}")
+    else:
+        raise RunError(
+            f"{folder.name}{at}{safe_line(which, 40)} names no checkpoint",
+            f"write {folder.name}@STEP, {folder.name}@best or {folder.name}@latest",
+        )
+    check_inside(root, path)
+    return path
+
+
+def default_model(root: Path) -> str:
+    """What is told from where no model is named: the newest run that has a checkpoint, else the starter."""
+    return next((run.name for run in list_runs(root) if seen_steps(run)), STARTER)
+
+
+def newest_step(root: Path, reference: str) -> int | None:
+    """The newest checkpoint's step of the run that `reference` means; None where it is of no run, or has none yet."""
+    name = reference.partition("@")[0]
+    if "/" in name or name in ("", STARTER, ".", ".."):
+        return None
+    if name == "latest":
+        return next((steps[-1] for run in list_runs(root) if (steps := seen_steps(run))), None)
+    return max(seen_steps(RunFolder(root / name)), default=None)
+
+
+def seen_steps(run: RunFolder) -> list[int]:
+    """The run's checkpoints, as `checkpoints.steps` has them; none where their folder cannot be read."""
+    try:
+        return checkpoint_folders.steps(run)
+    except (OSError, ValueError):  # a name that no path can have
+        return []
+
+
+def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Summary:
+    """What is known of the run now. A broken or missing file makes figures None, never an error.
+
+    `figures` are the log's newest values by key, from a caller who has read it; else it is searched for them.
+    """
+    state = seen_state(folder)
+    try:
+        run = folder.read_run()
+    except RunError:
+        run = {}
+    config = _mapping(run.get("config"))
+    status = read_status(folder)
+    mirrored = read_mirrored(folder)
+    last = newest_figures(folder)[0] if figures is None else figures
+    living = state in LIVING
+    # Of the heartbeat and the log's last line, the one written later knows more: lines come between two heartbeats and
+    # after a kill; the heartbeat of a run that was resumed from an earlier step is newer than the lines it gave up.
+    beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
+    beat_is_newer = living and status is not None and (_text(last.get("time")) or "") < status.heartbeat_at
+    is_ahead = (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0)
+    newest = {**last, **beat} if beat_is_newer or is_ahead else last
+    if not newest and status is not None:
+        newest = {"step": status.step, "tokens": status.tokens}
+    eta_seconds = finite(last.get("time/eta_seconds")) if living else None
+    return Summary(
+        name=folder.name,
+        state=state,
+        preset=_text(config.get("preset")) or _text(run.get("preset")),
+        step=_whole(newest.get("step")),
+        tokens=_whole(newest.get("tokens")),
+        seconds=finite(last.get("seconds")),
+        train_loss=finite(last.get("train/loss")),
+        eval_bpb=finite(last.get("eval/bpb")),
+        tokens_per_second=finite(last.get("train/tokens_per_second")),
+        eta_seconds=eta_seconds,
+        created_at=_text(run.get("created_at")),
+        message=_text(status.message) if status is not None else None,
+        progress=1.0
+        if state == "finished"
+        else _progress(_mapping(config.get("train")), {**last, **newest}, eta_seconds),
+        wandb_url=_text(mirrored.url) if mirrored is not None else None,
+    )
+
+
+def newest_figures(folder: RunFolder, within_bytes: int = LOOK_BACK_BYTES) -> tuple[dict[str, Any], dict[str, int]]:
+    """Step, tokens, seconds and time of the log's last line and the newest value of each of `FIGURES`, as far as its
+    end has them; and the step at which each of these was logged."""
+    found = last_records(folder.metrics, [None, *FIGURES], within_bytes)
+    figures: dict[str, Any] = {key: value for key, value in found.get(None, {}).items() if key in _STAND}
+    figures |= {key: found[key][key] for key in FIGURES if key in found}
+    steps = {key: found[key]["step"] for key in FIGURES if key in found and isinstance(found[key].get("step"), int)}
+    return figures, steps
+
+
+def _has_plan(folder: RunFolder) -> bool:
+    try:
+        return folder.run_json.is_file()
+    except PermissionError:  # a folder that lets nobody in
+        return False
+
+
+def _checked(folder: RunFolder) -> RunFolder:
+    check_links(folder)
+    return folder
+
+
+def created_at(folder: RunFolder) -> float:
+    """When the run was made, seconds since the epoch."""
+    try:
+        created = datetime.datetime.fromisoformat(str(folder.read_run().get("created_at")))
+        if created.tzinfo is None:
+            created = created.replace(tzinfo=datetime.UTC)
+        return created.timestamp()
+    except (RunError, ValueError, OverflowError):
+        pass
+    try:
+        return folder.run_json.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    """`a, b, c`; of many, the first and the last ones."""
+    if len(names) > most:
+        names = [*names[: most // 2], f"\u2026 ({len(names) - most} more)", *names[-(most // 2) :]]
+    return ", ".join(names)
+
+
+def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds: float | None) -> float | None:
+    """Share of the budget that is done, by whichever budget the run has."""
+    seconds = finite(reached.get("seconds"))
+    budgets = (
+        (finite(reached.get("step")), finite(train.get("steps")), 1),
+        (finite(reached.get("tokens")), finite(train.get("tokens")), 1),
+        (seconds, finite(train.get("minutes")), 60),
+    )
+    for done, budget, unit in budgets:
+        if done is not None and budget:
+            return min(1.0, max(0.0, done / (budget * unit)))
+    if seconds and eta_seconds is not None:  # epochs: how long one is shows only on the way
+        return min(1.0, max(0.0, seconds / (seconds + max(0.0, eta_seconds))))
+    return None
+
+
+def _whole(value: object) -> int | None:
+    """`value` where it is a whole number, and none of hundreds of digits."""
+    return value if isinstance(value, int) and finite(value) is not None else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,149 @@
+"""A run at a glance: what it is doing, how far it has come, and its newest figures."""
+
+from __future__ import annotations
+
+import math
+
+from textual import getters
+from textual.content import Content
+from textual.widgets import Static
+
+from storyteller.charts.ticks import duration, figure
+from storyteller.tracking.run_index import Summary
+from storyteller.tracking.run_status import LIVING
+from storyteller.tui import safe_content
+from storyteller.tui.app import StorytellerApp
+from storyteller.tui.widgets.run_columns import STATES, short
+
+_COLORS = {
+    "good": "$text-success",
+    "busy": "$text-warning",
+    "rest": "$text-secondary",
+    "dim": "$text-muted",
+    "bad": "$text-error",
+}
+_GONE = "its folder is gone: what was read of it stays here until you leave"
+_DIED = "its process is gone: r goes on from its newest checkpoint, L shows what it said last"
+
+
+class Head(Static):
+    """Two rows, and a third where there is trouble."""
+
+    DEFAULT_CSS = """
+    Head { height: auto; max-height: 4; padding: 0 1; }
+    """
+
+    app = getters.app(StorytellerApp)
+
+    def __init__(self, run_name: str, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False)
+        self._run_name = run_name
+        self._summary: Summary | None = None
+        self._gone = False
+        self._note = ""
+
+    def show(self, summary: Summary, gone: bool) -> None:
+        self._summary, self._gone = summary, gone
+        self._fill()
+
+    def note(self, note: str) -> None:
+        """Something to say until it is taken back with an empty note: that the log is still being read."""
+        if note != self._note:
+            self._note = note
+            self._fill()
+
+    def on_resize(self) -> None:
+        self._fill()
+
+    def on_mount(self) -> None:
+        self._fill()
+
+    def _fill(self) -> None:
+        width = self.content_size.width
+        if width < 1:
+            return
+        rows = [self._state_row(width)]
+        if self.app.size.height >= 14:
+            rows.append(self._figures_row(width))
+        message = self._message()
+        if message:
+            rows.append(message)
+        shown = Content("\n").join(rows)
+        if not isinstance(self.content, Content) or not shown.is_same(self.content):
+            self.update(shown, layout=len(rows) != self.size.height or message is not None)
+
+    def _state_row(self, width: int) -> Content:
+        """State and name at the left, progress at the right."""
+        summary = self._summary
+        if summary is None:
+            return safe_content.line(self._run_name, "bold")
+        glyph, word, kind = STATES[summary.state]
+        if self._gone:
+            glyph, word, kind = "\u2717", "deleted", "bad"
+        left = Content.assemble(safe_content.line(f"{glyph} {word}", _COLORS[kind]), "  ")
+        right = self._progress(summary, width)
+        if width - left.cell_length - right.cell_length < 10:
+            right = Content("")
+        room = max(1, width - left.cell_length - right.cell_length - (2 if right else 0))
+        name = safe_content.line(self._run_name, "bold", room)
+        gap = width - left.cell_length - name.cell_length - right.cell_length
+        return Content.assemble(left, name, " " * max(0, gap), right if gap >= 1 else "")
+
+    def _progress(self, summary: Summary, width: int) -> Content:
+        if summary.progress is None:
+            return Content("")
+        living = summary.state in LIVING and not self._gone
+        percent = f"{math.floor(100 * summary.progress):>3} %"
+        left = f"  {short(summary.eta_seconds)} left" if summary.eta_seconds is not None and living else ""
+        columns = min(40, width // 4)
+        full, rail = ("=", "-") if self.app.settings.cells == "ascii" else ("\u2501", "\u2500")
+        done = round(columns * summary.progress)
+        return Content.assemble(
+            (full * done, "$primary" if living else "$text-muted"),
+            (rail * (columns - done), "$foreground 20%"),
+            f" {percent}",
+            safe_content.line(left, "$text-muted"),
+        )
+
+    def _figures_row(self, width: int) -> Content:
+        """As many of the newest figures as fit, the weightiest first."""
+        summary = self._summary
+        if summary is None:
+            return safe_content.line(self._note or "reading \u2026", "$text-muted")
+        known: list[tuple[str, str]] = []
+        for value, unit in (
+            (summary.step, "step"),
+            (summary.eval_bpb, "bits/byte"),
+            (summary.train_loss, "loss"),
+            (summary.tokens_per_second, "tokens/s"),
+            (summary.tokens, "tokens"),
+        ):
+            if value is not None:
+                known.append((f"{value:,}" if unit == "step" else figure(value), unit))
+        if summary.seconds is not None:
+            known.append((duration(summary.seconds), "trained"))
+        if self._note:
+            known.append((self._note, ""))
+        row = Content("")
+        for shown, unit in known:
+            before = "step " if unit == "step" else ""
+            after = f" {unit}" if unit not in ("step", "") else ""
+            style = "bold" if unit in ("step", "bits/byte") else "$text-muted" if not unit else ""
+            part = Content.assemble((before, "$text-muted"), safe_content.line(shown, style), (after, "$text-muted"))
+            gap = "   " if row else ""
+            if row.cell_length + len(gap) + part.cell_length > width:
+                break
+            row = Content.assemble(row, gap, part)
+        return row or safe_content.line("no figures yet", "$text-muted")
+
+    def _message(self) -> Content | None:
+        summary = self._summary
+        if self._gone:
+            return safe_content.line(_GONE, "$text-error", 400)
+        if summary is None:
+            return None
+        if summary.state == "died":
+            return safe_content.line(_DIED, "$text-error", 400)
+        if not summary.message:
+            return None
+        return safe_content.line(summary.message, "$text-error" if summary.state == "failed" else "$text-warning", 400)

@@ -1,0 +1,75 @@
+"""What the app remembers: choices come back, and a broken file is no trouble."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storyteller.config.configs import Sample
+from storyteller.tui import settings
+from storyteller.tui.settings import Settings
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def test_what_was_chosen_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "tui.json"
+    chosen = Settings(theme="light", cells="blocks", x_axis="tokens", log_y=True, smoothing=0.5, sort="bits")
+    settings.write(path, chosen)
+    assert settings.read(path) == chosen
+    assert settings.read(path).note == ""
+
+
+def test_without_a_file_there_are_the_defaults(tmp_path: Path) -> None:
+    assert settings.read(tmp_path / "tui.json") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("contents", "why"),
+    [
+        (b'{"theme": "li', "it is no JSON"),
+        (b"\xff\xfe", "it is no JSON"),
+        (b"[1, 2]", "they are no JSON object"),
+        (b"[" * 100_000, "it is no JSON"),
+    ],
+)
+def test_a_broken_file_gives_the_defaults_and_says_so(tmp_path: Path, contents: bytes, why: str) -> None:
+    path = tmp_path / "tui.json"
+    path.write_bytes(contents)
+    read = settings.read(path)
+    assert read == Settings()
+    assert read.note == f"the settings in {path} were not read ({why}); these are the defaults"
+
+
+@given(st.dictionaries(st.sampled_from([*Settings().to_json(), "unheard"]), ANY_JSON))
+def test_whatever_the_file_says_each_setting_is_one_that_can_be(tmp_path_factory: object, kept: object) -> None:
+    path = Path(tmp_path_factory.mktemp("s")) / "tui.json"  # type: ignore[attr-defined]
+    path.write_text(json.dumps(kept))
+    read = settings.read(path)
+    assert read.theme in ("dark", "light", "ansi-dark", "ansi-light")
+    assert read.cells in ("braille", "blocks", "ascii")
+    assert read.x_axis in ("step", "tokens", "seconds")
+    assert 0 <= read.smoothing < 1
+    assert isinstance(read.sample(), Sample)
+    settings.write(path, read)
+    assert settings.read(path) == read
+
+
+def test_sampling_settings_that_are_off_fall_back_to_the_defaults() -> None:
+    assert Settings(sampling={"temperature": 0.3, "top_k": 5}).sample() == Sample(temperature=0.3, top_k=5)
+    assert Settings(sampling={"temperature": -1}).sample() == Sample()
+    assert Settings(sampling={"temperature": "hot", "unheard": 1}).sample() == Sample()
+
+
+def test_a_folder_that_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        settings.write(tmp_path / "file" / "tui.json", Settings())
