@@ -17,45 +17,20 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = {
     "errors": 0,
     "text": 1,
-    "heap": 1,
-    "machine": 1,
-    "priority": 1,
-    "tales": 1,
-    "chart": 2,
-    "config": 2,
-    "presets": 3,
-    "tensors": 2,
-    "judging": 4,
-    "runs": 3,
-    "daemon": 4,
-    "ahead": 5,
-    "curves": 4,
-    "shelf": 4,
-    "pages": 4,
+    "system": 2,
+    "charts": 2,
+    "config": 3,
+    "tracking": 4,
     "data": 4,
-    "mirror": 5,
-    "fleet": 5,
-    "lm": 5,
-    "engine": 5,
-    "export": 5,
-    "comparison": 5,
-    "growth": 5,
-    "booth": 6,
-    "desk": 5,
-    "narrator": 6,
-    "parts": 6,
-    "scoring": 6,
-    "contest": 7,
-    "launch": 6,
-    "timeline": 6,
-    "critic": 6,
-    "sideline": 5,
-    "card": 7,
-    "worker": 7,
-    "tui": 8,
-    "report": 8,
-    "cli": 9,
-    "__main__": 10,
+    "launch": 5,
+    "model": 5,
+    "inference": 5,
+    "training": 6,
+    "evaluation": 6,
+    "tui": 6,
+    "reports": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """What stands on what: a room imports from lower floors and from itself alone."""
 
@@ -110,11 +85,11 @@ def test_every_room_has_its_floor() -> None:
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("torch", ("lm",)),
-        ("transformers", ("lm",)),
-        ("wandb", ("mirror",)),
+        ("torch", ("model", "training")),
+        ("transformers", ("model",)),
+        ("wandb", ("tracking",)),
         ("datasets", ("data",)),
-        ("ctranslate2", ("engine",)),
+        ("ctranslate2", ("inference",)),
         ("textual", ("tui",)),
     ],
 )
@@ -126,7 +101,7 @@ def test_a_heavy_package_has_one_home(package: str, homes: tuple[str, ...]) -> N
 
 def test_only_the_runs_room_knows_the_file_names_of_a_run_folder() -> None:
     for path in MODULES:
-        if room(name_of(path)) == "runs":
+        if room(name_of(path)) == "tracking":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -150,7 +125,7 @@ HEAVY = {"torch", "transformers", "datasets", "wandb", "ctranslate2", "numpy", "
         "from storyteller.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from storyteller.cli import main\ntry: main(['ps'])\nexcept SystemExit: pass",
         "import storyteller.data.story_stream, storyteller.data.batches, storyteller.inference.engine",
-        "import storyteller.tracking.run_index, storyteller.tracking.run_process",
+        "import storyteller.tracking.run_index, storyteller.tracking.run_process, storyteller.launch.start",
     ],
 )
 def test_what_does_not_train_or_tell_loads_nothing_heavy(statement: str) -> None:

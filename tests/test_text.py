@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.text import clean, fold, mend_mojibake, safe, safe_line
+from storyteller.data.cleaning import clean, fold, mend_mojibake
+from storyteller.text import safe, safe_line
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 

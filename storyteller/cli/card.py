@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.progress_line import Progress, interruptibly, leave
+from storyteller.cli.progress_line import ProgressLine, interruptibly, leave
 from storyteller.cli.story_output import note
 from storyteller.cli.text_tables import out, out_json, table
 from storyteller.errors import DiskError, UsageError, is_disk_full
@@ -78,7 +78,7 @@ def card(
     if output is not None:
         check_target(output)
     asked = _judge(judge, judge_model)
-    wish = make_card.Wish(
+    wish = make_card.CardOptions(
         model=model,
         prompts=tuple(load_prompts(prompts)),
         completions=completions,
@@ -146,13 +146,13 @@ class Phases:
 
     def __init__(self) -> None:
         self._what = ""
-        self._line: Progress | None = None
+        self._line: ProgressLine | None = None
         self._drawn_at = 0.0
 
     def say(self, what: str, done: int, of: int) -> None:
         if what != self._what:
             self.clear()
-            self._what, self._line = what, Progress(of, what)
+            self._what, self._line = what, ProgressLine(of, what)
         elif time.monotonic() - self._drawn_at < 0.1:
             return
         self._drawn_at = time.monotonic()
@@ -206,7 +206,7 @@ def write(made: Card, path: Path) -> None:
     from storyteller.reports import write as write_page
     from storyteller.reports.card_markdown import markdown
     from storyteller.reports.card_page import page
-    from storyteller.tracking.run_folder import write_json, write_text
+    from storyteller.system.files import write_json, write_text
 
     check_target(path)
     try:
@@ -228,7 +228,7 @@ def write(made: Card, path: Path) -> None:
 def _keep(made: Card, model: str, root: Path) -> Path | None:
     """Put a run's card into its folder, where `report` finds it; the file, or None where it is of no run."""
     from storyteller.evaluation.model_card.training_stories import run_of
-    from storyteller.tracking.run_folder import write_json
+    from storyteller.system.files import write_json
 
     run, step = run_of(model, made.model, root), made.model.rpartition("@")[2]
     if run is None:

@@ -23,7 +23,7 @@ from storyteller.cli.eval import (
     scored,
     step_back,
 )
-from storyteller.cli.progress_line import Progress, interruptibly, leave
+from storyteller.cli.progress_line import ProgressLine, interruptibly, leave
 from storyteller.cli.show import (
     BPB,
     LOSS,
@@ -44,19 +44,19 @@ from storyteller.cli.show import (
 from storyteller.cli.story_output import cells
 from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
 from storyteller.text import safe, safe_line
 from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.config.configs import Train
+    from storyteller.config.configs import TrainConfig
     from storyteller.evaluation.bits_per_byte import HeldOut
-    from storyteller.evaluation.compare_models import Contest, Telling
-    from storyteller.tracking.compare_runs import Comparison
+    from storyteller.evaluation.compare_models import ModelComparison, ModelStories
+    from storyteller.tracking.compare_runs import RunComparison
     from storyteller.tracking.curves import Line
 
-_DEFAULTS = Sample()
+_DEFAULTS = SamplingParams()
 _SHOWN = 3
 _SEED = 42
 _GAP = "   "
@@ -119,7 +119,7 @@ def compare(
 
     Example: storyteller compare first@best starter --data valid.jsonl --html both.html
     """
-    from storyteller.config.configs import Train
+    from storyteller.config.configs import TrainConfig
     from storyteller.evaluation import bits_per_byte
     from storyteller.evaluation.prompts import load_prompts
     from storyteller.reports.html import check as check_page
@@ -139,12 +139,12 @@ def compare(
             check_page(html)
         for name in names:
             _check(name, root)
-        sample = Sample(
+        sample = SamplingParams(
             seed=_SEED if seed is None else seed,
             temperature=_DEFAULTS.temperature if temperature is None else temperature,
             max_tokens=_DEFAULTS.max_tokens if max_tokens is None else max_tokens,
         )
-        settings = Train(device=device, precision=precision, threads=threads)
+        settings = TrainConfig(device=device, precision=precision, threads=threads)
         asked = load_prompts(prompts)
         held = bits_per_byte.held_out(names, root, data=data or (), limit=stories, cleaning=clean)
         contest = _hold(names, root, asked, sample, held, settings)
@@ -172,7 +172,7 @@ def compare(
 class _Logs:
     """What the logs of runs say."""
 
-    compared: Comparison
+    compared: RunComparison
     key: str | None
     """The metric of the chart; None where there is none yet."""
     by: Axis
@@ -264,10 +264,15 @@ def _check(name: str, root: Path) -> None:
 
 
 def _hold(
-    names: Sequence[str], root: Path, prompts: Sequence[str], sample: Sample, held: HeldOut, settings: Train
-) -> Contest:
+    names: Sequence[str],
+    root: Path,
+    prompts: Sequence[str],
+    sample: SamplingParams,
+    held: HeldOut,
+    settings: TrainConfig,
+) -> ModelComparison:
     """Let each model tell and be scored, one after the other, with a line of progress at a terminal."""
-    from storyteller.evaluation.compare_models import Contest
+    from storyteller.evaluation.compare_models import ModelComparison
 
     step_back(root)
     labels, tellings, scores = [], [], []
@@ -276,17 +281,17 @@ def _hold(
         labels.append(label)
         tellings.append(told)
         scores.append(scored(exact, held, root, settings))
-    return Contest(tuple(labels), tuple(prompts), sample, tuple(tellings), held, tuple(scores))
+    return ModelComparison(tuple(labels), tuple(prompts), sample, tuple(tellings), held, tuple(scores))
 
 
 def _tell(
-    name: str, root: Path, prompts: Sequence[str], sample: Sample, threads: int
-) -> tuple[str, str, tuple[Telling | None, ...]]:
+    name: str, root: Path, prompts: Sequence[str], sample: SamplingParams, threads: int
+) -> tuple[str, str, tuple[ModelStories | None, ...]]:
     """The model's label, a name that means these very weights, and what was told."""
     from storyteller.cli.loaded_model import Loaded
     from storyteller.evaluation import compare_models
 
-    with Loaded(name, root, threads) as loaded, Progress(len(prompts), f"{loaded.engine.label}: told") as progress:
+    with Loaded(name, root, threads) as loaded, ProgressLine(len(prompts), f"{loaded.engine.label}: told") as progress:
         try:
             told = interruptibly(lambda: compare_models.tell(loaded.engine, prompts, sample, progress.show))
         except KeyboardInterrupt:
@@ -298,7 +303,7 @@ def _tell(
         return label, label if loaded.run is not None else name, told
 
 
-def _show_scores(contest: Contest) -> None:
+def _show_scores(contest: ModelComparison) -> None:
     """A row a model, and below it which differences are real."""
     from storyteller.evaluation.compare_models import verdict
 
@@ -323,7 +328,7 @@ def _show_scores(contest: Contest) -> None:
         note(remark)
 
 
-def _show_stories(contest: Contest, n_shown: int, columns: int) -> None:
+def _show_stories(contest: ModelComparison, n_shown: int, columns: int) -> None:
     """Some prompts, evenly chosen, each with what every model told after it."""
     n_prompts = len(contest.prompts)
     n_shown = min(n_shown, n_prompts)
@@ -337,7 +342,7 @@ def _show_stories(contest: Contest, n_shown: int, columns: int) -> None:
             out(line)
 
 
-def _words(telling: Telling | None) -> str:
+def _words(telling: ModelStories | None) -> str:
     if telling is None:
         return "(the prompt does not fit into its context)"
     return telling.text.strip() + ("" if telling.ended else " ...")
@@ -383,7 +388,7 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
     return [indent + line for line in lines]
 
 
-def _write_page(path: Path, contest: Contest, logs: _Logs | None) -> None:
+def _write_page(path: Path, contest: ModelComparison, logs: _Logs | None) -> None:
     from storyteller.reports.compare_page import contest_page
     from storyteller.reports.html import write
 

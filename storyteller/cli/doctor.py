@@ -43,10 +43,10 @@ def doctor(
 
 
 def _facts(wait_seconds: float, root: Any) -> dict[str, Any]:
-    from storyteller.config.configs import Train
+    from storyteller.config.configs import TrainConfig
     from storyteller.model import device
 
-    chosen = device.choose(Train())
+    chosen = device.choose(TrainConfig())
     return {
         "versions": hardware.versions(),
         "host": {

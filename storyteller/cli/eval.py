@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from storyteller.cli.progress_line import Progress
+from storyteller.cli.progress_line import ProgressLine
 from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
 from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.config.configs import Train
+    from storyteller.config.configs import TrainConfig
     from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
     from storyteller.evaluation.bootstrap import Interval
 
@@ -71,13 +71,13 @@ def eval(
 
     Example: storyteller eval first@best --data valid.jsonl --stories 1000
     """
-    from storyteller.config.configs import Train
+    from storyteller.config.configs import TrainConfig
     from storyteller.evaluation import bits_per_byte
 
     root = run_folder.runs_root(runs_dir)
     named = model if model is not None else run_index.default_model(root)
     held = bits_per_byte.held_out([named], root, data=data or (), limit=stories, cleaning=clean)
-    settings = Train(device=device, precision=precision, threads=threads)
+    settings = TrainConfig(device=device, precision=precision, threads=threads)
     step_back(root)
     scores = scored(named, held, root, settings)
     if as_json:
@@ -90,11 +90,11 @@ def eval(
         note(remark)
 
 
-def scored(model: str, held: HeldOut, root: Path, settings: Train) -> ModelScores:
+def scored(model: str, held: HeldOut, root: Path, settings: TrainConfig) -> ModelScores:
     """The model's scores on the stories, with a line of progress at a terminal."""
     from storyteller.evaluation import bits_per_byte
 
-    with Progress(len(held.stories), "scored") as progress:
+    with ProgressLine(len(held.stories), "scored") as progress:
         say: Callable[[float], None] = lambda share: progress.show(round(share * len(held.stories)))  # noqa: E731
         say(0.0)
         return bits_per_byte.score_model(model, held.stories, root, settings=settings, say=say, log=note)

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from storyteller.cli.text_tables import note, number, out, span
+from storyteller.system.files import open_regular
 from storyteller.text import safe_line
-from storyteller.tracking.metrics_log import open_regular
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import Summary, summarise
+from storyteller.tracking.run_index import RunSummary, summarise
 from storyteller.tracking.run_status import LIVING, read_status, seen_state
 
 _POLL_SECONDS = 0.5
@@ -80,7 +80,7 @@ def how_it_ended(folder: RunFolder) -> int:
     return (status.exit_code if status is not None else None) or 1
 
 
-def _reached(summary: Summary) -> str:
+def _reached(summary: RunSummary) -> str:
     bpb = f", {summary.eval_bpb:.4f} bits per byte held out" if summary.eval_bpb is not None else ""
     return f"{number(summary.step)} steps, {number(summary.tokens)} tokens in {span(summary.seconds)}{bpb}"
 
@@ -151,7 +151,7 @@ def _with_bar(folder: RunFolder, offset: int, over: threading.Event | None) -> N
             time.sleep(_POLL_SECONDS)
 
 
-def _in_words(summary: Summary) -> str:
+def _in_words(summary: RunSummary) -> str:
     """What stands beside the bar."""
     words = [f"step {number(summary.step)}"]
     if summary.state in ("starting", "waiting", "stopping"):

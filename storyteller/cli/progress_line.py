@@ -53,7 +53,7 @@ def leave() -> NoReturn:
     os._exit(130)
 
 
-class Progress:
+class ProgressLine:
     """One line at the end of a terminal's standard error: how far it is, how fast, how long still."""
 
     def __init__(self, total: int | None, what: str = "") -> None:

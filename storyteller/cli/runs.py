@@ -12,7 +12,7 @@ from storyteller.cli.follow import how_it_ended, log_across_restarts
 from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
 from storyteller.errors import UsageError
-from storyteller.tracking import manage_runs, run_folder, run_index, run_process
+from storyteller.tracking import log_file, manage_runs, run_folder, run_index, run_process
 
 Run = Annotated[str, typer.Argument(help="The run: its name, the beginning of it, or latest.")]
 
@@ -68,7 +68,7 @@ def logs(
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     if not follow:
-        for line in run_process.follow_log(folder, follow=False):
+        for line in log_file.follow_log(folder, follow=False):
             out(line)
         return
     with contextlib.suppress(KeyboardInterrupt):

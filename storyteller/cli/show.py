@@ -154,9 +154,9 @@ def _plan(folder: RunFolder) -> Mapping[str, Any]:
 
 def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
     """The stories told at the newest step at which any was, one a prompt."""
-    from storyteller.tracking.sample_history import Growth
+    from storyteller.tracking.sample_history import SampleHistory
 
-    growth = Growth(folder)
+    growth = SampleHistory(folder)
     growth.catch_up()
     told = [growth.at(prompt, steps[-1]) for prompt in growth.prompts if (steps := growth.steps(prompt))]
     newest = [story for story in told if story is not None][:_SAMPLES]
@@ -167,7 +167,7 @@ def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _facts(
-    folder: RunFolder, summary: run_index.Summary, curves: Curves, saved: Sequence[int]
+    folder: RunFolder, summary: run_index.RunSummary, curves: Curves, saved: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
     """What is known of the run, a line a subject."""
     plan = _plan(folder)

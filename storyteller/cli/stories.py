@@ -15,7 +15,7 @@ from storyteller.errors import UsageError
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.inference.story_history import Told
+    from storyteller.inference.story_history import StoryRecord
 
 
 def stories(
@@ -47,7 +47,7 @@ def stories(
             out(line)
 
 
-def listed(found: list[Told], columns: int | None = None) -> list[str]:
+def listed(found: list[StoryRecord], columns: int | None = None) -> list[str]:
     """A table of stories: id, when, by which model, how it begins; cut to a terminal's width."""
     columns = columns or (shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
     narrow = 0 < columns < 72
@@ -60,7 +60,7 @@ def listed(found: list[Told], columns: int | None = None) -> list[str]:
     return [line if len(line) < width else line[: width - 2] + "\u2026" for line in lines]
 
 
-def _show_whole(found: list[Told]) -> None:
+def _show_whole(found: list[StoryRecord]) -> None:
     paper = Paper(sys.stdout)
     for number, told in enumerate(found):
         seed = f"seed {told.seed}" if told.sample.draws else "nothing drawn"

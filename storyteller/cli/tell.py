@@ -13,13 +13,13 @@ import typer
 
 from storyteller.cli.loaded_model import Loaded
 from storyteller.cli.story_output import Paper, Sheet, note
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import DiskError, UsageError
 from storyteller.text import safe_line
 
-_DEFAULTS = Sample()
+_DEFAULTS = SamplingParams()
 _PROMPT_LIMIT_CHARS = 1_000_000
-_SETTINGS = tuple(field.name for field in dataclasses.fields(Sample))
+_SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 
 def tell(
@@ -79,7 +79,7 @@ def tell(
     Example: storyteller tell "Once there was a little boy"
     """
     given = {name: value for name, value in ctx.params.items() if _was_given(ctx, name)}
-    sample = Sample(
+    sample = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
         top_k=top_k,
@@ -166,33 +166,33 @@ def _sheet(paper: Paper, as_json: bool, out: Path | None) -> Sheet:
     return Sheet(paper, as_json or (out is not None and out.suffix == ".jsonl"))
 
 
-def _tell_one(loaded: Loaded, prompt: str, sample: Sample, sheet: Sheet, keeps: bool) -> int:
+def _tell_one(loaded: Loaded, prompt: str, sample: SamplingParams, sheet: Sheet, keeps: bool) -> int:
     """A story, streamed; as JSON when it is whole."""
-    from storyteller.cli.tell_stream import Keeper, sign, tell_aloud
+    from storyteller.cli.tell_stream import HistoryWriter, sign, tell_aloud
     from storyteller.inference.engine import with_seed
 
     sample = with_seed(sample)
     heard = tell_aloud(loaded.engine, prompt, sample, None if sheet.as_json else sheet.paper, echo=prompt)
     if heard.stopped and not heard.text:
         return 130
-    told = Keeper(keeps).keep(loaded, prompt, sample, heard)
+    told = HistoryWriter(keeps).keep(loaded, prompt, sample, heard)
     sign(told, loaded.engine.label, heard, sheet)
     return 130 if heard.stopped else 0
 
 
-def _tell_several(loaded: Loaded, prompt: str, sample: Sample, count: int, sheet: Sheet, keeps: bool) -> int:
+def _tell_several(loaded: Loaded, prompt: str, sample: SamplingParams, count: int, sheet: Sheet, keeps: bool) -> int:
     from storyteller.cli.tell_batch import tell_many
-    from storyteller.cli.tell_stream import Keeper
+    from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.evaluation.prompts import Asked
 
-    return tell_many(loaded, [Asked(prompt)] * count, count, sample, sheet, Keeper(keeps))
+    return tell_many(loaded, [Asked(prompt)] * count, count, sample, sheet, HistoryWriter(keeps))
 
 
 def _tell_file(
-    file: str, loaded: Loaded, sample: Sample, count: int, as_json: bool, out: Path | None, keeps: bool
+    file: str, loaded: Loaded, sample: SamplingParams, count: int, as_json: bool, out: Path | None, keeps: bool
 ) -> int:
     from storyteller.cli.tell_batch import tell_many
-    from storyteller.cli.tell_stream import Keeper
+    from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.evaluation.prompts import read_prompts
 
     with loaded:
@@ -202,13 +202,15 @@ def _tell_file(
         rows = (each for each in asked for _ in range(count))
         with _paper(out) as paper:
             sheet = _sheet(paper, as_json, out)
-            return tell_many(loaded, rows, None if total is None else total * count, sample, sheet, Keeper(keeps))
+            return tell_many(
+                loaded, rows, None if total is None else total * count, sample, sheet, HistoryWriter(keeps)
+            )
 
 
 def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path | None, keeps: bool) -> int:
     """A kept story, told again with what was given anew in place of what it was told with."""
     from storyteller.cli.tell_replay import open_again, retell
-    from storyteller.cli.tell_stream import Keeper
+    from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.inference import story_history
 
     told = story_history.find(identity)
@@ -217,7 +219,7 @@ def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path |
     }
     with open_again(told, given) as loaded, _paper(out) as paper:
         sample = dataclasses.replace(told.sample, **changes)
-        heard, remark = retell(loaded, told, sample, _sheet(paper, as_json, out), Keeper(keeps))
+        heard, remark = retell(loaded, told, sample, _sheet(paper, as_json, out), HistoryWriter(keeps))
     if remark:
         note(remark)
     return 130 if heard.stopped else 0

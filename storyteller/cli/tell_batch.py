@@ -8,23 +8,28 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.progress_line import Progress, interruptibly, leave
+from storyteller.cli.progress_line import ProgressLine, interruptibly, leave
 from storyteller.cli.story_output import Sheet, note
-from storyteller.cli.tell_stream import Heard, Keeper, record
-from storyteller.config.configs import Sample
+from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, record
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
 
 if TYPE_CHECKING:
     from storyteller.cli.loaded_model import Loaded
     from storyteller.evaluation.prompts import Asked
-    from storyteller.inference.engine import Story
+    from storyteller.inference.engine import GeneratedStory
 
 ROWS = 64
 """Stories told side by side."""
 
 
 def tell_many(
-    loaded: Loaded, asked: Iterable[Asked], total: int | None, sample: Sample, sheet: Sheet, keeper: Keeper
+    loaded: Loaded,
+    asked: Iterable[Asked],
+    total: int | None,
+    sample: SamplingParams,
+    sheet: Sheet,
+    keeper: HistoryWriter,
 ) -> int:
     """Tell a story for each prompt, `ROWS` at a time, and write them in order; the exit status.
 
@@ -33,7 +38,7 @@ def tell_many(
     """
     first = sample.seed if sample.seed is not None else secrets.randbits(32)
     waiting, done, failed = iter(asked), 0, 0
-    with Progress(total) as progress:
+    with ProgressLine(total) as progress:
         for number in itertools.count():
             some = list(itertools.islice(waiting, ROWS))
             if not some:
@@ -57,7 +62,9 @@ def tell_many(
     return 1 if failed else 0
 
 
-def _batch(loaded: Loaded, asked: Sequence[Asked], sample: Sample) -> tuple[Sequence[Asked], list[Story]]:
+def _batch(
+    loaded: Loaded, asked: Sequence[Asked], sample: SamplingParams
+) -> tuple[Sequence[Asked], list[GeneratedStory]]:
     """The prompts that the model can take, and their stories."""
     try:
         return asked, loaded.engine.batch([each.prompt for each in asked], sample)
@@ -75,11 +82,16 @@ def _batch(loaded: Loaded, asked: Sequence[Asked], sample: Sample) -> tuple[Sequ
 
 
 def _write(
-    loaded: Loaded, asked: Sequence[Asked], stories: Sequence[Story], sample: Sample, sheet: Sheet, keeper: Keeper
+    loaded: Loaded,
+    asked: Sequence[Asked],
+    stories: Sequence[GeneratedStory],
+    sample: SamplingParams,
+    sheet: Sheet,
+    keeper: HistoryWriter,
 ) -> None:
     batch = secrets.token_hex(6)
     for row, (each, story) in enumerate(zip(asked, stories, strict=True)):
-        heard = Heard(story.text, story.tokens, story.seconds, story.finished)
+        heard = StreamedStory(story.text, story.tokens, story.seconds, story.finished)
         place: dict[str, Any] = {"batch": batch, "row": row, "rows": len(stories)} if len(stories) > 1 else {}
         told = keeper.keep(loaded, each.prompt, sample, heard, **place)
         sheet.put(record(told, loaded.engine.label, **({"line": each.line} if each.line else {})))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from storyteller.cli.loaded_model import Loaded
 from storyteller.cli.story_output import Sheet
-from storyteller.cli.tell_stream import Heard, Keeper, sign, tell_aloud
-from storyteller.config.configs import Sample
+from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, sign, tell_aloud
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError
 
 if TYPE_CHECKING:
-    from storyteller.inference.story_history import Told
+    from storyteller.inference.story_history import StoryRecord
 
 
-def open_again(told: Told, given: Mapping[str, Any]) -> Loaded:
+def open_again(told: StoryRecord, given: Mapping[str, Any]) -> Loaded:
     """The model that told a story, but for what was `given` anew: `model`, `runs_dir`, `numbers`, `threads`.
 
     Raises its kind of error where it is gone, with what else can be done.
@@ -33,7 +33,9 @@ def open_again(told: Told, given: Mapping[str, Any]) -> Loaded:
         ) from error
 
 
-def retell(loaded: Loaded, told: Told, sample: Sample, sheet: Sheet, keeper: Keeper) -> tuple[Heard, str]:
+def retell(
+    loaded: Loaded, told: StoryRecord, sample: SamplingParams, sheet: Sheet, keeper: HistoryWriter
+) -> tuple[StreamedStory, str]:
     """Tell a kept story again and write it; where it was one of a batch and nothing is changed, with that batch.
 
     Returns what was told, and a line to show where it is not what was told then (empty: it is, or was not to be).
@@ -44,7 +46,7 @@ def retell(loaded: Loaded, told: Told, sample: Sample, sheet: Sheet, keeper: Kee
     mates = story_history.batch_of(told) if exact and told.rows > 1 else None
     if mates is not None and told.rows > 1:
         story = loaded.engine.batch([mate.prompt for mate in mates], sample)[told.row]
-        heard = Heard(story.text, story.tokens, story.seconds, story.finished)
+        heard = StreamedStory(story.text, story.tokens, story.seconds, story.finished)
         if not sheet.as_json:
             sheet.put({"text": told.prompt + heard.text}, alone=True)
         place = {"batch": told.batch, "row": told.row, "rows": told.rows}

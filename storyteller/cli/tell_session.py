@@ -22,21 +22,21 @@ from typing import TYPE_CHECKING, Any
 from storyteller.cli.external_editor import edited, keys_unseen
 from storyteller.cli.loaded_model import Loaded
 from storyteller.cli.story_output import Page, Paper
-from storyteller.cli.tell_stream import Heard, Keeper, tell_aloud
+from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, tell_aloud
 from storyteller.cli.text_tables import table
-from storyteller.config.configs import PROMPTS, Sample, section
+from storyteller.config.configs import PROMPTS, SamplingParams, section
 from storyteller.errors import StorytellerError, UsageError
 from storyteller.inference.engine import STARTER
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.inference.story_history import Told
+    from storyteller.inference.story_history import StoryRecord
 
-SETTINGS = tuple(field.name for field in dataclasses.fields(Sample))
+SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 
 @dataclass(frozen=True)
-class Command:
+class SessionCommand:
     """One of the session's commands."""
 
     name: str
@@ -46,26 +46,26 @@ class Command:
 
 
 COMMANDS = (
-    Command("again", "[ID]", "tell the last part anew; ID: a kept story, as it was told"),
-    Command("more", "[WORDS]", "go on with the story, after WORDS of yours; so does Enter alone"),
-    Command("undo", "", "take the last change back"),
-    Command("edit", "", "change the story in your editor ($VISUAL, $EDITOR)"),
-    Command("fork", "[N]", "keep the story as it is and go on with a copy; N: return to fork N"),
-    Command("show", "", "the whole story, and what told it"),
-    Command("set", "[NAME VALUE]", "how stories are told: /set temperature 0.7; alone: all of it"),
-    Command("model", "[NAME]", "tell from another model: RUN, RUN@STEP, a folder, owner/name"),
-    Command("models", "", "the models there are"),
-    Command("history", "[WORDS]", "the stories kept, those with WORDS in them"),
-    Command("save", "FILE", "write the story to a file; /save! writes over one that is there"),
-    Command("help", "", "this"),
-    Command("bye", "", "leave; so does Ctrl-D"),
+    SessionCommand("again", "[ID]", "tell the last part anew; ID: a kept story, as it was told"),
+    SessionCommand("more", "[WORDS]", "go on with the story, after WORDS of yours; so does Enter alone"),
+    SessionCommand("undo", "", "take the last change back"),
+    SessionCommand("edit", "", "change the story in your editor ($VISUAL, $EDITOR)"),
+    SessionCommand("fork", "[N]", "keep the story as it is and go on with a copy; N: return to fork N"),
+    SessionCommand("show", "", "the whole story, and what told it"),
+    SessionCommand("set", "[NAME VALUE]", "how stories are told: /set temperature 0.7; alone: all of it"),
+    SessionCommand("model", "[NAME]", "tell from another model: RUN, RUN@STEP, a folder, owner/name"),
+    SessionCommand("models", "", "the models there are"),
+    SessionCommand("history", "[WORDS]", "the stories kept, those with WORDS in them"),
+    SessionCommand("save", "FILE", "write the story to a file; /save! writes over one that is there"),
+    SessionCommand("help", "", "this"),
+    SessionCommand("bye", "", "leave; so does Ctrl-D"),
 )
 _OTHER_NAMES = {"exit": "bye", "quit": "bye", "?": "help", "save!": "save!"}
 _WELCOME = "Type how a story begins. Enter goes on with it, Ctrl-C stops it, /help says the rest, Ctrl-D leaves."
 
 
 @dataclass(frozen=True)
-class Moment:
+class SessionState:
     """The story at one time."""
 
     text: str = ""
@@ -73,7 +73,7 @@ class Moment:
     """Where the part begins that was told last: what stands before it was its prompt."""
     goes_on: bool = False
     """Whether that prompt was a story so far, of which the model was given the newest part."""
-    told: Told | None = None
+    told: StoryRecord | None = None
     """The record of the part told last."""
 
 
@@ -81,7 +81,12 @@ class Session:
     """The state of one session, and what each line does to it."""
 
     def __init__(
-        self, loaded: Loaded, sample: Sample, paper: Paper, keeper: Keeper, columns: Callable[[], int] | None = None
+        self,
+        loaded: Loaded,
+        sample: SamplingParams,
+        paper: Paper,
+        keeper: HistoryWriter,
+        columns: Callable[[], int] | None = None,
     ) -> None:
         """`columns` of the terminal; None: asked of it each time."""
         self._loaded = loaded
@@ -89,7 +94,7 @@ class Session:
         self._paper = paper
         self._keeper = keeper
         self._columns = columns or (lambda: shutil.get_terminal_size().columns)
-        self._forks: list[list[Moment]] = [[Moment()]]
+        self._forks: list[list[SessionState]] = [[SessionState()]]
         self._fork = 0
         self._told = 0
 
@@ -104,7 +109,7 @@ class Session:
         return self._now.text
 
     @property
-    def _now(self) -> Moment:
+    def _now(self) -> SessionState:
         return self._forks[self._fork][-1]
 
     def answer(self, line: str) -> bool:
@@ -174,11 +179,11 @@ class Session:
             heard = tell_aloud(self._loaded.engine, given, sample, self._paper, echo=echo)
         self._take(prompt, goes_on, sample, heard)
 
-    def _take(self, prompt: str, goes_on: bool, sample: Sample, heard: Heard) -> None:
+    def _take(self, prompt: str, goes_on: bool, sample: SamplingParams, heard: StreamedStory) -> None:
         told = self._keeper.keep(self._loaded, prompt, sample, heard, goes_on=goes_on) if heard.text else None
-        self._change(Moment(prompt + heard.text, len(prompt), goes_on, told))
+        self._change(SessionState(prompt + heard.text, len(prompt), goes_on, told))
 
-    def _seeded(self) -> Sample:
+    def _seeded(self) -> SamplingParams:
         """The settings with a seed: a drawn one, or from the one that was set on, each telling the next."""
         from storyteller.inference.engine import with_seed
 
@@ -198,11 +203,11 @@ class Session:
             heard, remark = retell(loaded, told, told.sample, Sheet(self._paper, as_json=False), self._keeper)
         if remark:
             self._say(remark)
-        self._change(Moment(told.prompt + heard.text, len(told.prompt), told.goes_on, told))
+        self._change(SessionState(told.prompt + heard.text, len(told.prompt), told.goes_on, told))
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
-    def _change(self, moment: Moment) -> None:
+    def _change(self, moment: SessionState) -> None:
         self._forks[self._fork].append(moment)
 
     def _undo(self, _: str) -> None:
@@ -218,7 +223,7 @@ class Session:
         if changed == self.story:
             self._say("nothing was changed")
             return
-        self._change(Moment(changed, len(changed), goes_on=True))
+        self._change(SessionState(changed, len(changed), goes_on=True))
         self._page(changed)
 
     def _go_to_fork(self, which: str) -> None:
@@ -297,7 +302,7 @@ class Session:
         stops = () if value == "none" else (value,)
         values[f"sample.{key}"] = stops if key == "stop" else value
         try:
-            self._sample = section(Sample, values, "sample")
+            self._sample = section(SamplingParams, values, "sample")
         except UsageError as error:  # which calls it by its option's name
             raise UsageError(f"{key} {safe_line(value, 60)} is off", error.remedy) from error
         self._told = 0
@@ -400,11 +405,11 @@ class Session:
         page.end()
 
 
-def run_session(loaded: Loaded, sample: Sample, keeps: bool) -> int:
+def run_session(loaded: Loaded, sample: SamplingParams, keeps: bool) -> int:
     """Read lines and answer them until Ctrl-D; the exit status."""
     from storyteller.cli.line_editor import line_reader
 
-    session = Session(loaded, sample, Paper(sys.stdout), Keeper(keeps))
+    session = Session(loaded, sample, Paper(sys.stdout), HistoryWriter(keeps))
     session.welcome()
     read = line_reader(session.model_names)
     while True:

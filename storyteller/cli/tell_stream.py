@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storyteller.cli.story_output import Page, Paper, Sheet, note
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import StorytellerError
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from storyteller.cli.loaded_model import Loaded
-    from storyteller.inference.engine import Engine, Story
-    from storyteller.inference.story_history import Told
+    from storyteller.inference.engine import Engine, GeneratedStory
+    from storyteller.inference.story_history import StoryRecord
 
 
 @dataclass(frozen=True)
-class Heard:
+class StreamedStory:
     """What was told, also where it was stopped."""
 
     text: str
@@ -35,7 +35,9 @@ class Heard:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-def tell_aloud(engine: Engine, prompt: str, sample: Sample, paper: Paper | None, echo: str = "") -> Heard:
+def tell_aloud(
+    engine: Engine, prompt: str, sample: SamplingParams, paper: Paper | None, echo: str = ""
+) -> StreamedStory:
     """Stream a story onto `paper` (None: nowhere), `echo` before it; its line is always ended.
 
     Ctrl-C stops it, and what was told until then is what there is. Raises UsageError where the prompt does not fit,
@@ -55,18 +57,18 @@ def tell_aloud(engine: Engine, prompt: str, sample: Sample, paper: Paper | None,
                 # Where a story goes on on a line of its own, the space before its first word has nothing to part.
                 page.write(piece if echo or len(told) > 1 else piece.lstrip(" "))
     except StopIteration as end:
-        story: Story = end.value
-        return Heard(story.text, story.tokens, story.seconds, story.finished)
+        story: GeneratedStory = end.value
+        return StreamedStory(story.text, story.tokens, story.seconds, story.finished)
     except KeyboardInterrupt:
         text = "".join(told)
-        return Heard(text, engine.count(text), time.perf_counter() - began, finished=False, stopped=True)
+        return StreamedStory(text, engine.count(text), time.perf_counter() - began, finished=False, stopped=True)
     finally:
         pieces.close()
         if page is not None:
             page.end()
 
 
-class Keeper:
+class HistoryWriter:
     """Puts stories on the shelf; where it cannot, it says so once, and nothing else is the worse for it."""
 
     def __init__(self, wanted: bool) -> None:
@@ -74,16 +76,18 @@ class Keeper:
         self._wanted = wanted
         self._failed = False
 
-    def keep(self, loaded: Loaded, prompt: str, sample: Sample, heard: Heard, **more: Any) -> Told:
+    def keep(
+        self, loaded: Loaded, prompt: str, sample: SamplingParams, heard: StreamedStory, **more: Any
+    ) -> StoryRecord:
         """The story with all that it takes to tell it again; its id is empty unless it was kept.
 
-        `sample.seed` is set; `more`: `Told`'s other fields.
+        `sample.seed` is set; `more`: `StoryRecord`'s other fields.
         """
         import dataclasses
 
         from storyteller.inference import story_history
 
-        told = story_history.Told(
+        told = story_history.StoryRecord(
             prompt=prompt,
             text=heard.text,
             sample=sample,
@@ -104,7 +108,7 @@ class Keeper:
         return dataclasses.replace(told, id="")
 
 
-def record(told: Told, label: str, **more: Any) -> dict[str, Any]:
+def record(told: StoryRecord, label: str, **more: Any) -> dict[str, Any]:
     """A story as `--json` prints it."""
     plain = {
         "text": told.whole,
@@ -121,7 +125,7 @@ def record(told: Told, label: str, **more: Any) -> dict[str, Any]:
     return {**plain, **more, **({"id": told.id} if told.id else {})}
 
 
-def sign(told: Told, label: str, heard: Heard, sheet: Sheet) -> None:
+def sign(told: StoryRecord, label: str, heard: StreamedStory, sheet: Sheet) -> None:
     """What follows a story that was streamed: its record as JSON, or a line about it for whoever watches."""
     if sheet.as_json:
         sheet.put(record(told, label))

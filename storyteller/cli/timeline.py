@@ -23,9 +23,9 @@ from storyteller.text import safe, safe_line
 from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.config.configs import Sample
-    from storyteller.evaluation.checkpoint_timeline import Moment, Part
-    from storyteller.tracking.sample_history import Growth
+    from storyteller.config.configs import SamplingParams
+    from storyteller.evaluation.checkpoint_timeline import Part, TimelineStory
+    from storyteller.tracking.sample_history import SampleHistory
 
 _WIDEST = 100
 """Columns of a story: longer lines are hard to read."""
@@ -47,10 +47,11 @@ def timeline(
 
     Example: storyteller timeline latest --prompt "The dragon" --seed 7 --html dragon.html
     """
-    from storyteller.evaluation.checkpoint_timeline import moments, steps_of, timeline_page
+    from storyteller.evaluation.checkpoint_timeline import moments, steps_of
     from storyteller.reports.html import check, write
+    from storyteller.reports.timeline_page import timeline_page
     from storyteller.tracking.compare_runs import read_curves
-    from storyteller.tracking.sample_history import Growth, recipe_of
+    from storyteller.tracking.sample_history import SampleHistory, recipe_of
 
     if not prompt.strip():
         raise UsageError("--prompt is empty", 'give it some words, such as --prompt "The dragon"')
@@ -61,7 +62,7 @@ def timeline(
     sample = recipe_of(_config(folder))
     if seed is not None:
         sample = dataclasses.replace(sample, seed=seed)
-    growth = Growth(folder)
+    growth = SampleHistory(folder)
     growth.catch_up()
     curves = read_curves(folder)
     steps = steps_of(growth, prompt, sample, run_index.seen_steps(folder), most)
@@ -72,7 +73,7 @@ def timeline(
         )
     scored = curves.line("eval/bpb", points=10_000)
     bpb = dict(zip(scored.x, scored.mean, strict=True))
-    found: list[Moment] = []
+    found: list[TimelineStory] = []
     sheet = None if as_json else _Sheet(prompt, folder.name, sample, len(steps))
     with _progress(growth, prompt, steps) as show:
         for moment in moments(root, folder.name, growth, prompt, sample, steps, bpb.get):
@@ -101,7 +102,7 @@ def _config(folder: run_folder.RunFolder) -> object:
 class _Sheet:
     """Moments as text: at a terminal, what is kept of the story before is dim; everywhere, what is new has a bar."""
 
-    def __init__(self, prompt: str, run: str, sample: Sample, steps: int) -> None:
+    def __init__(self, prompt: str, run: str, sample: SamplingParams, steps: int) -> None:
         self._paper = Paper(sys.stdout)
         self._prompt = prompt
         terminal = self._paper.is_terminal
@@ -111,8 +112,8 @@ class _Sheet:
             f"{safe_line(run)}, {steps} step{'s' if steps > 1 else ''}, seed {sample.seed}: {safe_line(prompt, 200)}\n"
         )
 
-    def put(self, moment: Moment) -> None:
-        from storyteller.evaluation.checkpoint_timeline import said
+    def put(self, moment: TimelineStory) -> None:
+        from storyteller.reports.timeline_page import said
 
         heading = f"step {moment.step:,}"
         beside = said(moment) if moment.told is not None else safe_line(moment.problem)
@@ -187,7 +188,7 @@ def _that_fit(word: str, width: int) -> int:
 
 
 @contextlib.contextmanager
-def _progress(growth: Growth, prompt: str, steps: Sequence[int]) -> Iterator[Callable[[int | None], None]]:
+def _progress(growth: SampleHistory, prompt: str, steps: Sequence[int]) -> Iterator[Callable[[int | None], None]]:
     """A line at the end of a terminal's standard error while stories are told."""
     missing = [step for step in steps if growth.at(prompt, step) is None]
     on = sys.stderr.isatty() and bool(missing)

@@ -13,9 +13,9 @@ from storyteller.cli.follow import follow, how_it_ended
 from storyteller.cli.text_tables import note, out
 from storyteller.config.presets import PRESET_NOTES, resolve
 from storyteller.errors import StorytellerError, UsageError
-from storyteller.launch import run_plan, torchrun
-from storyteller.launch.torchrun import Fleet
-from storyteller.tracking import run_folder, run_index, run_process, wandb_mirror
+from storyteller.launch import run_plan, start, torchrun
+from storyteller.launch.torchrun import TorchrunSpec
+from storyteller.tracking import run_folder, run_index, wandb_mirror
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
 
@@ -189,7 +189,7 @@ def resume(
 def _launch(
     folder: RunFolder,
     mirrored: tuple[wandb_mirror.Mode, str],
-    of: Fleet,
+    of: TorchrunSpec,
     *,
     foreground: bool,
     detach: bool,
@@ -221,11 +221,11 @@ def _launch(
 
 
 def _in_background(
-    folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: wandb_mirror.Mode, of: Fleet
+    folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: wandb_mirror.Mode, of: TorchrunSpec
 ) -> int:
     process = run_plan.begin(folder, mode, note, from_step, of)
     if detach:
-        run_process.wait_ready(folder, process)
+        start.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
         return 0
     failed: list[StorytellerError] = []
@@ -233,7 +233,7 @@ def _in_background(
 
     def wait() -> None:
         try:
-            run_process.wait_ready(folder, process)
+            start.wait_ready(folder, process)
         except StorytellerError as error:
             failed.append(error)
         process.wait()
@@ -248,7 +248,9 @@ def _in_background(
     return how_it_ended(folder)
 
 
-def _in_foreground(folder: RunFolder, offset: int, from_step: int | None, mode: wandb_mirror.Mode, of: Fleet) -> int:
+def _in_foreground(
+    folder: RunFolder, offset: int, from_step: int | None, mode: wandb_mirror.Mode, of: TorchrunSpec
+) -> int:
     from storyteller.training import worker
 
     run_plan.begin_mirror(folder, mode, note)

@@ -15,8 +15,9 @@ from storyteller.cli.runs import Run
 from storyteller.cli.text_tables import note, number, out, out_json
 from storyteller.cli.train import RunsDir
 from storyteller.errors import RunError
+from storyteller.launch import start
 from storyteller.system import hardware
-from storyteller.tracking import run_folder, run_index, run_process
+from storyteller.tracking import run_folder, run_index
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
 from storyteller.tracking.wandb_cursor import is_at_work, is_complete, read_mirrored
@@ -37,7 +38,7 @@ def sync(
         raise RunError("there is no W&B API key here", "run `wandb login`, or set WANDB_API_KEY")
     if seen_state(folder) in LIVING:
         if not is_at_work(folder):
-            run_process.start_mirror(folder, "online")
+            start.start_mirror(folder, "online")
         status, line = 0, f"{folder.name} is training; its mirror sends what there is as it goes"
     elif is_complete(folder):
         status, line = 0, f"nothing to send: W&B has all of {folder.name}"
@@ -86,7 +87,7 @@ def dashboard(
 
 def _send(folder: RunFolder) -> int:
     """The mirror run to its end; its exit status. Ctrl-C ends it, and what it sent stays sent."""
-    process = run_process.start_mirror(folder, "online", ["--since", "0", "--grace", "60"])
+    process = start.start_mirror(folder, "online", ["--since", "0", "--grace", "60"])
     try:
         return process.wait()
     except KeyboardInterrupt:

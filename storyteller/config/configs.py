@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from storyteller.errors import UsageError
-from storyteller.text import Clean, safe_line
+from storyteller.text import safe_line
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -59,7 +59,7 @@ def _check(ok: bool, option: str, value: object, wants: str) -> None:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelConfig:
     """The shape of the GPT-2-style model."""
 
     n_layer: int = 4
@@ -91,7 +91,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataConfig:
     """The stories, and how they become batches."""
 
     source: str | tuple[str, ...] = "auto"
@@ -136,7 +136,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainConfig:
     """The optimisation, its budget, and what happens on the way."""
 
     minutes: float | None = None
@@ -239,7 +239,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Mirror:
+class WandbConfig:
     """Whether and where Weights & Biases shows the run."""
 
     wandb: Wandb = "auto"
@@ -257,7 +257,7 @@ class Mirror:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SamplingParams:
     """How a story is told."""
 
     max_tokens: int = 400
@@ -307,10 +307,10 @@ class Config:
     """All that a run is asked to do."""
 
     preset: str = "quick"
-    model: Model = field(default_factory=Model)
-    data: Data = field(default_factory=Data)
-    train: Train = field(default_factory=Train)
-    mirror: Mirror = field(default_factory=Mirror)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mirror: WandbConfig = field(default_factory=WandbConfig)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, every field written out."""
@@ -327,7 +327,7 @@ class Config:
         return cls(preset=str(plain.get("preset", "")), **sections)
 
 
-SECTIONS: dict[str, Any] = {"model": Model, "data": Data, "train": Train, "mirror": Mirror}
+SECTIONS: dict[str, Any] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "mirror": WandbConfig}
 """The dataclasses of a config, by the first part of their fields' dotted names."""
 
 
@@ -400,3 +400,6 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Clean = Literal["light", "classic"]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storyteller.config.configs import Data
+from storyteller.config.configs import DataConfig
 from storyteller.data import held_out_file, tokenizer
-from storyteller.data.disk_cache import Entry, Store
+from storyteller.data.cleaning import END_OF_TEXT
+from storyteller.data.disk_cache import CacheEntry, DiskCache
 from storyteller.data.held_out_file import HeldOut
-from storyteller.data.story_stream import Source, held_out_stories
+from storyteller.data.held_out_stories import held_out_stories
+from storyteller.data.sources import StorySource
 from storyteller.data.token_cache import identity, rules
 from storyteller.data.tokenizer import Tokenizer
-from storyteller.text import END_OF_TEXT
 
 _STORIES, _TOKENIZER = "stories.jsonl", "tokenizer.json"
 
 
-def held_out_of(source: Source, data: Data, limit: int, store: Store | None) -> HeldOut:
+def held_out_of(source: StorySource, data: DataConfig, limit: int, store: DiskCache | None) -> HeldOut:
     """`corpus.held_out_stories`, from the cache where it has them. Raises CorpusError."""
     entry = _entry(source, data, limit, store)
     if entry is None:
@@ -30,13 +31,13 @@ def held_out_of(source: Source, data: Data, limit: int, store: Store | None) -> 
     return stories, keys
 
 
-def is_held_out_known(source: Source, data: Data, limit: int, store: Store | None) -> bool:
+def is_held_out_known(source: StorySource, data: DataConfig, limit: int, store: DiskCache | None) -> bool:
     """Whether `held_out_of` reads no pass for them."""
     entry = _entry(source, data, limit, store)
     return bool(data.valid) or (entry is not None and _kept(entry) is not None)
 
 
-def _entry(source: Source, data: Data, limit: int, store: Store | None) -> Entry | None:
+def _entry(source: StorySource, data: DataConfig, limit: int, store: DiskCache | None) -> CacheEntry | None:
     """Where the cache has the held-out stories; None for stories that it does not keep."""
     corpus = identity(source)
     if store is None or corpus is None or data.valid:  # the files of `--valid` are read quickly
@@ -44,13 +45,18 @@ def _entry(source: Source, data: Data, limit: int, store: Store | None) -> Entry
     return store.entry("held-out", {"corpus": corpus, "limit": limit, **rules(data, frozenset())})
 
 
-def _kept(entry: Entry) -> HeldOut | None:
+def _kept(entry: CacheEntry) -> HeldOut | None:
     kept = entry.read(_STORIES)
     return None if kept is None else held_out_file.read(kept.decode("ascii", "replace").splitlines())
 
 
 def trained_tokenizer(
-    source: Source, data: Data, seed: int, keys: frozenset[bytes], store: Store | None, train: Callable[[], Tokenizer]
+    source: StorySource,
+    data: DataConfig,
+    seed: int,
+    keys: frozenset[bytes],
+    store: DiskCache | None,
+    train: Callable[[], Tokenizer],
 ) -> tuple[Tokenizer, bool]:
     """What `train` gives for the source and these settings, and whether it came from the cache."""
     corpus = identity(source)

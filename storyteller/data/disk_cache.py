@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyteller.errors import is_disk_full
+from storyteller.system import files
+from storyteller.system.files import json_bytes, sweep_temporaries, write_bytes
 from storyteller.text import safe_line
-from storyteller.tracking import manage_runs
-from storyteller.tracking.run_folder import json_bytes, sweep_temporaries, write_bytes
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -41,7 +41,7 @@ _DECIDING = ("text.py", "config/configs.py", "data/*.py", "data/bundled/*.py")
 """Code whose every change may change what comes of a corpus."""
 
 
-class Store:
+class DiskCache:
     """The cache folder, as one process uses it. None of its methods raises OSError."""
 
     def __init__(self, limit_bytes: int, say: Callable[[str], None], root: Path | None = None) -> None:
@@ -52,12 +52,12 @@ class Store:
         self.is_off = False
         """Nothing more is kept; what was kept before is still read."""
 
-    def entry(self, kind: str, depends_on: Mapping[str, Any]) -> Entry:
+    def entry(self, kind: str, depends_on: Mapping[str, Any]) -> CacheEntry:
         """The entry of this kind for exactly these JSON values, of this code; made when something is kept in it."""
         about = {"kind": kind, "code": _code(), **depends_on}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         root = self._root or folder()
-        entry = Entry(self, root / f"{kind}-{digest[:32]}", about)
+        entry = CacheEntry(self, root / f"{kind}-{digest[:32]}", about)
         self._used.add(entry.path)
         return entry
 
@@ -90,10 +90,10 @@ class Store:
         return total <= self._limit_bytes
 
 
-class Entry:
+class CacheEntry:
     """Pieces that depend on the same things. None of its methods raises OSError."""
 
-    def __init__(self, store: Store, path: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, store: DiskCache, path: Path, about: Mapping[str, Any]) -> None:
         self._store, self.path, self._about = store, path, about
         self._lock: BaseFileLock | None = None
 
@@ -176,11 +176,11 @@ class Entry:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.mkdir(exist_ok=True)
         if not (self.path / _ABOUT).exists():
-            manage_runs.sweep(root)
+            files.sweep(root)
             write_bytes(self.path / _ABOUT, json_bytes(self._about))
 
 
-def open_store(cache_gib: float, say: Callable[[str], None]) -> Store | None:
+def open_store(cache_gib: float, say: Callable[[str], None]) -> DiskCache | None:
     """The user's cache, of at most so many GiB; None: there is to be none, or no place for it."""
     if cache_gib <= 0:
         return None
@@ -188,7 +188,7 @@ def open_store(cache_gib: float, say: Callable[[str], None]) -> Store | None:
         _code()
     except OSError:  # a package that lies in an archive: what it decides cannot be told from another version's
         return None
-    return Store(int(cache_gib * 2**30), say)
+    return DiskCache(int(cache_gib * 2**30), say)
 
 
 def folder() -> Path:

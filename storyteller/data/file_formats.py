@@ -16,8 +16,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
+from storyteller.data.cleaning import END_OF_TEXT
 from storyteller.errors import CorpusError
-from storyteller.text import END_OF_TEXT, safe_line
+from storyteller.text import safe_line
 
 STORY_BYTES = 1 << 20
 """A line, record or story of more bytes is left out."""

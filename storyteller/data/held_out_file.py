@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from storyteller.tracking.run_folder import write_text
+from storyteller.system.files import write_text
 
 HeldOut = tuple[list[str], frozenset[bytes]]
 

@@ -20,10 +20,11 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from storyteller.config.configs import Data
-from storyteller.data.disk_cache import Entry, Store
+from storyteller.config.configs import DataConfig
+from storyteller.data.disk_cache import CacheEntry, DiskCache
 from storyteller.data.local_files import Cursor, Files
-from storyteller.data.story_stream import Bundled, Counts, Source, Stream
+from storyteller.data.sources import BundledSource, StorySource
+from storyteller.data.story_stream import Counts, StoryStream
 from storyteller.data.tinystories import TinyStories
 from storyteller.data.tokenizer import Tokenizer
 
@@ -42,7 +43,7 @@ _HEAD_BYTES = 1 << 16
 _CLOSING_SECONDS = 5.0
 
 
-def identity(source: Source) -> dict[str, Any] | None:
+def identity(source: StorySource) -> dict[str, Any] | None:
     """What the source's stories depend on, as JSON; None for a kind of source that is not known, or a file gone."""
     known = source.description
     if isinstance(source, Files):
@@ -50,7 +51,7 @@ def identity(source: Source) -> dict[str, Any] | None:
             return {"kind": "files", "fingerprint": known["fingerprint"], "files": source.stamps()}
     if isinstance(source, TinyStories):
         return {"kind": "tinystories", "dataset": known["dataset"], "revision": known["revision"]}
-    if isinstance(source, Bundled):
+    if isinstance(source, BundledSource):
         return {"kind": "bundled", "seed": known["seed"], "stories": known["stories"]}
     return None
 
@@ -137,7 +138,7 @@ class Chunk:
         return chunk
 
 
-class CachedStories(Stream[Kept]):
+class CachedStories(StoryStream[Kept]):
     """The stream of stories as tokens: those of the cache, and what is missing there from the source, kept on the way.
 
     `encode` gives the ids of its stories, as `Batches` asks for them; `close` brings what is whole to the disk.
@@ -145,10 +146,10 @@ class CachedStories(Stream[Kept]):
 
     def __init__(
         self,
-        source: Source,
-        data: Data,
+        source: StorySource,
+        data: DataConfig,
         tokenizer: Tokenizer,
-        store: Store,
+        store: DiskCache,
         *,
         seed: int,
         held_out: frozenset[bytes],
@@ -160,9 +161,9 @@ class CachedStories(Stream[Kept]):
         self._dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
         self._identity = identity(source)
         self._depends_on = {"corpus": self._identity, "tokenizer": tokenizer.sha256, **rules(data, held_out)}
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, CacheEntry] = {}
         self._open: list[_Filling] = []
-        self._begun: set[tuple[Entry, str]] = set()
+        self._begun: set[tuple[CacheEntry, str]] = set()
         self._keeper = _Keeper(self._is_unchanged)
 
     def encode(self, stories: Sequence[Kept]) -> list[Ids]:
@@ -227,13 +228,13 @@ class CachedStories(Stream[Kept]):
             if texts is not None:
                 texts.close()
 
-    def _entry(self, epoch: int) -> Entry:
-        number = epoch if isinstance(self._source, Bundled) else 0  # else each pass is the same
+    def _entry(self, epoch: int) -> CacheEntry:
+        number = epoch if isinstance(self._source, BundledSource) else 0  # else each pass is the same
         if number not in self._entries:
             self._entries[number] = self._store.entry("tokens", {**self._depends_on, "pass": number})
         return self._entries[number]
 
-    def _place(self, entry: Entry, cursor: Cursor | None) -> tuple[int, int] | None:
+    def _place(self, entry: CacheEntry, cursor: Cursor | None) -> tuple[int, int] | None:
         """The chunk to go on in and how many of its stories lie before; None where that cannot be known."""
         if cursor is None:
             return 0, 0
@@ -251,7 +252,7 @@ class CachedStories(Stream[Kept]):
                 return earlier, chunk.cursors.index(cursor) + 1
         return None
 
-    def _load(self, entry: Entry, index: int, cursor: Cursor | None, skipped: int) -> Chunk | None:
+    def _load(self, entry: CacheEntry, index: int, cursor: Cursor | None, skipped: int) -> Chunk | None:
         """The chunk, where it is in the cache and stands where it is looked for."""
         body = entry.read(_name(index))
         if body is None:
@@ -271,7 +272,7 @@ class CachedStories(Stream[Kept]):
         notes = self._source.notes
         notes.extend(note for note in chunk.notes if note not in notes)
 
-    def _begin(self, entry: Entry, index: int, cursor: Cursor | None, is_whole: bool) -> _Filling:
+    def _begin(self, entry: CacheEntry, index: int, cursor: Cursor | None, is_whole: bool) -> _Filling:
         filling = _Filling(entry, _name(index), Chunk(cursor), self.counts, len(self._source.notes))
         # One begun before is still on its way to the disk where a small corpus comes round again.
         known = (entry, filling.name)
@@ -292,7 +293,7 @@ class CachedStories(Stream[Kept]):
         return False
 
 
-def rules(data: Data, held_out: frozenset[bytes]) -> dict[str, Any]:
+def rules(data: DataConfig, held_out: frozenset[bytes]) -> dict[str, Any]:
     """The settings that decide which stories of a corpus are trained on and what cleaning leaves of them, as JSON."""
     keys = hashlib.sha256(b"".join(sorted(held_out))).hexdigest()
     by_hash = None if data.valid else data.valid_pct
@@ -302,7 +303,7 @@ def rules(data: Data, held_out: frozenset[bytes]) -> dict[str, Any]:
 class _Filling:
     """A chunk on its way into the cache."""
 
-    def __init__(self, entry: Entry, name: str, chunk: Chunk, counts: Counts, n_notes: int) -> None:
+    def __init__(self, entry: CacheEntry, name: str, chunk: Chunk, counts: Counts, n_notes: int) -> None:
         self.entry, self.name, self.chunk = entry, name, chunk
         self._before, self._n_notes = counts, n_notes
         self._ended, self._encoded = False, 0
@@ -334,7 +335,7 @@ class _Keeper:
         self._is_wanted = is_wanted
         self._queue: queue.Queue[_Filling | None] = queue.Queue(_WAITING_CHUNKS)
         self._thread: threading.Thread | None = None
-        self._entries: list[Entry] = []
+        self._entries: list[CacheEntry] = []
 
     def keep(self, filling: _Filling) -> bool:
         """Keep it, soon; where the disk is far behind it is left out: whether it is not."""

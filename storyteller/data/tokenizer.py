@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storyteller.data.cleaning import END_OF_TEXT
 from storyteller.errors import TokenizerError, UsageError
-from storyteller.text import END_OF_TEXT, safe_line
+from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     import tokenizers

@@ -19,9 +19,10 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from storyteller.config.configs import Data, Train
+from storyteller.config.configs import DataConfig, TrainConfig
+from storyteller.data.cleaning import clean
 from storyteller.errors import CorpusError, ModelError
-from storyteller.text import clean, safe_line
+from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -174,9 +175,10 @@ def _of_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[st
 
 
 def _bundled(limit: int) -> HeldOut:
-    from storyteller.data.story_stream import Bundled, held_out_stories
+    from storyteller.data.held_out_stories import held_out_stories
+    from storyteller.data.sources import BundledSource
 
-    stories, _ = held_out_stories(Bundled(), Data(source="bundled"), limit=limit)
+    stories, _ = held_out_stories(BundledSource(), DataConfig(source="bundled"), limit=limit)
     return HeldOut(tuple(stories[:limit]), "the bundled tales' held-out stories")
 
 
@@ -188,7 +190,7 @@ def score_model(
     stories: Sequence[str],
     runs_root: Path | None = None,
     *,
-    settings: Train | None = None,
+    settings: TrainConfig | None = None,
     say: Callable[[float], None] | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> ModelScores:
@@ -204,7 +206,7 @@ def score_model(
     while True:
         folder = find_model(model, runs_root, log)
         try:
-            return _score(folder, stories, settings or Train(), say)
+            return _score(folder, stories, settings or TrainConfig(), say)
         except (ModelError, OSError):
             # A training run may have pruned the checkpoint meanwhile: look again.
             if not is_run(model) or folder.path.is_dir():
@@ -212,7 +214,7 @@ def score_model(
 
 
 def _score(
-    folder: ModelFolder, stories: Sequence[str], settings: Train, say: Callable[[float], None] | None
+    folder: ModelFolder, stories: Sequence[str], settings: TrainConfig, say: Callable[[float], None] | None
 ) -> ModelScores:
     from storyteller.inference.generate import load_tokenizer
     from storyteller.model.score_folder import score_folder

@@ -12,14 +12,9 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from storyteller.charts import Series
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, RunError
-from storyteller.reports.html import Page
-from storyteller.reports.svg_plots import lines
-from storyteller.text import safe_line
-from storyteller.tracking.curves import Curves
-from storyteller.tracking.sample_history import LONGEST_CHARS, Growth, Told
+from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord
 
 Part = tuple[str, bool]
 """A piece of a story, and whether it is new against the story before."""
@@ -33,11 +28,11 @@ _MOST_WORDS = 1000
 
 
 @dataclass(frozen=True)
-class Moment:
+class TimelineStory:
     """The story at one step; without one, `problem` says why."""
 
     step: int
-    told: Told | None
+    told: SampleRecord | None
     problem: str = ""
     bpb: float | None = None
     """Bits per byte of held-out stories at this step, where they were scored."""
@@ -64,7 +59,9 @@ class Moment:
         }
 
 
-def steps_of(growth: Growth, prompt: str, sample: Sample, saved: Sequence[int], most: int = 0) -> list[int]:
+def steps_of(
+    growth: SampleHistory, prompt: str, sample: SamplingParams, saved: Sequence[int], most: int = 0
+) -> list[int]:
     """The steps at which there is a story told like this, or a checkpoint to tell one from; with `most`, so many of
     them, evenly, the first and the last among them."""
     told = [step for step in growth.steps(prompt) if _is_like(growth.at(prompt, step), sample)]
@@ -77,20 +74,20 @@ def steps_of(growth: Growth, prompt: str, sample: Sample, saved: Sequence[int], 
 def moments(
     root: Path,
     run: str,
-    growth: Growth,
+    growth: SampleHistory,
     prompt: str,
-    sample: Sample,
+    sample: SamplingParams,
     steps: Sequence[int],
     bpb_at: Callable[[int], float | None] = lambda _: None,
-    tell: Callable[[Path, str, str, Sample], Told] | None = None,
-) -> Iterator[Moment]:
+    tell: Callable[[Path, str, str, SamplingParams], SampleRecord] | None = None,
+) -> Iterator[TimelineStory]:
     """The story at each of these steps, in their order; what is missing is told now, which takes about a second each.
 
     `sample.seed` is set. A checkpoint that cannot be told from gives a moment without a story. Raises UsageError where
     the prompt does not fit into the model.
     """
     tell = tell or _tell
-    before: Told | None = None
+    before: SampleRecord | None = None
     for step in steps:
         told, problem = growth.at(prompt, step), ""
         if not _is_like(told, sample):
@@ -99,10 +96,10 @@ def moments(
             except (RunError, CheckpointError, ModelError) as error:
                 told, problem = None, error.problem
         if told is None:
-            yield Moment(step, None, problem, bpb_at(step))
+            yield TimelineStory(step, None, problem, bpb_at(step))
             continue
         parts, kept = changes(before.text if before is not None else None, told.text)
-        yield Moment(step, told, "", bpb_at(step), parts, kept)
+        yield TimelineStory(step, told, "", bpb_at(step), parts, kept)
         before = told
 
 
@@ -129,54 +126,12 @@ def changes(before: str | None, text: str) -> tuple[tuple[Part, ...], float | No
     return tuple(parts), sum(kept) / len(pieces) if pieces else 0.0
 
 
-def said(moment: Moment) -> str:
-    """What is known of a moment beside its story, in a line; safe to show."""
-    words = []
-    if moment.bpb is not None:
-        words.append(f"{moment.bpb:.4f} bits per byte")
-    if moment.kept is not None:
-        words.append(f"{100 * moment.kept:.0f} % as before")
-    if moment.told is not None and moment.told.later:
-        words.append("told now")
-    if moment.told is not None and not moment.told.finished:
-        words.append("cut at its length")
-    return safe_line(", ".join(words))
-
-
-def timeline_page(run: str, prompt: str, sample: Sample, found: Sequence[Moment], curves: Curves) -> Page:
-    """The stories as a page for a browser."""
-    page = Page(
-        f"How {run} learned to speak",
-        lead=f"The same prompt and the same seed ({sample.seed}) at {len(found)} steps of its training. "
-        "What a story has from the one before it is lighter; where that is much, what is new is marked.",
-        footer="Made by storyteller.",
-    )
-    line = curves.line("eval/bpb", points=2000)
-    if len(line.x):
-        series = Series("held out", line.x, line.mean, 0)
-        page.figure(lines([series], title="Held-out stories", note="bits per byte, by step", height_px=160))
-    for moment in found:
-        put_moment(page, prompt, moment)
-    return page
-
-
-def put_moment(page: Page, prompt: str, moment: Moment) -> None:
-    """A moment's story on a page: what it has from the one before is lighter; where that is much, what is new is
-    marked."""
-    if moment.told is None:
-        page.warning(f"Step {moment.step:,}: {moment.problem}.")
-        return
-    new = "new" if moment.is_alike else ""
-    parts = [(new if is_new or moment.kept is None else "kept", text) for text, is_new in moment.parts]
-    page.told([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=said(moment))
-
-
-def _is_like(told: Told | None, sample: Sample) -> bool:
+def _is_like(told: SampleRecord | None, sample: SamplingParams) -> bool:
     """Whether the story is what the sample's seed tells; in files that name no seed it was the run's own."""
     return told is not None and (told.seed is None or told.seed == sample.seed)
 
 
-def _tell(root: Path, model: str, prompt: str, sample: Sample) -> Told:
+def _tell(root: Path, model: str, prompt: str, sample: SamplingParams) -> SampleRecord:
     """Tell the story now, as the training process would have: on one thread, whose number the last digits depend on."""
     from storyteller.inference.engine import open_model
 
@@ -190,4 +145,4 @@ def _tell(root: Path, model: str, prompt: str, sample: Sample) -> Told:
         finally:
             pieces.close()
     step = int(model.rpartition("@")[2])
-    return Told(step, prompt, story.text[:LONGEST_CHARS], sample.seed, finished=story.finished, later=True)
+    return SampleRecord(step, prompt, story.text[:LONGEST_CHARS], sample.seed, finished=story.finished, later=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 
 if TYPE_CHECKING:
     from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
@@ -19,7 +19,7 @@ ROWS = 16
 
 
 @dataclass(frozen=True)
-class Telling:
+class ModelStories:
     """What a model told after a prompt."""
 
     text: str
@@ -30,7 +30,7 @@ class Telling:
 
 
 @dataclass(frozen=True)
-class Versus:
+class PairedDifference:
     """How two models differ on the same stories."""
 
     a: str
@@ -40,22 +40,22 @@ class Versus:
 
 
 @dataclass(frozen=True)
-class Contest:
+class ModelComparison:
     """All that was told and scored; `tellings` and `scores` are in the order of `labels`."""
 
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
-    sample: Sample
+    sample: SamplingParams
     """How every story was told; its seed is set."""
-    tellings: tuple[tuple[Telling | None, ...], ...]
+    tellings: tuple[tuple[ModelStories | None, ...], ...]
     """By model, then by prompt; None where the prompt does not fit into the model's context."""
     held: HeldOut
     scores: tuple[ModelScores, ...]
 
-    def differences(self) -> Iterator[Versus]:
+    def differences(self) -> Iterator[PairedDifference]:
         """Each model against each that comes after it."""
         for (a, one), (b, other) in combinations(zip(self.labels, self.scores, strict=True), 2):
-            yield Versus(a, b, one.difference(other))
+            yield PairedDifference(a, b, one.difference(other))
 
     def behind_best(self) -> list[Difference | None]:
         """How many bits per byte each model is behind the best one; None for that one."""
@@ -87,24 +87,24 @@ class Contest:
 
 
 def tell(
-    engine: Engine, prompts: Sequence[str], sample: Sample, say: Callable[[int], None] = lambda _: None
-) -> tuple[Telling | None, ...]:
+    engine: Engine, prompts: Sequence[str], sample: SamplingParams, say: Callable[[int], None] = lambda _: None
+) -> tuple[ModelStories | None, ...]:
     """A story for each prompt, `ROWS` at a time; None for a prompt that the model's context does not hold.
 
     `sample.seed` is set; `say` hears how many are done. Raises ModelError where telling fails.
     """
     fitting = [i for i, prompt in enumerate(prompts) if engine.count(prompt) < engine.context]
-    told: list[Telling | None] = [None] * len(prompts)
+    told: list[ModelStories | None] = [None] * len(prompts)
     for number, first in enumerate(range(0, len(fitting), ROWS)):
         say(first)
         some = fitting[first : first + ROWS]
         seeded = replace(sample, seed=((sample.seed or 0) + number) % 2**32)
         for i, story in zip(some, engine.batch([prompts[i] for i in some], seeded), strict=True):
-            told[i] = Telling(story.text, story.tokens, story.finished)
+            told[i] = ModelStories(story.text, story.tokens, story.finished)
     return tuple(told)
 
 
-def verdict(versus: Versus, n_stories: int) -> str:
+def verdict(versus: PairedDifference, n_stories: int) -> str:
     """One line on which of two models foretells better, if that can be told; as untrusted as their labels."""
     difference = versus.bits_per_byte
     low, high = sorted((abs(difference.low), abs(difference.high)))

@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import ModelError, UsageError
-from storyteller.inference.ctranslate2_workers import Crew, Hearing, seeded
+from storyteller.inference.ctranslate2_workers import Hearing, WorkerPool, seeded
 from storyteller.inference.generate import SEED_STRIDE, until_enough
 from storyteller.system.malloc import keep_what_is_freed
 
@@ -31,7 +31,7 @@ _CREW = 8
 """Stories that are told before the weights are loaded anew; each keeps its keys and values for so long."""
 
 
-class NativeVoices:
+class CTranslate2Backend:
     """A model in memory.
 
     CTranslate2 seeds a worker's thread once (`crew`), so each telling that draws gets a worker of its own: of a crew
@@ -66,7 +66,7 @@ class NativeVoices:
             if numbers == "fp32":
                 _leave_mkl_out()
         self._lock = threading.Lock()
-        self._crew: Crew | None = None
+        self._crew: WorkerPool | None = None
         self._tellings = 0
         self._ready: dict[tuple[int, int], _Loading] = {}
         self._prepare()
@@ -75,7 +75,7 @@ class NativeVoices:
         # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
         weakref.finalize(self, self._steady.clear)
 
-    def check(self, sample: Sample) -> None:
+    def check(self, sample: SamplingParams) -> None:
         """Raise UsageError for min-p: CTranslate2 does not have it, and a token could be drawn here only by stopping
         it after each one and showing it the whole window again."""
         if sample.min_p:
@@ -84,16 +84,18 @@ class NativeVoices:
                 "--top-p, or a lower --temperature, serves the same end",
             )
 
-    def begin(self, sample: Sample, lane: int | None = None) -> NativeVoice:
+    def begin(self, sample: SamplingParams, lane: int | None = None) -> CTranslate2Decoding:
         # Tellings side by side take a thread each: so many of them are told faster than one by as many threads.
         threads = self._threads if lane is None else 1
         if sample.draws:
             crew = self._enlisted if self._workers > 1 and lane is None else None
-            return NativeVoice(lambda: self._seeded(threads, sample, alone=lane is None), sample, self._ends, crew)
+            return CTranslate2Decoding(
+                lambda: self._seeded(threads, sample, alone=lane is None), sample, self._ends, crew
+            )
         key = -1 if lane is None else lane
         if key not in self._steady:
             self._steady[key] = self._take(threads, self._workers if lane is None else 1)
-        return NativeVoice(lambda: self._steady[key], sample, self._ends)
+        return CTranslate2Decoding(lambda: self._steady[key], sample, self._ends)
 
     def close(self) -> None:
         self._ready.clear()
@@ -101,17 +103,17 @@ class NativeVoices:
         self._crew = None
         self._files = {}
 
-    def _enlisted(self) -> Crew:
+    def _enlisted(self) -> WorkerPool:
         """A crew with a worker who will tell."""
         with self._lock:
             if self._crew is None or not self._crew.enlist():
-                self._crew = Crew(self._take(self._threads, self._workers), self._workers)
+                self._crew = WorkerPool(self._take(self._threads, self._workers), self._workers)
                 self._crew.enlist()
             if not self._crew.left and self._leaves_a_core:  # beside the last story of this crew
                 self._prepare()
             return self._crew
 
-    def _seeded(self, threads: int, sample: Sample, alone: bool) -> ctranslate2.Generator:
+    def _seeded(self, threads: int, sample: SamplingParams, alone: bool) -> ctranslate2.Generator:
         generator = self._take(threads, 1)
         with seeded(sample.seed or 0), _refused():
             # A first draw, that of no story, takes up the seed; then the next telling may set its own.
@@ -178,15 +180,15 @@ class _Loading:
             self._outcome = error
 
 
-class NativeVoice:
+class CTranslate2Decoding:
     """One telling."""
 
     def __init__(
         self,
         take: Callable[[], ctranslate2.Generator],
-        sample: Sample,
+        sample: SamplingParams,
         ends: Sequence[int],
-        crew: Callable[[], Crew] | None = None,
+        crew: Callable[[], WorkerPool] | None = None,
     ) -> None:
         """`take` gives the generator of the whole telling; `crew`, if there is one, who tells a single story's next
         window."""

@@ -33,7 +33,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-class Crew:
+class WorkerPool:
     """A generator whose workers compute on one thread each.
 
     CTranslate2 draws in a worker's thread, whose random numbers begin with the process's seed when the first of them is

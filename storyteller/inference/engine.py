@@ -16,22 +16,22 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from storyteller.config.configs import STARTER, Sample
+from storyteller.config.configs import STARTER, SamplingParams
 from storyteller.errors import CheckpointError, UsageError
-from storyteller.inference.generate import Story, Teller, load_tokenizer, with_seed
+from storyteller.inference.generate import GeneratedStory, StoryGenerator, load_tokenizer, with_seed
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from storyteller.inference.generate import Voices
+    from storyteller.inference.generate import Backend
     from storyteller.inference.model_folder import ModelFolder
     from storyteller.system.safetensors_file import Array, Tensor
 
 __all__ = [
     "STARTER",
     "Engine",
-    "Story",
+    "GeneratedStory",
     "engine_from_memory",
     "find_model",
     "is_run",
@@ -55,14 +55,14 @@ class Engine(Protocol):
     end_of_text: str | None
     """The token that ends a story, as the tokenizer writes it."""
 
-    def stream(self, prompt: str, sample: Sample) -> Generator[str, None, Story]:
+    def stream(self, prompt: str, sample: SamplingParams) -> Generator[str, None, GeneratedStory]:
         """Pieces of the story after `prompt`, as they are told; the generator's return value is the Story.
 
         Closing it stops the telling. Raises UsageError at once where the prompt does not fit.
         """
         ...
 
-    def batch(self, prompts: Sequence[str], sample: Sample) -> list[Story]:
+    def batch(self, prompts: Sequence[str], sample: SamplingParams) -> list[GeneratedStory]:
         """A story for each prompt, told side by side; a batch of one is what `stream` tells."""
         ...
 
@@ -100,7 +100,7 @@ def open_model(
     """
     if numbers not in ("fp32", "int8"):
         raise UsageError(f"--numbers {safe_line(numbers, 40)} is off", "it wants fp32 or int8")
-    way = _Way(threads, numbers, log)
+    way = _OpenOptions(threads, numbers, log)
     while True:
         folder = find_model(reference, runs_root, log)
         try:
@@ -179,7 +179,7 @@ def engine_from_memory(
     return _native(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
 
 
-class _Way(NamedTuple):
+class _OpenOptions(NamedTuple):
     """How a model is opened."""
 
     threads: int
@@ -230,32 +230,36 @@ def _verify(path: Path) -> None:
         checkpoint_folders.verify(path, to_tell=True)
 
 
-def _open_folder(folder: ModelFolder, way: _Way) -> Engine:
+def _open_folder(folder: ModelFolder, way: _OpenOptions) -> Engine:
     from storyteller.inference.ctranslate2_format import packable
 
     if packable(folder.config):
         return _native(folder, folder.tensors(), way.threads, way.numbers)
-    from storyteller.inference.transformers_backend import ForeignVoices
+    from storyteller.inference.transformers_backend import TransformersBackend
 
     if way.numbers != "fp32":
         raise UsageError(
             f"{folder.label} is told by transformers, which has no --numbers {way.numbers} here", "leave it out"
         )
     way.log(f"{folder.label} is told by transformers, which takes some seconds to start")
-    return _teller(folder, ForeignVoices(folder, way.threads), load_tokenizer(folder.tokenizer_json, folder.label))
+    return _teller(
+        folder, TransformersBackend(folder, way.threads), load_tokenizer(folder.tokenizer_json, folder.label)
+    )
 
 
 def _native(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, numbers: str = "fp32") -> Engine:
-    from storyteller.inference.ctranslate2_backend import NativeVoices
+    from storyteller.inference.ctranslate2_backend import CTranslate2Backend
     from storyteller.inference.ctranslate2_format import pack
 
     files = pack(folder, tensors)
-    voices: list[NativeVoices | BaseException] = []
+    voices: list[CTranslate2Backend | BaseException] = []
 
     def load() -> None:
         try:
             voices.append(
-                NativeVoices(files, folder.vocabulary, folder.ends, threads, "int8" if numbers == "int8" else "fp32")
+                CTranslate2Backend(
+                    files, folder.vocabulary, folder.ends, threads, "int8" if numbers == "int8" else "fp32"
+                )
             )
         except BaseException as error:  # noqa: BLE001  raised below
             voices.append(error)
@@ -273,5 +277,5 @@ def _native(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, nu
     return _teller(folder, loaded, tokenizer)
 
 
-def _teller(folder: ModelFolder, voices: Voices, tokenizer: Tokenizer) -> Engine:
-    return Teller(folder.label, voices, tokenizer, folder.context, folder.begin, folder.ends)
+def _teller(folder: ModelFolder, voices: Backend, tokenizer: Tokenizer) -> Engine:
+    return StoryGenerator(folder.label, voices, tokenizer, folder.context, folder.begin, folder.ends)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.errors import CheckpointError, UsageError
+from storyteller.system.files import fsync_files
 from storyteller.system.safetensors_file import FLOATS, Tensor, read_json, read_safetensors
 from storyteller.text import safe, safe_line
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.run_folder import RunFolder, fsync_files
+from storyteller.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np

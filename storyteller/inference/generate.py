@@ -1,6 +1,6 @@
 """From tokens to text that can be shown as it is made: whole characters, stop strings, and a window that moves on.
 
-Everything here is the same for every kind of model. A model is a `Voices`: something that can be given a window of
+Everything here is the same for every kind of model. A model is a `Backend`: something that can be given a window of
 tokens and tells the ones that follow.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Story:
+class GeneratedStory:
     """A story as it was told."""
 
     prompt: str
@@ -49,7 +49,7 @@ class Story:
     """Whether the model ended it, rather than a limit or a stop string."""
 
 
-class Voice(Protocol):
+class Decoding(Protocol):
     """One telling: its random draws go on from window to window."""
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
@@ -76,7 +76,7 @@ def until_enough(tokens: Sequence[int], index: int, enough: Callable[[int, int],
             return
 
 
-class Voices(Protocol):
+class Backend(Protocol):
     """A model that tells tokens."""
 
     vocabulary: int
@@ -85,11 +85,11 @@ class Voices(Protocol):
     lanes: int
     """Tellings that are best at work side by side."""
 
-    def check(self, sample: Sample) -> None:
+    def check(self, sample: SamplingParams) -> None:
         """Raise UsageError where the sample asks for something that these voices do not have."""
         ...
 
-    def begin(self, sample: Sample, lane: int | None = None) -> Voice:
+    def begin(self, sample: SamplingParams, lane: int | None = None) -> Decoding:
         """A new telling. `sample.seed` is set; `lane`: which of several side by side it is one of."""
         ...
 
@@ -98,7 +98,7 @@ class Voices(Protocol):
         ...
 
 
-def with_seed(sample: Sample) -> Sample:
+def with_seed(sample: SamplingParams) -> SamplingParams:
     """`sample`, with a seed drawn where it has none."""
     return sample if sample.seed is not None else dataclasses.replace(sample, seed=secrets.randbits(32))
 
@@ -117,7 +117,7 @@ def load_tokenizer(tokenizer_json: str, name: str) -> Tokenizer:
     return tokenizer
 
 
-class Joiner:
+class Detokenizer:
     """Tokens in, text out; a character of several bytes is held back until it is whole."""
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int]) -> None:
@@ -155,7 +155,7 @@ class Joiner:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
 
-class Cutter:
+class StopStrings:
     """Text in pieces, cut before the first stop string, also where it straddles pieces."""
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -188,14 +188,14 @@ def _overlap(text: str, stop: str) -> int:
 
 
 @dataclass
-class _Row:
+class _StoryInProgress:
     """One story while it is told."""
 
     prompt: str
     ids: list[int]
     """Prompt and story, as far back as the window reaches."""
-    joiner: Joiner
-    cutter: Cutter
+    joiner: Detokenizer
+    cutter: StopStrings
     left: int
     """Tokens that may still be told."""
     pieces: list[str] = field(default_factory=list)
@@ -220,11 +220,11 @@ class _Row:
         return self.finished or self.cutter.found or self.left <= 0
 
 
-class Teller:
-    """The engine over any `Voices`."""
+class StoryGenerator:
+    """The engine over any `Backend`."""
 
     def __init__(
-        self, label: str, voices: Voices, tokenizer: Tokenizer, context: int, begin: int | None, ends: Sequence[int]
+        self, label: str, voices: Backend, tokenizer: Tokenizer, context: int, begin: int | None, ends: Sequence[int]
     ) -> None:
         """`context`: tokens that the model sees at once; `begin`: what each story begins with; `ends`: what ends it."""
         self.label = label
@@ -254,7 +254,7 @@ class Teller:
         ids = self._ids(text)
         return text if len(ids) <= self.context // 2 else self._recent(ids)
 
-    def stream(self, prompt: str, sample: Sample) -> Generator[str, None, Story]:
+    def stream(self, prompt: str, sample: SamplingParams) -> Generator[str, None, GeneratedStory]:
         """Pieces of the story after `prompt`, as they are told; closing the generator stops the telling.
 
         Its return value is the whole Story. Raises UsageError at once where the prompt does not fit or the model cannot
@@ -263,7 +263,7 @@ class Teller:
         self._voices.check(sample)
         return self._stream(prompt, self._checked(prompt), with_seed(sample))
 
-    def batch(self, prompts: Sequence[str], sample: Sample) -> list[Story]:
+    def batch(self, prompts: Sequence[str], sample: SamplingParams) -> list[GeneratedStory]:
         """A story for each prompt, told side by side.
 
         The same prompts with the same seed give the same stories, however many threads there are; a batch of one is
@@ -289,7 +289,9 @@ class Teller:
         seconds = time.perf_counter() - began
         return [_story(row, sample, seconds) for row in rows]
 
-    def _tell(self, rows: Sequence[_Row], sample: Sample, lane: int | None, stopped: threading.Event) -> None:
+    def _tell(
+        self, rows: Sequence[_StoryInProgress], sample: SamplingParams, lane: int | None, stopped: threading.Event
+    ) -> None:
         """Tell the rows to their ends, or until it is `stopped`."""
         with closing(self._voices.begin(sample, lane)) as voice:
             while alive := [number for number, row in enumerate(rows) if not row.over]:
@@ -297,7 +299,7 @@ class Teller:
         for row in rows:
             row.rest()
 
-    def _stream(self, prompt: str, ids: list[int], sample: Sample) -> Generator[str, None, Story]:
+    def _stream(self, prompt: str, ids: list[int], sample: SamplingParams) -> Generator[str, None, GeneratedStory]:
         began = time.perf_counter()
         row = self._row(prompt, ids, sample)
         with closing(self._voices.begin(sample)) as voice:
@@ -316,7 +318,13 @@ class Teller:
         return _story(row, sample, time.perf_counter() - began)
 
     def _tell_on(
-        self, voice: Voice, numbers: Sequence[int], rows: Sequence[_Row], stopped: threading.Event, *, watch: bool
+        self,
+        voice: Decoding,
+        numbers: Sequence[int],
+        rows: Sequence[_StoryInProgress],
+        stopped: threading.Event,
+        *,
+        watch: bool,
     ) -> None:
         """Take every row as far as the longest one's window lasts; `watch`: listen for stop strings on the way."""
         windows = [self._window(row) for row in rows]
@@ -329,16 +337,18 @@ class Teller:
 
         told = voice.batch(windows, limit, enough, numbers)
         if stopped.is_set():
-            raise _Stopped
+            raise _Cancelled
         for row, tokens in zip(rows, told, strict=True):
             row.finished = not tokens or tokens[-1] in self._ends
             if not watch:
                 row.hear(tokens[:-1] if row.finished else tokens)
 
-    def _row(self, prompt: str, ids: list[int], sample: Sample) -> _Row:
-        return _Row(prompt, list(ids), Joiner(self._tokenizer, ids), Cutter(sample.stop), sample.max_tokens)
+    def _row(self, prompt: str, ids: list[int], sample: SamplingParams) -> _StoryInProgress:
+        return _StoryInProgress(
+            prompt, list(ids), Detokenizer(self._tokenizer, ids), StopStrings(sample.stop), sample.max_tokens
+        )
 
-    def _window(self, row: _Row) -> list[int]:
+    def _window(self, row: _StoryInProgress) -> list[int]:
         """What the model is given next; a full window is first cut to its newest half, at a sentence's start."""
         if len(self._begin) + len(row.ids) > self.context:
             half = row.ids[-(self.context // 2) :]
@@ -369,17 +379,17 @@ class Teller:
         return ids
 
 
-def _heard(pieces: Generator[str, None, Story]) -> Story:
+def _heard(pieces: Generator[str, None, GeneratedStory]) -> GeneratedStory:
     """The story that a stream ends in."""
     while True:
         try:
             next(pieces)
         except StopIteration as end:
-            story: Story = end.value
+            story: GeneratedStory = end.value
             return story
 
 
-class _Stopped(Exception):
+class _Cancelled(Exception):
     """Raised in a lane, once nobody waits for it."""
 
 
@@ -413,5 +423,5 @@ def _side_by_side(tellings: Sequence[Callable[[int | None, threading.Event], Non
         raise errors[0]
 
 
-def _story(row: _Row, sample: Sample, seconds: float) -> Story:
-    return Story(row.prompt, "".join(row.pieces), row.told, seconds, sample.seed or 0, row.finished)
+def _story(row: _StoryInProgress, sample: SamplingParams, seconds: float) -> GeneratedStory:
+    return GeneratedStory(row.prompt, "".join(row.pieces), row.told, seconds, sample.seed or 0, row.finished)

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import DiskError, RunError, StorytellerError
+from storyteller.system.files import open_regular
 from storyteller.text import safe_line
-from storyteller.tracking.metrics_log import lines_backwards, open_regular
+from storyteller.tracking.metrics_log import lines_backwards
 
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 """Without what is easily taken for something else."""
@@ -39,7 +40,7 @@ def _now() -> str:
 
 
 @dataclass(frozen=True)
-class Told:
+class StoryRecord:
     """A story as it was told, and what told it."""
 
     model: str
@@ -47,7 +48,7 @@ class Told:
     prompt: str
     text: str
     """What was told after the prompt."""
-    sample: Sample
+    sample: SamplingParams
     """All the settings; the seed is the one that was used."""
     tokens: int
     """Tokens told."""
@@ -98,7 +99,7 @@ def data_folder() -> Path:
     return platformdirs.user_data_path("storyteller", appauthor=False)
 
 
-def keep(told: Told) -> None:
+def keep(told: StoryRecord) -> None:
     """Put a story on the shelf. Raises DiskError where it cannot be kept; what is there already is never touched."""
     path = stories_path()
     line = json.dumps(told.to_json()).encode("ascii") + b"\n"
@@ -119,7 +120,7 @@ def keep(told: Told) -> None:
         raise DiskError(f"the story is not kept: {reason} ({where})", "--no-keep does without") from error
 
 
-def recent(limit: int, contains: str = "") -> list[Told]:
+def recent(limit: int, contains: str = "") -> list[StoryRecord]:
     """The newest `limit` stories, the newest first; of those alone that have `contains` in their text, model or id.
 
     The file is read from its end and no further than needed. Broken lines are passed over; no file, no stories. Raises
@@ -130,7 +131,7 @@ def recent(limit: int, contains: str = "") -> list[Told]:
     return list(itertools.islice(found, max(limit, 0)))
 
 
-def find(identity: str) -> Told:
+def find(identity: str) -> StoryRecord:
     """The story with this id, or whose id alone begins so; `latest` is the newest. Raises RunError, DiskError."""
     name = identity.strip().lower()
     shown = safe_line(identity, 40) or "without an id"
@@ -139,7 +140,7 @@ def find(identity: str) -> Told:
         if not newest:
             raise RunError("no story is kept yet", 'storyteller tell "Once there was a little boy"')
         return newest[0]
-    begun: dict[str, Told] = {}
+    begun: dict[str, StoryRecord] = {}
     if name and all(letter in _ID_LETTERS for letter in name):
         for told in _stories(holding=f'"id": "{name}'.encode("ascii")):
             if told.id == name:
@@ -154,11 +155,11 @@ def find(identity: str) -> Told:
     raise RunError(f"there is no story {shown}", "storyteller stories lists them")
 
 
-def batch_of(told: Told) -> list[Told] | None:
+def batch_of(told: StoryRecord) -> list[StoryRecord] | None:
     """The stories that were told in one batch with this one, in their order; None where one of them is gone."""
     if not told.batch:
         return [told]
-    rows: dict[int, Told] = {}
+    rows: dict[int, StoryRecord] = {}
     for mate in _stories(holding=json.dumps(told.batch).encode("ascii")):
         if mate.batch == told.batch:
             rows.setdefault(mate.row, mate)
@@ -173,7 +174,7 @@ def _ends_torn(handle: int) -> bool:
     return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
 
 
-def _stories(holding: bytes = b"") -> Iterator[Told]:
+def _stories(holding: bytes = b"") -> Iterator[StoryRecord]:
     """The stories, the newest first; `holding`: of lines with these bytes in them alone."""
     try:
         with open_regular(stories_path()) as file:
@@ -188,23 +189,23 @@ def _stories(holding: bytes = b"") -> Iterator[Told]:
         raise DiskError(f"the stories cannot be read: {reason} ({where})", "check the path") from error
 
 
-_FIELDS = {each.name for each in dataclasses.fields(Told)} - {"sample"}
-_SAMPLE_FIELDS = {each.name for each in dataclasses.fields(Sample)}
+_FIELDS = {each.name for each in dataclasses.fields(StoryRecord)} - {"sample"}
+_SAMPLE_FIELDS = {each.name for each in dataclasses.fields(SamplingParams)}
 
 
-def _read(line: bytes) -> Told | None:
+def _read(line: bytes) -> StoryRecord | None:
     """The story that a line holds, or None. What a later version has added is left out."""
     try:
         plain = json.loads(line)
         settings = {name: value for name, value in plain["sample"].items() if name in _SAMPLE_FIELDS}
-        sample = Sample(**{**settings, "stop": tuple(settings.get("stop", ())), "seed": plain["seed"]})
-        told = Told(**{name: value for name, value in plain.items() if name in _FIELDS}, sample=sample)
+        sample = SamplingParams(**{**settings, "stop": tuple(settings.get("stop", ())), "seed": plain["seed"]})
+        told = StoryRecord(**{name: value for name, value in plain.items() if name in _FIELDS}, sample=sample)
         return told if _is_sound(told) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, StorytellerError):
         return None
 
 
-def _is_sound(told: Told) -> bool:
+def _is_sound(told: StoryRecord) -> bool:
     """Whether every value has its type: the file may have been written by anything."""
     texts = (told.model, told.prompt, told.text, told.runs_dir, told.numbers, told.batch, told.time, told.id)
     wholes = (told.tokens, told.row, told.rows, told.sample.seed, told.sample.max_tokens, told.sample.top_k)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import ModelError
 from storyteller.inference.generate import until_enough
 from storyteller.inference.model_folder import ModelFolder
@@ -23,7 +23,7 @@ _ROW_SEED_STRIDE = 0x85EBCA6B
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
-class ForeignVoices:
+class TransformersBackend:
     """A model in a child process (`storyteller.model.transformers_server`); a JSON object a line each way, a token at a time."""
 
     def __init__(self, folder: ModelFolder, threads: int) -> None:
@@ -41,12 +41,12 @@ class ForeignVoices:
     def running(self) -> bool:
         return self._child is not None
 
-    def check(self, sample: Sample) -> None:
+    def check(self, sample: SamplingParams) -> None:
         """Nothing that a sample may ask for is missing here."""
 
-    def begin(self, sample: Sample, lane: int | None = None) -> ForeignVoice:
+    def begin(self, sample: SamplingParams, lane: int | None = None) -> TransformersDecoding:
         del lane
-        return ForeignVoice(self, next(self._numbers), sample, self._folder.ends)
+        return TransformersDecoding(self, next(self._numbers), sample, self._folder.ends)
 
     def close(self) -> None:
         """End the child."""
@@ -114,10 +114,10 @@ class ForeignVoices:
         )
 
 
-class ForeignVoice:
+class TransformersDecoding:
     """One telling."""
 
-    def __init__(self, voices: ForeignVoices, number: int, sample: Sample, ends: Sequence[int]) -> None:
+    def __init__(self, voices: TransformersBackend, number: int, sample: SamplingParams, ends: Sequence[int]) -> None:
         self._voices = voices
         self._number = number
         self._sample = sample

@@ -14,10 +14,11 @@ from typing import Any
 from storyteller.config.configs import Config
 from storyteller.config.presets import PRESETS, resolve
 from storyteller.errors import CorpusError, RunBusyError, RunError, UsageError
-from storyteller.launch.torchrun import Fleet
+from storyteller.launch import start
+from storyteller.launch.torchrun import TorchrunSpec
 from storyteller.system import hardware
 from storyteller.text import safe_line
-from storyteller.tracking import checkpoint_folders, run_folder, run_index, run_process, wandb_mirror
+from storyteller.tracking import checkpoint_folders, run_folder, run_index, wandb_mirror
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, now_utc, read_status, seen_state
 
@@ -61,7 +62,7 @@ def plan(
     name: str | None,
     config: Config,
     command: Sequence[str],
-    of: Fleet = Fleet(),  # noqa: B008  it is frozen
+    of: TorchrunSpec = TorchrunSpec(),  # noqa: B008  it is frozen
 ) -> RunFolder:
     """A new run folder with its `run.json`; `command` is how the same run is asked for at a shell, `of` trains it.
 
@@ -112,22 +113,22 @@ def prepare_resume(
     return wandb_mirror.choose_mode(Config.from_json(folder.read_run().get("config") or {}).mirror.wandb)
 
 
-def fleet_again(folder: RunFolder, nproc: int | None = None) -> Fleet:
+def fleet_again(folder: RunFolder, nproc: int | None = None) -> TorchrunSpec:
     """The processes on this machine that are to go on with the run: so many, which its plan remembers, or as before."""
     run = folder.read_run()
     if nproc is None:
         before = run.get("nproc")
         with contextlib.suppress(UsageError):
-            return Fleet(before) if isinstance(before, int) and not isinstance(before, bool) else Fleet()
-        return Fleet()
-    of = Fleet(nproc)
+            return TorchrunSpec(before) if isinstance(before, int) and not isinstance(before, bool) else TorchrunSpec()
+        return TorchrunSpec()
+    of = TorchrunSpec(nproc)
     plain = {key: value for key, value in run.items() if key != "nproc"} | _processes(of)
     if plain != run:
         folder.write_run(plain)
     return of
 
 
-def _processes(of: Fleet) -> dict[str, int]:
+def _processes(of: TorchrunSpec) -> dict[str, int]:
     """What a plan remembers of them. Those of several machines are named anew each time, on each of them."""
     return {"nproc": of.nproc} if of.nproc > 1 and of.nnodes == 1 else {}
 
@@ -164,7 +165,7 @@ def begin(
     mode: wandb_mirror.Mode,
     say: Callable[[str], None],
     from_step: int | None = None,
-    of: Fleet | None = None,
+    of: TorchrunSpec | None = None,
 ) -> Popen[bytes]:
     """Start the run's processes: the one that trains, or leads those that do, and its mirror; the first is returned.
 
@@ -173,7 +174,7 @@ def begin(
     Raises as `daemon.start`.
     """
     of = of or fleet_again(folder)
-    process = run_process.start(folder, [*([] if from_step is None else ["--from", str(from_step)]), *of.words])
+    process = start.start(folder, [*([] if from_step is None else ["--from", str(from_step)]), *of.words])
     begin_mirror(folder, mode, say)
     return process
 
@@ -183,7 +184,7 @@ def begin_mirror(folder: RunFolder, mode: wandb_mirror.Mode, say: Callable[[str]
     if mode == "off":
         return
     try:
-        run_process.start_mirror(folder, mode)
+        start.start_mirror(folder, mode)
     except OSError as error:
         say(f"W&B: its mirror cannot be started ({error.strerror}); storyteller sync {folder.name} sends the run later")
 

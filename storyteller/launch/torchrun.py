@@ -28,9 +28,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from storyteller.errors import RunError, StorytellerError, UsageError
+from storyteller.system import child_process
 from storyteller.system.hardware import n_cores
 from storyteller.text import safe_line
-from storyteller.tracking import run_process
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, State, own_status, read_status, same_owner, write_status
 
@@ -48,7 +48,7 @@ _ENDED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+) 
 
 
 @dataclass(frozen=True)
-class Fleet:
+class TorchrunSpec:
     """How many processes train a run, and on how many machines."""
 
     nproc: int = 1
@@ -91,7 +91,7 @@ class Fleet:
         return words
 
 
-def of_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous: str | None) -> Fleet:
+def of_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous: str | None) -> TorchrunSpec:
     """The fleet that the command's options name; under Slurm, which machine this is need not be said.
 
     Raises UsageError, naming the option that is off.
@@ -99,7 +99,7 @@ def of_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous: str |
     slurm = os.environ.get("SLURM_NODEID", "")
     if node_rank is None:
         node_rank = int(slurm) if nnodes > 1 and re.fullmatch(r"\d{1,6}", slurm) else 0
-    return Fleet(nproc, nnodes, node_rank, rendezvous or "")
+    return TorchrunSpec(nproc, nnodes, node_rank, rendezvous or "")
 
 
 def _address(rendezvous: str) -> tuple[str, str] | None:
@@ -109,7 +109,7 @@ def _address(rendezvous: str) -> tuple[str, str] | None:
     return host, port
 
 
-def lead(folder: RunFolder | None, fleet: Fleet, from_step: int | None = None) -> int:
+def lead(folder: RunFolder | None, fleet: TorchrunSpec, from_step: int | None = None) -> int:
     """Train the run in the fleet's processes, to its end; the exit status. The caller holds the run's lock.
 
     `folder` is None on every machine but the first, which has it: what the run's end was is printed there.
@@ -120,7 +120,7 @@ def lead(folder: RunFolder | None, fleet: Fleet, from_step: int | None = None) -
 @dataclass
 class _Leader:
     folder: RunFolder | None
-    fleet: Fleet
+    fleet: TorchrunSpec
     _stop_asked: bool = False
     _members: list[psutil.Process] = field(default_factory=list)
     _killed: set[int] = field(default_factory=set)
@@ -160,14 +160,14 @@ class _Leader:
         try:
             # Held back in all that is under this one: torchrun would give what trains 30 s to save, and a process that
             # still imports would die of it. Those that train take the signals up once they can stop.
-            with (scratch / "torchrun.log").open("ab") as log, run_process.held_back(STOP_SIGNALS):
+            with (scratch / "torchrun.log").open("ab") as log, child_process.held_back(STOP_SIGNALS):
                 process = subprocess.Popen(
                     [*torchrun, *where, "--max-restarts", "0", *worker],
                     stdin=reading,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    env=environment | run_process.environment(),
+                    env=environment | child_process.environment(),
                 )
         except BaseException:
             os.close(writing)
@@ -288,7 +288,7 @@ class _Leader:
         ended.sort(key=lambda each: (each[1] >= 0, each[1] == -signal.SIGTERM))
         if ended:
             rank, code = ended[0]
-            how = f"was {run_process.signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
+            how = f"was {child_process.signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
             how += ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
             how += ", as it does where one on another machine ends" if code == 1 and self.fleet.nnodes > 1 else ""
             return RunError(f"process {rank + 1} of {self.fleet.size} {how}", remedy)

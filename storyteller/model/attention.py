@@ -35,7 +35,7 @@ def causal(qkv: Tensor, n_head: int, dropout: float = 0.0) -> Tensor:
 
 
 @dataclass
-class Kept:
+class SavedForBackward:
     """What `forward` keeps for `backward`: queries, keys and values (B H, T, D), and the weights by rows."""
 
     q: Tensor
@@ -45,13 +45,13 @@ class Kept:
     n_head: int
 
 
-def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, Kept]:
+def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, SavedForBackward]:
     """What `causal` gives of `qkv` (B, T, 3 C), whose queries are divided by sqrt(d) already, and what the way back
     needs."""
     B, T, C3 = qkv.shape
     D = C3 // 3 // n_head
     q, k, v = qkv.view(B, T, 3, n_head, D).permute(2, 0, 3, 1, 4).reshape(3, -1, T, D)
-    kept = Kept(q, k, v, [], n_head)
+    kept = SavedForBackward(q, k, v, [], n_head)
     y = torch.empty(B, T, n_head, D, dtype=q.dtype)
     begin = 0
     for of_q, of_y in zip(torch.split(q, _ROWS, 1), torch.split(y, _ROWS, 1), strict=True):
@@ -63,7 +63,7 @@ def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, Kept]:
     return y.view(B, T, -1), kept
 
 
-def backward(grad: Tensor, kept: Kept) -> Tensor:
+def backward(grad: Tensor, kept: SavedForBackward) -> Tensor:
     """The gradient (B, T, 3 C) of `qkv`, from that of what `forward` gave (B, T, C).
 
     With p = softmax(q k^T): dv = p^T dy, ds = p (dp - sum(p dp)), dq = ds k, dk = ds^T q.

@@ -35,7 +35,7 @@ def pays(kind: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Linears:
+class BlockWeights:
     """The four linear layers of a block as its products take them: weight and bias of queries, keys and values, of
     attention's output, and of the MLP's two.
 
@@ -54,14 +54,14 @@ class Linears:
         return torch.autograd.grad(self.made, parameters, gradients)
 
 
-def linears(module: Block) -> Linears:
+def linears(module: Block) -> BlockWeights:
     """The layers of `module`, whose `wide` is to be differentiated by."""
     made = _made(module)
     wide = tuple(each.detach().requires_grad_() for each in made)
-    return Linears(wide, _low(wide), made)
+    return BlockWeights(wide, _low(wide), made)
 
 
-def block(module: Block, x: Tensor, given: Linears | None = None) -> Tensor:
+def block(module: Block, x: Tensor, given: BlockWeights | None = None) -> Tensor:
     """What `module` gives of `x` (B, T, C), without dropout, in bf16; its layers, where they are not `given`, are made
     here, and gradients go to its parameters."""
     with torch.autocast("cpu", enabled=False):
@@ -117,7 +117,7 @@ class _Block(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, n_head: int, approximate: str, eps: float, low: Sequence[Tensor], *_wide: Tensor
     ) -> Tensor:
-        """`x` (B, T, C) and the block's output, both in bf16; `low` and what gradients are of as in `Linears`."""
+        """`x` (B, T, C) and the block's output, both in bf16; `low` and what gradients are of as in `BlockWeights`."""
         width = (x.shape[-1],)
         w_qkv, b_qkv, w_out, b_out, w_up, b_up, w_down, b_down = low
         normed_1, *stats_1 = torch.native_layer_norm(x, width, None, None, eps)

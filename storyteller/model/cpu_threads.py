@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.system import malloc
 
 A = TypeVar("A")
@@ -24,7 +24,7 @@ _HELD = 8
 """Pieces of 64 MiB that a lane keeps: half of a step of `quick` stands in three."""
 
 
-class Lanes:
+class CpuThreads:
     """So many threads, or the caller's own where there is but one."""
 
     def __init__(self, threads: int) -> None:
@@ -57,11 +57,11 @@ def _begin() -> None:
     malloc.hold(_HELD)
 
 
-ONE = Lanes(1)
+ONE = CpuThreads(1)
 
 
-def of(machine: Machine, dropout: float, compiled: bool = False) -> Lanes:
+def of(machine: ComputeDevice, dropout: float, compiled: bool = False) -> CpuThreads:
     """The lanes of a run; one where the processor is not what computes, or where they would share a generator, or a
     compiler."""
     alone = machine.device.type != "cpu" or machine.precision == "fp16" or dropout > 0 or compiled
-    return ONE if alone else Lanes(machine.threads)
+    return ONE if alone else CpuThreads(machine.threads)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.errors import UsageError
 from storyteller.system.hardware import n_cores, processor
 
@@ -15,7 +15,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Machine:
+class ComputeDevice:
     """The processor chosen for a run."""
 
     device: torch.device
@@ -42,7 +42,7 @@ class Machine:
         }
 
 
-def choose(train: Train) -> Machine:
+def choose(train: TrainConfig) -> ComputeDevice:
     """The device and precision of a run; sets torch's threads. Raises UsageError where what was asked is not there."""
     threads = train.threads or n_cores()
     torch.set_num_threads(threads)
@@ -51,7 +51,7 @@ def choose(train: Train) -> Machine:
     if not there[kind]:
         raise UsageError(f"--device {kind}: torch sees none here", "take --device auto, or look at storyteller doctor")
     precision = train.precision if train.precision != "auto" else best_precision(kind)
-    return Machine(torch.device(kind), precision, threads)
+    return ComputeDevice(torch.device(kind), precision, threads)
 
 
 def best_precision(kind: str) -> str:
@@ -71,7 +71,7 @@ def has_bf16(kind: str) -> bool:
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
 
-def peak_flops(machine: Machine, seconds: float = 0.3) -> float:
+def peak_flops(machine: ComputeDevice, seconds: float = 0.3) -> float:
     """Floating-point operations a second of the largest matrix product, at the run's precision: what 100 % MFU is."""
     n = 8192 if machine.device.type == "cuda" else 1024
     # Of a generator of its own: drawing from torch's would change every run that measures.

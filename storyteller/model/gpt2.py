@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from storyteller.config.configs import Model
+from storyteller.config.configs import ModelConfig
 from storyteller.model import attention, cpu_block
 
 
@@ -37,7 +37,7 @@ class Shape:
     activation: str = "gelu_new"
 
     @classmethod
-    def of(cls, model: Model, vocab_size: int) -> Shape:
+    def of(cls, model: ModelConfig, vocab_size: int) -> Shape:
         """The configured model over a tokenizer's vocabulary."""
         return cls(
             model.n_layer, model.n_embd, model.n_head, model.context, vocab_size, model.dropout, model.activation
@@ -90,7 +90,7 @@ class Block(nn.Module):
         self.mlp = MLP(shape)
         self.drop = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, linears: cpu_block.Linears | None = None) -> Tensor:
+    def forward(self, x: Tensor, linears: cpu_block.BlockWeights | None = None) -> Tensor:
         if self.is_by_hand(x.device):
             return cpu_block.block(self, x, linears)
         x = x + self.drop(self.attn(self.ln_1(x)))
@@ -132,7 +132,7 @@ class GPT(nn.Module):
         if isinstance(module, Attention | MLP):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.shape.n_layer))
 
-    def hidden(self, ids: Tensor, linears: Sequence[cpu_block.Linears] | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, linears: Sequence[cpu_block.BlockWeights] | None = None) -> Tensor:
         """`ids` (B, T) to the normed residual stream (B, T, C); `linears` of each block, where they were made."""
         T = ids.shape[1]
         x = self.drop(self.wte(ids) + self.wpe.weight[:T])
@@ -151,7 +151,7 @@ class GPT(nn.Module):
         self,
         ids: Tensor,
         targets: Tensor,
-        linears: Sequence[cpu_block.Linears] | None = None,
+        linears: Sequence[cpu_block.BlockWeights] | None = None,
         counted: Tensor | None = None,
     ) -> Tensor:
         """Cross entropy in nats, summed over the targets that are not -100. `targets[b, t]` follows `ids[b, t]`;

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from storyteller.data.batches import IGNORED
-from storyteller.model.cpu_threads import ONE, Lanes
+from storyteller.model.cpu_threads import ONE, CpuThreads
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def score(
     context: int,
     device: torch.device,
     batch_tokens: int = 4096,
-    among: Lanes = ONE,
+    among: CpuThreads = ONE,
 ) -> Score:
     """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
 

@@ -11,7 +11,7 @@ import torch
 
 from storyteller.config.configs import Config
 from storyteller.errors import OutOfMemoryError
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape
 from storyteller.system import hardware
 
@@ -64,7 +64,7 @@ def smaller_batch(rows: int, batches: int) -> str:
     )
 
 
-def check_fits(shape: Shape, config: Config, chosen: Machine) -> None:
+def check_fits(shape: Shape, config: Config, chosen: ComputeDevice) -> None:
     """Raise OutOfMemoryError where model or batch cannot fit into this machine's whole memory, by what each must take.
 
     The kernel grants memory that it does not have and kills whoever then uses it: better not to ask.
@@ -88,7 +88,7 @@ def check_fits(shape: Shape, config: Config, chosen: Machine) -> None:
         )
 
 
-def rows_at_once(shape: Shape, config: Config, chosen: Machine, processes: int = 1) -> int:
+def rows_at_once(shape: Shape, config: Config, chosen: ComputeDevice, processes: int = 1) -> int:
     """Rows of a step that go through the model together in each of so many processes.
 
     On a CPU as many as `batch_size` says. On CUDA what of the whole step fits into the memory that is free, in passes
@@ -119,14 +119,14 @@ def _kept_bytes(shape: Shape) -> int:
     return 2 * 13 * shape.n_embd * shape.n_layer * shape.context
 
 
-def _free_bytes(chosen: Machine) -> int:
+def _free_bytes(chosen: ComputeDevice) -> int:
     """Of a GPU's memory, what nobody has taken, and what torch holds without using it."""
     free, _ = torch.cuda.mem_get_info(chosen.device)
     idle = torch.cuda.memory_reserved(chosen.device) - torch.cuda.memory_allocated(chosen.device)
     return int(free + idle)
 
 
-def _memory_bytes(chosen: Machine) -> int:
+def _memory_bytes(chosen: ComputeDevice) -> int:
     if chosen.device.type == "cuda":
         return int(torch.cuda.get_device_properties(chosen.device).total_memory)
     return int(hardware.memory_gib() * 2**30)

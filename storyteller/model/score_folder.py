@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.data.batches import IGNORED
 from storyteller.errors import CheckpointError, ModelError
-from storyteller.model import checkpoint, device, memory, transformers_server
-from storyteller.model.device import Machine
+from storyteller.model import device, memory, transformers_server, weights
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT
 from storyteller.model.loss_eval import score_each
 from storyteller.text import safe_line
@@ -58,7 +58,7 @@ def score_folder(
     *,
     beginning_id: int,
     context: int,
-    settings: Train,
+    settings: TrainConfig,
     say: Callable[[float], None] | None = None,
 ) -> StoryNats:
     """Score stories, whose token ids (no beginning, no end) are `encoded` and whose sizes are `n_bytes`.
@@ -72,7 +72,9 @@ def score_folder(
     model, row_nats, n_logits = _open(folder, label, machine)
     batch_tokens = max(1, min(_BATCH_TOKENS[machine.device.type], _BATCH_LOGITS // n_logits))
 
-    def nats(which: Sequence[Sequence[int]], machine: Machine, say: Callable[[float], None] | None) -> list[float]:
+    def nats(
+        which: Sequence[Sequence[int]], machine: ComputeDevice, say: Callable[[float], None] | None
+    ) -> list[float]:
         with machine.autocast():
             return score_each(
                 row_nats,
@@ -109,7 +111,9 @@ def _unfit(label: str, error: Exception) -> ModelError:
     return ModelError(f"{label} cannot be scored ({why})", "take another model")
 
 
-def _open(folder: Path, label: str, machine: Machine) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor], int]:
+def _open(
+    folder: Path, label: str, machine: ComputeDevice
+) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor], int]:
     """The model, what gives each row's nats, and how many logits of a token stand in memory at once."""
     if ours := _ours(folder):
         ours = ours.to(machine.device).eval()
@@ -136,7 +140,7 @@ def _open(folder: Path, label: str, machine: Machine) -> tuple[nn.Module, Callab
 def _ours(folder: Path) -> GPT | None:
     """The model where it is a GPT-2 as this package makes them: loaded and scored much sooner than by transformers."""
     try:
-        return checkpoint.load_model(folder)
+        return weights.load_model(folder)
     except CheckpointError:
         return None
 
@@ -170,7 +174,7 @@ def _refuse_foresight(
     label: str,
     encoded: Sequence[Sequence[int]],
     beginning_id: int,
-    machine: Machine,
+    machine: ComputeDevice,
 ) -> None:
     """Raise ModelError where what a token is given depends on those after it: its score would mean nothing."""
     ids: list[int] = next((list(ids[:4]) for ids in encoded if len(ids) > 3), [])

@@ -43,7 +43,7 @@ class Draws:
 
 
 @dataclass
-class _Row:
+class _RowState:
     """One story."""
 
     generator: torch.Generator
@@ -51,7 +51,7 @@ class _Row:
 
 
 @dataclass
-class _Group:
+class _BatchGroup:
     """Rows that the model is shown at once."""
 
     rows: list[int]
@@ -68,34 +68,34 @@ class _Voice:
     """One telling."""
 
     draws: Draws
-    rows: dict[int, _Row]
-    groups: list[_Group] = field(default_factory=list)
+    rows: dict[int, _RowState]
+    groups: list[_BatchGroup] = field(default_factory=list)
 
 
-class Model:
+class ServedModel:
     """A model that transformers knows, and whether it may be shown windows of different lengths at once."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.pads_well = self._pads_well()
 
-    def group(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> list[_Group]:
+    def group(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> list[_BatchGroup]:
         """The rows in groups: one, where the model takes padding for nothing, else one for each length."""
         longest = max(map(len, windows))
         if self.pads_well and any(len(window) < longest for window in windows):
             pad = [[0] * (longest - len(window)) for window in windows]
             pending = torch.tensor([[*left, *window] for left, window in zip(pad, windows, strict=True)])
             mask = torch.tensor([[0] * len(left) + [1] * (longest - len(left)) for left in pad])
-            return [_Group(list(rows), pending, mask)]
+            return [_BatchGroup(list(rows), pending, mask)]
         lengths = sorted({len(window) for window in windows})
         alike = [[i for i, window in enumerate(windows) if len(window) == length] for length in lengths]
         return [
-            _Group([rows[i] for i in indices], torch.tensor([list(windows[i]) for i in indices]), None)
+            _BatchGroup([rows[i] for i in indices], torch.tensor([list(windows[i]) for i in indices]), None)
             for indices in alike
         ]
 
     @torch.inference_mode()
-    def logits(self, group: _Group) -> Tensor:
+    def logits(self, group: _BatchGroup) -> Tensor:
         """(B, V) for the token after what is pending, which counts as seen from now on."""
         extra: dict[str, Tensor] = {}
         if group.mask is not None:
@@ -113,8 +113,8 @@ class Model:
         short, long = [3, 1], [1, 2, 3, 4, 2]
         try:
             alone, beside = (
-                _Group([0], torch.tensor([short]), None),
-                _Group([0, 1], torch.tensor([[0, 0, 0, *short], long]), torch.tensor([[0, 0, 0, 1, 1], [1] * 5])),
+                _BatchGroup([0], torch.tensor([short]), None),
+                _BatchGroup([0, 1], torch.tensor([[0, 0, 0, *short], long]), torch.tensor([[0, 0, 0, 1, 1], [1] * 5])),
             )
             for _ in range(2):
                 expected, found = self.logits(alone)[0], self.logits(beside)[0]
@@ -148,7 +148,7 @@ def load(folder: str) -> Any:
     return model.eval()
 
 
-def next_tokens(model: Model, voice: _Voice, rows: Sequence[int]) -> dict[int, int]:
+def next_tokens(model: ServedModel, voice: _Voice, rows: Sequence[int]) -> dict[int, int]:
     """Show the model what it has not seen of these rows, and draw the token after it; other rows are forgotten."""
     told: dict[int, int] = {}
     for group in voice.groups:
@@ -166,14 +166,14 @@ def next_tokens(model: Model, voice: _Voice, rows: Sequence[int]) -> dict[int, i
     return told
 
 
-def _go_on(group: _Group, rows: list[int], tokens: list[int]) -> None:
+def _go_on(group: _BatchGroup, rows: list[int], tokens: list[int]) -> None:
     """Let each row's token be what the model sees next."""
     group.rows, group.pending = rows, torch.tensor([[token] for token in tokens])
     if group.mask is not None:
         group.mask = torch.cat([group.mask, torch.ones_like(group.pending)], dim=1)
 
 
-def _keep(group: _Group, rows: list[int]) -> None:
+def _keep(group: _BatchGroup, rows: list[int]) -> None:
     """Forget all but these rows."""
     if rows == group.rows or not rows:
         group.rows = rows
@@ -223,7 +223,7 @@ def draw(logits: Tensor, how: Draws, told: Sequence[int], generator: torch.Gener
 
 
 @torch.inference_mode()
-def search(model: Model, windows: Sequence[Sequence[int]], request: dict[str, Any]) -> list[list[int]]:
+def search(model: ServedModel, windows: Sequence[Sequence[int]], request: dict[str, Any]) -> list[list[int]]:
     """The likeliest stories that beam search finds: their tokens after the windows."""
     from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -260,7 +260,7 @@ def search(model: Model, windows: Sequence[Sequence[int]], request: dict[str, An
     return stories
 
 
-def answer(model: Model, voices: dict[int, _Voice], request: dict[str, Any]) -> dict[str, Any]:
+def answer(model: ServedModel, voices: dict[int, _Voice], request: dict[str, Any]) -> dict[str, Any]:
     """Do what one request asks."""
     number = request["voice"]
     if request.get("close"):
@@ -271,7 +271,8 @@ def answer(model: Model, voices: dict[int, _Voice], request: dict[str, Any]) -> 
     rows = request["rows"]
     if "seeds" in request:
         told = {
-            row: _Row(torch.Generator().manual_seed(seed)) for row, seed in zip(rows, request["seeds"], strict=True)
+            row: _RowState(torch.Generator().manual_seed(seed))
+            for row, seed in zip(rows, request["seeds"], strict=True)
         }
         voices[number] = _Voice(Draws(**request["draws"]), told)
     voice = voices[number]
@@ -289,7 +290,7 @@ def main(folder: str, threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     try:
-        model = Model(load(folder))
+        model = ServedModel(load(folder))
         voices: dict[int, _Voice] = {}
         _say(answers, {"ready": True})
         for line in sys.stdin:

@@ -18,8 +18,8 @@ from storyteller.evaluation.model_card.card import (
     named,
     spread,
 )
-from storyteller.evaluation.text_metrics.metrics import Story
-from storyteller.reports import Markup, Page
+from storyteller.evaluation.text_metrics.metrics import TokenizedStory
+from storyteller.reports import HtmlPage, Markup
 from storyteller.reports.svg_plots import Dot, dots, grid
 
 HEADLINES = ("bits_per_byte", "ended_pct", "known_words_pct", "slips", "looped_pct", "copied_pct")
@@ -30,13 +30,13 @@ _MODEL, _REAL = 0, 1
 """Colours of the palette."""
 
 
-def page(card: Card) -> Page:
+def page(card: Card) -> HtmlPage:
     """The card, whole."""
     lead = (
         f"{len(card.stories):,} stories told from {card.telling.get('prompts', '?')} prompts, measured, and held "
         f"against {card.real.get('stories', 0):,} real ones."
     )
-    made = Page(f"The card of {card.model}", lead=lead, footer=f"Made by storyteller, {card.made_at}.")
+    made = HtmlPage(f"The card of {card.model}", lead=lead, footer=f"Made by storyteller, {card.made_at}.")
     put(made, card)
     made.heading("All stories")
     _stories(made, card.stories)
@@ -45,7 +45,7 @@ def page(card: Card) -> Page:
     return made
 
 
-def put(page: Page, card: Card, level: int = 2) -> None:
+def put(page: HtmlPage, card: Card, level: int = 2) -> None:
     """The card's figures and its worst stories, for a page of its own or of a run."""
     page.figures(headline(card.figures, HEADLINES))
     for note in card.notes:
@@ -114,7 +114,7 @@ def _dot(label: str, interval: Interval, color: int) -> Dot:
     return Dot(label, interval.value, interval.low, interval.high, color)
 
 
-def _example(page: Page, example: Example) -> None:
+def _example(page: HtmlPage, example: Example) -> None:
     source = f"It stands in the training stories: {example.source}" if example.source else ""
     page.told(parts(example), label=example.title, note=source)
 
@@ -130,7 +130,7 @@ def parts(example: Example) -> list[tuple[str, str]]:
     return found
 
 
-def _stories(page: Page, stories: Sequence[Story]) -> None:
+def _stories(page: HtmlPage, stories: Sequence[TokenizedStory]) -> None:
     prompts = list(dict.fromkeys(story.prompt for story in stories))
     for prompt in prompts[:_MOST_PROMPTS]:
         told = [story for story in stories if story.prompt == prompt]
@@ -141,10 +141,10 @@ def _stories(page: Page, stories: Sequence[Story]) -> None:
     _more(page, len(prompts) - _MOST_PROMPTS)
 
 
-def _more(page: Page, left: int) -> None:
+def _more(page: HtmlPage, left: int) -> None:
     if left > 0:
         page.note(f"{left:,} more are in the card's JSON.")
 
 
-def _ending(story: Story) -> str:
+def _ending(story: TokenizedStory) -> str:
     return "" if story.ended else "cut off at the limit of tokens"

@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from storyteller.charts import Series, Unit
-from storyteller.evaluation.compare_models import Contest, verdict
+from storyteller.evaluation.compare_models import ModelComparison, verdict
 from storyteller.evaluation.prompts import bundled
-from storyteller.reports.html import Page
+from storyteller.reports.html import HtmlPage
 from storyteller.reports.svg_plots import Dot, dots, lines
 from storyteller.text import safe_line
-from storyteller.tracking.compare_runs import Comparison, shown
+from storyteller.tracking.compare_runs import RunComparison, shown
 from storyteller.tracking.curves import Line
 
 
 def contest_page(
-    contest: Contest,
-    compared: Comparison | None = None,
+    contest: ModelComparison,
+    compared: RunComparison | None = None,
     curves: Mapping[str, Line] | None = None,
     *,
     y_name: str = "",
     x_name: str = "",
     remarks: Sequence[str] = (),
-) -> Page:
+) -> HtmlPage:
     """Scores, then curves and settings of those models that are whole runs, then every story.
 
     `curves` are the runs' by name, of what `y_name` says over `x_name`; `remarks` are said beside the scores.
     """
     models = " and ".join(contest.labels) if len(contest.labels) < 3 else f"{len(contest.labels)} models"
-    page = Page(
+    page = HtmlPage(
         f"{models} side by side",
         lead=f"The same {len(contest.prompts):,} prompts with the same seed, the same {len(contest.held.stories):,} "
         "held-out stories.",
@@ -43,7 +43,7 @@ def contest_page(
     return page
 
 
-def _scores(page: Page, contest: Contest) -> None:
+def _scores(page: HtmlPage, contest: ModelComparison) -> None:
     page.heading("Scores")
     page.paragraph(
         f"Bits per byte on {len(contest.held.stories):,} stories: {contest.held.source}. Lower is better; models of "
@@ -75,7 +75,7 @@ def _scores(page: Page, contest: Contest) -> None:
         page.note(verdict(versus, len(contest.held.stories)))
 
 
-def _runs(page: Page, compared: Comparison, curves: Mapping[str, Line], y_name: str, x_name: str) -> None:
+def _runs(page: HtmlPage, compared: RunComparison, curves: Mapping[str, Line], y_name: str, x_name: str) -> None:
     page.heading("Training")
     series = [Series(safe_line(name, 80), line.x, line.smooth, i % 8) for i, (name, line) in enumerate(curves.items())]
     if any(len(each.x) for each in series):
@@ -89,7 +89,7 @@ def _runs(page: Page, compared: Comparison, curves: Mapping[str, Line], y_name: 
         page.paragraph("Their settings do not differ.")
 
 
-def _stories(page: Page, contest: Contest) -> None:
+def _stories(page: HtmlPage, contest: ModelComparison) -> None:
     page.heading("Stories")
     sample = contest.sample
     page.paragraph(

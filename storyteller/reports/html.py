@@ -20,9 +20,8 @@ from pathlib import Path
 
 from storyteller.errors import DiskError, UsageError, is_disk_full
 from storyteller.reports.style import STYLE
+from storyteller.system.files import open_regular, write_text
 from storyteller.text import safe, safe_line
-from storyteller.tracking.metrics_log import open_regular
-from storyteller.tracking.run_folder import write_text
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a page may do, as its Content-Security-Policy: style itself."""
@@ -78,7 +77,7 @@ def joined(*pieces: Piece) -> Markup:
     return Markup("".join(map(escaped, pieces)))
 
 
-class Page:
+class HtmlPage:
     """A document, built from its top to its bottom; `str(page)` is all of it."""
 
     def __init__(self, title: str, *, lead: Piece = "", footer: Piece = "") -> None:
@@ -232,7 +231,7 @@ class Page:
         return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def write(path: Path, page: Page) -> int:
+def write(path: Path, page: HtmlPage) -> int:
     """Put the page in a file, all of it or nothing; returns its size in bytes.
 
     A page that is there is replaced. Raises UsageError where anything else is there or the folder is not, DiskError

@@ -10,12 +10,12 @@ from storyteller.config.configs import STARTER
 from storyteller.evaluation.model_card.card import Card, named, spread
 from storyteller.reports import reproduce_command
 from storyteller.reports.card_page import put as put_card
-from storyteller.reports.html import Page, Piece, element
+from storyteller.reports.html import HtmlPage, Piece, element
 from storyteller.reports.run_report_curves import put_curves
-from storyteller.reports.run_snapshot import Neighbour, Portrait, mapping, starter_card
+from storyteller.reports.run_snapshot import EarlierRun, RunSnapshot, mapping, starter_card
 from storyteller.tracking.compare_runs import Result, compare_runs, shown
 from storyteller.tracking.curves import X
-from storyteller.tracking.sample_history import Told
+from storyteller.tracking.sample_history import SampleRecord
 
 _MOST_STORIES = 8
 """Of a prompt: the first, the last, and some between, closer together where a model changes faster."""
@@ -24,7 +24,7 @@ _MOST_PROMPTS = 6
 _LONGEST_VALUE = 300
 
 
-def report_page(portraits: Sequence[Portrait], by: X | None = None, earlier: Sequence[Neighbour] = ()) -> Page:
+def report_page(portraits: Sequence[RunSnapshot], by: X | None = None, earlier: Sequence[EarlierRun] = ()) -> HtmlPage:
     """The page of one run or several.
 
     `by` is what the curves' x axis counts (None: steps for one run, else tokens); `earlier` are runs that one run is
@@ -33,7 +33,7 @@ def report_page(portraits: Sequence[Portrait], by: X | None = None, earlier: Seq
     names = [portrait.name for portrait in portraits]
     several = len(portraits) > 1
     title = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
-    page = Page(title, lead=_lead(portraits), footer=_footer(portraits))
+    page = HtmlPage(title, lead=_lead(portraits), footer=_footer(portraits))
     _put_missing(page, portraits)
     if not several:
         _put_tiles(page, portraits[0])
@@ -56,7 +56,7 @@ def report_page(portraits: Sequence[Portrait], by: X | None = None, earlier: Seq
 # --- the top ----------------------------------------------------------------------------------------------------------
 
 
-def _lead(portraits: Sequence[Portrait]) -> str:
+def _lead(portraits: Sequence[RunSnapshot]) -> str:
     if len(portraits) > 1:
         return f"{len(portraits)} runs side by side."
     portrait = portraits[0]
@@ -92,18 +92,18 @@ _STATES = {
 }
 
 
-def _where(portrait: Portrait) -> str:
+def _where(portrait: RunSnapshot) -> str:
     host = portrait.section("host")
     words = [shown(host[name]) for name in ("processor", "device") if isinstance(host.get(name), str)]
     return words[0] if words else ""
 
 
-def _footer(portraits: Sequence[Portrait]) -> str:
+def _footer(portraits: Sequence[RunSnapshot]) -> str:
     made = sorted({str(made) for portrait in portraits if (made := portrait.section("versions").get("storyteller"))})
     return f"Made by storyteller, of runs of version {', '.join(made)}." if made else "Made by storyteller."
 
 
-def _put_missing(page: Page, portraits: Sequence[Portrait]) -> None:
+def _put_missing(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
     for portrait in portraits:
         for words in portrait.missing:
             whose = (element("b", portrait.name), ": ") if len(portraits) > 1 else ()
@@ -112,7 +112,7 @@ def _put_missing(page: Page, portraits: Sequence[Portrait]) -> None:
             page.warning("It ended with: ", portrait.summary.message)
 
 
-def _put_tiles(page: Page, portrait: Portrait) -> None:
+def _put_tiles(page: HtmlPage, portrait: RunSnapshot) -> None:
     result = portrait.result
     values = (
         ("held-out bits per byte", result.last_bpb, "{:.4f}"),
@@ -130,7 +130,7 @@ def _put_tiles(page: Page, portrait: Portrait) -> None:
 # --- several runs -----------------------------------------------------------------------------------------------------
 
 
-def _put_results(page: Page, portraits: Sequence[Portrait]) -> None:
+def _put_results(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
     page.heading("What came of them")
     rows = [_result_row(portrait.name, portrait.result) for portrait in portraits]
     page.table(("run", *_RESULTS), rows, caption=_scored_alike(portraits))
@@ -155,7 +155,7 @@ def _result_row(name: Piece, result: Result) -> list[Piece]:
     ]
 
 
-def _scored_alike(portraits: Sequence[Portrait]) -> str:
+def _scored_alike(portraits: Sequence[RunSnapshot]) -> str:
     """Whether the figures of held-out stories may be compared, as a sentence."""
     scored = {portrait.scored_on for portrait in portraits if portrait.result.best_bpb is not None}
     if len(scored) == 1 and "" not in scored:
@@ -165,7 +165,7 @@ def _scored_alike(portraits: Sequence[Portrait]) -> str:
     return "The runs were scored on different held-out stories: their bits per byte do not compare."
 
 
-def _put_differences(page: Page, portraits: Sequence[Portrait]) -> None:
+def _put_differences(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
     curves = {portrait.name: portrait.curves for portrait in portraits}
     compared = compare_runs([portrait.folder for portrait in portraits], curves)
     page.heading("Where their settings differ")
@@ -183,7 +183,7 @@ def _put_differences(page: Page, portraits: Sequence[Portrait]) -> None:
     )
 
 
-def _put_last_stories(page: Page, portraits: Sequence[Portrait]) -> None:
+def _put_last_stories(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
     prompts = list(dict.fromkeys(prompt for portrait in portraits for prompt in portrait.growth.prompts))
     if not prompts:
         return
@@ -200,7 +200,7 @@ def _put_last_stories(page: Page, portraits: Sequence[Portrait]) -> None:
 # --- how it learned to speak ------------------------------------------------------------------------------------------
 
 
-def _put_growth(page: Page, portrait: Portrait) -> None:
+def _put_growth(page: HtmlPage, portrait: RunSnapshot) -> None:
     growth = portrait.growth
     if not growth.prompts:
         return
@@ -216,7 +216,7 @@ def _put_growth(page: Page, portrait: Portrait) -> None:
               " shows one prompt at every step, and tells what is missing.")  # fmt: skip
 
 
-def _put_prompt(page: Page, portrait: Portrait, prompt: str) -> None:
+def _put_prompt(page: HtmlPage, portrait: RunSnapshot, prompt: str) -> None:
     for step in picked(portrait.growth.steps(prompt), _MOST_STORIES):
         if (told := portrait.growth.at(prompt, step)) is not None:
             _put_story(page, portrait, told, f"step {step:,}")
@@ -236,7 +236,7 @@ def picked(steps: Sequence[int], most: int) -> list[int]:
     return sorted(chosen)
 
 
-def _put_story(page: Page, portrait: Portrait, told: Told, label: str) -> None:
+def _put_story(page: HtmlPage, portrait: RunSnapshot, told: SampleRecord, label: str) -> None:
     bpb = portrait.bpb_at(told.step)
     words = [f"{bpb:.4f} bits per byte"] if bpb is not None else []
     text = told.text[:_MOST_CHARS] + ("\u2026" if len(told.text) > _MOST_CHARS else "")
@@ -248,7 +248,7 @@ def _put_story(page: Page, portrait: Portrait, told: Told, label: str) -> None:
 # --- what was measured of the stories ---------------------------------------------------------------------------------
 
 
-def _put_card(page: Page, portrait: Portrait) -> None:
+def _put_card(page: HtmlPage, portrait: RunSnapshot) -> None:
     if portrait.card is None:
         return
     step, card = portrait.card
@@ -259,13 +259,13 @@ def _put_card(page: Page, portrait: Portrait) -> None:
         _put_figures(page, [(portrait.name, card), (STARTER, starter)])
 
 
-def _put_cards(page: Page, cards: Sequence[tuple[str, Card]]) -> None:
+def _put_cards(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
     if cards:
         page.heading("How good their stories are", note="their newest cards")
         _put_figures(page, cards)
 
 
-def _put_figures(page: Page, cards: Sequence[tuple[str, Card]]) -> None:
+def _put_figures(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
     """Each measure, a column a model, and the same of real stories."""
     known = {figure.key: figure for _, card in cards for figure in card.figures}
     rows: list[Sequence[Piece]] = []
@@ -283,7 +283,7 @@ def _put_figures(page: Page, cards: Sequence[tuple[str, Card]]) -> None:
 # --- beside others ----------------------------------------------------------------------------------------------------
 
 
-def _put_beside(page: Page, portrait: Portrait, earlier: Sequence[Neighbour]) -> None:
+def _put_beside(page: HtmlPage, portrait: RunSnapshot, earlier: Sequence[EarlierRun]) -> None:
     """The runs before it, the newest first."""
     if not earlier:
         return
@@ -305,7 +305,7 @@ def _put_beside(page: Page, portrait: Portrait, earlier: Sequence[Neighbour]) ->
 # --- how it was made --------------------------------------------------------------------------------------------------
 
 
-def _put_settings(page: Page, portrait: Portrait) -> None:
+def _put_settings(page: HtmlPage, portrait: RunSnapshot) -> None:
     config = portrait.section("config")
     if not config:
         return
@@ -328,7 +328,7 @@ def _put_settings(page: Page, portrait: Portrait) -> None:
                 page.facts([(name, _short(shown(value))) for name, value in values.items()])
 
 
-def _put_making(page: Page, portraits: Sequence[Portrait]) -> None:
+def _put_making(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
     page.heading("How to train it again" if len(portraits) == 1 else "How to train them again")
     for portrait in portraits:
         if len(portraits) > 1:
@@ -343,7 +343,7 @@ def _put_making(page: Page, portraits: Sequence[Portrait]) -> None:
         _put_facts(page, portrait)
 
 
-def _put_facts(page: Page, portrait: Portrait) -> None:
+def _put_facts(page: HtmlPage, portrait: RunSnapshot) -> None:
     """Stories, tokenizer, machine and versions, folded up."""
     run = portrait.run
     parts = {name: portrait.section(name) for name in ("data", "tokenizer", "host", "versions")}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storyteller.charts import Marks, Series, Unit
-from storyteller.reports.html import Markup, Page
-from storyteller.reports.run_snapshot import BPB, LOSS, Portrait
+from storyteller.reports.html import HtmlPage, Markup
+from storyteller.reports.run_snapshot import BPB, LOSS, RunSnapshot
 from storyteller.reports.svg_plots import grid, lines
 from storyteller.tracking.curves import X
 
@@ -47,7 +47,7 @@ _AXES: dict[X, tuple[str, Unit]] = {
 }
 
 
-def put_curves(page: Page, portraits: Sequence[Portrait], by: X) -> None:
+def put_curves(page: HtmlPage, portraits: Sequence[RunSnapshot], by: X) -> None:
     """The section of the curves: loss and bits per byte large, then over the other axes, then all else small."""
     if not any(portrait.curves.keys for portrait in portraits):
         return
@@ -62,7 +62,7 @@ def put_curves(page: Page, portraits: Sequence[Portrait], by: X) -> None:
         page.add(grid(small))
 
 
-def _put_main(page: Page, portraits: Sequence[Portrait], by: X, height_px: int) -> None:
+def _put_main(page: HtmlPage, portraits: Sequence[RunSnapshot], by: X, height_px: int) -> None:
     name, unit = _AXES[by]
     end = _end(portraits, by)
     bits = [_points(portrait, i, BPB, by, len(portraits) > 1) for i, portrait in enumerate(portraits)]
@@ -96,20 +96,20 @@ def _put_main(page: Page, portraits: Sequence[Portrait], by: X, height_px: int) 
         page.figure(plot, f"Smoothed over {100 * _SMOOTHING:g} % of the axis; what was logged lies faint behind it.")
 
 
-def _end(portraits: Sequence[Portrait], by: X) -> float | None:
+def _end(portraits: Sequence[RunSnapshot], by: X) -> float | None:
     """Where the axis of all plots ends: the furthest that a run has come."""
     reached = (portrait.curves.last.get(by) for portrait in portraits)
     return max((float(place) for place in reached if isinstance(place, int | float) and place > 0), default=None)
 
 
-def _other_keys(portraits: Sequence[Portrait]) -> list[str]:
+def _other_keys(portraits: Sequence[RunSnapshot]) -> list[str]:
     """The metrics that are shown small: those that are known first, then whatever else was logged."""
     found = dict.fromkeys(key for portrait in portraits for key in portrait.curves.keys)
     known = [key for key in KINDS if key in found]
     return known + [key for key in found if key not in KINDS and key not in _NOT_SHOWN][:_MOST_OTHERS]
 
 
-def _small(portraits: Sequence[Portrait], key: str, by: X) -> Markup | None:
+def _small(portraits: Sequence[RunSnapshot], key: str, by: X) -> Markup | None:
     """A metric as a small plot; None where there is nothing in it to see."""
     kind = KINDS.get(key, Kind(key, smooth=False))
     series: list[Series] = []
@@ -127,7 +127,7 @@ def _small(portraits: Sequence[Portrait], key: str, by: X) -> Markup | None:
     return lines(series, title=kind.title, note=kind.note, x_unit=unit, log_y=kind.log_y, height_px=130, legend=False)
 
 
-def _points(portrait: Portrait, number: int, key: str, by: X, several: bool, points: int = _POINTS) -> Series:
+def _points(portrait: RunSnapshot, number: int, key: str, by: X, several: bool, points: int = _POINTS) -> Series:
     """What was logged; where a point stands for many values, with the lowest and highest of them."""
     line = portrait.curves.line(key, by, points=points)
     has_band = not several and any(low != high for low, high in zip(line.low, line.high, strict=True))
@@ -135,7 +135,7 @@ def _points(portrait: Portrait, number: int, key: str, by: X, several: bool, poi
     return Series(name, line.x, line.mean, number, line.low if has_band else None, line.high if has_band else None)
 
 
-def _smoothed(portrait: Portrait, number: int, key: str, by: X, several: bool, points: int = _POINTS) -> Series:
+def _smoothed(portrait: RunSnapshot, number: int, key: str, by: X, several: bool, points: int = _POINTS) -> Series:
     line = portrait.curves.line(key, by, points=points, smoothing=_SMOOTHING)
     return Series(portrait.name if several else _short(key), line.x, line.smooth, number)
 
@@ -144,7 +144,7 @@ def _short(key: str) -> str:
     return {LOSS: "loss", BPB: "held out"}.get(key, KINDS[key].title.lower() if key in KINDS else key)
 
 
-def _marks(portrait: Portrait, by: X) -> list[Marks]:
+def _marks(portrait: RunSnapshot, by: X) -> list[Marks]:
     """Checkpoints and resumes on the axis."""
     found = []
     for glyph, name, steps in (("^", "checkpoint", portrait.saved), ("R", "resumed", portrait.curves.resumes)):

@@ -17,9 +17,9 @@ from storyteller.tracking import checkpoint_folders, run_index
 from storyteller.tracking.compare_runs import Result, compare_runs, read_curves
 from storyteller.tracking.curves import Curves
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import Summary
+from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import read_status
-from storyteller.tracking.sample_history import Growth
+from storyteller.tracking.sample_history import SampleHistory
 
 BPB, LOSS = "eval/bpb", "train/loss"
 _MOST_MANIFESTS = 1000
@@ -29,16 +29,16 @@ _LONGEST_LOG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
-class Portrait:
+class RunSnapshot:
     """A run as it was found."""
 
     folder: RunFolder
     run: Mapping[str, Any]
     """What `run.json` says; nothing where it cannot be read."""
-    summary: Summary
+    summary: RunSummary
     result: Result
     curves: Curves
-    growth: Growth
+    growth: SampleHistory
     saved: tuple[int, ...]
     """Steps that have a checkpoint."""
     best_step: int | None
@@ -69,14 +69,14 @@ class Portrait:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class EarlierRun:
     """What is held against a portrait."""
 
     result: Result
     scored_on: str
 
 
-def earlier_runs(folder: RunFolder) -> list[Neighbour]:
+def earlier_runs(folder: RunFolder) -> list[EarlierRun]:
     """Some of the runs beside this one that were begun before it, the newest first; those with a very long log, which
     would take long to read, are passed over."""
     began = run_index.created_at(folder)
@@ -86,13 +86,13 @@ def earlier_runs(folder: RunFolder) -> list[Neighbour]:
         if other.name != folder.name and run_index.created_at(other) <= began and _is_quick(other)
     ]
     results = compare_runs(others[:_MOST_EARLIER]).results
-    return [Neighbour(result, scored_on(other)) for result, other in zip(results, others, strict=False)]
+    return [EarlierRun(result, scored_on(other)) for result, other in zip(results, others, strict=False)]
 
 
-def read_portrait(folder: RunFolder) -> Portrait:
+def read_portrait(folder: RunFolder) -> RunSnapshot:
     """Read the run. Never raises for what is in it; a log of a million lines takes some seconds."""
     curves = read_curves(folder)
-    growth = Growth(folder)
+    growth = SampleHistory(folder)
     growth.catch_up()
     run: Mapping[str, Any] = {}
     missing = []
@@ -101,7 +101,7 @@ def read_portrait(folder: RunFolder) -> Portrait:
     except RunError as error:
         missing.append(_sentence(f"{error.problem}: its settings, data and machine are not known"))
     saved = tuple(run_index.seen_steps(folder))
-    return Portrait(
+    return RunSnapshot(
         folder=folder,
         run=run,
         summary=run_index.summarise(folder, curves.last),
@@ -164,7 +164,7 @@ def _best_step(folder: RunFolder) -> int | None:
     return int(best.name.rpartition("-")[2]) if best is not None else None
 
 
-def _missing(folder: RunFolder, curves: Curves, growth: Growth, saved: tuple[int, ...]) -> Iterator[str]:
+def _missing(folder: RunFolder, curves: Curves, growth: SampleHistory, saved: tuple[int, ...]) -> Iterator[str]:
     if read_status(folder) is None:
         yield "The run's status is missing or broken: how it ended is not known."
     if not curves.keys:

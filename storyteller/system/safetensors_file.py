@@ -94,7 +94,7 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
     return Tensor(first.kind, (rows, *first.shape[1:]), memoryview(b"".join(tensor.raw for tensor in tensors)))
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """What a header says of one tensor: its type, shape, and place in the data, in bytes."""
 
     kind: str
@@ -143,7 +143,7 @@ def read_json(path: Path, limit: int = _JSON_LIMIT) -> dict[str, Any]:
     return values
 
 
-def read_header(path: Path) -> tuple[dict[str, Entry], int]:
+def read_header(path: Path) -> tuple[dict[str, TensorEntry], int]:
     """What a safetensors file says it holds, by name, and the offset in bytes of its data.
 
     The header is checked whole: its length, each type, shape and place, so that all it names together is no more than
@@ -181,7 +181,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     }
 
 
-def _entries(path: Path, header: Mapping[str, Any], data_bytes: int) -> Iterator[tuple[str, Entry]]:
+def _entries(path: Path, header: Mapping[str, Any], data_bytes: int) -> Iterator[tuple[str, TensorEntry]]:
     """Each tensor's name and entry; CheckpointError where one cannot be."""
     used = 0
     for name, entry in header.items():
@@ -207,7 +207,7 @@ def _entries(path: Path, header: Mapping[str, Any], data_bytes: int) -> Iterator
         # Tensors that share their bytes would let a small file claim any amount of memory.
         if not begin <= end <= data_bytes or used > data_bytes:
             raise _damaged(path, f"{safe_line(name, 60)} lies outside the file")
-        yield name, Entry(kind, tuple(shape), begin, end)
+        yield name, TensorEntry(kind, tuple(shape), begin, end)
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:

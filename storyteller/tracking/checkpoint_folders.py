@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from storyteller.errors import CheckpointError
+from storyteller.system.files import fsync_folder, read_regular, write_json
 from storyteller.text import safe_line
-from storyteller.tracking.metrics_log import read_regular
-from storyteller.tracking.run_folder import SCHEMA, RunFolder, check_inside, fsync_folder, step_name, write_json
+from storyteller.tracking.run_folder import SCHEMA, RunFolder, check_inside, step_name
 
 MANIFEST = "manifest.json"
 BEST_BY = "eval/bpb"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from storyteller.errors import RunError
+from storyteller.system.json_values import finite
 from storyteller.tracking.curves import Curves
-from storyteller.tracking.metrics_log import finite
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import summarise
 
@@ -45,7 +45,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What `compare_runs` found, each list in the order of the runs."""
 
     names: tuple[str, ...]
@@ -61,7 +61,7 @@ class Comparison:
         }
 
 
-def compare_runs(folders: Sequence[RunFolder], curves: Mapping[str, Curves] | None = None) -> Comparison:
+def compare_runs(folders: Sequence[RunFolder], curves: Mapping[str, Curves] | None = None) -> RunComparison:
     """Compare runs, one being enough. A broken or missing file makes values None, never an error.
 
     `curves`, by the run's name, are taken as far as they were read, by a caller who follows the runs; else each log is
@@ -70,7 +70,7 @@ def compare_runs(folders: Sequence[RunFolder], curves: Mapping[str, Curves] | No
     settings = [_settings(folder) for folder in folders]
     known = list(dict.fromkeys(key for each in settings for key in each))
     table = [(key, tuple(each.get(key) for each in settings)) for key in known]
-    return Comparison(
+    return RunComparison(
         tuple(folder.name for folder in folders),
         tuple((key, values) for key, values in table if any(_differ(values[0], value) for value in values[1:])),
         tuple(_result(folder, (curves or {}).get(folder.name)) for folder in folders),

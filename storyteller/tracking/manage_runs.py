@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from storyteller.errors import RunBusyError, RunError
+from storyteller.system.files import fsync_folder, sweep
 from storyteller.text import safe_line
-from storyteller.tracking.run_folder import RunFolder, check_links, check_name, fsync_folder, pid_exists
+from storyteller.tracking.run_folder import RunFolder, check_links, check_name
 from storyteller.tracking.run_status import LIVING, seen_state
-
-_REMOVED = re.compile(r"\.removed-(\d{1,18})-[0-9a-f]{12}")
 
 
 def delete(folder: RunFolder) -> None:
@@ -61,15 +58,6 @@ def rename(folder: RunFolder, name: str) -> RunFolder:
                 renamed.path.rename(folder.path)
             raise _cannot(folder, "renamed", error) from error
     return renamed
-
-
-def sweep(root: Path) -> None:
-    """Remove what deletions left: those of this process, and those of processes that were killed meanwhile."""
-    with contextlib.suppress(OSError):
-        for path in root.iterdir():
-            match = _REMOVED.fullmatch(path.name)
-            if match and not path.is_symlink() and (int(match[1]) == os.getpid() or not pid_exists(int(match[1]))):
-                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

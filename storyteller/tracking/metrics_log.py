@@ -7,17 +7,17 @@ lines alone, so that they may read while it is written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from json.scanner import make_scanner
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
+
+from storyteller.system.files import open_regular
 
 _BLOCK_BYTES = 1 << 16
 _WINDOW_BYTES = 1 << 12
@@ -255,34 +255,6 @@ def last_records(
                 if not needles:
                     return found
     return found
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """`path` to be read. Raises OSError, also where it is no regular file: a pipe might never open, or never end."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(handle)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        raise OSError(errno.EINVAL, "no regular file", str(path))
-    return os.fdopen(handle, "rb")
-
-
-def read_regular(path: Path) -> bytes:
-    """All of `path`. Raises OSError as `open_regular` does."""
-    with open_regular(path) as file:
-        return file.read()
-
-
-def finite(value: object) -> float | None:
-    """`value` where it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
 
 
 def by_step(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from typing import Any
 
 from storyteller.config.configs import STARTER
 from storyteller.errors import CheckpointError, RunError
+from storyteller.system.json_values import finite
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.metrics_log import finite, last_records
+from storyteller.tracking.metrics_log import last_records
 from storyteller.tracking.run_folder import NAME, RunFolder, check_inside, check_links
 from storyteller.tracking.run_status import LIVING, Seen, read_status, seen_state
 from storyteller.tracking.wandb_cursor import read_mirrored
@@ -28,7 +29,7 @@ _STAND = ("step", "tokens", "seconds", "time")
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """One line of `ps`; None where it is not known."""
 
     name: str
@@ -183,7 +184,7 @@ def seen_steps(run: RunFolder) -> list[int]:
         return []
 
 
-def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Summary:
+def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> RunSummary:
     """What is known of the run now. A broken or missing file makes figures None, never an error.
 
     `figures` are the log's newest values by key, from a caller who has read it; else it is searched for them.
@@ -207,7 +208,7 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Su
     if not newest and status is not None:
         newest = {"step": status.step, "tokens": status.tokens}
     eta_seconds = finite(last.get("time/eta_seconds")) if living else None
-    return Summary(
+    return RunSummary(
         name=folder.name,
         state=state,
         preset=_text(config.get("preset")) or _text(run.get("preset")),

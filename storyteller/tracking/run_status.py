@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from storyteller.tracking.metrics_log import read_regular
-from storyteller.tracking.run_folder import RunFolder, json_bytes, write_json
+from storyteller.system.files import json_bytes, read_regular, write_json
+from storyteller.tracking.run_folder import RunFolder
 
 State = Literal["starting", "running", "waiting", "stopping", "finished", "stopped", "failed"]
 """`waiting` is a run whose stories do not come (the Hub is away); the last three are ends."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storyteller.tracking.metrics_log import by_step, finite, sampled_records
+from storyteller.system.json_values import finite
+from storyteller.tracking.metrics_log import by_step, sampled_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import (
     FIGURES,
     LOOK_BACK_BYTES,
-    Summary,
+    RunSummary,
     check_readable,
     created_at,
     newest_figures,
@@ -37,7 +38,7 @@ class _Known:
     marks: tuple[_Mark, ...] = ()
     created_mark: _Mark = None
     created: float = 0.0
-    summary: Summary | None = None
+    summary: RunSummary | None = None
     log: _Mark = None
     figures: dict[str, Any] = field(default_factory=dict)
     figure_steps: dict[str, int] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class RunList:
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
 
-    def look(self) -> list[Summary]:
+    def look(self) -> list[RunSummary]:
         """What `summarise` says of each run now, the newest first. Whether a living run still lives is always asked.
 
         Raises RunError as `store.check_readable`.
@@ -89,7 +90,7 @@ class RunList:
             return before[1] if newest is None else [*before[1][: points - 1], newest]
 
 
-def _looked_at(folder: RunFolder, known: _Known) -> Summary:
+def _looked_at(folder: RunFolder, known: _Known) -> RunSummary:
     marks = tuple(_mark(path) for path in (folder.run_json, folder.status_json, folder.wandb_json, folder.metrics))
     if known.summary is None or marks != known.marks or known.summary.state in LIVING:
         if known.summary is None or marks[-1] != known.log:

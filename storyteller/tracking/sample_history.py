@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storyteller.config.configs import PROMPTS, Config, Sample
+from storyteller.config.configs import PROMPTS, Config, SamplingParams
 from storyteller.errors import StorytellerError
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
@@ -29,7 +29,7 @@ _RECORDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Told:
+class SampleRecord:
     """A story as a run told it at one step."""
 
     step: int
@@ -43,12 +43,12 @@ class Told:
     """Told from the step's checkpoint afterwards, not during training."""
 
 
-def recipe(config: Config) -> Sample:
+def recipe(config: Config) -> SamplingParams:
     """How a run's stories are told, each time alike: the same seed, and no more tokens than a glance can hold."""
-    return Sample(max_tokens=min(_MOST_TOKENS, config.model.context), seed=config.train.seed % 2**32)
+    return SamplingParams(max_tokens=min(_MOST_TOKENS, config.model.context), seed=config.train.seed % 2**32)
 
 
-def recipe_of(config: object) -> Sample:
+def recipe_of(config: object) -> SamplingParams:
     """The same from a `run.json`'s config; the defaults' where it is none."""
     try:
         return recipe(Config.from_json(config if isinstance(config, Mapping) else {}))
@@ -56,7 +56,7 @@ def recipe_of(config: object) -> Sample:
         return recipe(Config())
 
 
-class Growth:
+class SampleHistory:
     """The stories of one run by prompt and step, in memory that does not grow with the file. Any thread may ask.
 
     Of too many, the first, the newest and some evenly between them are kept.
@@ -69,7 +69,7 @@ class Growth:
         self._lock = threading.Lock()
         self._offset = 0
         self._seen: tuple[int, int] | None = None
-        self._stories: dict[str, dict[int, Told]] = {}
+        self._stories: dict[str, dict[int, SampleRecord]] = {}
         self._steps: dict[str, list[int]] = {}
         self._chars = 0
         self._last_step = -1
@@ -101,7 +101,7 @@ class Growth:
                 self._seen = seen
         return self.version != before
 
-    def add(self, told: Told) -> None:
+    def add(self, told: SampleRecord) -> None:
         """Take a story that was told afterwards."""
         with self._lock:
             self._put(told)
@@ -118,19 +118,19 @@ class Growth:
         with self._lock:
             return tuple(self._steps.get(prompt, ()))
 
-    def at(self, prompt: str, step: int) -> Told | None:
+    def at(self, prompt: str, step: int) -> SampleRecord | None:
         """The story told from `prompt` at `step`; None where none was."""
         with self._lock:
             return self._stories.get(prompt, {}).get(step)
 
-    def _take(self, told: Told) -> None:
+    def _take(self, told: SampleRecord) -> None:
         """A story from the file: a step below the one before it is a resume, and what came after it is given up."""
         if told.step < self._last_step:
             self._forget_from(told.step)
         self._last_step = told.step
         self._put(told)
 
-    def _put(self, told: Told) -> None:
+    def _put(self, told: SampleRecord) -> None:
         stories = self._stories.get(told.prompt)
         if stories is None:
             if len(self._stories) >= _MOST_PROMPTS:
@@ -180,18 +180,18 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-def _size(told: Told) -> int:
+def _size(told: SampleRecord) -> int:
     return len(told.prompt) + len(told.text) + 100
 
 
-def _told(record: Mapping[str, Any]) -> Told | None:
+def _told(record: Mapping[str, Any]) -> SampleRecord | None:
     """The story that a line of the file is; None where it is none."""
     step, prompt, text, seed = (record.get(key) for key in ("step", "prompt", "text", "seed"))
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < _LARGEST_STEP:
         return None
     if not isinstance(prompt, str) or not isinstance(text, str):
         return None
-    return Told(
+    return SampleRecord(
         step=step,
         prompt=prompt[:LONGEST_CHARS],
         text=text[:LONGEST_CHARS],

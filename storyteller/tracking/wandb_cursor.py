@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from storyteller.config.configs import Config
+from storyteller.system.files import read_regular, write_json
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.metrics_log import read_regular
-from storyteller.tracking.run_folder import RunFolder, write_json
+from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import seen_state
 
 MOST_STORIES = 64
@@ -28,7 +28,7 @@ MOST_STORIES = 64
 
 
 @dataclass(frozen=True)
-class Mirrored:
+class WandbCursor:
     """The contents of `wandb.json`. The first `rows` rows are known to be on the server."""
 
     id: str
@@ -95,16 +95,16 @@ def page_address(folder: RunFolder) -> str:
     return (mirrored.url if mirrored is not None else None) or ""
 
 
-def read_mirrored(folder: RunFolder) -> Mirrored | None:
+def read_mirrored(folder: RunFolder) -> WandbCursor | None:
     """What `wandb.json` says; None where it is missing or broken."""
     try:
-        return Mirrored.from_json(json.loads(read_regular(folder.wandb_json)))
+        return WandbCursor.from_json(json.loads(read_regular(folder.wandb_json)))
     except (OSError, ValueError, RecursionError):
         return None
 
 
 @dataclass(frozen=True)
-class Row:
+class WandbRow:
     """One row of the page: the metrics of one line, or stories of one step."""
 
     number: int
@@ -112,10 +112,10 @@ class Row:
     stories: tuple[Mapping[str, Any], ...] = ()
 
 
-class Rows:
+class WandbRows:
     """The rows of a run from the cursor on, as its files grow."""
 
-    def __init__(self, folder: RunFolder, mirrored: Mirrored) -> None:
+    def __init__(self, folder: RunFolder, mirrored: WandbCursor) -> None:
         self._folder = folder
         self.mirrored = mirrored
         """The cursor as it is on the disk: planned rows are added to it, `acknowledge` moves it."""
@@ -125,7 +125,7 @@ class Rows:
         self._last_step = mirrored.last_step
         self._lines: Iterator[tuple[dict[str, Any], int]] = iter(())
         self._line: tuple[dict[str, Any], int] | None = None
-        self._group: _Group | None = None
+        self._group: _RowGroup | None = None
 
     @property
     def number(self) -> int:
@@ -136,7 +136,7 @@ class Rows:
         """Whether there is no row left."""
         return self._known() is None and self._peek() is None and self._look() is None
 
-    def next(self, settled: bool) -> Row | None:
+    def next(self, settled: bool) -> WandbRow | None:
         """The next row; None where there is none yet.
 
         Stories come before the metrics of later steps. They become a row when all of their step are there: when others
@@ -163,21 +163,21 @@ class Rows:
         )
         self.note(moved, **changes)
 
-    def note(self, mirrored: Mirrored | None = None, **changes: Any) -> None:
+    def note(self, mirrored: WandbCursor | None = None, **changes: Any) -> None:
         """Write down `changes` of the cursor, which stays where it is. Raises OSError."""
         changed = replace(mirrored or self.mirrored, **changes)
         if changed != self.mirrored:
             changed.write(self._folder)
             self.mirrored = changed
 
-    def _known(self) -> Row | None:
+    def _known(self) -> WandbRow | None:
         """The next row, where it is one of stories that was planned before."""
         for number, begin, end in self.mirrored.planned:
             if number == self._number:
                 return self._told(begin, end)
         return None
 
-    def _stories(self, settled: bool) -> Row | None:
+    def _stories(self, settled: bool) -> WandbRow | None:
         """A new row of stories, its number written down."""
         if any(number > self._number for number, _, _ in self.mirrored.planned):
             return None  # the metrics before those are read again first
@@ -191,7 +191,7 @@ class Rows:
         self.note(planned=(*self.mirrored.planned, (self._number, self._samples_offset, group.end)))
         return self._told(self._samples_offset, group.end)
 
-    def _metrics(self) -> Row | None:
+    def _metrics(self) -> WandbRow | None:
         line, self._line = self._peek(), None
         if line is None:
             return None
@@ -199,7 +199,7 @@ class Rows:
         step = record.get("step")
         self._last_step = step if isinstance(step, int) else self._last_step
         self._number += 1
-        return Row(self._number - 1, metrics=record)
+        return WandbRow(self._number - 1, metrics=record)
 
     def _peek(self) -> tuple[dict[str, Any], int] | None:
         """The next line of the metrics, and the offset after it."""
@@ -210,27 +210,27 @@ class Rows:
             self._line = next(self._lines, None)
         return self._line
 
-    def _look(self) -> _Group | None:
+    def _look(self) -> _RowGroup | None:
         """The stories of one step that come next."""
         if self._group is not None and self._group.is_whole:
             return self._group
-        group: _Group | None = None
+        group: _RowGroup | None = None
         for n, (record, end) in enumerate(records_from(self._folder.samples, self._samples_offset)):
             if group is not None and (record.get("step") != group.step or n >= MOST_STORIES):
                 return replace(group, is_whole=True)
-            group = _Group(record.get("step"), end)
+            group = _RowGroup(record.get("step"), end)
         return group
 
-    def _told(self, begin: int, end: int) -> Row:
+    def _told(self, begin: int, end: int) -> WandbRow:
         told = itertools.takewhile(lambda line: line[1] <= end, records_from(self._folder.samples, begin))
         stories = [record for record, _ in told]
         self._samples_offset, self._group = end, None
         self._number += 1
-        return Row(self._number - 1, stories=tuple(stories))
+        return WandbRow(self._number - 1, stories=tuple(stories))
 
 
 @dataclass(frozen=True)
-class _Group:
+class _RowGroup:
     """Stories told at one step."""
 
     step: object
@@ -264,7 +264,7 @@ def is_complete(folder: RunFolder) -> bool:
     if mirrored is None or mirrored.mode != "online" or mirrored.ended_as != seen_state(folder):
         return False
     wants_artifact = Config.from_json(folder.read_run().get("config") or {}).mirror.wandb_artifacts
-    return Rows(folder, mirrored).at_end() and (not wants_artifact or mirrored.artifact == best_seal(folder))
+    return WandbRows(folder, mirrored).at_end() and (not wants_artifact or mirrored.artifact == best_seal(folder))
 
 
 def best_seal(folder: RunFolder) -> str:

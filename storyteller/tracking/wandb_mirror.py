@@ -37,7 +37,15 @@ from storyteller.tracking import checkpoint_folders, run_index, run_process
 from storyteller.tracking.metrics_log import by_step
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
-from storyteller.tracking.wandb_cursor import Mirrored, Row, Rows, best_seal, is_complete, read_mirrored, records_from
+from storyteller.tracking.wandb_cursor import (
+    WandbCursor,
+    WandbRow,
+    WandbRows,
+    best_seal,
+    is_complete,
+    read_mirrored,
+    records_from,
+)
 
 Mode = Literal["online", "offline", "off"]
 
@@ -117,14 +125,14 @@ def mirror(folder: RunFolder, mode: str, *, since_ns: int = 0, grace_seconds: fl
     except Timeout:
         return 0
     with lock:
-        return Mirror(folder, mode, since_ns, grace_seconds).run()
+        return WandbMirror(folder, mode, since_ns, grace_seconds).run()
 
 
 class _Refused(Exception):
     """The server will not have the run, now or later."""
 
 
-class Mirror:
+class WandbMirror:
     """One run's mirror: sessions with the server, one after another, until the server has all there is."""
 
     def __init__(self, folder: RunFolder, mode: str, since_ns: int, grace_seconds: float) -> None:
@@ -173,7 +181,7 @@ class Mirror:
 
     def _await_first_row(self) -> bool:
         """Wait until there is something to show; False where the run ended, or went, before there was."""
-        rows = Rows(self.folder, read_mirrored(self.folder) or Mirrored.fresh(self.config.wandb_project))
+        rows = WandbRows(self.folder, read_mirrored(self.folder) or WandbCursor.fresh(self.config.wandb_project))
         while True:
             over = self._over()
             if not self.folder.run_json.is_file():
@@ -225,7 +233,7 @@ class Mirror:
 
         Raises whatever the client raises; what was sent meanwhile is found out by the next session.
         """
-        rows = Rows(self.folder, read_mirrored(self.folder) or Mirrored.fresh(self.config.wandb_project))
+        rows = WandbRows(self.folder, read_mirrored(self.folder) or WandbCursor.fresh(self.config.wandb_project))
         rows.note(mode=self.mode, ended_as="")
         run = self._open(rows)
         if self.mode == "online":
@@ -248,7 +256,7 @@ class Mirror:
             rows.note(ended_as=end[0], artifact=end[1])
         return self.mode == "offline" or is_known
 
-    def _open(self, rows: Rows) -> Any:
+    def _open(self, rows: WandbRows) -> Any:
         """The client's run. Raises _Refused where trying again is of no use."""
         import wandb
 
@@ -290,7 +298,7 @@ class Mirror:
         run.define_metric("*", step_metric="trainer/step")
         return run
 
-    def _follow(self, run: Any, rows: Rows) -> None:
+    def _follow(self, run: Any, rows: WandbRows) -> None:
         """Send rows as they come, until the run has ended and there are no more."""
         while True:
             over = self._over()  # before the look: nothing written after it is missed
@@ -300,7 +308,7 @@ class Mirror:
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _send(self, run: Any, row: Row) -> None:
+    def _send(self, run: Any, row: WandbRow) -> None:
         if row.metrics is not None:
             run.log(_logged(row.metrics), step=row.number, commit=True)
             return
@@ -315,7 +323,7 @@ class Mirror:
         step = row.stories[-1].get("step") if row.stories else None
         run.log({"stories": told, "trainer/step": step}, step=row.number, commit=True)
 
-    def _send_end(self, run: Any, rows: Rows, state: str, seal: str) -> None:
+    def _send_end(self, run: Any, rows: WandbRows, state: str, seal: str) -> None:
         """The summary and, where that was asked for, the best checkpoint."""
         run.summary.update(summary(self.folder))
         best = checkpoint_folders.best(self.folder)
@@ -345,7 +353,7 @@ class Mirror:
         mirrored = read_mirrored(self.folder)
         if mirrored is not None:
             with contextlib.suppress(OSError):
-                Rows(self.folder, mirrored).note(problem=problem)
+                WandbRows(self.folder, mirrored).note(problem=problem)
         return 1
 
     def _say(self, line: str) -> None:

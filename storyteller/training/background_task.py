@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Sideline:
+class BackgroundTask:
     """Work on one step's weights at a time, on a thread of its own; later weights take the place of those that wait."""
 
     def __init__(

@@ -8,23 +8,25 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller.config.configs import Config, Data
-from storyteller.data.bundled.prefetch import TalesAhead
+from storyteller.config.configs import Config, DataConfig
+from storyteller.data.bundled.prefetch import BundledPrefetch
 from storyteller.errors import CorpusError, RunError
+from storyteller.system.files import fsync_files, sweep_temporaries
 from storyteller.system.hardware import n_cores
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.run_folder import RunFolder, fsync_files, sweep_temporaries
-from storyteller.training.status_reporter import Desk
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.training.status_reporter import StatusReporter
 
 if TYPE_CHECKING:
     from storyteller.data.batches import Prefetched
-    from storyteller.data.disk_cache import Store
-    from storyteller.data.story_stream import Source, Stories, Stream
+    from storyteller.data.disk_cache import DiskCache
+    from storyteller.data.sources import StorySource
+    from storyteller.data.story_stream import StoryStream, TextStream
     from storyteller.data.tokenizer import Tokenizer
-    from storyteller.model.device import Machine
+    from storyteller.model.device import ComputeDevice
     from storyteller.model.gpt2 import GPT
-    from storyteller.training.distributed import Alone, Group
-    from storyteller.training.train_state import Progress
+    from storyteller.training.distributed import ProcessGroup, SingleProcess
+    from storyteller.training.train_state import TrainState
     from storyteller.training.trainer import Observer, Trainer
 
 _FEWEST_AHEAD, _MOST_AHEAD = 2_000, 20_000
@@ -33,14 +35,14 @@ _NAMED_SOURCES = ("tinystories", "bundled")
 
 
 def set_up(
-    folder: RunFolder, desk: Desk, from_step: int | None, joined: Group | None = None
-) -> tuple[Stream[Any], Trainer]:
+    folder: RunFolder, desk: StatusReporter, from_step: int | None, joined: ProcessGroup | None = None
+) -> tuple[StoryStream[Any], Trainer]:
     """All that the loop needs: stories, tokenizer, model, and where to go on from; the others of a group are told it.
 
     What takes no torch comes first: loading that takes seconds, in which another process tells tales.
     """
     from storyteller.data.disk_cache import open_store
-    from storyteller.data.story_stream import Stories
+    from storyteller.data.story_stream import TextStream
 
     plan = folder.read_run()
     config = Config.from_json(plan["config"])
@@ -51,22 +53,22 @@ def set_up(
     store = open_store(data.cache_gib, corpus.notes.append)
     _begin_tales(folder, corpus, data, config.train.eval_stories, store)
 
-    from storyteller.model import checkpoint, cpu_threads, device, memory
+    from storyteller.model import cpu_threads, device, memory
     from storyteller.model.gpt2 import Shape, seeded
-    from storyteller.training import compile_step
-    from storyteller.training.distributed import Alone
+    from storyteller.training import checkpoint, compile_step
+    from storyteller.training.distributed import SingleProcess
     from storyteller.training.optimizers import Optimizers
-    from storyteller.training.train_state import Progress
+    from storyteller.training.train_state import TrainState
     from storyteller.training.trainer import Trainer
 
-    group = joined or Alone()
+    group = joined or SingleProcess()
     machine = group.machine(config.train)
     peak = device.peak_flops(machine)
     threads = f"{machine.threads} threads" + (f" in each of {group.size} processes" if group.size > 1 else "")
     desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
     held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, config.train.eval_stories, store))
-    first_pass = Stories(corpus, data, seed=config.train.seed, held_out=keys)
+    first_pass = TextStream(corpus, data, seed=config.train.seed, held_out=keys)
     tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, corpus, first_pass, keys, store))
     shape = Shape.of(config.model, tokenizer.vocab_size)
     memory.check_fits(shape, config, machine)
@@ -74,7 +76,7 @@ def set_up(
         model = seeded(shape, config.train.seed).to(machine.device)
     among = cpu_threads.of(machine, shape.dropout, compile_step.is_wanted(config, machine))
     optimizers = Optimizers(model, config.train, among)
-    progress = checkpoint.load_training(found, model, optimizers) if found else Progress()
+    progress = checkpoint.load_training(found, model, optimizers) if found else TrainState()
     desk.note(
         f"model: {model.n_parameters():,} parameters, {config.model.n_layer} layers, width {config.model.n_embd}, "
         f"context {config.model.context}, vocabulary {tokenizer.vocab_size:,}"
@@ -111,7 +113,9 @@ def set_up(
     )
 
 
-def _ready_step(model: GPT, config: Config, machine: Machine, group: Alone, note: Callable[[str], None]) -> int:
+def _ready_step(
+    model: GPT, config: Config, machine: ComputeDevice, group: SingleProcess, note: Callable[[str], None]
+) -> int:
     """Make the step as quick as it gets here; the rows that go through the model at once."""
     from storyteller.model import memory
     from storyteller.training import compile_step
@@ -127,29 +131,29 @@ def _ready_step(model: GPT, config: Config, machine: Machine, group: Alone, note
 
 def _source(
     config: Config,
-    corpus: Source,
-    data: Data,
+    corpus: StorySource,
+    data: DataConfig,
     keys: frozenset[bytes],
     tokenizer: Tokenizer,
-    progress: Progress,
-    group: Alone,
-    store: Store | None,
+    progress: TrainState,
+    group: SingleProcess,
+    store: DiskCache | None,
     rows_at_once: int,
-) -> tuple[Stream[Any], Prefetched]:
+) -> tuple[StoryStream[Any], Prefetched]:
     """The training stories from the run's position on, and this process's share of their batches."""
     from storyteller.data.batches import Batches, Prefetched, steps_ahead
-    from storyteller.data.story_stream import Stories
+    from storyteller.data.story_stream import TextStream
     from storyteller.data.token_cache import CachedStories, identity
 
     position, rows = progress.position, config.train.batch_size * config.train.accumulate
     at, seed = position["stories"] if position else None, config.train.seed
-    stories: Stream[Any]
+    stories: StoryStream[Any]
     encode = None
     if store is not None and identity(corpus) is not None:
         stories = CachedStories(corpus, data, tokenizer, store, seed=seed, held_out=keys, position=at)
         encode = stories.encode
     else:
-        stories = Stories(corpus, data, seed=seed, held_out=keys, position=at)
+        stories = TextStream(corpus, data, seed=seed, held_out=keys, position=at)
     batches = Batches(
         stories,
         tokenizer,
@@ -168,12 +172,12 @@ def _source(
 
 def _plan_for_others(
     config: Config,
-    data: Data,
-    corpus: Source,
+    data: DataConfig,
+    corpus: StorySource,
     held_out: Sequence[str],
     keys: frozenset[bytes],
     tokenizer: Tokenizer,
-    progress: Progress,
+    progress: TrainState,
 ) -> dict[str, Any]:
     """What the other processes cannot know, as JSON: they need not see the run folder."""
     kind, revision = corpus.description.get("kind"), corpus.description.get("revision")
@@ -190,18 +194,18 @@ def _plan_for_others(
     }
 
 
-def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> Trainer:
+def set_up_beside(plan: Mapping[str, Any], group: ProcessGroup, observer: Observer) -> Trainer:
     """What the loop needs in a process after the first, from what that one told."""
     import tokenizers
 
     from storyteller.data.disk_cache import open_store
-    from storyteller.data.story_stream import open_corpus
+    from storyteller.data.sources import open_corpus
     from storyteller.data.tokenizer import Tokenizer
     from storyteller.model import cpu_threads
     from storyteller.model.gpt2 import Shape, seeded
     from storyteller.training import compile_step
     from storyteller.training.optimizers import Optimizers
-    from storyteller.training.train_state import Progress
+    from storyteller.training.train_state import TrainState
     from storyteller.training.trainer import Trainer
 
     config, told = Config.from_json(plan["config"]), plan["tokenizer"]
@@ -217,7 +221,7 @@ def set_up_beside(plan: Mapping[str, Any], group: Group, observer: Observer) -> 
     among = cpu_threads.of(machine, model.shape.dropout, compile_step.is_wanted(config, machine))
     optimizers = Optimizers(model, config.train, among)
     group.share_state(model, optimizers)
-    progress, keys = Progress(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
+    progress, keys = TrainState(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
     store = open_store(config.data.cache_gib, corpus.notes.append)
     rows = _ready_step(model, config, machine, group, lambda _: None)
     _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group, store, rows)
@@ -254,9 +258,11 @@ def _facts(
     }
 
 
-def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data) -> tuple[Source, Data]:
+def _corpus(
+    folder: RunFolder, desk: StatusReporter, known: Mapping[str, Any], data: DataConfig
+) -> tuple[StorySource, DataConfig]:
     """The source of stories, and the settings with what `auto` came to; on a resume the same as at the beginning."""
-    from storyteller.data.story_stream import open_corpus
+    from storyteller.data.sources import open_corpus
 
     if known.get("kind") in _NAMED_SOURCES:
         data = dataclasses.replace(data, source=known["kind"])
@@ -269,21 +275,21 @@ def _corpus(folder: RunFolder, desk: Desk, known: Mapping[str, Any], data: Data)
     return corpus, data
 
 
-def _begin_tales(folder: RunFolder, corpus: Source, data: Data, limit: int, store: Store | None) -> None:
+def _begin_tales(folder: RunFolder, corpus: StorySource, data: DataConfig, limit: int, store: DiskCache | None) -> None:
     """Have another process tell the bundled tales among which the held-out ones are looked for, if any must be."""
     from storyteller.data import held_out_file
     from storyteller.data.cached_setup import is_held_out_known
-    from storyteller.data.story_stream import Bundled
+    from storyteller.data.sources import BundledSource
 
     count = min(_MOST_AHEAD, round(100 * limit / data.valid_pct))
-    if not isinstance(corpus, Bundled) or count < _FEWEST_AHEAD or n_cores() < 2:
+    if not isinstance(corpus, BundledSource) or count < _FEWEST_AHEAD or n_cores() < 2:
         return
     if held_out_file.kept(folder.held_out) is None and not is_held_out_known(corpus, data, limit, store):
-        corpus.ahead = TalesAhead(corpus.description["seed"], count)
+        corpus.ahead = BundledPrefetch(corpus.description["seed"], count)
 
 
 def _held_out(
-    folder: RunFolder, corpus: Source, data: Data, limit: int, store: Store | None
+    folder: RunFolder, corpus: StorySource, data: DataConfig, limit: int, store: DiskCache | None
 ) -> tuple[list[str], frozenset[bytes]]:
     """The run's held-out stories and the keys that training leaves out: chosen once, then kept in its folder."""
     from storyteller.data import held_out_file
@@ -296,7 +302,7 @@ def _held_out(
     return found
 
 
-def _checkpoint(folder: RunFolder, desk: Desk, from_step: int | None) -> Path | None:
+def _checkpoint(folder: RunFolder, desk: StatusReporter, from_step: int | None) -> Path | None:
     """The checkpoint to go on from, verified; None for a run that has none yet."""
     if from_step is not None:
         path = folder.checkpoint(from_step)
@@ -316,12 +322,12 @@ def _checkpoint(folder: RunFolder, desk: Desk, from_step: int | None) -> Path | 
 
 def _tokenizer(
     folder: RunFolder,
-    desk: Desk,
+    desk: StatusReporter,
     config: Config,
-    corpus: Source,
-    stories: Stories,
+    corpus: StorySource,
+    stories: TextStream,
     keys: frozenset[bytes],
-    store: Store | None,
+    store: DiskCache | None,
 ) -> Tokenizer:
     """The run's tokenizer: loaded where it has one already, else trained or fetched, and kept in the run."""
     from storyteller.data import tokenizer as tokenizers
@@ -351,7 +357,7 @@ def _tokenizer(
     return trained
 
 
-def _one_pass(stories: Stories) -> Generator[str, None, None]:
+def _one_pass(stories: TextStream) -> Generator[str, None, None]:
     """The training stories of the first pass."""
     iterator = iter(stories)
     try:

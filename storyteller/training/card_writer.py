@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from storyteller.config.configs import Config
 from storyteller.errors import ModelError
+from storyteller.system.files import write_json
+from storyteller.system.json_values import finite
 from storyteller.text import safe_line
-from storyteller.tracking.metrics_log import finite
-from storyteller.tracking.run_folder import RunFolder, write_json
-from storyteller.training.background_task import Sideline
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.training.background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ STEP = "eval/card_step"
 _MOST_KEYS = 100
 
 
-class Critic:
+class CardWriter:
     """Has cards made of a run's weights and hands their scores to whoever writes the log."""
 
     def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, note: Callable[[str], None]) -> None:
@@ -48,7 +49,7 @@ class Critic:
         self._child: subprocess.Popen[bytes] | None = None
         self._scores: deque[dict[str, float]] = deque()
         self._closed = False
-        self._sideline = Sideline("critic", self._grade, self._failed)
+        self._sideline = BackgroundTask("critic", self._grade, self._failed)
 
     def ask(self, step: int, weights: dict[str, Tensor]) -> None:
         """Have a card made of `weights` as soon as may be."""
@@ -93,8 +94,8 @@ class Critic:
         """The weights as a folder that the engine opens."""
         from safetensors.numpy import save_file
 
-        from storyteller.model.checkpoint import hf_config
         from storyteller.model.gpt2 import Shape
+        from storyteller.model.weights import hf_config
 
         shape = Shape.of(self._config.model, self._tokenizer.vocab_size)
         save_file({name: tensor.numpy() for name, tensor in weights.items()}, folder / "model.safetensors")

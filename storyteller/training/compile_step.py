@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from storyteller.config.configs import Config
 from storyteller.model import device, memory
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT
 from storyteller.text import safe_line
 
@@ -20,7 +20,7 @@ _WORTH_MINUTES = 3.0
 guess for a GPU."""
 
 
-def is_wanted(config: Config, machine: Machine) -> bool:
+def is_wanted(config: Config, machine: ComputeDevice) -> bool:
     """Whether a run compiles: as its `compile` says, or, with `auto`, on CUDA unless its budget is a short one.
 
     On a CPU it never paid: 73 s to compile two blocks' worth, and a quarter slower after (tests/benchmarks/RESULTS.md).
@@ -31,7 +31,7 @@ def is_wanted(config: Config, machine: Machine) -> bool:
     return machine.device.type == "cuda" and (minutes is None or minutes >= _WORTH_MINUTES)
 
 
-def speed_up(model: GPT, config: Config, machine: Machine, rows: int) -> str:
+def speed_up(model: GPT, config: Config, machine: ComputeDevice, rows: int) -> str:
     """Compile the training step of `model` and try it on a batch of `rows`; what there is to say of it, in one line.
 
     Where no compiler is to be had, or it fails, the model stays as it was. Neither weights nor torch's generators are
@@ -61,7 +61,7 @@ def _through(block: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def _try(model: GPT, machine: Machine, rows: int) -> None:
+def _try(model: GPT, machine: ComputeDevice, rows: int) -> None:
     """A step forward and back, with nothing done to the weights."""
     ids = torch.zeros(rows, model.shape.context, dtype=torch.long, device=machine.device)
     with machine.autocast():

@@ -25,10 +25,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.errors import PeerLostError, UsageError
 from storyteller.model import device, memory
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT
 from storyteller.system.hardware import n_cores
 from storyteller.training.optimizers import Optimizers
@@ -40,7 +40,7 @@ _WEIGHTS, _STATE = "weights/", "optimizer/"
 _READY, _ENDING, _OVER = "ready", "ending", "over"
 
 
-class Alone:
+class SingleProcess:
     """One process: every exchange gives back what it was given, and `torch.distributed` is not needed."""
 
     rank = 0
@@ -53,7 +53,7 @@ class Alone:
         """Whether this is the process that writes the run folder and whose clock counts."""
         return self.rank == 0
 
-    def machine(self, train: Train) -> Machine:
+    def machine(self, train: TrainConfig) -> ComputeDevice:
         """The device and precision of this process. Raises UsageError where what was asked is not there."""
         return device.choose(train)
 
@@ -79,19 +79,19 @@ class Alone:
         """Of the first process: training is over, well or not; what is left is to record it."""
 
 
-class Group(Alone):
+class ProcessGroup(SingleProcess):
     """Several processes, one of them here. `join` makes it."""
 
     def __init__(self, store: Any, rank: int, size: int, local_rank: int, local_size: int) -> None:
         self.rank, self.size = rank, size
         self._local_rank, self._local_size = local_rank, local_size
         self._store = store
-        self._machine: Machine | None = None
+        self._machine: ComputeDevice | None = None
         self._over_device: Any = None
         self._flat: Tensor | None = None
         self._views: list[Tensor] = []
 
-    def machine(self, train: Train) -> Machine:
+    def machine(self, train: TrainConfig) -> ComputeDevice:
         """Each process has a GPU of its own, or its part of the processor's cores."""
         threads = train.threads or max(1, n_cores() // self._local_size)
         chosen = device.choose(dataclasses.replace(train, threads=threads))
@@ -223,7 +223,7 @@ class Group(Alone):
         return content.numpy().tobytes()
 
 
-def join() -> Group:
+def join() -> ProcessGroup:
     """Meet the run's other processes, which torchrun's environment names. Raises PeerLostError where they don't come.
 
     The processor's collectives are gloo's; a GPU's are NCCL's, from `share_state` on.
@@ -239,7 +239,7 @@ def join() -> Group:
         )
         store = dist.PrefixStore("storyteller", tcp)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-    return Group(store, rank, size, local_rank, local_size)
+    return ProcessGroup(store, rank, size, local_rank, local_size)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from storyteller.data.batches import IGNORED, StepBatches
 from storyteller.model import cpu_block, memory
-from storyteller.model.cpu_threads import ONE, Lanes
-from storyteller.model.device import Machine
+from storyteller.model.cpu_threads import ONE, CpuThreads
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def accumulate(
-    model: GPT, step: StepBatches, machine: Machine, scaler: torch.amp.GradScaler, among: Lanes = ONE
+    model: GPT, step: StepBatches, machine: ComputeDevice, scaler: torch.amp.GradScaler, among: CpuThreads = ONE
 ) -> Tensor:
     """Add up the gradient of all of a step's batches; returns the step's nats a token, a scalar where the model is.
 
@@ -74,7 +74,7 @@ class _Part:
     by hand makes of them once a step."""
 
     parameters: list[nn.Parameter]
-    linears: cpu_block.Linears | None = None
+    linears: cpu_block.BlockWeights | None = None
 
     @property
     def leaves(self) -> Sequence[Tensor]:
@@ -94,7 +94,7 @@ class _Part:
             parameter.grad = gradient.contiguous()  # the fused optimisers take memory in order for granted
 
 
-def _parts(model: GPT, machine: Machine, among: Lanes) -> list[_Part]:
+def _parts(model: GPT, machine: ComputeDevice, among: CpuThreads) -> list[_Part]:
     """All the parameters of the model: where blocks are taken by hand, each one's by itself."""
     blocks = model.blocks()
     with machine.autocast():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from storyteller.model.cpu_threads import ONE, Lanes
+from storyteller.model.cpu_threads import ONE, CpuThreads
 from storyteller.training.eager_optimizers import Eager
 
 _STEPS = 5
@@ -35,7 +35,7 @@ class Muon(Eager, torch.optim.Muon):
         weight_decay: float,
         momentum: float,
         dtype: torch.dtype,
-        among: Lanes = ONE,
+        among: CpuThreads = ONE,
     ) -> None:
         """`dtype`: of the products that orthogonalise; the matrices are dealt out `among` the lanes."""
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.errors import CheckpointError
-from storyteller.model.cpu_threads import ONE, Lanes
+from storyteller.model.cpu_threads import ONE, CpuThreads
 from storyteller.model.device import has_bf16
 from storyteller.text import safe_line
 from storyteller.training.eager_optimizers import AdamW
@@ -25,7 +25,7 @@ class Optimizers:
     norms. With `muon` (Jordan et al. 2024) the hidden matrices go to Muon and the rest stays with AdamW.
     """
 
-    def __init__(self, model: nn.Module, train: Train, among: Lanes = ONE) -> None:
+    def __init__(self, model: nn.Module, train: TrainConfig, among: CpuThreads = ONE) -> None:
         named = list(model.named_parameters())
         hidden = [(n, p) for n, p in named if p.ndim == 2 and n.startswith("h.")] if train.optimizer == "muon" else []
         taken = {name for name, _ in hidden}
@@ -141,7 +141,7 @@ def _fused(optimizer: torch.optim.Optimizer) -> bool:
     return bool(optimizer.defaults.get("fused"))
 
 
-def lr_scale(progress: float, train: Train) -> float:
+def lr_scale(progress: float, train: TrainConfig) -> float:
     """Share of the peak learning rate at `progress` (0 to 1) through the budget: a linear rise, then the decay."""
     progress = min(max(progress, 0.0), 1.0)
     warmup, final = train.warmup_pct / 100, train.final_lr_pct / 100

@@ -10,7 +10,7 @@ from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import now_utc
 from storyteller.tracking.sample_history import recipe
-from storyteller.training.background_task import Sideline
+from storyteller.training.background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storyteller.data.tokenizer import Tokenizer
 
 
-class Narrator:
+class SampleWriter:
     """Tells a story from each evaluation's weights, aside: training does not wait for it.
 
     The same prompts and seed each time, so that the samples show one story growing up.
@@ -29,7 +29,7 @@ class Narrator:
         self._note = note
         self._tokenizer = tokenizer
         self._config = config
-        self._sideline = Sideline(
+        self._sideline = BackgroundTask(
             "narrator",
             self._tell,
             lambda step, error: note(f"no story at step {step:,} ({type(error).__name__}: {error})"),
@@ -45,8 +45,8 @@ class Narrator:
 
     def _tell(self, step: int, weights: dict[str, Tensor]) -> None:
         from storyteller.inference.engine import engine_from_memory
-        from storyteller.model.checkpoint import hf_config
         from storyteller.model.gpt2 import Shape
+        from storyteller.model.weights import hf_config
 
         shape = Shape.of(self._config.model, self._tokenizer.vocab_size)
         engine = engine_from_memory(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from storyteller.config.configs import Model, Train
+from storyteller.config.configs import ModelConfig, TrainConfig
 from storyteller.model import device
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.training.optimizers import Optimizers, clip
@@ -24,11 +24,11 @@ class Check:
     seen: str
 
 
-def run(train: Train | None = None, steps: int = 150) -> list[Check]:
+def run(train: TrainConfig | None = None, steps: int = 150) -> list[Check]:
     """Three checks on a tiny model: how it begins, whether it can learn, and that it learns the next token."""
-    train = train or Train(lr=3e-3, weight_decay=0.0, seed=0)
+    train = train or TrainConfig(lr=3e-3, weight_decay=0.0, seed=0)
     machine = device.choose(train)
-    shape = Shape.of(Model(n_layer=2, n_embd=64, n_head=4, context=_LENGTH), _VOCABULARY)
+    shape = Shape.of(ModelConfig(n_layer=2, n_embd=64, n_head=4, context=_LENGTH), _VOCABULARY)
     rng = torch.get_rng_state()
     model = seeded(shape, seed=train.seed).to(machine.device)
     rows = _chains().to(machine.device)

@@ -23,7 +23,7 @@ from storyteller.tracking.wandb_cursor import page_address
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from storyteller.training.train_state import Progress
+    from storyteller.training.train_state import TrainState
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """The first of them lets the step finish, the second ends the process at once."""
@@ -36,13 +36,13 @@ class StoppedEarly(BaseException):
     """A signal came before the first step: there is nothing to save."""
 
 
-class Teller(Protocol):
+class SampleTask(Protocol):
     """Whoever tells stories from weights: `narrator.Narrator`."""
 
     def ask(self, step: int, weights: dict[str, Tensor]) -> None: ...
 
 
-class Grader(Protocol):
+class CardTask(Protocol):
     """Whoever makes cards from weights: `critic.Critic`."""
 
     def ask(self, step: int, weights: dict[str, Tensor]) -> None: ...
@@ -50,7 +50,7 @@ class Grader(Protocol):
     def take(self) -> list[dict[str, float]]: ...
 
 
-class Desk:
+class StatusReporter:
     """Signals in, status and log out. The loop's observer; writes nothing to the disk while the loop waits for it."""
 
     def __init__(self, folder: RunFolder, owner: Status | None = None) -> None:
@@ -60,9 +60,9 @@ class Desk:
         self.exit_code = 1
         before = read_status(folder)  # a resumed run has come so far already
         self.step, self.tokens = (before.step, before.tokens) if before is not None else (0, 0)
-        self.teller: Teller | None = None
+        self.teller: SampleTask | None = None
         self._untold: dict[str, Tensor] | None = None
-        self.grader: Grader | None = None
+        self.grader: CardTask | None = None
         self._sources: list[tuple[Sequence[str], int]] = []
         self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
         self._log_lock = threading.Lock()
@@ -122,7 +122,7 @@ class Desk:
             raise failure[0]
         return answer[0]
 
-    def ready(self, progress: Progress) -> None:
+    def ready(self, progress: TrainState) -> None:
         """Set-up is over: from here on a signal lets the step finish."""
         self.at(progress, waiting=False)
         self._write_status()
@@ -152,7 +152,7 @@ class Desk:
     def stop_asked(self) -> bool:
         return self._stopping
 
-    def at(self, progress: Progress, waiting: bool) -> None:
+    def at(self, progress: TrainState, waiting: bool) -> None:
         self.step, self.tokens = progress.step, progress.tokens
         if self._untold is not None and self.teller is not None and self.step:
             self.teller.ask(0, self._untold)
@@ -160,7 +160,7 @@ class Desk:
         self._message = "waiting for stories" if waiting else ""
         self._state = "waiting" if waiting else "running"
 
-    def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+    def evaluated(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
         if self.teller is None:
             return
         if progress.step == 0:  # nobody waits for what an untrained model says, but all do for the first step
@@ -168,7 +168,7 @@ class Desk:
         else:
             self.teller.ask(progress.step, weights)
 
-    def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+    def card_due(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
         if self.grader is not None:
             self.grader.ask(progress.step, weights)
 
@@ -260,8 +260,8 @@ class Desk:
             self._status_fails = False
 
 
-class Quiet:
-    """The loop's observer in a process that tells nobody: it hears signals, as `Desk` does, and no more."""
+class SilentReporter:
+    """The loop's observer in a process that tells nobody: it hears signals, as `StatusReporter` does, and no more."""
 
     def __init__(self) -> None:
         self._stopping = False
@@ -283,13 +283,13 @@ class Quiet:
     def stop_asked(self) -> bool:
         return self._stopping
 
-    def at(self, progress: Progress, waiting: bool) -> None:
+    def at(self, progress: TrainState, waiting: bool) -> None:
         """Nobody is told."""
 
-    def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+    def evaluated(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
         """Nobody is told."""
 
-    def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+    def card_due(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
         """Nobody is told."""
 
     def scores(self) -> list[dict[str, float]]:

@@ -22,7 +22,7 @@ _NEEDED = ("step", "tokens", "seconds", "passes", "position")
 
 
 @dataclass
-class Progress:
+class TrainState:
     """How far training has come: with weights, optimisers and generators, all that a resume needs."""
 
     step: int = 0
@@ -43,7 +43,7 @@ class Progress:
     """Steps passed over, of all those counted, since their loss or gradient was no number."""
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any], label: str, vocab_size: int) -> Progress:
+    def from_json(cls, plain: Mapping[str, Any], label: str, vocab_size: int) -> TrainState:
         """What `state.json` says; `label` is what messages call its checkpoint. Raises CheckpointError."""
         another = "resume from another (--from STEP)"
         missing = [name for name in _NEEDED if name not in plain]
@@ -116,7 +116,7 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
 
 
 @dataclass
-class Recent:
+class RecentSteps:
     """Sums since the last line of metrics."""
 
     nats: float = 0.0

@@ -26,18 +26,18 @@ from storyteller.errors import (
     StorytellerError,
     TrainingError,
 )
-from storyteller.model import checkpoint, loss_eval, memory
-from storyteller.model.cpu_threads import ONE, Lanes
-from storyteller.model.device import Machine
+from storyteller.model import loss_eval, memory, weights
+from storyteller.model.cpu_threads import ONE, CpuThreads
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import PatientLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import now_utc
-from storyteller.training import gradients
-from storyteller.training.distributed import Alone
+from storyteller.training import checkpoint, gradients
+from storyteller.training.distributed import SingleProcess
 from storyteller.training.optimizers import Optimizers, clip, lr_scale
-from storyteller.training.train_state import Progress, Recent
+from storyteller.training.train_state import RecentSteps, TrainState
 
 Outcome = Literal["finished", "stopped"]
 _WAITED_LONG_SECONDS = 5.0
@@ -45,7 +45,7 @@ _STORIES_AT_FIRST = 16
 """Held-out stories that weights which know nothing yet are scored on: each costs them the same nats a token."""
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where steps' batches come from: `data.batches.Prefetched`."""
 
     def next(self, timeout_seconds: float) -> StepBatches | None: ...
@@ -59,13 +59,13 @@ class Observer(Protocol):
     def stop_asked(self) -> bool:
         """Whether to finish the step, save and end."""
 
-    def at(self, progress: Progress, waiting: bool) -> None:
+    def at(self, progress: TrainState, waiting: bool) -> None:
         """The run is alive and has come so far; `waiting`: no stories come."""
 
-    def evaluated(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+    def evaluated(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
         """A story may be told from `weights`, copies under transformers' names."""
 
-    def card_due(self, progress: Progress, weights: dict[str, Tensor]) -> None:
+    def card_due(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
         """A card may be made from `weights`, copies under transformers' names."""
 
     def scores(self) -> list[dict[str, float]]:
@@ -84,23 +84,23 @@ class Trainer:
 
     folder: RunFolder
     config: Config
-    machine: Machine
+    machine: ComputeDevice
     model: GPT
     optimizers: Optimizers
     tokenizer: Tokenizer
-    source: Source
+    source: BatchSource
     held_out: Sequence[str]
     observer: Observer
-    progress: Progress
+    progress: TrainState
     peak_flops: float = 0.0
     """Of the largest matrix product here; 0: not measured, no MFU."""
     patience_seconds: float = math.inf
     """For so long no story may come."""
-    group: Alone = field(default_factory=Alone)
+    group: SingleProcess = field(default_factory=SingleProcess)
     """The processes that train the run."""
-    among: Lanes = ONE
+    among: CpuThreads = ONE
     """The threads of this process that a step is dealt out to."""
-    _recent: Recent = field(default_factory=Recent)
+    _recent: RecentSteps = field(default_factory=RecentSteps)
     _last_line: dict[str, Any] = field(default_factory=dict)
     _bpb: tuple[int, float] | None = None
     _saved_step: int | None = None
@@ -245,7 +245,7 @@ class Trainer:
             return
         log.append(self.stamp() | {"eval/loss": score.loss, "eval/perplexity": score.perplexity, "eval/bpb": bpb})
         self.observer.note(self._in_words(bpb))
-        self.observer.evaluated(self.progress, checkpoint.to_hf(self.model))
+        self.observer.evaluated(self.progress, weights.to_hf(self.model))
 
     def _nats(self, ids: Tensor, targets: Tensor) -> Tensor:
         with self.machine.autocast():
@@ -268,7 +268,7 @@ class Trainer:
             log.append(self.stamp() | scores)
         if due and self._card_step != self.progress.step:
             self._card_step = self.progress.step
-            self.observer.card_due(self.progress, checkpoint.to_hf(self.model))
+            self.observer.card_due(self.progress, weights.to_hf(self.model))
 
     def _in_words(self, bpb: float) -> str:
         """One line for the log at each evaluation."""
@@ -408,7 +408,7 @@ class Trainer:
         """The metrics of the steps since the last line."""
         import psutil
 
-        recent, self._recent = self._recent, Recent()
+        recent, self._recent = self._recent, RecentSteps()
         both = recent.busy_seconds + recent.waited_seconds
         line: dict[str, Any] = self.stamp() | {
             "train/lr": self.config.train.lr * lr_scale(share, self.config.train),

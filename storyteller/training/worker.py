@@ -27,21 +27,21 @@ from storyteller.errors import (
     is_disk_full,
 )
 from storyteller.launch import torchrun
-from storyteller.launch.torchrun import Fleet
+from storyteller.launch.torchrun import TorchrunSpec
 from storyteller.system import cpu_priority
 from storyteller.system.malloc import keep_what_is_freed
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import State, owned_by
 from storyteller.training import build_trainer
-from storyteller.training.status_reporter import Desk, Quiet, StoppedEarly
+from storyteller.training.status_reporter import SilentReporter, StatusReporter, StoppedEarly
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-    from storyteller.data.story_stream import Stream
-    from storyteller.training.card_writer import Critic
-    from storyteller.training.distributed import Group
+    from storyteller.data.story_stream import StoryStream
+    from storyteller.training.card_writer import CardWriter
+    from storyteller.training.distributed import ProcessGroup
     from storyteller.training.trainer import Trainer
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.member_of is not None:
             return _member(given.folder, given.from_step, given.member_of, given.scratch)
         cpu_priority.train_behind_people()
-        of = Fleet(given.nproc, given.nnodes, given.node_rank, given.rendezvous)
+        of = TorchrunSpec(given.nproc, given.nnodes, given.node_rank, given.rendezvous)
         return run(RunFolder(given.folder.resolve()), given.from_step, of)
     except StorytellerError as error:
         print(f"storyteller: {error}", file=sys.stderr)
@@ -87,7 +87,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def run(folder: RunFolder, from_step: int | None = None, of: Fleet | None = None) -> int:
+def run(folder: RunFolder, from_step: int | None = None, of: TorchrunSpec | None = None) -> int:
     """Train the run in this process, or in the fleet's, to its end; its exit status.
 
     A run that has checkpoints goes on from one.
@@ -99,7 +99,7 @@ def run(folder: RunFolder, from_step: int | None = None, of: Fleet | None = None
     with _lock(folder):
         if of is not None and of.size > 1:
             return torchrun.lead(folder, of, from_step)
-        desk = Desk(folder)
+        desk = StatusReporter(folder)
         with desk.at_work():
             desk.end(*_trained(folder, desk, from_step))
     return desk.exit_code
@@ -122,7 +122,7 @@ def _lock(folder: RunFolder) -> BaseFileLock:
 
 
 def _trained(
-    folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Group] | None = None
+    folder: RunFolder, desk: StatusReporter, from_step: int | None, join: Callable[[], ProcessGroup] | None = None
 ) -> tuple[State, str, int]:
     """Train, alone or with those that `join` finds; how it ended: state, message, exit status.
 
@@ -160,12 +160,14 @@ def _explained(error: BaseException, name: str) -> StorytellerError:
     return RunError(f"unexpected {type(error).__name__}: {error}", f"storyteller logs {name} has the whole traceback")
 
 
-def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[[], Group] | None) -> State:
-    from storyteller.training.sample_writer import Narrator
+def _train(
+    folder: RunFolder, desk: StatusReporter, from_step: int | None, join: Callable[[], ProcessGroup] | None
+) -> State:
+    from storyteller.training.sample_writer import SampleWriter
 
     with desk.setting_up():
         stories, trainer = build_trainer.set_up(folder, desk, from_step, join() if join else None)
-    narrator = desk.teller = Narrator(folder, trainer.tokenizer, trainer.config, desk.note)
+    narrator = desk.teller = SampleWriter(folder, trainer.tokenizer, trainer.config, desk.note)
     critic = _critic(folder, trainer, desk)
     try:
         desk.ready(trainer.progress)
@@ -184,13 +186,13 @@ def _train(folder: RunFolder, desk: Desk, from_step: int | None, join: Callable[
         desk.note(_counted(stories))
 
 
-def _critic(folder: RunFolder, trainer: Trainer, desk: Desk) -> Critic | None:
+def _critic(folder: RunFolder, trainer: Trainer, desk: StatusReporter) -> CardWriter | None:
     """Whoever makes cards of this run, where any are asked for."""
     if Period.parse(trainer.config.train.card_every) == Period() or not trainer.group.is_first:
         return None
-    from storyteller.training.card_writer import Critic
+    from storyteller.training.card_writer import CardWriter
 
-    critic = desk.grader = Critic(folder, trainer.tokenizer, trainer.config, desk.note)
+    critic = desk.grader = CardWriter(folder, trainer.tokenizer, trainer.config, desk.note)
     return critic
 
 
@@ -202,7 +204,7 @@ def _log_late(folder: RunFolder, records: Sequence[Mapping[str, object]]) -> Non
                 log.append(record)
 
 
-def _counted(stories: Stream[Any]) -> str:
+def _counted(stories: StoryStream[Any]) -> str:
     """What was read and what was left out of it, in words."""
     n = stories.counts
     left_out = {
@@ -225,15 +227,15 @@ def _member(path: Path, from_step: int | None, leader: int, scratch: Path) -> in
         return _take_part(path, scratch)
     folder = RunFolder(path)
     _print_to(folder)
-    joined: list[Group] = []
+    joined: list[ProcessGroup] = []
 
-    def join() -> Group:
+    def join() -> ProcessGroup:
         from storyteller.training import distributed
 
         joined.append(distributed.join())
         return joined[0]
 
-    desk = Desk(folder, owned_by("starting", leader))
+    desk = StatusReporter(folder, owned_by("starting", leader))
     try:
         with desk.at_work():
             how = _trained(folder, desk, from_step, join)
@@ -250,8 +252,8 @@ def _take_part(path: Path, scratch: Path) -> int:
 
     if path.is_absolute():  # on another machine there is no run folder
         _print_to(RunFolder(path))
-    quiet, patience_seconds = Quiet(), math.inf
-    group: Group | None = None
+    quiet, patience_seconds = SilentReporter(), math.inf
+    group: ProcessGroup | None = None
     over: Mapping[str, Any] | None = None
     with quiet.at_work():
         try:

@@ -24,8 +24,8 @@ from storyteller.tui.themes import PALETTES, THEMES
 
 if TYPE_CHECKING:
     from storyteller.charts.types import Cells
-    from storyteller.inference.background import Booth
-    from storyteller.tui.run_actions import Deeds
+    from storyteller.inference.background import GenerationClient
+    from storyteller.tui.run_actions import RunActions
 
 Severity = Literal["information", "warning", "error"]
 View = Literal["runs", "run", "story", "compare"]
@@ -62,8 +62,8 @@ class StorytellerApp(App[None]):
         self._settings_path = settings_path or remembered.settings_file()
         self.settings: Settings = remembered.read(self._settings_path)
         self._first_run = _found(runs_root, run) if run is not None else None
-        self._booth: Booth | None = None
-        self._deeds: Deeds | None = None
+        self._booth: GenerationClient | None = None
+        self._deeds: RunActions | None = None
         self._views: dict[View, Screen[None]] = {}
         self._earlier: list[View] = []
         for name in set(self.available_themes) - set(get_args(ThemeName)):
@@ -139,21 +139,21 @@ class StorytellerApp(App[None]):
     # --- what screens share -------------------------------------------------------------------------------------------
 
     @property
-    def booth(self) -> Booth:
+    def booth(self) -> GenerationClient:
         """Where stories are told: a process of its own, begun by the first story."""
         if self._booth is None:
-            from storyteller.inference.background import Booth
+            from storyteller.inference.background import GenerationClient
 
-            self._booth = Booth(self.runs_root)
+            self._booth = GenerationClient(self.runs_root)
         return self._booth
 
     @property
-    def deeds(self) -> Deeds:
+    def deeds(self) -> RunActions:
         """What keys do to runs."""
         if self._deeds is None:
-            from storyteller.tui.run_actions import Deeds
+            from storyteller.tui.run_actions import RunActions
 
-            self._deeds = Deeds(self)
+            self._deeds = RunActions(self)
         return self._deeds
 
     @property

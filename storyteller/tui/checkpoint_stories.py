@@ -7,36 +7,36 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from storyteller.config.configs import Sample
-from storyteller.inference.background import Ended, Event, Failed, Note, Piece
-from storyteller.tracking.sample_history import LONGEST_CHARS, Growth, Told
+from storyteller.config.configs import SamplingParams
+from storyteller.inference.background import Ended, Event, Failed, Note, TextPiece
+from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord
 
 if TYPE_CHECKING:
-    from storyteller.inference.background import Booth
+    from storyteller.inference.background import GenerationClient
 
 Place = tuple[str, int]
 """A prompt, and a step."""
 
 
 @dataclass
-class _Telling:
+class _Generation:
     place: Place
     ticket: int
     text: str = ""
     note: str = ""
 
 
-class Retelling:
+class CheckpointStories:
     """What is told now, what waits, and what failed. Lives on the screen's thread alone: `hear` is called there."""
 
-    def __init__(self, run_name: str, growth: Growth, begin: Callable[[str, str, Sample], int]) -> None:
+    def __init__(self, run_name: str, growth: SampleHistory, begin: Callable[[str, str, SamplingParams], int]) -> None:
         """`begin` starts a story (model, prompt, sample) and returns its ticket; its events are to come to `hear`."""
         self._run_name = run_name
         self._growth = growth
         self._begin = begin
-        self._sample = Sample(seed=0)
+        self._sample = SamplingParams(seed=0)
         self._waiting: deque[Place] = deque()
-        self._now: _Telling | None = None
+        self._now: _Generation | None = None
         self._failed: dict[Place, str] = {}
 
     @property
@@ -49,7 +49,7 @@ class Retelling:
         """Stories that are told after it."""
         return len(self._waiting)
 
-    def by(self, sample: Sample) -> None:
+    def by(self, sample: SamplingParams) -> None:
         """How stories are told from now on."""
         self._sample = sample
 
@@ -64,7 +64,7 @@ class Retelling:
         self._go_on()
         return len(fresh)
 
-    def cancel(self, booth: Booth) -> None:
+    def cancel(self, booth: GenerationClient) -> None:
         """Tell no more of what was asked for."""
         self._waiting.clear()
         if self._now is not None:
@@ -90,7 +90,7 @@ class Retelling:
         now = self._now
         if now is None or event.ticket != now.ticket:
             return False
-        if isinstance(event, Piece):
+        if isinstance(event, TextPiece):
             now.text = (now.text + event.text)[:LONGEST_CHARS]
             now.note = ""
         elif isinstance(event, Note):
@@ -98,7 +98,7 @@ class Retelling:
         elif isinstance(event, Ended):
             prompt, step = now.place
             text = event.text[:LONGEST_CHARS]
-            self._growth.add(Told(step, prompt, text, event.seed, finished=event.finished, later=True))
+            self._growth.add(SampleRecord(step, prompt, text, event.seed, finished=event.finished, later=True))
         elif isinstance(event, Failed):
             self._failed[now.place] = f"{event.problem}: {event.remedy}" if event.remedy else event.problem
         if isinstance(event, Ended | Failed):
@@ -110,4 +110,4 @@ class Retelling:
         if self._now is None and self._waiting:
             prompt, step = self._waiting.popleft()
             sample = replace(self._sample, seed=self._sample.seed or 0)
-            self._now = _Telling((prompt, step), self._begin(f"{self._run_name}@{step}", prompt, sample))
+            self._now = _Generation((prompt, step), self._begin(f"{self._run_name}@{step}", prompt, sample))

@@ -24,7 +24,7 @@ def exactly(app: StorytellerApp, name: str) -> RunFolder:
     return folder
 
 
-class Deeds:
+class RunActions:
     """Stop, resume, delete, rename; remembers which runs were asked to stop."""
 
     def __init__(self, app: StorytellerApp) -> None:

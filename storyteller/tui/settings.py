@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from storyteller.errors import UsageError
-from storyteller.tracking.metrics_log import read_regular
-from storyteller.tracking.run_folder import write_json
+from storyteller.system.files import read_regular, write_json
 
 if TYPE_CHECKING:
     from storyteller.charts.types import Cells
-    from storyteller.config.configs import Sample
+    from storyteller.config.configs import SamplingParams
 
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 XAxis = Literal["step", "tokens", "seconds"]
@@ -42,16 +41,16 @@ class Settings:
     """The last sampling settings: fields of `config.Sample`."""
     note: str = field(default="", compare=False)
 
-    def sample(self) -> Sample:
+    def sample(self) -> SamplingParams:
         """The last sampling settings; what is off in them falls back to the defaults."""
-        from storyteller.config.configs import Sample
+        from storyteller.config.configs import SamplingParams
 
-        known = {item.name for item in dataclasses.fields(Sample)} - {"stop"}
+        known = {item.name for item in dataclasses.fields(SamplingParams)} - {"stop"}
         with contextlib.suppress(UsageError, TypeError, ValueError):
-            return Sample(**{key: value for key, value in self.sampling.items() if key in known})
-        return Sample()
+            return SamplingParams(**{key: value for key, value in self.sampling.items() if key in known})
+        return SamplingParams()
 
-    def remember(self, sample: Sample) -> bool:
+    def remember(self, sample: SamplingParams) -> bool:
         """Keep how stories are told for the next time, but for the seed and where they stop; whether that is new."""
         kept = {key: value for key, value in dataclasses.asdict(sample).items() if key not in ("stop", "seed")}
         new, self.sampling = kept != self.sampling, kept

@@ -27,15 +27,14 @@ def resume(folder: RunFolder, given: Mapping[str, Any] | None = None) -> str:
 
     Raises as `launch.prepare_resume`, `launch.begin` and `daemon.wait_ready`.
     """
-    from storyteller.launch import run_plan
-    from storyteller.tracking import run_process
+    from storyteller.launch import run_plan, start
 
     mode, note = run_plan.prepare_resume(folder, given or {})
     notes = [note] if note else []
     process = run_plan.begin(folder, mode, notes.append)
     # Reaped as it ends, whenever that is.
     threading.Thread(target=process.wait, name="reap", daemon=True).start()
-    status = run_process.wait_ready(folder, process)
+    status = start.wait_ready(folder, process)
     return "; ".join([f"{folder.name} goes on from step {status.step:,}", *notes])
 
 

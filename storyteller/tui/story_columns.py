@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storyteller.config.configs import Sample
-from storyteller.inference.background import Ended, Event, Failed, Note, Opened, Piece
-from storyteller.inference.story_history import Told
+from storyteller.config.configs import SamplingParams
+from storyteller.inference.background import Ended, Event, Failed, ModelOpened, Note, TextPiece
+from storyteller.inference.story_history import StoryRecord
 from storyteller.tui.widgets.story_pane import Part
 
 MOST_COLUMNS = 3
@@ -21,11 +21,11 @@ _MOST_PAGES = 100
 
 
 @dataclass(frozen=True)
-class Asked:
+class StoryRequest:
     """What a story was asked for with."""
 
     model: str
-    sample: Sample
+    sample: SamplingParams
     """With the seed."""
     goes_on: bool
     """The prompt was a story so far."""
@@ -38,7 +38,7 @@ class Page:
 
     before: tuple[Part, ...] = ()
     """What the model was given."""
-    asked: Asked | None = None
+    asked: StoryRequest | None = None
     """None: nothing was told."""
     told: str = ""
     label: str = ""
@@ -70,10 +70,10 @@ class Page:
 
     def hear(self, event: Event) -> None:
         """Take what the booth says of this story."""
-        if isinstance(event, Piece):
+        if isinstance(event, TextPiece):
             self.told += event.text
             self.tokens, self.note = event.tokens, ""
-        elif isinstance(event, Opened):
+        elif isinstance(event, ModelOpened):
             self.label, self.cut, self.opened_at, self.note = event.label, event.cut, time.monotonic(), ""
         elif isinstance(event, Note):
             self.note = event.text
@@ -91,7 +91,7 @@ class Page:
 
 
 @dataclass
-class Column:
+class StoryColumn:
     """One model's story, and what it was before."""
 
     model: str
@@ -109,17 +109,17 @@ class Column:
     def turn(self, page: Page) -> None:
         self.pages = [*self.pages[-_MOST_PAGES:], page]
 
-    def copy(self) -> Column:
+    def copy(self) -> StoryColumn:
         """The same story, to be gone on with in another way; what is still being told stays where it is."""
         pages = [dataclasses.replace(page, ticket=None, outcome=page.outcome or "forked") for page in self.pages]
-        return Column(self.model, self.numbers, pages, self.newest)
+        return StoryColumn(self.model, self.numbers, pages, self.newest)
 
 
 class Variants:
     """The variants, of which one is shown, with its columns, of which one is chosen. None before the first `add`."""
 
     def __init__(self) -> None:
-        self._all: list[list[Column]] = []
+        self._all: list[list[StoryColumn]] = []
         self.shown = 0
         """Which variant."""
         self.chosen = 0
@@ -129,12 +129,12 @@ class Variants:
         return len(self._all)
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[StoryColumn]:
         """The columns of the variant that is shown."""
         return self._all[self.shown] if self._all else []
 
     @property
-    def column(self) -> Column:
+    def column(self) -> StoryColumn:
         """The column that is chosen."""
         return self.columns[min(self.chosen, len(self.columns) - 1)]
 
@@ -148,7 +148,7 @@ class Variants:
         """Whether something stays where a column is closed."""
         return len(self.columns) > 1 or len(self._all) > 1
 
-    def add(self, column: Column) -> None:
+    def add(self, column: StoryColumn) -> None:
         """Put a column beside those of the variant, and choose it."""
         if not self._all:
             self._all.append([])
@@ -211,10 +211,10 @@ def facts(page: Page, model: str) -> str:
     return " \u00b7 ".join(words)
 
 
-def for_shelf(page: Page, asked: Asked, last: Ended, runs_root: Path) -> Told:
+def for_shelf(page: Page, asked: StoryRequest, last: Ended, runs_root: Path) -> StoryRecord:
     """The story that ended as the shelf keeps it, named so that these very weights are found again."""
     name, runs_dir = _naming(asked.model, page.label, runs_root)
-    return Told(
+    return StoryRecord(
         model=name,
         runs_dir=runs_dir,
         prompt=page.prompt,
@@ -228,9 +228,9 @@ def for_shelf(page: Page, asked: Asked, last: Ended, runs_root: Path) -> Told:
     )
 
 
-def from_shelf(told: Told, model: str) -> Page:
+def from_shelf(told: StoryRecord, model: str) -> Page:
     """A story of the shelf as a page; `model` is what names its weights here."""
-    asked = Asked(model, told.sample, told.goes_on, told.numbers)
+    asked = StoryRequest(model, told.sample, told.goes_on, told.numbers)
     outcome = "the end" if told.finished else "from the shelf"
     before = (Part(told.prompt, told=False),)
     return Page(before, asked, told.text, told.model, tokens=told.tokens, seconds=told.seconds, outcome=outcome)

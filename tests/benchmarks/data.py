@@ -48,26 +48,27 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
     """Megabytes a second of one core, by part; every part's figures, and how many stories, bytes and tokens."""
     import shutil
 
-    from storyteller.config.configs import Data
+    from storyteller.config.configs import DataConfig
     from storyteller.data import disk_cache
     from storyteller.data.batches import Batches
+    from storyteller.data.cleaning import clean
+    from storyteller.data.held_out_stories import story_key
     from storyteller.data.local_files import Files
-    from storyteller.data.story_stream import Stories, Stream, story_key
+    from storyteller.data.story_stream import StoryStream, TextStream
     from storyteller.data.token_cache import CachedStories
     from storyteller.data.tokenizer import train_bpe
-    from storyteller.text import clean
 
-    data = Data(source=(path,))
+    data = DataConfig(source=(path,))
     raw = [story for story, _ in Files((path,)).read(0, None)]
     cleaned = [clean(story) for story in raw]
     tokenizer = train_bpe(cleaned, vocab_size, 4 << 20, lambda _: None)
     n_bytes = sum(len(story.encode()) for story in cleaned)
     n_tokens = sum(map(len, tokenizer.encode(cleaned)))
 
-    def batches(kept: disk_cache.Store | None) -> None:
+    def batches(kept: disk_cache.DiskCache | None) -> None:
         """One pass."""
         source = Files((path,))
-        stories: Stream[Any] = Stories(source, data, seed=1)
+        stories: StoryStream[Any] = TextStream(source, data, seed=1)
         encode = None
         if kept is not None:
             stories = CachedStories(source, data, tokenizer, kept, seed=1, held_out=frozenset())
@@ -78,7 +79,7 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
             pass
         stories.close()
 
-    def fresh() -> disk_cache.Store | None:
+    def fresh() -> disk_cache.DiskCache | None:
         shutil.rmtree(disk_cache.folder(), ignore_errors=True)
         return disk_cache.open_store(8.0, lambda line: sys.exit(line))
 

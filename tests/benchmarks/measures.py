@@ -24,9 +24,9 @@ from tests.benchmarks.processes import SCORED_BY_THE_PEER, Report, read
 if TYPE_CHECKING:
     import torch
 
-    from storyteller.config.configs import Train
+    from storyteller.config.configs import TrainConfig
     from storyteller.data.batches import StepBatches
-    from storyteller.model.device import Machine
+    from storyteller.model.device import ComputeDevice
     from storyteller.model.gpt2 import Shape
 
 ROWS, TOKENS = 8, 512
@@ -50,8 +50,8 @@ def measure_step(
     The batches are ready before they are timed: whether training waits for data is another question.
     """
     from storyteller.data.batches import Batches
-    from storyteller.data.story_stream import Stories as Cleaned
-    from storyteller.data.story_stream import open_corpus
+    from storyteller.data.sources import open_corpus
+    from storyteller.data.story_stream import TextStream as Cleaned
     from storyteller.data.tokenizer import load
     from storyteller.model import device
     from storyteller.model.gpt2 import Shape
@@ -95,7 +95,7 @@ def measure_step(
 class _Step:
     """One optimiser step, as the training loop takes it."""
 
-    def __init__(self, shape: Shape, train: Train, here: Machine) -> None:
+    def __init__(self, shape: Shape, train: TrainConfig, here: ComputeDevice) -> None:
         import torch
 
         from storyteller.model import cpu_threads
@@ -140,7 +140,7 @@ class _Step:
 class _Products:
     """Square matrix products at the run's precision, plain and with the second matrix transposed as in a layer."""
 
-    def __init__(self, here: Machine, sizes: Sequence[int], burst_seconds: float) -> None:
+    def __init__(self, here: ComputeDevice, sizes: Sequence[int], burst_seconds: float) -> None:
         import torch
 
         n, generator = max(sizes), torch.Generator().manual_seed(0)
@@ -176,7 +176,7 @@ class _Products:
         return time.perf_counter() - begin
 
 
-def _await(here: Machine) -> None:
+def _await(here: ComputeDevice) -> None:
     """Let the device come to the end of what it was asked."""
     import torch
 
@@ -204,8 +204,8 @@ def measure_score(checkpoint: str, valid: str, most: int | None) -> dict[str, fl
     """Bits per byte in fp32 of a checkpoint on the stories as the file has them: the first 100, and all of them."""
     from storyteller.data.tokenizer import load
     from storyteller.model import device
-    from storyteller.model.checkpoint import load_model
     from storyteller.model.loss_eval import score
+    from storyteller.model.weights import load_model
 
     here = device.choose(resolve("quick", {}).train)
     model, known = load_model(Path(checkpoint)).to(here.device).eval(), load(Path(checkpoint))

@@ -216,7 +216,7 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
     mean, so that what else drifts falls on both. On a machine whose pace changes by the minute that says little; the
     share of a core that telling took says more, as a step ends when the slowest of its threads does.
     """
-    from storyteller.inference.background import Booth
+    from storyteller.inference.background import GenerationClient
     from storyteller.tracking.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as place:
@@ -224,7 +224,7 @@ def _while_training(window_seconds: float, turns: int) -> dict[str, Any]:
         minutes = (4 * turns + 2) * (window_seconds + 2) / 60 + 3
         _train(runs, "--name", "trained", "--detach", "--minutes", f"{minutes:.2f}", "--set", "log_every=1",
                "--set", "checkpoint_every=45s", "--set", "eval_every=never")  # fmt: skip
-        booth = Booth(runs)
+        booth = GenerationClient(runs)
         ways: dict[str, Callable[[float], tuple[int, float]]] = {
             "the app": lambda seconds: _told_by_the_app(booth, seconds),
             "the command": lambda seconds: _told_by_the_command(runs, seconds),
@@ -296,13 +296,13 @@ def _trained(folder: Any, began: float) -> float:
 
 def _told_by_the_app(booth: Any, seconds: float) -> tuple[int, float]:
     """Story after story by the app's child for so long: tokens, and the seconds from each story's first to its last."""
-    from storyteller.config.configs import Sample
+    from storyteller.config.configs import SamplingParams
     from storyteller.inference.background import Ended, Event, Failed
 
     until, tokens, telling = time.monotonic() + seconds, 0, 0.0
     heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
     while time.monotonic() < until:
-        ticket = booth.tell("trained", PROMPT, Sample(max_tokens=TOKENS), heard.put)
+        ticket = booth.tell("trained", PROMPT, SamplingParams(max_tokens=TOKENS), heard.put)
         event: Event | None = None
         while not isinstance(event, Ended):
             try:

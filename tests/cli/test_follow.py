@@ -14,6 +14,7 @@ import pytest
 
 from storyteller.cli.follow import log_across_restarts
 from storyteller.errors import RunError
+from storyteller.launch import start
 from storyteller.tracking import run_process
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, own_status, seen_state, write_status
@@ -55,7 +56,7 @@ def test_wait_ends_with_the_run_s_exit_status(folder: RunFolder, status: Status,
 
 def test_wait_lasts_as_long_as_the_run(folder: RunFolder) -> None:
     with started(folder, "say('running', step=1); input_at = time.sleep(60)") as process:
-        run_process.wait_ready(folder, process, timeout_seconds=20)
+        start.wait_ready(folder, process, timeout_seconds=20)
         late = storyteller("wait", "fox", "--timeout", "0.3")
         assert (late.returncode, late.stdout) == (1, "")
         assert late.stderr == "storyteller: fox is running still, after 0.3 s: storyteller wait fox\n"

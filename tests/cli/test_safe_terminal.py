@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference import story_history
-from storyteller.inference.story_history import Told
+from storyteller.inference.story_history import StoryRecord
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, write_status
 from tests.support import tiny_models
@@ -90,7 +90,7 @@ def test_a_prompt_and_a_model_are_shown_as_pictures(tmp_path: Path) -> None:
 
 
 def test_kept_stories_and_json_are_shown_as_pictures() -> None:
-    story_history.keep(Told(f"evil{EVIL}", EVIL, EVIL, Sample(seed=1), 1, 0.1, id="abcdefgh"))
+    story_history.keep(StoryRecord(f"evil{EVIL}", EVIL, EVIL, SamplingParams(seed=1), 1, 0.1, id="abcdefgh"))
     check(run("stories", "--full"), *SHOWN)
     check(run("stories"), SHOWN[0])
     check(run("stories", "--json"), "\\u001b]52;c;UFdO\\u0007", "\\u202eBIDI")
@@ -136,7 +136,7 @@ def test_a_broken_line_of_prompts_is_shown_as_a_picture(tmp_path: Path) -> None:
 def test_nothing_that_a_session_is_given_reaches_its_terminal_raw() -> None:
     sealed_script(evil_run("fox"), 7, "....." * 12)
     (Path("runs") / ("owl" + EVIL.replace("\x00", "").replace("/", ""))).mkdir()
-    story_history.keep(Told("evil", EVIL, EVIL, Sample(seed=1), 1, 0.1, id="abcdefgh"))
+    story_history.keep(StoryRecord("evil", EVIL, EVIL, SamplingParams(seed=1), 1, 0.1, id="abcdefgh"))
     pasted = EVIL.replace("\x1b[201~", "")
     with at_terminal("tell", "--max-tokens", "4", columns=120) as shown:
         shown.ready()

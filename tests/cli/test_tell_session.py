@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from storyteller.cli.loaded_model import Loaded
 from storyteller.cli.story_output import Paper
 from storyteller.cli.tell_session import COMMANDS, Session
-from storyteller.cli.tell_stream import Keeper
-from storyteller.config.configs import Sample
+from storyteller.cli.tell_stream import HistoryWriter
+from storyteller.config.configs import SamplingParams
 from storyteller.inference import story_history
 from tests.support import tiny_models
 from tests.support.ptys import Terminal, at_terminal
@@ -31,8 +31,8 @@ class Talk:
     def __init__(self, model: str, columns: int = 80, **sample: object) -> None:
         self.shown = io.StringIO()
         self.loaded = Loaded(model)
-        settings = Sample(**{"max_tokens": 4, **sample})  # type: ignore[arg-type]
-        self.session = Session(self.loaded, settings, Paper(self.shown), Keeper(True), lambda: columns)
+        settings = SamplingParams(**{"max_tokens": 4, **sample})  # type: ignore[arg-type]
+        self.session = Session(self.loaded, settings, Paper(self.shown), HistoryWriter(True), lambda: columns)
 
     def __call__(self, line: str) -> str:
         """What a line is answered with."""
@@ -150,7 +150,7 @@ def test_ctrl_c_stops_the_telling_and_what_was_told_stays(talk: Talk, monkeypatc
     engine = talk.loaded.engine
     whole = engine.stream
 
-    def stopped(prompt: str, sample: Sample) -> object:
+    def stopped(prompt: str, sample: SamplingParams) -> object:
         pieces = whole(prompt, replace(sample, stop=("!",)))  # so that each token comes by itself
         yield next(pieces)
         yield next(pieces)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.config.configs import Config, Data, Model, Period, Sample, Train
+from storyteller.config.configs import Config, DataConfig, ModelConfig, Period, SamplingParams, TrainConfig
 from storyteller.config.presets import PRESETS, resolve, usual
 from storyteller.errors import UsageError
 from storyteller.system import hardware
@@ -25,7 +25,7 @@ def test_a_preset_survives_json(preset: str) -> None:
 
 def test_the_classic_preset_is_the_published_recipe() -> None:
     config = resolve("classic", {})
-    assert config.model == Model(n_layer=4, n_embd=256, n_head=4, context=512)
+    assert config.model == ModelConfig(n_layer=4, n_embd=256, n_head=4, context=512)
     assert (config.data.tokenizer, config.data.batching, config.data.min_chars) == ("gpt2", "pad", 30)
     train = config.train
     assert (train.lr, train.batch_size, train.accumulate, train.clip_norm) == (5e-5, 8, 4, 1.0)
@@ -135,20 +135,23 @@ def test_a_bad_setting_is_refused_in_one_line(settings: list[str], message: str)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Model(n_embd=250, n_head=4), "--width 250 cannot be shared evenly by --heads 4: take a width that is"),
-        (lambda: Model(n_layer=0), "--layers 0 is off"),
-        (lambda: Model(context=4), "--context 4 is off"),
-        (lambda: Data(vocab_size=10), "--vocab-size 10 is off"),
-        (lambda: Data(clean="harsh"), "--clean harsh is off: it wants light or classic"),  # type: ignore[arg-type]
-        (lambda: Train(precision="fp8"), "--precision fp8 is off: it wants auto, fp32, bf16 or fp16"),  # type: ignore[arg-type]
-        (lambda: Train(minutes=-1), "--minutes -1 is off"),
-        (lambda: Train(lr=0), "--lr 0 is off"),
-        (lambda: Train(eval_every="often"), "--set eval_every often is off"),
-        (lambda: Sample(temperature=-1), "--temperature -1 is off"),
-        (lambda: Sample(top_p=0), "--top-p 0 is off"),
-        (lambda: Sample(min_p=1), "--min-p 1 is off"),
-        (lambda: Sample(no_repeat_ngram=-1), "--no-repeat-ngram -1 is off"),
-        (lambda: Sample(beams=0), "--beams 0 is off"),
+        (
+            lambda: ModelConfig(n_embd=250, n_head=4),
+            "--width 250 cannot be shared evenly by --heads 4: take a width that is",
+        ),
+        (lambda: ModelConfig(n_layer=0), "--layers 0 is off"),
+        (lambda: ModelConfig(context=4), "--context 4 is off"),
+        (lambda: DataConfig(vocab_size=10), "--vocab-size 10 is off"),
+        (lambda: DataConfig(clean="harsh"), "--clean harsh is off: it wants light or classic"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(precision="fp8"), "--precision fp8 is off: it wants auto, fp32, bf16 or fp16"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(minutes=-1), "--minutes -1 is off"),
+        (lambda: TrainConfig(lr=0), "--lr 0 is off"),
+        (lambda: TrainConfig(eval_every="often"), "--set eval_every often is off"),
+        (lambda: SamplingParams(temperature=-1), "--temperature -1 is off"),
+        (lambda: SamplingParams(top_p=0), "--top-p 0 is off"),
+        (lambda: SamplingParams(min_p=1), "--min-p 1 is off"),
+        (lambda: SamplingParams(no_repeat_ngram=-1), "--no-repeat-ngram -1 is off"),
+        (lambda: SamplingParams(beams=0), "--beams 0 is off"),
         (lambda: resolve("fast", {}), "there is no preset fast: take one of quick, classic"),
     ],
 )
@@ -172,7 +175,7 @@ def test_what_is_no_period_is_refused(text: str) -> None:
         Period.parse(text)
 
 
-@pytest.mark.parametrize("kind", [Model, Data, Train, Sample])
+@pytest.mark.parametrize("kind", [ModelConfig, DataConfig, TrainConfig, SamplingParams])
 def test_every_field_says_what_it_is(kind: type) -> None:
     import inspect
 

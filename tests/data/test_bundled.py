@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from storyteller.data.bundled import FAMILIES, MAX_WORDS, MIN_WORDS, N_TALES, Story, story, tale, tales
+from storyteller.data.bundled import FAMILIES, MAX_WORDS, MIN_WORDS, N_TALES, BundledStory, story, tale, tales
 from storyteller.data.bundled.story_templates import compiled, polished
 from storyteller.data.bundled.word_banks import BOYS, GIRLS, HE_ANIMALS, SHE_ANIMALS
 
@@ -44,7 +44,7 @@ def every_tale() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sample() -> list[Story]:
+def sample() -> list[BundledStory]:
     """The first few thousand tales with their plots and casts."""
     return [story(index) for index in range(SAMPLE)]
 
@@ -108,7 +108,7 @@ def test_every_sentence_begins_with_a_capital(every_tale: list[str]) -> None:
             assert rest[:1].isupper(), f"tale {index}: {match.string[match.start() - 20 : match.end() + 20]!r}"
 
 
-def test_a_small_letter_after_a_question_or_a_cry_only_tells_who_spoke(sample: list[Story]) -> None:
+def test_a_small_letter_after_a_question_or_a_cry_only_tells_who_spoke(sample: list[BundledStory]) -> None:
     speech = re.compile(
         r"\b(said|asked|cried|called|shouted|yelled|whispered|murmured|thought|sobbed|stammered|warned|answered|replied|"
         r"sighed|told|began|came|sang|heard|went|hummed)\b"
@@ -138,7 +138,7 @@ def test_no_word_is_doubled_by_mistake(every_tale: list[str]) -> None:
         assert not found, f"tale {index}: {found[0] if found else ''!r}"
 
 
-def test_there_are_at_least_thirty_families_and_each_gets_its_share(sample: list[Story]) -> None:
+def test_there_are_at_least_thirty_families_and_each_gets_its_share(sample: list[BundledStory]) -> None:
     counts = Counter(told.family for told in sample)
     assert len(FAMILIES) >= 30
     assert set(counts) == {plot.__name__ for plot in FAMILIES}
@@ -146,7 +146,7 @@ def test_there_are_at_least_thirty_families_and_each_gets_its_share(sample: list
     assert all(fair / 2 < count < fair * 2 for count in counts.values()), counts
 
 
-def test_each_family_tells_its_story_in_many_ways(sample: list[Story]) -> None:
+def test_each_family_tells_its_story_in_many_ways(sample: list[BundledStory]) -> None:
     for plot in FAMILIES:
         told = [one.text for one in sample if one.family == plot.__name__]
         closings = {sentences(text)[-1] for text in told}
@@ -155,13 +155,13 @@ def test_each_family_tells_its_story_in_many_ways(sample: list[Story]) -> None:
         assert len(lengths) >= 15, plot.__name__
 
 
-def test_the_vocabulary_is_wide_and_its_words_come_back(sample: list[Story]) -> None:
+def test_the_vocabulary_is_wide_and_its_words_come_back(sample: list[BundledStory]) -> None:
     counts = Counter(word for told in sample for word in words(told.text))
     assert len(counts) >= 2_000
     assert sum(count >= 5 for count in counts.values()) >= 1_500
 
 
-def test_most_sentences_are_told_once_and_none_fills_the_book(sample: list[Story]) -> None:
+def test_most_sentences_are_told_once_and_none_fills_the_book(sample: list[BundledStory]) -> None:
     told = [sentence for one in sample[:2_000] for sentence in sentences(one.text)]
     counts = Counter(told)
     assert len(counts) / len(told) >= 0.6
@@ -169,7 +169,7 @@ def test_most_sentences_are_told_once_and_none_fills_the_book(sample: list[Story
     assert most / 2_000 < 0.05, sentence
 
 
-def test_openings_vary_and_the_well_known_ones_are_among_them(sample: list[Story]) -> None:
+def test_openings_vary_and_the_well_known_ones_are_among_them(sample: list[BundledStory]) -> None:
     openings = [sentences(told.text)[0] for told in sample]
     assert len(set(openings)) / SAMPLE >= 0.75
     share = {
@@ -190,7 +190,7 @@ def test_openings_vary_and_the_well_known_ones_are_among_them(sample: list[Story
     )
 
 
-def test_two_characters_of_a_tale_never_share_a_name(sample: list[Story]) -> None:
+def test_two_characters_of_a_tale_never_share_a_name(sample: list[BundledStory]) -> None:
     for told in sample:
         names = [person.name for person in told.cast]
         assert len(set(names)) == len(names), f"{told.family}: {names}"
@@ -203,7 +203,7 @@ def test_no_name_belongs_to_both_genders() -> None:
     assert len(set(together)) == len(together)
 
 
-def test_the_hero_is_named_in_the_tale(sample: list[Story]) -> None:
+def test_the_hero_is_named_in_the_tale(sample: list[BundledStory]) -> None:
     for told in sample:
         name = told.cast[0].name if told.cast[0].name[0].isupper() else told.cast[1].name
         assert told.text.count(name) >= 2, f"{told.family}: {name}"
@@ -211,7 +211,7 @@ def test_the_hero_is_named_in_the_tale(sample: list[Story]) -> None:
 
 @pytest.mark.parametrize(("gender", "other"), [("he", FEMALE), ("she", MALE)])
 def test_a_tale_with_one_gender_in_it_never_uses_a_pronoun_of_the_other(
-    sample: list[Story], gender: str, other: set[str]
+    sample: list[BundledStory], gender: str, other: set[str]
 ) -> None:
     checked = 0
     pronouns = {"he", "him", "his", "himself"} if gender == "she" else {"she", "her", "hers", "herself"}
@@ -224,7 +224,7 @@ def test_a_tale_with_one_gender_in_it_never_uses_a_pronoun_of_the_other(
     assert checked >= 100
 
 
-def test_a_child_is_called_boy_or_girl_as_the_name_says(sample: list[Story]) -> None:
+def test_a_child_is_called_boy_or_girl_as_the_name_says(sample: list[BundledStory]) -> None:
     boys, girls = set(BOYS), set(GIRLS)
     checked = 0
     for told in sample:

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from storyteller.config.configs import Data
+from storyteller.config.configs import DataConfig
 from storyteller.data.bundled import tale
-from storyteller.data.bundled.prefetch import TalesAhead
-from storyteller.data.story_stream import Bundled, held_out_stories
+from storyteller.data.bundled.prefetch import BundledPrefetch
+from storyteller.data.held_out_stories import held_out_stories
+from storyteller.data.sources import BundledSource
 from tests.support.living import until
 from tests.support.training import make_run, trained_run
 
@@ -25,7 +26,7 @@ def children() -> list[psutil.Process]:
 
 
 def test_the_first_tales_come_the_last_of_them_first_and_are_those_of_their_index() -> None:
-    told = TalesAhead(seed=3, count=40)
+    told = BundledPrefetch(seed=3, count=40)
     until(lambda: told(0) is not None)
     assert [told(index) for index in range(40)] == [tale(index, 3) for index in range(40)]
     assert told(40) is None
@@ -33,16 +34,16 @@ def test_the_first_tales_come_the_last_of_them_first_and_are_those_of_their_inde
 
 
 def test_held_out_stories_are_the_same_with_and_without_them() -> None:
-    alone, helped = Bundled(), Bundled()
-    helped.ahead = TalesAhead(seed=0, count=1500)
-    data = Data(source="bundled", valid_pct=1.0)
+    alone, helped = BundledSource(), BundledSource()
+    helped.ahead = BundledPrefetch(seed=0, count=1500)
+    data = DataConfig(source="bundled", valid_pct=1.0)
     assert held_out_stories(helped, data, limit=12) == held_out_stories(alone, data, limit=12)
 
 
 def test_where_reader_and_teller_meet_the_teller_ends() -> None:
-    told = TalesAhead(seed=0, count=200_000)
+    told = BundledPrefetch(seed=0, count=200_000)
     until(lambda: told._tales)  # the last ones have come
-    source = Bundled()
+    source = BundledSource()
     source.ahead = told
     at = min(told._tales)
     texts = [text for text, _ in source.read(at // source._per_pass, {"index": at})][:2]
@@ -51,11 +52,11 @@ def test_where_reader_and_teller_meet_the_teller_ends() -> None:
 
 
 def test_a_teller_that_is_killed_leaves_the_rest_to_the_reader() -> None:
-    told = TalesAhead(seed=0, count=300)
+    told = BundledPrefetch(seed=0, count=300)
     (child,) = children()
     until(lambda: told._tales)
     os.kill(child.pid, signal.SIGKILL)
-    source = Bundled()
+    source = BundledSource()
     source.ahead = told
     stories = source.read(0, None)
     assert [next(stories)[0] for _ in range(300)] == [tale(index) for index in range(300)]
@@ -63,7 +64,7 @@ def test_a_teller_that_is_killed_leaves_the_rest_to_the_reader() -> None:
 
 def test_a_process_that_cannot_be_started_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert TalesAhead(seed=0, count=10)(0) is None
+    assert BundledPrefetch(seed=0, count=10)(0) is None
 
 
 def test_a_teller_whose_reader_is_gone_ends_by_itself() -> None:
@@ -81,9 +82,9 @@ def test_tales_are_told_ahead_only_where_held_out_ones_must_be_looked_for(
 ) -> None:
     started: list[int] = []
 
-    def begin(seed: int, count: int) -> TalesAhead:
+    def begin(seed: int, count: int) -> BundledPrefetch:
         started.append(count)
-        return TalesAhead(seed, count)
+        return BundledPrefetch(seed, count)
 
     if known:
         trained_run(tmp_path / "runs", "before", data_cache_gib=1.0, train_eval_stories=20)
@@ -96,9 +97,9 @@ def test_tales_are_told_ahead_only_where_held_out_ones_must_be_looked_for(
 
 def test_they_are_begun_before_torch_is_loaded(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from storyteller import parts, worker\n"
+        "import sys; from pathlib import Path; from storyteller.training import build_trainer, worker\n"
         "from storyteller.tracking.run_folder import RunFolder\n"
-        "parts._begin_tales = lambda *_: print('torch' in sys.modules)\n"
+        "build_trainer._begin_tales = lambda *_: print('torch' in sys.modules)\n"
         "raise SystemExit(worker.run(RunFolder(Path(sys.argv[1]))))"
     )
     folder = make_run(tmp_path, "fox", train_steps=1)

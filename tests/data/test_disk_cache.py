@@ -21,22 +21,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyteller import cli
-from storyteller.config.configs import Config, Data
+from storyteller.config.configs import Config, DataConfig
 from storyteller.data import bundled, disk_cache, token_cache
 from storyteller.data.batches import Batches
 from storyteller.data.cached_setup import held_out_of, trained_tokenizer
-from storyteller.data.disk_cache import Store
+from storyteller.data.disk_cache import DiskCache
+from storyteller.data.held_out_stories import held_out_stories
 from storyteller.data.local_files import Files
-from storyteller.data.story_stream import Bundled, Source, Stories, held_out_stories
+from storyteller.data.sources import BundledSource, StorySource
+from storyteller.data.story_stream import TextStream
 from storyteller.data.token_cache import CachedStories, Chunk, Kept
 from storyteller.data.tokenizer import Tokenizer, train_bpe
 from storyteller.errors import UsageError
 from storyteller.launch import run_plan
-from storyteller.tracking.run_folder import write_bytes
+from storyteller.system.files import write_bytes
 
 STORIES = [f"Once upon a time, {n} birds sang for {n * n} days." + " La la." * (n % 5) for n in range(40)]
 TOKENIZER = train_bpe(STORIES, 300, 1 << 20, lambda _: None)
-DATA = Data(source="files", shuffle_stories=10, valid_pct=1.0)
+DATA = DataConfig(source="files", shuffle_stories=10, valid_pct=1.0)
 GIB = 2**30
 
 Step = tuple[list[tuple[bytes, bytes]], int, str]
@@ -48,9 +50,9 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "N_TALES", 9)
 
 
-def corpus(kind: str) -> Source:
+def corpus(kind: str) -> StorySource:
     if kind == "bundled":
-        return Bundled()
+        return BundledSource()
     path = Path("tales.jsonl")
     if not path.exists():
         lines = [json.dumps({"text": story}) for story in STORIES]
@@ -58,9 +60,9 @@ def corpus(kind: str) -> Source:
     return Files([str(path)])
 
 
-def store(limit_gib: float = 1.0) -> tuple[Store, list[str]]:
+def store(limit_gib: float = 1.0) -> tuple[DiskCache, list[str]]:
     said: list[str] = []
-    return Store(int(limit_gib * GIB), said.append), said
+    return DiskCache(int(limit_gib * GIB), said.append), said
 
 
 class Reader:
@@ -68,21 +70,21 @@ class Reader:
 
     def __init__(
         self,
-        source: Source,
-        kept: Store | None,
+        source: StorySource,
+        kept: DiskCache | None,
         *,
         batching: str = "pack",
         position: dict[str, Any] | None = None,
         rank: int = 0,
         processes: int = 1,
-        data: Data = DATA,
+        data: DataConfig = DATA,
         tokenizer: Tokenizer = TOKENIZER,
         seed: int = 3,
     ) -> None:
         at, encode = (position["stories"] if position else None), None
-        self.stories: Stories | CachedStories
+        self.stories: TextStream | CachedStories
         if kept is None:
-            self.stories = Stories(source, data, seed=seed, position=at)
+            self.stories = TextStream(source, data, seed=seed, position=at)
         else:
             self.stories = CachedStories(source, data, tokenizer, kept, seed=seed, held_out=frozenset(), position=at)
             encode = self.stories.encode
@@ -113,7 +115,7 @@ class Reader:
         self.stories.close()
 
 
-def steps(count: int, source: Source, kept: Store | None, **how: Any) -> list[Step]:
+def steps(count: int, source: StorySource, kept: DiskCache | None, **how: Any) -> list[Step]:
     reader = Reader(source, kept, **how)
     try:
         return reader.take(count)
@@ -155,19 +157,19 @@ def test_what_is_kept_is_not_read_again_and_is_counted_and_said_all_the_same() -
     source = Unreadable(["tales.jsonl"])
     assert steps(40, source, store()[0]) == plain
     assert source.notes == ['tales.jsonl: JSON lines, stories in the field "text"', *_said(corpus("files"))]
-    whole = Stories(corpus("files"), DATA, seed=3)
+    whole = TextStream(corpus("files"), DATA, seed=3)
     cached = CachedStories(source, DATA, TOKENIZER, store()[0], seed=3, held_out=frozenset())
     assert _two_passes(cached) == _two_passes(whole)
     assert cached.counts == whole.counts
     assert (whole.counts.broken, whole.counts.too_short) == (2, 4)
 
 
-def _two_passes(stories: Stories | CachedStories) -> list[tuple[int, dict[str, Any]]]:
+def _two_passes(stories: TextStream | CachedStories) -> list[tuple[int, dict[str, Any]]]:
     passes: Iterator[Any] = itertools.takewhile(lambda item: item[1]["epoch"] < 2, stories)
     return [(len(story), position) for story, position in passes]
 
 
-def _said(source: Source) -> list[str]:
+def _said(source: StorySource) -> list[str]:
     list(source.read(0, None))
     return source.notes[1:]
 
@@ -186,7 +188,7 @@ def test_a_resume_with_the_cache_goes_on_from_one_without_and_the_other_way_roun
 
 def test_a_position_amid_a_chunk_of_another_runs_shuffle_is_found() -> None:
     steps(20, corpus("files"), store()[0])
-    other = Data(source="files", shuffle_stories=4)
+    other = DataConfig(source="files", shuffle_stories=4)
     plain = steps(30, corpus("files"), None, data=other, seed=9)
     for cut in (1, 4, 7):
         position = json.loads(plain[cut - 1][2])
@@ -221,7 +223,7 @@ def test_any_chunks_any_blocks_and_any_stops_with_the_cache_or_without_give_the_
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_cache, "_CHUNK_STORIES", chunk)
-        data = Data(source="files", shuffle_stories=shuffle)
+        data = DataConfig(source="files", shuffle_stories=shuffle)
         plain = steps(25, corpus("files"), None, data=data)
         pieces: list[Step] = []
         for start, end, is_cached in zip([0, *cuts], [*cuts, 25], cached, strict=False):
@@ -316,8 +318,8 @@ def test_a_killed_writer_leaves_whole_chunks_and_nothing_in_the_way() -> None:
 
 
 def test_past_the_limit_the_entry_used_longest_ago_goes() -> None:
-    fewer = Data(source="files", shuffle_stories=10, min_chars=40)
-    least = Data(source="files", shuffle_stories=10, min_chars=45)
+    fewer = DataConfig(source="files", shuffle_stories=10, min_chars=40)
+    least = DataConfig(source="files", shuffle_stories=10, min_chars=45)
     steps(20, corpus("files"), store()[0])
     first = pieces()[0].parent
     steps(20, corpus("files"), store()[0], data=fewer)
@@ -366,9 +368,9 @@ def test_every_setting_that_decides_the_tokens_has_an_entry_of_its_own() -> None
     steps(4, corpus("files"), store()[0])
     count = len(list(disk_cache.folder().iterdir()))
     decide: list[dict[str, Any]] = [
-        {"data": Data(source="files", shuffle_stories=10, clean="classic")},
-        {"data": Data(source="files", shuffle_stories=10, min_chars=33)},
-        {"data": Data(source="files", shuffle_stories=10, valid_pct=2.0)},
+        {"data": DataConfig(source="files", shuffle_stories=10, clean="classic")},
+        {"data": DataConfig(source="files", shuffle_stories=10, min_chars=33)},
+        {"data": DataConfig(source="files", shuffle_stories=10, valid_pct=2.0)},
         {"tokenizer": other},
     ]
     for n, how in enumerate(decide, start=1):
@@ -376,7 +378,7 @@ def test_every_setting_that_decides_the_tokens_has_an_entry_of_its_own() -> None
         assert len(list(disk_cache.folder().iterdir())) == count + n
     others: list[dict[str, Any]] = [
         {"seed": 8},
-        {"data": Data(source="files", shuffle_stories=3)},
+        {"data": DataConfig(source="files", shuffle_stories=3)},
         {"batching": "pad"},
     ]
     for how in others:
@@ -424,7 +426,7 @@ def test_what_is_no_chunk_is_refused_not_raised(junk: bytes, at: int, cut: int) 
 
 
 def test_held_out_stories_and_a_tokenizer_come_from_the_cache_as_they_were_made() -> None:
-    data = Data(source="files", valid_pct=20.0, tokenizer_mib=1, vocab_size=290)
+    data = DataConfig(source="files", valid_pct=20.0, tokenizer_mib=1, vocab_size=290)
     wanted = held_out_stories(corpus("files"), data, limit=5)
     assert held_out_of(corpus("files"), data, 5, store()[0]) == wanted
     assert held_out_of(Unreadable(["tales.jsonl"]), data, 5, store()[0]) == wanted

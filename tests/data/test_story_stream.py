@@ -16,22 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storyteller import text
-from storyteller.config.configs import Data
-from storyteller.data import bundled
+from storyteller.config.configs import Clean, DataConfig
+from storyteller.data import bundled, cleaning
+from storyteller.data.held_out_stories import held_out_stories, is_held_out, story_key
 from storyteller.data.local_files import Cursor, Faults, Files
-from storyteller.data.story_stream import (
-    Bundled,
-    Counts,
-    Source,
-    Stories,
-    held_out_stories,
-    is_held_out,
-    open_corpus,
-    story_key,
-)
+from storyteller.data.sources import BundledSource, StorySource, open_corpus
+from storyteller.data.story_stream import Counts, TextStream
 from storyteller.errors import CorpusError
-from storyteller.text import Clean
 from tests.data.test_local_files import write_corpus
 
 NAMES = ["Tim", "Sue", "Ben", "Mia", "Tom", "Lily", "Max", "Anna", "Sam", "Zoe"]
@@ -62,17 +53,17 @@ class Listed:
         return float(cursor["n"] / len(self.stories))
 
 
-def data_of(source: str | tuple[str, ...] = "bundled", **values: Any) -> Data:
-    return Data(source=source, **values)
+def data_of(source: str | tuple[str, ...] = "bundled", **values: Any) -> DataConfig:
+    return DataConfig(source=source, **values)
 
 
-def first(count: int, source: Source, data: Data, **options: Any) -> list[tuple[str, dict[str, Any]]]:
+def first(count: int, source: StorySource, data: DataConfig, **options: Any) -> list[tuple[str, dict[str, Any]]]:
     """The first stories of the stream, each with its position as it comes back from JSON."""
-    stories = Stories(source, data, seed=7, **options)
+    stories = TextStream(source, data, seed=7, **options)
     return [(story, json.loads(json.dumps(position))) for story, position in islice(stories, count)]
 
 
-def check_resumes(source: Source, data: Data, count: int, cuts: list[int]) -> None:
+def check_resumes(source: StorySource, data: DataConfig, count: int, cuts: list[int]) -> None:
     """Resuming after each of the cuts in turn gives what an uninterrupted stream gives."""
     whole = first(count, source, data)
     pieces: list[tuple[str, dict[str, Any]]] = []
@@ -108,7 +99,7 @@ def test_every_format_resumes_exactly_over_epochs(kind: str, shuffle: int, cuts:
 
 def test_the_bundled_tales_resume_exactly_and_the_next_epoch_has_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "N_TALES", 20)
-    source = Bundled(seed=3)
+    source = BundledSource(seed=3)
     assert [story for story, _ in source.read(1, None)] == [bundled.tale(n, 3) for n in range(20, 40)]
     check_resumes(source, data_of(shuffle_stories=8), 50, [1, 8, 19, 20, 21, 33])
     assert len({story for story, _ in first(55, source, data_of(shuffle_stories=8))}) == 55
@@ -125,7 +116,7 @@ def test_a_resume_reads_one_block_again_and_nothing_before_it() -> None:
 
 
 def test_the_order_is_shuffled_in_blocks_by_seed_and_epoch() -> None:
-    stories = [text.clean(story) for story in STORIES if not is_held_out(story, 1.0)][:20]
+    stories = [cleaning.clean(story) for story in STORIES if not is_held_out(story, 1.0)][:20]
     source = Listed(stories)
     two_epochs = [story for story, _ in first(40, source, data_of(shuffle_stories=8))]
     block = stories[:8]
@@ -135,7 +126,7 @@ def test_the_order_is_shuffled_in_blocks_by_seed_and_epoch() -> None:
     assert sorted(two_epochs[16:20]) == sorted(stories[16:20])
     assert sorted(two_epochs[20:]) == sorted(stories)
     assert two_epochs[20:] != two_epochs[:20]
-    assert [story for story, _ in islice(Stories(source, data_of(shuffle_stories=8), seed=8), 8)] != block
+    assert [story for story, _ in islice(TextStream(source, data_of(shuffle_stories=8), seed=8), 8)] != block
     assert [story for story, _ in first(20, source, data_of(shuffle_stories=1))] == stories
 
 
@@ -166,17 +157,17 @@ def test_no_validation_story_is_ever_trained_on(kind: str, clean: Clean, tmp_pat
     data = data_of(valid_pct=20, clean=clean)
     held, keys = held_out_stories(source, data, limit=5)
     trained = {story for story, _ in first(200, source, data, held_out=keys)}
-    set_aside = [text.clean(story, clean) for story in STORIES if is_held_out(story, 20)]
+    set_aside = [cleaning.clean(story, clean) for story in STORIES if is_held_out(story, 20)]
     assert 10 < len(set_aside) < 30
     assert held == set_aside[:5]
-    assert trained == {text.clean(story, clean) for story in STORIES} - set(set_aside)
+    assert trained == {cleaning.clean(story, clean) for story in STORIES} - set(set_aside)
 
 
 def test_the_split_does_not_depend_on_cleaning_case_quotes_or_white_space() -> None:
     for story in STORIES:
         for variant in (
-            text.clean(story),
-            text.clean(text.clean(story)),
+            cleaning.clean(story),
+            cleaning.clean(cleaning.clean(story)),
             f"  {story.upper()}\r\n",
             story.replace("\u201c", '"'),
         ):
@@ -194,10 +185,10 @@ def test_given_validation_stories_are_left_out_of_training_and_the_hash_does_not
     valid = write_corpus(tmp_path / "valid.jsonl", [STORIES[3].upper(), STORIES[60], "short", STORIES[60]])
     source, data = Listed(STORIES), data_of(valid=(str(valid),), valid_pct=50, shuffle_stories=1)
     held, keys = held_out_stories(source, data, limit=1)
-    assert held == [text.clean(STORIES[3].upper())]
+    assert held == [cleaning.clean(STORIES[3].upper())]
     assert keys == {story_key(STORIES[3]), story_key(STORIES[60])}
     trained = [story for story, _ in first(98, source, data, held_out=keys)]
-    assert trained == [text.clean(story) for n, story in enumerate(STORIES) if n not in (3, 60)]
+    assert trained == [cleaning.clean(story) for n, story in enumerate(STORIES) if n not in (3, 60)]
     assert source.notes == [f'{valid}: JSON lines, stories in the field "text"']
 
 
@@ -209,8 +200,8 @@ def test_what_classic_cleaning_makes_equal_to_a_held_out_story_is_left_out_too()
     )
     source = Listed([plain, twin, *STORIES])
     _, keys = held_out_stories(source, data, limit=3)
-    assert text.clean(twin, "classic") == text.clean(plain, "classic")
-    assert text.clean(plain, "classic") not in {story for story, _ in first(150, source, data, held_out=keys)}
+    assert cleaning.clean(twin, "classic") == cleaning.clean(plain, "classic")
+    assert cleaning.clean(plain, "classic") not in {story for story, _ in first(150, source, data, held_out=keys)}
 
 
 def test_a_corpus_of_two_stories_holds_one_out() -> None:
@@ -218,9 +209,9 @@ def test_a_corpus_of_two_stories_holds_one_out() -> None:
     source, data = Listed(stories), data_of()
     held, keys = held_out_stories(source, data, limit=200)
     smallest, other = sorted(stories, key=story_key)
-    assert held == [text.clean(smallest)]
+    assert held == [cleaning.clean(smallest)]
     assert keys == {story_key(smallest)}
-    assert {story for story, _ in first(5, source, data, held_out=keys)} == {text.clean(other)}
+    assert {story for story, _ in first(5, source, data, held_out=keys)} == {cleaning.clean(other)}
 
 
 def test_the_search_for_held_out_stories_has_an_end() -> None:
@@ -265,7 +256,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     data = data_of(valid_pct=5.0)
     source = Files([str(tmp_path)])
     list(source.read(0, None))  # what was read before the stream began is not the stream's
-    stories = Stories(source, data, seed=1, held_out=frozenset({story_key(kept[0])}))
+    stories = TextStream(source, data, seed=1, held_out=frozenset({story_key(kept[0])}))
     assert stories.counts == Counts()
     assert len(list(islice(stories, 3))) == 3
     assert stories.counts == Counts(
@@ -275,7 +266,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 
 def test_a_pass_without_a_story_to_train_on_is_refused_in_one_line() -> None:
     with pytest.raises(CorpusError) as caught:
-        next(iter(Stories(Listed(["short", "\0" * 50, "also short"]), data_of(), seed=1)))
+        next(iter(TextStream(Listed(["short", "\0" * 50, "also short"]), data_of(), seed=1)))
     assert str(caught.value) == (
         "no story survives cleaning (3 read, 3 under 30 characters, 0 broken, 0 over 1 MiB, 0 held out): "
         "look at --data, --clean and --set min_chars"
@@ -307,7 +298,7 @@ def test_the_door_opens_what_is_named(tmp_path: Path) -> None:
 
 
 def test_descriptions_are_json() -> None:
-    description = Bundled().description
+    description = BundledSource().description
     assert json.loads(json.dumps(description)) == description == {"kind": "bundled", "seed": 0, "stories": 50_000}
 
 

@@ -12,18 +12,18 @@ import torch
 from tokenizers import Tokenizer, normalizers
 
 from storyteller.cli import main
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.data import held_out_file as keeping
+from storyteller.data.cleaning import clean
 from storyteller.errors import CheckpointError, CorpusError, ModelError
 from storyteller.evaluation import bits_per_byte
-from storyteller.model.checkpoint import load_model
 from storyteller.model.loss_eval import windows
-from storyteller.text import clean
+from storyteller.model.weights import load_model
 from storyteller.tracking import run_folder
 from tests.conftest import SHARED
 from tests.support import tiny_models
 
-PLAIN = Train(device="cpu", precision="fp32", threads=1)
+PLAIN = TrainConfig(device="cpu", precision="fp32", threads=1)
 STORIES = ("Once there was a fox.", "The \u00e9clair fell. " * 9, "Run!")
 
 
@@ -120,7 +120,7 @@ def test_stories_of_a_file_are_cleaned_as_asked(tmp_path: Path) -> None:
 
 
 def test_other_models_are_scored_on_tales_that_no_run_of_them_trains_on() -> None:
-    from storyteller.data.story_stream import is_held_out
+    from storyteller.data.held_out_stories import is_held_out
 
     held = bits_per_byte.held_out(["starter"], limit=2)
     assert held.source == "the bundled tales' held-out stories"
@@ -224,6 +224,6 @@ def test_a_published_model_scores_what_a_plain_loop_of_transformers_gives_it() -
             taken = logp[torch.arange(len(logp)), window[0, 1:]]
             nats -= float(taken[scored - start - 1 :].sum())
             scored, start = start + window.shape[1], start + context // 2
-    for settings in (PLAIN, Train(device="cpu", threads=1)):
+    for settings in (PLAIN, TrainConfig(device="cpu", threads=1)):
         scores = bits_per_byte.score_model(name, held.stories, settings=settings)
         assert scores.bits_per_byte.value == pytest.approx(nats / math.log(2) / size, abs=0.002)

@@ -14,21 +14,22 @@ from hypothesis import strategies as st
 from storyteller.cli import commands
 from storyteller.cli.story_output import cells
 from storyteller.cli.timeline import wrapped
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, RunError, UsageError
-from storyteller.evaluation.checkpoint_timeline import Moment, changes, moments, said, steps_of, timeline_page
+from storyteller.evaluation.checkpoint_timeline import TimelineStory, changes, moments, steps_of
+from storyteller.reports.timeline_page import said, timeline_page
 from storyteller.text import safe
 from storyteller.tracking.curves import Curves
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import seen_steps
-from storyteller.tracking.sample_history import Growth, Told, recipe
+from storyteller.tracking.sample_history import SampleHistory, SampleRecord, recipe
 from tests.reports.test_pages import HOSTILE, Reader
 from tests.support.training import tiny_config, trained_run
 from tests.support.tui_runs import make
 
 FOX = "The fox"
-SEVEN = Sample(seed=7)
+SEVEN = SamplingParams(seed=7)
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def tell(folder: RunFolder, *stories: tuple[int, str], prompt: str = FOX, **more
             log.append({"step": step, "prompt": prompt, "text": text, "seed": 42, "finished": True, **more})
 
 
-def grown(folder: RunFolder) -> Growth:
-    growth = Growth(folder)
+def grown(folder: RunFolder) -> SampleHistory:
+    growth = SampleHistory(folder)
     growth.catch_up()
     return growth
 
@@ -95,7 +96,7 @@ def test_the_pieces_are_the_story_whatever_it_is(before: str, text: str) -> None
 def test_there_is_a_moment_for_each_story_of_the_seed_and_each_checkpoint(folder: RunFolder) -> None:
     tell(folder, (0, " a"), (50, " b"), (100, " c"))
     growth = grown(folder)
-    own = Sample(seed=42)
+    own = SamplingParams(seed=42)
     assert steps_of(growth, FOX, own, [80, 100]) == [0, 50, 80, 100]
     assert steps_of(growth, FOX, SEVEN, [80, 100]) == [80, 100]
     assert steps_of(growth, "another", own, [80]) == [80]
@@ -107,15 +108,15 @@ def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFol
     tell(folder, (0, " ran far away at last."), (100, " ran far away home."))
     asked = []
 
-    def now(root: Path, model: str, prompt: str, sample: Sample) -> Told:
+    def now(root: Path, model: str, prompt: str, sample: SamplingParams) -> SampleRecord:
         asked.append((root, model, prompt, sample.seed))
         if model.endswith("@60"):
             raise CheckpointError("checkpoint fox-run@60 is damaged", "take another")
-        return Told(80, prompt, " ran far away too.", 42, finished=False, later=True)
+        return SampleRecord(80, prompt, " ran far away too.", 42, finished=False, later=True)
 
     scored = {0: 3.0, 80: 1.0}
     root, growth = folder.path.parent, grown(folder)
-    found = list(moments(root, "fox-run", growth, FOX, Sample(seed=42), [0, 60, 80, 100], scored.get, now))
+    found = list(moments(root, "fox-run", growth, FOX, SamplingParams(seed=42), [0, 60, 80, 100], scored.get, now))
     assert asked == [(root, "fox-run@60", FOX, 42), (root, "fox-run@80", FOX, 42)]
     assert [(each.step, each.problem, each.kept, said(each)) for each in found] == [
         (0, "", None, "3.0000 bits per byte"),
@@ -127,7 +128,7 @@ def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFol
 
 def test_a_story_of_another_seed_is_told_anew(folder: RunFolder) -> None:
     tell(folder, (100, " of the run's own seed."))
-    fresh = Told(100, FOX, " of seed 7.", 7, later=True)
+    fresh = SampleRecord(100, FOX, " of seed 7.", 7, later=True)
     [moment] = moments(folder.path, "fox-run", grown(folder), FOX, SEVEN, [100], tell=lambda *_: fresh)
     assert moment.told == fresh
 
@@ -218,16 +219,16 @@ def test_wrapped_lines_fit_and_hold_every_word_in_order(pieces: list[tuple[str, 
 
 def test_on_a_page_what_is_kept_is_lighter_and_what_is_new_is_marked(folder: RunFolder) -> None:
     found = [
-        Moment(0, Told(0, FOX, " ran to the sea."), bpb=3.0, parts=((" ran to the sea.", False),)),
-        Moment(50, None, "checkpoint fox-run@50 is damaged"),
-        Moment(
+        TimelineStory(0, SampleRecord(0, FOX, " ran to the sea."), bpb=3.0, parts=((" ran to the sea.", False),)),
+        TimelineStory(50, None, "checkpoint fox-run@50 is damaged"),
+        TimelineStory(
             100,
-            Told(100, FOX, " ran to the moon."),
+            SampleRecord(100, FOX, " ran to the moon."),
             parts=((" ran to the", False), (" moon.", True)),
             kept=0.75,
         ),
     ]
-    page = str(timeline_page("fox-run", FOX, Sample(seed=42), found, Curves(folder)))
+    page = str(timeline_page("fox-run", FOX, SamplingParams(seed=42), found, Curves(folder)))
     assert "<h1>How fox-run learned to speak</h1>" in page
     assert '<header>step 0</header><p dir="auto"><span class="prompt">The fox</span> ran to the sea.</p>' in page
     assert "Step 50: checkpoint fox-run@50 is damaged." in page
@@ -237,7 +238,7 @@ def test_on_a_page_what_is_kept_is_lighter_and_what_is_new_is_marked(folder: Run
 def test_no_story_becomes_markup(folder: RunFolder) -> None:
     pages = []
     for text in ("plain", "".join(HOSTILE)):
-        moment = Moment(1, Told(1, text, text), parts=((text, True),), kept=0.0)
+        moment = TimelineStory(1, SampleRecord(1, text, text), parts=((text, True),), kept=0.0)
         pages.append(Reader(timeline_page("fox-run", text, SEVEN, [moment], Curves(folder))))
     assert pages[0].tags == pages[1].tags
 

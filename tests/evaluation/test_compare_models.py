@@ -13,10 +13,10 @@ import pytest
 
 from storyteller.cli import main
 from storyteller.cli.compare import side_by_side, wrapped
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
 from storyteller.evaluation.bootstrap import Difference
-from storyteller.evaluation.compare_models import Contest, Telling, Versus, tell, verdict
+from storyteller.evaluation.compare_models import ModelComparison, ModelStories, PairedDifference, tell, verdict
 from storyteller.inference.engine import open_model
 from storyteller.reports.compare_page import contest_page
 from tests.support import tiny_models
@@ -46,12 +46,12 @@ def scores(name: str, *nats: float) -> ModelScores:
     return ModelScores(name, list(nats), [10] * n, [40] * n, 1_000, "cpu", "fp32", None, 0, 0.5)
 
 
-def contest(prompt: str = "Once", text: str = " there was a fox.", label: str = "owl") -> Contest:
-    told = (Telling(text, 5, True),)
-    return Contest(
+def contest(prompt: str = "Once", text: str = " there was a fox.", label: str = "owl") -> ModelComparison:
+    told = (ModelStories(text, 5, True),)
+    return ModelComparison(
         ("fox", label),
         (prompt,),
-        Sample(seed=7),
+        SamplingParams(seed=7),
         (told, (None,)),
         HeldOut(("one", "two", "three"), "stories"),
         (scores("fox", 20.0, 21.0, 22.0), scores("owl", 30.0, 31.0, 33.0)),
@@ -87,13 +87,13 @@ def test_lines_break_between_words_and_no_control_stays() -> None:
 
 def test_a_verdict_names_the_better_model_or_says_that_it_cannot_be_told() -> None:
     real = Difference(-0.25, -0.3125, -0.125, real=True)
-    assert verdict(Versus("fox", "owl", real), 50) == (
+    assert verdict(PairedDifference("fox", "owl", real), 50) == (
         "fox foretells better than owl: by 0.2500 bits per byte, 95 % from 0.1250 to 0.3125, a real difference"
     )
     other = Difference(0.25, 0.125, 0.3125, real=True)
-    assert verdict(Versus("fox", "owl", other), 50) == verdict(Versus("owl", "fox", real), 50)
+    assert verdict(PairedDifference("fox", "owl", other), 50) == verdict(PairedDifference("owl", "fox", real), 50)
     unsure = Difference(0.01, -0.02, 0.04, real=False)
-    assert verdict(Versus("fox", "owl", unsure), 1_000) == (
+    assert verdict(PairedDifference("fox", "owl", unsure), 1_000) == (
         "fox and owl cannot be told apart on these 1,000 stories: +0.0100 bits per byte, 95 % from -0.0200 to +0.0400"
     )
 
@@ -132,8 +132,12 @@ def test_a_prompt_that_does_not_fit_is_left_out_and_the_others_are_told(tmp_path
     folder = tiny_models.script_folder(tmp_path / "model", script)
     said: list[int] = []
     with open_model(str(folder)) as engine:
-        told = tell(engine, ["Once", "x" * 64, script[:10]], Sample(seed=1), said.append)
-    assert told == (Telling(script[4:], len(script) - 4, True), None, Telling(script[10:], len(script) - 10, True))
+        told = tell(engine, ["Once", "x" * 64, script[:10]], SamplingParams(seed=1), said.append)
+    assert told == (
+        ModelStories(script[4:], len(script) - 4, True),
+        None,
+        ModelStories(script[10:], len(script) - 10, True),
+    )
     assert said == [0]
 
 

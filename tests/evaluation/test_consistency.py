@@ -15,7 +15,7 @@ from storyteller.evaluation.text_metrics.consistency import (
     thread,
 )
 from storyteller.evaluation.text_metrics.metrics import Reference
-from storyteller.evaluation.text_metrics.word_tokens import Prose, Story, parse
+from storyteller.evaluation.text_metrics.word_tokens import Prose, TokenizedStory, parse
 from tests.support.judged import held_out, reference
 
 LILY = "One day, a girl named Lily found a kite. Then Lily sang. She saw a dog. Lily said that she liked a hill. "
@@ -27,7 +27,7 @@ SMALL = Reference.build([LILY, TOM, SAM] * 25 + [RAIN] * 400)
 
 
 def prose(text: str, prompt: str = "") -> Prose:
-    return parse(Story(prompt, text, True))
+    return parse(TokenizedStory(prompt, text, True))
 
 
 def test_the_reference_learns_names_and_who_is_he_or_she() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyteller.evaluation.text_metrics.grammar import RULES, slips
-from storyteller.evaluation.text_metrics.metrics import Reference, Story
+from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory
 from storyteller.evaluation.text_metrics.word_tokens import parse
 from tests.support.judged import held_out, reference
 
@@ -22,7 +22,7 @@ SMALL = Reference.build(
 
 
 def found(text: str, *, prompt: str = "", ended: bool = True) -> list[str]:
-    return [slip.rule for slip in slips(parse(Story(prompt, text, ended)), SMALL)]
+    return [slip.rule for slip in slips(parse(TokenizedStory(prompt, text, ended)), SMALL)]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_slips_of_the_prompt_are_not_the_models() -> None:
 
 
 def test_a_slip_is_shown_with_the_words_around_it() -> None:
-    [slip] = slips(parse(Story("", "Then she saw a apple in the park.", True)), SMALL)
+    [slip] = slips(parse(TokenizedStory("", "Then she saw a apple in the park.", True)), SMALL)
     assert slip.words == "she saw a apple in the park"
 
 
@@ -111,5 +111,5 @@ def test_real_tales_have_hardly_any_slips_and_no_rule_fires_often() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80) | st.text('Ai" .,\nthe', max_size=80))
 def test_any_text_can_be_searched_for_slips(text: str) -> None:
-    prose = parse(Story("", text, True))
+    prose = parse(TokenizedStory("", text, True))
     assert all(0 <= slip.at < len(prose.tokens) for slip in slips(prose, SMALL))

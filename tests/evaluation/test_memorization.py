@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from storyteller.evaluation.text_metrics.memorization import Copied
-from storyteller.evaluation.text_metrics.metrics import Reference, Story, per_story
+from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory, per_story
 from storyteller.evaluation.text_metrics.word_tokens import parse
 from tests.support.judged import reference, training
 
@@ -51,7 +51,7 @@ def test_a_text_of_fewer_than_eight_words_has_no_spans(words: int) -> None:
 
 def test_planted_training_stories_are_found_whole_with_their_source() -> None:
     for source in (0, 17, 400, len(training()) - 1):
-        story = Story("", training()[source], True)
+        story = TokenizedStory("", training()[source], True)
         found = per_story([story], reference())
         n_words = found["words"].values[0]
         assert found["longest_copy_words"].values == [n_words]

@@ -19,7 +19,7 @@ from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card import card as card_document
 from storyteller.evaluation.model_card import real_stories, training_stories, worst_examples
 from storyteller.evaluation.model_card.card import Card, Example, Figure
-from storyteller.evaluation.text_metrics.metrics import Reference, Story
+from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory
 from storyteller.reports import card_markdown, card_page
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
@@ -123,15 +123,15 @@ def test_a_name_that_changes_half_way_is_caught(tales: list[str], reference: Ref
     whole = (
         "One day Zibby found a kite. Zibby ran up the hill. Then Quorlo fell down. Quorlo cried, and Quorlo went home."
     )
-    (found,) = worst_examples.examples([Story("", whole, True)], reference, tales)
+    (found,) = worst_examples.examples([TokenizedStory("", whole, True)], reference, tales)
     assert (found.kind, found.title) == ("renamed", "Zibby becomes Quorlo")
     assert [whole[begin:end] for begin, end in found.marks] == ["Zibby", "Zibby", "Quorlo", "Quorlo", "Quorlo"]
-    kept = Story("", whole.replace("Quorlo", "Zibby"), True)
+    kept = TokenizedStory("", whole.replace("Quorlo", "Zibby"), True)
     assert worst_examples.examples([kept], reference, tales) == ()
 
 
 def test_real_stories_do_not_loop(tales: list[str], reference: Reference) -> None:
-    told = [Story("", tale(number), True) for number in range(40_000, 40_040)]
+    told = [TokenizedStory("", tale(number), True) for number in range(40_000, 40_040)]
     kinds = [example.kind for example in worst_examples.examples(told, reference, tales)]
     assert "looped" not in kinds
 
@@ -142,7 +142,7 @@ def test_a_copy_inside_a_story_is_marked_where_it_stands(tales: list[str], refer
     (found,) = (
         each
         for each in worst_examples.examples(
-            [Story("So it was. ", f"Zog met a blip. {stolen} And blip went zog.", True)], reference, tales
+            [TokenizedStory("So it was. ", f"Zog met a blip. {stolen} And blip went zog.", True)], reference, tales
         )
         if each.kind == "copied"
     )
@@ -158,7 +158,7 @@ def test_a_copy_inside_a_story_is_marked_where_it_stands(tales: list[str], refer
 @given(st.lists(st.integers(0, 80), min_size=1, max_size=12), st.integers(1, 15))
 @settings(max_examples=30, deadline=None)
 def test_real_stories_are_no_longer_than_told_ones_and_end_with_a_sentence(lengths: list[int], n_real: int) -> None:
-    told = [Story("Once", " word" * length, True) for length in lengths]
+    told = [TokenizedStory("Once", " word" * length, True) for length in lengths]
     stories = ["He went up the hill and saw a dog. " * 20] * n_real
     found = real_stories.beside(told, stories)
     assert len(found) == min(n_real, len(told))
@@ -168,7 +168,7 @@ def test_real_stories_are_no_longer_than_told_ones_and_end_with_a_sentence(lengt
 
 
 def test_a_short_real_story_is_left_as_it_is() -> None:
-    (found,) = real_stories.beside([Story("Once", " word" * 500, True)], [SMALL[0]])
+    (found,) = real_stories.beside([TokenizedStory("Once", " word" * 500, True)], [SMALL[0]])
     assert found.prompt + found.text == SMALL[0]
     assert found.ended
 
@@ -199,8 +199,8 @@ def some_card(text: str = HOSTILE) -> Card:
             Figure("bits_per_byte", "bits per byte", "", "", "lower", value),
         ),
         examples=(Example("copied", text, text, text, ((0, 3), (len(text) - 1, len(text) + 2)), text),),
-        stories=(Story(text, text, False),),
-        judge=card_document.Asked("host", text, 1, 1, 0, text),
+        stories=(TokenizedStory(text, text, False),),
+        judge=card_document.JudgeUsage("host", text, 1, 1, 0, text),
         notes=(text,),
     )
 

@@ -13,7 +13,7 @@ from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card import generate_stories, training_stories
 from storyteller.evaluation.model_card.make_card import Bench
 from storyteller.evaluation.prompts import bundled
-from storyteller.evaluation.text_metrics.metrics import MEASURES, Story
+from storyteller.evaluation.text_metrics.metrics import MEASURES, TokenizedStory
 from storyteller.inference.engine import open_model
 from storyteller.tracking.run_folder import RunFolder
 from tests.support.training import trained_run
@@ -71,20 +71,20 @@ def test_each_measure_is_in_the_order_or_says_why_it_is_not() -> None:
     assert sorted((*BY_FAR, *ON_THE_WHOLE, *NO_ORDER)) == sorted(measure.key for measure in MEASURES)
 
 
-def told(run: RunFolder, step: int) -> list[Story]:
+def told(run: RunFolder, step: int) -> list[TokenizedStory]:
     """Stories of a checkpoint, from the plainest prompts."""
     prompts = [prompt.text for prompt in bundled() if prompt.kind == "opening"]
     with open_model(f"{run.name}@{step}", run.path.parent, threads=1) as engine:
         return list(generate_stories.tell(engine, prompts, 20, generate_stories.recipe(0, max_tokens=300)).stories)
 
 
-def shuffled(stories: tuple[str, ...]) -> list[Story]:
+def shuffled(stories: tuple[str, ...]) -> list[TokenizedStory]:
     """Real stories with their words in no order, cut as told ones are."""
     draw, found = random.Random(0), []
     for story in stories:
         words = story.split()[:80]
         draw.shuffle(words)
-        found.append(Story("", " ".join(words), True))
+        found.append(TokenizedStory("", " ".join(words), True))
     return found
 
 
@@ -97,7 +97,7 @@ def test_real_stories_come_before_a_trained_model_and_that_before_its_beginning_
     bench = Bench(training_stories.of_run(run, 1500), held.stories, held.source)
     ends, begins = told(run, STEPS), told(run, STEPS // 10)
 
-    def values(stories: list[Story]) -> dict[str, Interval]:
+    def values(stories: list[TokenizedStory]) -> dict[str, Interval]:
         return {figure.key: figure.value for figure in bench.figures(stories)}
 
     found = {TRAINED: values(ends), BEGINNING: values(begins), SHUFFLED: values(shuffled(held.stories))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storyteller.evaluation.text_metrics.repetition import distinct, looped_words, self_bleu
-from storyteller.evaluation.text_metrics.word_tokens import Story, parse
+from storyteller.evaluation.text_metrics.word_tokens import TokenizedStory, parse
 from tests.support.judged import held_out
 
 
@@ -14,7 +14,7 @@ def words(text: str) -> list[str]:
 
 
 def looped(text: str, prompt: str = "") -> int:
-    return looped_words(parse(Story(prompt, text, True)))
+    return looped_words(parse(TokenizedStory(prompt, text, True)))
 
 
 def test_of_one_sentence_said_ten_times_nine_tenths_are_loops() -> None:

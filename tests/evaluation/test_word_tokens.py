@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storyteller.evaluation.text_metrics.word_tokens import Prose, Story, cut, parse, stem
+from storyteller.evaluation.text_metrics.word_tokens import Prose, TokenizedStory, cut, parse, stem
 
 
 def prose(text: str) -> Prose:
-    return parse(Story("", text, True))
+    return parse(TokenizedStory("", text, True))
 
 
 def beginnings(text: str) -> list[str]:
@@ -23,9 +23,9 @@ def test_words_keep_their_apostrophes_and_marks_stand_alone() -> None:
 
 
 def test_what_comes_after_the_prompt_was_told_and_a_word_it_breaks_off_too() -> None:
-    assert parse(Story("Once upon a ti", "me, a dog", True)).told_words() == ["time", "a", "dog"]
-    assert parse(Story("Once upon a time", ", a dog", True)).told_words() == ["a", "dog"]
-    assert parse(Story("Once upon a time ", "a dog", True)).prompt_words() == ["once", "upon", "a", "time"]
+    assert parse(TokenizedStory("Once upon a ti", "me, a dog", True)).told_words() == ["time", "a", "dog"]
+    assert parse(TokenizedStory("Once upon a time", ", a dog", True)).told_words() == ["a", "dog"]
+    assert parse(TokenizedStory("Once upon a time ", "a dog", True)).prompt_words() == ["once", "upon", "a", "time"]
 
 
 def test_curly_quotes_are_speech_like_straight_ones() -> None:
@@ -72,14 +72,14 @@ def test_forms_of_a_word_have_one_stem(words: str, expected: str) -> None:
 
 
 def test_a_real_story_is_cut_into_a_prompt_and_the_rest() -> None:
-    assert cut("One two  three\nfour.", 2) == Story("One two", "  three\nfour.", True)
-    assert cut("One two", 5) == Story("", "One two", True)
+    assert cut("One two  three\nfour.", 2) == TokenizedStory("One two", "  three\nfour.", True)
+    assert cut("One two", 5) == TokenizedStory("", "One two", True)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text_is_taken_apart_into_tokens_that_are_all_in_one_sentence_at_most(prompt: str, text: str) -> None:
-    found = parse(Story(prompt, text, False))
+    found = parse(TokenizedStory(prompt, text, False))
     assert len(found.tokens) == len(found.begins) == len(found.in_speech) == len(found.lower)
     assert 0 <= found.told_from <= len(found.tokens)
     ends = [end for _, end in found.sentences]

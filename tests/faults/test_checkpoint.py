@@ -21,15 +21,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.data import held_out_file
 from storyteller.errors import CheckpointError
-from storyteller.model import checkpoint
+from storyteller.model import weights
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status
-from storyteller.training import worker
+from storyteller.training import checkpoint, worker
 from storyteller.training.optimizers import Optimizers
 from tests.support.training import losses, trained_run
 
@@ -53,7 +53,7 @@ def hurt(good: Path, tmp_path: Path) -> Path:
 def load(path: Path) -> Any:
     """All that a resume loads."""
     model = seeded(SHAPE, 0)
-    return checkpoint.load_training(path, model, Optimizers(model, Train(optimizer="muon")))
+    return checkpoint.load_training(path, model, Optimizers(model, TrainConfig(optimizer="muon")))
 
 
 def refused(action: Callable[[], object], peak_mib: float = 8) -> str:
@@ -119,7 +119,7 @@ def test_a_header_of_90_mib_is_refused_unread(hurt: Path, file: str) -> None:
     header(hurt / file, b'{"a": "' + b"x" * (90 << 20) + b'"}')
     assert f"{file} is damaged (its header does not fit)" in refused(lambda: load(hurt))
     if file == WEIGHTS:
-        assert "its header does not fit" in refused(lambda: checkpoint.load_model(hurt))
+        assert "its header does not fit" in refused(lambda: weights.load_model(hurt))
 
 
 F32 = {"dtype": "F32", "shape": [400, 32], "data_offsets": [0, 51200]}
@@ -146,7 +146,7 @@ def test_a_tensor_that_lies_about_its_place_or_size_is_refused(hurt: Path, file:
 
 def test_tensors_that_share_their_bytes_are_refused(hurt: Path) -> None:
     header(hurt / WEIGHTS, {f"transformer.h.{n}": F32 for n in range(1000)}, bytes(51200))
-    assert "lies outside the file" in refused(lambda: checkpoint.load_model(hurt))
+    assert "lies outside the file" in refused(lambda: weights.load_model(hurt))
 
 
 def test_whole_numbers_for_weights_are_refused(hurt: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_output_layer_of_its_own_is_refused(hurt: Path) -> None:
 def test_an_absurd_config_is_refused_before_a_model_is_built(hurt: Path, changed: dict[str, Any], why: str) -> None:
     of_json(hurt / "config.json", **changed)
     (hurt / "evil.py").write_text("raise SystemExit('ran')")
-    line = refused(lambda: checkpoint.load_model(hurt), peak_mib=32)
+    line = refused(lambda: weights.load_model(hurt), peak_mib=32)
     assert why in line and line.startswith("step-00000004")
 
 
@@ -195,7 +195,7 @@ def test_an_absurd_config_is_refused_before_a_model_is_built(hurt: Path, changed
 )
 def test_what_is_no_json_object_is_refused(hurt: Path, file: str, contents: bytes) -> None:
     (hurt / file).write_bytes(contents)
-    line = refused(lambda: checkpoint.load_model(hurt) if file == "config.json" else load(hurt), peak_mib=16)
+    line = refused(lambda: weights.load_model(hurt) if file == "config.json" else load(hurt), peak_mib=16)
     assert f"{file} is no JSON object" in line
 
 
@@ -277,7 +277,7 @@ def test_an_optimiser_state_that_does_not_fit_is_refused(hurt: Path, change: Any
 def test_the_good_one_loads(hurt: Path) -> None:
     progress = load(hurt)
     assert (progress.step, progress.skipped_steps) == (4, 0)
-    assert checkpoint.load_model(hurt).shape == dataclasses.replace(SHAPE, activation="gelu")
+    assert weights.load_model(hurt).shape == dataclasses.replace(SHAPE, activation="gelu")
 
 
 # --- through a resume -------------------------------------------------------------------------------------------------
@@ -338,7 +338,9 @@ def test_the_held_out_stories_are_kept_and_read_from_the_run_alone(
     run = cut.read_run()
     run["config"]["train"]["steps"] = 6
     cut.write_run(run)
-    monkeypatch.setattr("storyteller.data.story_stream.held_out_stories", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "storyteller.data.held_out_stories.held_out_stories", lambda *_, **__: pytest.fail("read again")
+    )
     assert worker.run(cut) == 0
     assert held_out_file.kept(cut.held_out) == held_out_file.kept(whole.held_out) == (stories, keys)
 

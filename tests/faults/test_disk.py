@@ -18,8 +18,8 @@ from storyteller.tracking.metrics_log import JsonLog, PatientLog, read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import overwrite_status, own_status, read_status, seen_state, write_status
 from storyteller.training import worker as body
-from storyteller.training.status_reporter import Desk
-from storyteller.training.train_state import Progress
+from storyteller.training.status_reporter import StatusReporter
+from storyteller.training.train_state import TrainState
 from tests.support.living import last_step, saved, state, until, worker
 from tests.support.training import losses, make_run, trained_run
 
@@ -176,14 +176,14 @@ def test_a_status_is_put_in_the_place_of_the_last_where_there_is_no_room_for_two
 
 def test_the_log_waits_for_space_without_a_torn_line_and_says_each_thing_once(disk: Path) -> None:
     folder = run_folder.create(disk / "runs", "fox")
-    desk = Desk(folder)
+    desk = StatusReporter(folder)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with desk.at_work():
-        desk.ready(Progress(step=1))
+        desk.ready(TrainState(step=1))
         desk.note("x" * 4000)
         fill(disk)
         for step in range(2, 5):
-            desk.at(Progress(step=step), waiting=False)
+            desk.at(TrainState(step=step), waiting=False)
             desk.trouble(full)
         assert folder.log.read_text().endswith("x\n")
         until(lambda: message(folder) == DISK_FULL and state(folder)[1] == 4, seconds=5)

@@ -35,7 +35,7 @@ PRELUDE = """
 import itertools, json, os, sys, threading, time, urllib.request
 from pathlib import Path
 import huggingface_hub.utils._http as http
-from storyteller import worker
+from storyteller.training import worker
 from storyteller.tracking import checkpoints
 from storyteller.tracking.run_status import read_status
 from tests.support.training import losses, make_run
@@ -268,7 +268,7 @@ def test_a_resume_from_files_reads_no_story_that_was_read_before(
 ) -> None:
     from storyteller.data.local_files import Files
     from storyteller.training import worker
-    from storyteller.training.status_reporter import Desk
+    from storyteller.training.status_reporter import StatusReporter
 
     stories = [f"Story number {i} is about a cat that has {i * 7} toys and a dog." for i in range(300)]
     path = tmp_path / f"stories.{kind}"
@@ -279,9 +279,9 @@ def test_a_resume_from_files_reads_no_story_that_was_read_before(
     options = {"data_source": (str(path),), "data_shuffle_stories": 10, "train_steps": 20, "data_valid_pct": 5}
     whole = trained_run(tmp_path / "runs", "whole", **options)
     cut = make_run(tmp_path / "runs", "cut", **options)
-    real = Desk.stop_asked
+    real = StatusReporter.stop_asked
     with monkeypatch.context() as patch:
-        patch.setattr(Desk, "stop_asked", lambda desk: desk.step >= 12 or real(desk))
+        patch.setattr(StatusReporter, "stop_asked", lambda desk: desk.step >= 12 or real(desk))
         assert worker.run(cut) == 0
     state = json.loads((cut.checkpoint(12) / "training_state" / "state.json").read_text(encoding="utf-8"))
     position = state["position"]["stories"]

@@ -28,7 +28,7 @@ N_STEPS = 30
 NURSERY = """
 import os, sys
 from pathlib import Path
-from storyteller import worker
+from storyteller.training import worker
 from storyteller.tracking.run_folder import RunFolder
 # All that a worker imports on its way: what is measured here is not how long that takes.
 import storyteller.training.trainer, storyteller.training.sample_writer

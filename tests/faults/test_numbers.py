@@ -23,7 +23,7 @@ from storyteller.config.presets import resolve
 from storyteller.data.batches import steps_ahead
 from storyteller.errors import OutOfMemoryError, UsageError
 from storyteller.model import memory
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import read_records
@@ -315,7 +315,7 @@ def test_what_cannot_fit_is_refused_before_it_is_tried(tmp_path: Path, options: 
 
 def test_what_fits_is_not_refused() -> None:
     config = resolve("quick", {})
-    memory.check_fits(Shape.of(config.model, 4096), config, Machine(torch.device("cpu"), "fp32", 1))
+    memory.check_fits(Shape.of(config.model, 4096), config, ComputeDevice(torch.device("cpu"), "fp32", 1))
 
 
 @pytest.mark.parametrize(
@@ -334,9 +334,9 @@ def test_on_a_gpu_as_much_of_a_step_is_taken_at_once_as_there_is_memory(
 ) -> None:
     monkeypatch.setattr(memory, "_free_bytes", lambda _: int(free_gib * 2**30))
     config = resolve(preset, {"train.device": "cuda"})
-    shape, cuda = Shape.of(config.model, config.data.vocab_size), Machine(torch.device("cuda"), "bf16", 1)
+    shape, cuda = Shape.of(config.model, config.data.vocab_size), ComputeDevice(torch.device("cuda"), "bf16", 1)
     assert memory.rows_at_once(shape, config, cuda, processes) == rows
-    cpu = Machine(torch.device("cpu"), "fp32", 2)
+    cpu = ComputeDevice(torch.device("cpu"), "fp32", 2)
     assert memory.rows_at_once(shape, config, cpu, processes) == config.train.batch_size
 
 
@@ -350,7 +350,7 @@ def test_an_allocation_that_really_fails_names_the_batch_its_bytes_and_the_optio
         import resource, sys
         from pathlib import Path
         import psutil
-        from storyteller import worker
+        from storyteller.training import worker
         from storyteller.model import gradient
         from storyteller.tracking.run_folder import RunFolder
 

@@ -17,7 +17,7 @@ from storyteller.tracking import checkpoint_folders, run_folder
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status, seen_state
 from storyteller.training import worker as body
-from storyteller.training.status_reporter import Desk, StoppedEarly
+from storyteller.training.status_reporter import StatusReporter, StoppedEarly
 from tests.support.hub_loopback import LoopbackHub
 from tests.support.living import last_step, saved, says, state, until, worker
 from tests.support.training import make_run
@@ -166,7 +166,7 @@ def test_a_signal_in_the_loop_saves_while_the_hub_is_tried_again(
 
 
 def test_a_signal_in_set_up_raises_and_one_after_it_does_not(tmp_path: Path) -> None:
-    desk = Desk(run_folder.create(tmp_path, "fox"))
+    desk = StatusReporter(run_folder.create(tmp_path, "fox"))
     with desk.at_work():
         with pytest.raises(StoppedEarly), desk.setting_up():
             signal.raise_signal(signal.SIGTERM)
@@ -178,7 +178,7 @@ def test_a_signal_in_set_up_raises_and_one_after_it_does_not(tmp_path: Path) -> 
 
 
 def test_a_signal_is_heard_while_something_is_waited_for_that_never_comes(tmp_path: Path) -> None:
-    desk = Desk(run_folder.create(tmp_path, "fox"))
+    desk = StatusReporter(run_folder.create(tmp_path, "fox"))
     with desk.at_work():
         with pytest.raises(StoppedEarly), desk.setting_up():
             signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -188,7 +188,7 @@ def test_a_signal_is_heard_while_something_is_waited_for_that_never_comes(tmp_pa
 
 
 def test_what_is_waited_for_gives_its_answer_or_raises(tmp_path: Path) -> None:
-    desk = Desk(run_folder.create(tmp_path, "fox"))
+    desk = StatusReporter(run_folder.create(tmp_path, "fox"))
     assert desk.wait_for(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         desk.wait_for(lambda: 1 // 0)

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 import storyteller as package
-from storyteller.tracking import checkpoint_folders, run_process
+from storyteller.launch import start
+from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import by_step, read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import create_time, read_status, seen_state
@@ -37,7 +38,7 @@ def command(*words: str) -> list[str]:
 
 def test_of_twenty_daemons_started_on_one_run_at_once_one_wins_and_the_others_name_it(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fox", train_steps=100_000)
-    processes = [run_process.start(folder) for _ in range(20)]
+    processes = [start.start(folder) for _ in range(20)]
     try:
         until(lambda: sum(process.poll() is not None for process in processes) == 19)
         assert [process.returncode for process in processes if process.returncode is not None] == [1] * 19
@@ -189,7 +190,7 @@ def test_a_wall_clock_that_jumps_a_day_and_back_changes_no_order_and_no_duration
     with monkeypatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(clock))
         patch.setenv("DAY_FILE", str(jumped))
-        process = run_process.start(folder)
+        process = start.start(folder)
     begin = time.monotonic()
     try:
         for jump in (jumped.touch, jumped.unlink):

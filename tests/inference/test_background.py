@@ -16,16 +16,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from storyteller.config.configs import Sample
-from storyteller.inference.background import Booth, Ended, Event, Failed, Opened, Piece
+from storyteller.config.configs import SamplingParams
+from storyteller.inference.background import Ended, Event, Failed, GenerationClient, ModelOpened, TextPiece
 from storyteller.tracking import checkpoint_folders, run_folder
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, write_status
 from tests.support import tiny_models
 from tests.support.living import until
 
-LONG = Sample(max_tokens=100_000, seed=3)
-GREEDY = Sample(temperature=0, max_tokens=40)
+LONG = SamplingParams(max_tokens=100_000, seed=3)
+GREEDY = SamplingParams(temperature=0, max_tokens=40)
 
 
 class Ear:
@@ -59,7 +59,7 @@ class Ear:
 
     @property
     def text(self) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, Piece))
+        return "".join(event.text for event in self.events if isinstance(event, TextPiece))
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +75,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def booth(runs: Path) -> Iterator[Booth]:
+def booth(runs: Path) -> Iterator[GenerationClient]:
     """One for all the tests here: whatever happens to its child, it goes on."""
-    made = Booth(runs)
+    made = GenerationClient(runs)
     yield made
     made.close()
 
 
-def a_booth_of(tmp_path: Path, script: str) -> Booth:
+def a_booth_of(tmp_path: Path, script: str) -> GenerationClient:
     """A booth whose child is a script of Python."""
-    return Booth(tmp_path, [sys.executable, "-c", script])
+    return GenerationClient(tmp_path, [sys.executable, "-c", script])
 
 
 def checkpoint(folder: RunFolder, step: int, says: str) -> Path:
@@ -101,36 +101,38 @@ def child_of(process: int, runs: Path) -> psutil.Process:
 
 
 def test_a_story_comes_in_pieces_that_are_its_text_and_once_more_the_same_with_the_same_seed(
-    booth: Booth, model: str
+    booth: GenerationClient, model: str
 ) -> None:
     ear = Ear()
-    ticket = booth.tell(model, "Once", Sample(max_tokens=60, seed=7), ear)
+    ticket = booth.tell(model, "Once", SamplingParams(max_tokens=60, seed=7), ear)
     last = ear.end()
-    assert isinstance(ear.events[0], Opened) and ear.events[0] == Opened(ticket, model, 7, cut=False)
-    assert [type(event) for event in ear.events[1:-1]] == [Piece] * (len(ear.events) - 2)
+    assert isinstance(ear.events[0], ModelOpened) and ear.events[0] == ModelOpened(ticket, model, 7, cut=False)
+    assert [type(event) for event in ear.events[1:-1]] == [TextPiece] * (len(ear.events) - 2)
     assert {event.ticket for event in ear.events} == {ticket}
     assert last.text == ear.text != "" and last.tokens == 60 and last.seed == 7
     assert not last.finished and not last.stopped and last.seconds > 0
     again = Ear()
-    booth.tell(model, "Once", Sample(max_tokens=60, seed=7), again)
+    booth.tell(model, "Once", SamplingParams(max_tokens=60, seed=7), again)
     assert again.end().text == last.text
 
 
-def test_a_seed_is_drawn_where_there_is_none_and_told_of(booth: Booth, model: str) -> None:
+def test_a_seed_is_drawn_where_there_is_none_and_told_of(booth: GenerationClient, model: str) -> None:
     ear = Ear()
-    booth.tell(model, "Once", Sample(max_tokens=5), ear)
+    booth.tell(model, "Once", SamplingParams(max_tokens=5), ear)
     last = ear.end()
     opened = ear.events[0]
-    assert isinstance(opened, Opened) and opened.seed == last.seed
+    assert isinstance(opened, ModelOpened) and opened.seed == last.seed
     again = Ear()
-    booth.tell(model, "Once", Sample(max_tokens=5, seed=last.seed), again)
+    booth.tell(model, "Once", SamplingParams(max_tokens=5, seed=last.seed), again)
     assert again.end().text == last.text
 
 
-def test_a_cancelled_story_ends_within_a_fifth_of_a_second_and_no_piece_comes_after(booth: Booth, model: str) -> None:
+def test_a_cancelled_story_ends_within_a_fifth_of_a_second_and_no_piece_comes_after(
+    booth: GenerationClient, model: str
+) -> None:
     ear = Ear()
     ticket = booth.tell(model, "Once", LONG, ear)
-    ear.next(Piece)
+    ear.next(TextPiece)
     began = time.monotonic()
     booth.cancel(ticket)
     last = ear.end()
@@ -142,19 +144,19 @@ def test_a_cancelled_story_ends_within_a_fifth_of_a_second_and_no_piece_comes_af
     assert len(ear.events) == heard
 
 
-def test_three_stories_at_once_each_hear_their_own(booth: Booth, model: str, tmp_path: Path) -> None:
+def test_three_stories_at_once_each_hear_their_own(booth: GenerationClient, model: str, tmp_path: Path) -> None:
     scripts = [str(tiny_models.script_folder(tmp_path / name, f"Once {name}.")) for name in ("ann", "bob")]
     ears = [Ear() for _ in range(3)]
     long = booth.tell(model, "Once", LONG, ears[2])
     for ear, script in zip(ears, scripts, strict=False):
         booth.tell(script, "Once", GREEDY, ear)
     assert [ear.end().text for ear in ears[:2]] == [" ann.", " bob."]
-    ears[2].next(Piece)
+    ears[2].next(TextPiece)
     booth.cancel(long)
     assert ears[2].end().stopped
 
 
-def test_a_run_alone_means_its_newest_checkpoint_each_time(booth: Booth, runs: Path) -> None:
+def test_a_run_alone_means_its_newest_checkpoint_each_time(booth: GenerationClient, runs: Path) -> None:
     folder = run_folder.create(runs, "fox")
     folder.write_run({"name": "fox", "created_at": "2026-01-01T00:00:00Z"})
     checkpoint(folder, 10, "Once ten.")
@@ -165,10 +167,10 @@ def test_a_run_alone_means_its_newest_checkpoint_each_time(booth: Booth, runs: P
         booth.tell(reference, "Once", GREEDY, ear)
         assert ear.end().text == expected
         opened = ear.events[0]
-        assert isinstance(opened, Opened) and opened.label == f"fox@{step}"
+        assert isinstance(opened, ModelOpened) and opened.label == f"fox@{step}"
 
 
-def test_a_model_that_changed_in_its_folder_is_opened_anew(booth: Booth, tmp_path: Path) -> None:
+def test_a_model_that_changed_in_its_folder_is_opened_anew(booth: GenerationClient, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     for text in (" ann.", " bob."):
         shutil.rmtree(folder, ignore_errors=True)
@@ -178,20 +180,20 @@ def test_a_model_that_changed_in_its_folder_is_opened_anew(booth: Booth, tmp_pat
         assert ear.end().text == text
 
 
-def test_a_prompt_that_outgrows_the_model_is_told_from_its_newest_part(booth: Booth, model: str) -> None:
+def test_a_prompt_that_outgrows_the_model_is_told_from_its_newest_part(booth: GenerationClient, model: str) -> None:
     ear = Ear()
-    booth.tell(model, "One day. " * 100, Sample(max_tokens=5, seed=1), ear)
+    booth.tell(model, "One day. " * 100, SamplingParams(max_tokens=5, seed=1), ear)
     ear.end()
     opened = ear.events[0]
-    assert isinstance(opened, Opened) and opened.cut
+    assert isinstance(opened, ModelOpened) and opened.cut
     # A story so far is always given so; the model sees 64 tokens, and this one is 36.
     more, newest = Ear(), Ear()
-    booth.tell(model, "One day. " * 4, Sample(max_tokens=5, seed=1), more, goes_on=True)
-    booth.tell(model, "One day. " * 3, Sample(max_tokens=5, seed=1), newest)
+    booth.tell(model, "One day. " * 4, SamplingParams(max_tokens=5, seed=1), more, goes_on=True)
+    booth.tell(model, "One day. " * 3, SamplingParams(max_tokens=5, seed=1), newest)
     assert more.end().text == newest.end().text
 
 
-def test_what_cannot_be_told_is_one_safe_line(booth: Booth, model: str, tmp_path: Path) -> None:
+def test_what_cannot_be_told_is_one_safe_line(booth: GenerationClient, model: str, tmp_path: Path) -> None:
     for reference, problem in (
         ("nothing-here", "there is no run nothing-here"),
         ("owner/name", "the Hub does not answer for owner/name ("),
@@ -205,18 +207,18 @@ def test_what_cannot_be_told_is_one_safe_line(booth: Booth, model: str, tmp_path
         assert failed.problem.startswith(problem), failed
         assert (failed.problem + failed.remedy).isprintable() and failed.remedy
     ear = Ear()  # and the next one is told
-    booth.tell(model, "Once", Sample(max_tokens=5, seed=1), ear)
+    booth.tell(model, "Once", SamplingParams(max_tokens=5, seed=1), ear)
     assert ear.end().tokens == 5
 
 
 def test_a_killed_child_fails_its_stories_with_one_line_and_the_next_one_starts_another(
-    booth: Booth, model: str, runs: Path
+    booth: GenerationClient, model: str, runs: Path
 ) -> None:
     ears = [Ear(), Ear()]
     for ear in ears:
         booth.tell(model, "Once", LONG, ear)
     for ear in ears:
-        ear.next(Piece)
+        ear.next(TextPiece)
     first = child_of(os.getpid(), runs)
     first.kill()
     for ear in ears:
@@ -224,15 +226,15 @@ def test_a_killed_child_fails_its_stories_with_one_line_and_the_next_one_starts_
         assert failed.problem == "the process that tells stories ended (signal 9)"
         assert failed.remedy == "tell it again: a new one starts then. Is there memory for the model?"
     ear = Ear()
-    booth.tell(model, "Once", Sample(max_tokens=5, seed=1), ear)
+    booth.tell(model, "Once", SamplingParams(max_tokens=5, seed=1), ear)
     assert ear.end().tokens == 5
     assert child_of(os.getpid(), runs).pid != first.pid
 
 
-def test_a_child_that_hangs_is_not_waited_for(booth: Booth, model: str, runs: Path) -> None:
+def test_a_child_that_hangs_is_not_waited_for(booth: GenerationClient, model: str, runs: Path) -> None:
     ear = Ear()
     ticket = booth.tell(model, "Once", LONG, ear)
-    ear.next(Piece)
+    ear.next(TextPiece)
     hung = child_of(os.getpid(), runs)
     hung.suspend()
     began = time.monotonic()
@@ -242,7 +244,7 @@ def test_a_child_that_hangs_is_not_waited_for(booth: Booth, model: str, runs: Pa
     assert last.stopped and last.text == ear.text
     # The next story is asked of the hung one at first, and of another once it has not let go of its model for a while.
     ear = Ear()
-    booth.tell(model, "Once", Sample(max_tokens=5, seed=1), ear)
+    booth.tell(model, "Once", SamplingParams(max_tokens=5, seed=1), ear)
     assert ear.end().tokens == 5
     until(lambda: not hung.is_running() or hung.status() == psutil.STATUS_ZOMBIE)
 
@@ -251,14 +253,14 @@ def test_a_story_is_cancelled_while_its_model_is_opened(tmp_path: Path, monkeypa
     # A hub that takes calls and says nothing: opening the model takes as long as its patience lasts.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mute.getsockname()[1]}")
-        booth = Booth(tmp_path)
+        booth = GenerationClient(tmp_path)
         try:
             ear = Ear()
             ticket = booth.tell("nobody/nothing", "Once", LONG, ear)
             mute.settimeout(30)
             caller, _ = mute.accept()
             with caller:
-                assert not any(isinstance(event, Opened | Piece | Ended | Failed) for event in ear.events)
+                assert not any(isinstance(event, ModelOpened | TextPiece | Ended | Failed) for event in ear.events)
                 began = time.monotonic()
                 booth.cancel(ticket)
                 assert ear.end() == Ended(ticket, "", 0, 0.0, 0, finished=False, stopped=True)
@@ -268,9 +270,9 @@ def test_a_story_is_cancelled_while_its_model_is_opened(tmp_path: Path, monkeypa
 
 
 def test_closing_ends_the_child_also_one_that_hangs_and_nothing_is_heard_after(tmp_path: Path, model: str) -> None:
-    booth, ear = Booth(tmp_path), Ear()
+    booth, ear = GenerationClient(tmp_path), Ear()
     booth.tell(model, "Once", LONG, ear)
-    ear.next(Piece)
+    ear.next(TextPiece)
     child = child_of(os.getpid(), tmp_path)
     child.suspend()
     began = time.monotonic()
@@ -335,20 +337,20 @@ def test_a_child_that_fails_is_heard_of_with_the_last_line_that_it_printed(tmp_p
 
 
 def test_a_child_that_cannot_be_started_is_heard_of(tmp_path: Path) -> None:
-    booth, ear = Booth(tmp_path, [str(tmp_path / "nothing")]), Ear()
+    booth, ear = GenerationClient(tmp_path, [str(tmp_path / "nothing")]), Ear()
     booth.tell("m", "Once", LONG, ear)
     expected = "the process that tells stories cannot be started (No such file or directory)"
     assert ear.failure().problem == expected
     booth.close()
 
 
-def test_a_fast_model_is_heard_at_most_twenty_times_a_second(booth: Booth, tmp_path: Path) -> None:
+def test_a_fast_model_is_heard_at_most_twenty_times_a_second(booth: GenerationClient, tmp_path: Path) -> None:
     model = str(tiny_models.script_folder(tmp_path / "fast", "Once " + "abc " * 120, context=512))
     ear = Ear()
     began = time.monotonic()
-    booth.tell(model, "Once", Sample(temperature=0, max_tokens=400), ear)
+    booth.tell(model, "Once", SamplingParams(temperature=0, max_tokens=400), ear)
     assert ear.end().text.startswith(" abc abc")
-    pieces = sum(isinstance(event, Piece) for event in ear.events)
+    pieces = sum(isinstance(event, TextPiece) for event in ear.events)
     assert pieces <= 2 + 20 * (time.monotonic() - began)
 
 
@@ -388,17 +390,17 @@ def test_telling_steps_back_while_a_run_trains_and_opening_a_model_does_not(tmp_
     folder = run_folder.create(tmp_path, "fox")
     folder.write_run({"name": "fox", "created_at": "2026-01-01T00:00:00Z"})
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    booth, ear = Booth(tmp_path), Ear()
+    booth, ear = GenerationClient(tmp_path), Ear()
     try:
         idle = booth.tell(model, "Once", LONG, ear)
-        ear.next(Piece)
+        ear.next(TextPiece)
         time.sleep(0.2)
         assert set(niceness()) == {here}
         booth.cancel(idle)
         ear.end()
         write_status(folder, own_status("running"))
         ticket = booth.tell(model, "Once", LONG, ear)
-        ear.next(Piece)
+        ear.next(TextPiece)
         until(lambda: niceness()[-1] == 19)
         assert niceness()[0] == here  # who listens and answers stays awake
         booth.cancel(ticket)
@@ -411,11 +413,11 @@ def test_telling_steps_back_while_a_run_trains_and_opening_a_model_does_not(tmp_
 def test_a_story_rests_after_each_token_for_as_long_as_a_run_trains(tmp_path: Path, model: str) -> None:
     folder = run_folder.create(tmp_path, "fox")
     folder.write_run({"name": "fox", "created_at": "2026-01-01T00:00:00Z"})
-    booth = Booth(tmp_path)
+    booth = GenerationClient(tmp_path)
 
     def milliseconds_a_token() -> float:
         ear = Ear()
-        booth.tell(model, "Once", Sample(max_tokens=100, seed=3), ear)
+        booth.tell(model, "Once", SamplingParams(max_tokens=100, seed=3), ear)
         return 1000 * ear.end().seconds / 100
 
     try:

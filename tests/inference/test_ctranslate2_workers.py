@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference import ctranslate2_backend
 from storyteller.inference.engine import open_model
 from storyteller.system.cpu_priority import PACE
@@ -31,22 +31,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The workers of each generator that is loaded from here on."""
     found: list[int] = []
-    load = ctranslate2_backend.NativeVoices._load
+    load = ctranslate2_backend.CTranslate2Backend._load
 
-    def counted(voices: ctranslate2_backend.NativeVoices, threads: int, workers: int) -> ctranslate2_backend._Loading:
+    def counted(
+        voices: ctranslate2_backend.CTranslate2Backend, threads: int, workers: int
+    ) -> ctranslate2_backend._Loading:
         found.append(workers)
         return load(voices, threads, workers)
 
-    monkeypatch.setattr(ctranslate2_backend.NativeVoices, "_load", counted)
+    monkeypatch.setattr(ctranslate2_backend.CTranslate2Backend, "_load", counted)
     monkeypatch.setattr("storyteller.system.hardware.n_cores", lambda: 2)
     return found
 
 
-def sample(seed: int, tokens: int = 30) -> Sample:
-    return Sample(seed=seed, max_tokens=tokens, temperature=1.0)
+def sample(seed: int, tokens: int = 30) -> SamplingParams:
+    return SamplingParams(seed=seed, max_tokens=tokens, temperature=1.0)
 
 
-def alone(folder: Path, wanted: Sample) -> str:
+def alone(folder: Path, wanted: SamplingParams) -> str:
     with open_model(str(folder), numbers="int8") as engine:
         return engine.batch(["Once"], wanted)[0].text
 
@@ -113,7 +115,7 @@ def test_a_batch_and_a_greedy_story_go_between_the_stories_of_a_crew(folder: Pat
         for _ in range(3):
             assert engine.batch(["Once"], sample(3))[0].text == wanted
             batches.append([story.text for story in engine.batch(["Once"] * 20, sample(3))])
-            greedy.append(engine.batch(["Once"], Sample(temperature=0, max_tokens=20))[0].text)
+            greedy.append(engine.batch(["Once"], SamplingParams(temperature=0, max_tokens=20))[0].text)
     assert batches[0] == batches[1] == batches[2]
     assert greedy[0] == greedy[1] == greedy[2]
 

@@ -19,15 +19,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import storyteller
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError, StorytellerError, UsageError
 from storyteller.inference.engine import engine_from_memory, open_model
-from storyteller.inference.generate import Cutter, Joiner, Teller, Voice
+from storyteller.inference.generate import Decoding, Detokenizer, StopStrings, StoryGenerator
 from tests.conftest import SHARED
 from tests.support import tiny_models
 from tests.support.hub_loopback import LoopbackHub
 
-GREEDY = Sample(temperature=0, max_tokens=60)
+GREEDY = SamplingParams(temperature=0, max_tokens=60)
 PACKAGE_PARENT = str(Path(storyteller.__file__).parents[1])
 
 
@@ -116,7 +116,8 @@ def test_weights_in_memory_tell_what_their_checkpoint_tells(tmp_path: Path) -> N
     settings = json.loads((folder / "config.json").read_text())
     live = engine_from_memory(tiny_models.random_weights(), settings, (folder / "tokenizer.json").read_text())
     assert (
-        live.batch(["Lily"], Sample(seed=4))[0].text == open_model(str(folder)).batch(["Lily"], Sample(seed=4))[0].text
+        live.batch(["Lily"], SamplingParams(seed=4))[0].text
+        == open_model(str(folder)).batch(["Lily"], SamplingParams(seed=4))[0].text
     )
 
 
@@ -125,13 +126,13 @@ def test_weights_in_memory_tell_what_their_checkpoint_tells(tmp_path: Path) -> N
 
 def test_a_seed_tells_the_same_story_20_times_in_one_process(tmp_path: Path) -> None:
     engine = open_model(str(tiny_models.random_folder(tmp_path / "model")))
-    sample = Sample(seed=11, max_tokens=80)
+    sample = SamplingParams(seed=11, max_tokens=80)
     first = "".join(engine.stream("Once", sample))
     for other in range(20):
-        "".join(engine.stream("Another", Sample(seed=other, max_tokens=other + 1)))
+        "".join(engine.stream("Another", SamplingParams(seed=other, max_tokens=other + 1)))
         assert "".join(engine.stream("Once", sample)) == first
         assert engine.batch(["Once"], sample)[0].text == first
-    assert engine.batch(["Once"], Sample(seed=12, max_tokens=80))[0].text != first
+    assert engine.batch(["Once"], SamplingParams(seed=12, max_tokens=80))[0].text != first
 
 
 def test_a_seed_tells_the_same_story_in_a_fresh_process(tmp_path: Path) -> None:
@@ -142,12 +143,12 @@ def test_a_seed_tells_the_same_story_in_a_fresh_process(tmp_path: Path) -> None:
         "print(ascii(open_model(sys.argv[1]).batch(['Once'], Sample(seed=11))[0].text))"
     )
     told = {_python(code, folder).strip() for _ in range(3)}
-    assert told == {ascii("".join(open_model(folder).stream("Once", Sample(seed=11))))}
+    assert told == {ascii("".join(open_model(folder).stream("Once", SamplingParams(seed=11))))}
 
 
 def test_two_stories_told_by_turns_are_those_told_alone(tmp_path: Path) -> None:
     engine = open_model(str(tiny_models.random_folder(tmp_path / "model")))
-    samples = [Sample(seed=seed, max_tokens=100) for seed in (1, 2)]
+    samples = [SamplingParams(seed=seed, max_tokens=100) for seed in (1, 2)]
     alone = ["".join(engine.stream("Tim", sample)) for sample in samples]
     both = [engine.stream("Tim", sample) for sample in samples]
     told = ["", ""]
@@ -159,7 +160,7 @@ def test_two_stories_told_by_turns_are_those_told_alone(tmp_path: Path) -> None:
 
 def test_a_batch_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     engine = open_model(str(tiny_models.random_folder(tmp_path / "model")))
-    prompts, sample = ["Once", "", "Tim and Sue", ""], Sample(seed=3, max_tokens=150)
+    prompts, sample = ["Once", "", "Tim and Sue", ""], SamplingParams(seed=3, max_tokens=150)
     first = [story.text for story in engine.batch(prompts, sample)]
     assert [story.text for story in engine.batch(prompts, sample)] == first
     assert len(set(first)) == 4
@@ -167,8 +168,8 @@ def test_a_batch_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
 
 def test_a_story_without_a_seed_reports_the_one_that_was_drawn(tmp_path: Path) -> None:
     engine = open_model(str(tiny_models.random_folder(tmp_path / "model")))
-    story = engine.batch(["Once"], Sample(max_tokens=50))[0]
-    assert engine.batch(["Once"], Sample(max_tokens=50, seed=story.seed))[0].text == story.text
+    story = engine.batch(["Once"], SamplingParams(max_tokens=50))[0]
+    assert engine.batch(["Once"], SamplingParams(max_tokens=50, seed=story.seed))[0].text == story.text
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -177,21 +178,21 @@ def test_a_story_without_a_seed_reports_the_one_that_was_drawn(tmp_path: Path) -
 def test_a_character_of_several_bytes_comes_whole(tmp_path: Path) -> None:
     engine = script_engine(tmp_path, "aé€😀b")
     # With something to stop at, each token is looked at by itself, however many have come meanwhile.
-    assert list(engine.stream("", Sample(seed=1, stop=("!",)))) == ["a", "é", "€", "😀", "b"]
-    pieces = list(engine.stream("", Sample(seed=1)))
+    assert list(engine.stream("", SamplingParams(seed=1, stop=("!",)))) == ["a", "é", "€", "😀", "b"]
+    pieces = list(engine.stream("", SamplingParams(seed=1)))
     assert "".join(pieces) == "aé€😀b" and not any("\ufffd" in piece for piece in pieces)
 
 
 def test_a_character_cut_off_by_the_end_is_not_shown(tmp_path: Path) -> None:
     engine = script_engine(tmp_path, "ok😀"[:2].encode() + "😀".encode()[:3])
-    assert "".join(engine.stream("", Sample(seed=1))) == "ok"
-    assert engine.batch([""], Sample(seed=1))[0].text == "ok"
+    assert "".join(engine.stream("", SamplingParams(seed=1))) == "ok"
+    assert engine.batch([""], SamplingParams(seed=1))[0].text == "ok"
 
 
 def test_bytes_that_are_no_character_show_as_replacements(tmp_path: Path) -> None:
     engine = script_engine(tmp_path, b"a\xff\xffb")
-    assert "".join(engine.stream("", Sample(seed=1))) == "a\ufffd\ufffdb"
-    assert engine.batch([""], Sample(seed=1))[0].text == "a\ufffd\ufffdb"
+    assert "".join(engine.stream("", SamplingParams(seed=1))) == "a\ufffd\ufffdb"
+    assert engine.batch([""], SamplingParams(seed=1))[0].text == "a\ufffd\ufffdb"
 
 
 @pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="needs the shared model")
@@ -203,26 +204,26 @@ def test_byte_fallback_joins_to_what_the_tokenizer_decodes() -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     before = tokenizer.encode("The fox", add_special_tokens=False).ids
     after = ids[len(before) :]
-    joiner = Joiner(tokenizer, before)
+    joiner = Detokenizer(tokenizer, before)
     pieces = [joiner.push([token]) for token in after]
     assert not any("\ufffd" in piece for piece in pieces)
     assert tokenizer.decode(before) + "".join(pieces) == tokenizer.decode(ids)
 
 
 def test_the_end_of_text_ends_a_story(tmp_path: Path) -> None:
-    story = script_engine(tmp_path, "The end.").batch([""], Sample(seed=1))[0]
+    story = script_engine(tmp_path, "The end.").batch([""], SamplingParams(seed=1))[0]
     assert (story.text, story.tokens, story.finished, story.prompt, story.seed) == ("The end.", 8, True, "", 1)
 
 
 def test_max_tokens_ends_a_story(tmp_path: Path) -> None:
     engine = script_engine(tmp_path, "abcdefgh")
-    story = engine.batch(["ab"], Sample(seed=1, max_tokens=3))[0]
+    story = engine.batch(["ab"], SamplingParams(seed=1, max_tokens=3))[0]
     assert (story.text, story.tokens, story.finished) == ("cde", 3, False)
-    assert "".join(engine.stream("ab", Sample(seed=1, max_tokens=3))) == "cde"
+    assert "".join(engine.stream("ab", SamplingParams(seed=1, max_tokens=3))) == "cde"
 
 
 def test_the_stream_returns_the_whole_story(tmp_path: Path) -> None:
-    pieces = script_engine(tmp_path, "abcd").stream("a", Sample(seed=9))
+    pieces = script_engine(tmp_path, "abcd").stream("a", SamplingParams(seed=9))
     told = []
     with pytest.raises(StopIteration) as end:
         while True:
@@ -243,7 +244,7 @@ def test_the_stream_returns_the_whole_story(tmp_path: Path) -> None:
 )
 def test_a_story_is_cut_before_a_stop_string(tmp_path: Path, stops: tuple[str, ...], said: str) -> None:
     engine = script_engine(tmp_path, "the end of it")
-    sample = Sample(seed=1, stop=stops)
+    sample = SamplingParams(seed=1, stop=stops)
     pieces = list(engine.stream("", sample))
     assert "".join(pieces) == said
     batch = engine.batch(["", ""], sample)
@@ -252,21 +253,21 @@ def test_a_story_is_cut_before_a_stop_string(tmp_path: Path, stops: tuple[str, .
 
 
 def test_nothing_that_may_begin_a_stop_string_is_shown_early() -> None:
-    cutter = Cutter(["abc", "cd"])
+    cutter = StopStrings(["abc", "cd"])
     assert [cutter.push(piece) for piece in ("xa", "b", "ab", "x", "c")] == ["x", "", "ab", "abx", ""]
     assert (cutter.rest(), cutter.found) == ("c", False)
-    assert (Cutter(["ab"]).push("xxab"), Cutter(["b", "a"]).push("xab")) == ("xx", "x")
+    assert (StopStrings(["ab"]).push("xxab"), StopStrings(["b", "a"]).push("xab")) == ("xx", "x")
 
 
 def test_special_tokens_in_a_prompt_are_plain_text(tmp_path: Path) -> None:
     engine = script_engine(tmp_path, "")
     assert engine.count(tiny_models.END) == len(tiny_models.END)
     assert engine.end_of_text == tiny_models.END
-    assert engine.batch([tiny_models.END], Sample(seed=1))[0].prompt == tiny_models.END
+    assert engine.batch([tiny_models.END], SamplingParams(seed=1))[0].prompt == tiny_models.END
 
 
 def test_a_prompt_that_was_no_utf8_is_told_from(tmp_path: Path) -> None:
-    assert script_engine(tmp_path, "abcdef").batch(["\udcff"], Sample(seed=1))[0].text == "def"
+    assert script_engine(tmp_path, "abcdef").batch(["\udcff"], SamplingParams(seed=1))[0].text == "def"
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
@@ -274,16 +275,16 @@ def test_a_prompt_that_was_no_utf8_is_told_from(tmp_path: Path) -> None:
 
 def test_a_prompt_may_fill_the_context_but_for_one_token(tmp_path: Path) -> None:
     engine = script_engine(tmp_path, "ab" * 32, context=64)
-    assert engine.batch(["y" * 63], Sample(seed=1, max_tokens=1))[0].tokens == 1
+    assert engine.batch(["y" * 63], SamplingParams(seed=1, max_tokens=1))[0].tokens == 1
     with pytest.raises(UsageError, match=r"the prompt is 64 tokens long, the model takes 63"):
-        engine.stream("y" * 64, Sample())
+        engine.stream("y" * 64, SamplingParams())
     with pytest.raises(UsageError, match=r"100,000 tokens long"):
-        engine.batch(["y" * 100_000], Sample())
+        engine.batch(["y" * 100_000], SamplingParams())
 
 
 def test_a_story_outgrows_the_window_and_goes_on(tmp_path: Path) -> None:
     engine = open_model(str(tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None)))
-    sample = Sample(seed=2, max_tokens=500)
+    sample = SamplingParams(seed=2, max_tokens=500)
     streamed = "".join(engine.stream("Once", sample))
     story = engine.batch(["Once"], sample)[0]
     assert (story.tokens, story.text) == (500, streamed)
@@ -301,10 +302,10 @@ class _Recorder:
 
     batch_rows, lanes = 4, 1
 
-    def check(self, sample: Sample) -> None:
+    def check(self, sample: SamplingParams) -> None:
         pass
 
-    def begin(self, sample: Sample, lane: int | None = None) -> Voice:
+    def begin(self, sample: SamplingParams, lane: int | None = None) -> Decoding:
         del sample, lane
         return self
 
@@ -324,8 +325,10 @@ class _Recorder:
 
 def test_the_oldest_text_is_dropped_at_a_sentence_start() -> None:
     voices = _Recorder(b"He ran on. It was far away. He saw a big red fox that ran, and ran")
-    engine = Teller("script", voices, tiny_models.byte_tokenizer(), 64, tiny_models.END_ID, [tiny_models.END_ID])
-    assert "".join(engine.stream("Tim ran. ", Sample(seed=1))).endswith("that ran, and ran")
+    engine = StoryGenerator(
+        "script", voices, tiny_models.byte_tokenizer(), 64, tiny_models.END_ID, [tiny_models.END_ID]
+    )
+    assert "".join(engine.stream("Tim ran. ", SamplingParams(seed=1))).endswith("that ran, and ran")
     assert voices.windows[0] == b"Tim ran. "
     assert voices.windows[1] == b"He saw a big red fox that r"
     assert engine.recent("Tim ran.") == "Tim ran."
@@ -334,11 +337,11 @@ def test_the_oldest_text_is_dropped_at_a_sentence_start() -> None:
 
 def test_closing_a_stream_stops_the_telling(tmp_path: Path) -> None:
     engine = open_model(str(tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None)))
-    pieces = engine.stream("Once", Sample(seed=1, max_tokens=1_000_000))
+    pieces = engine.stream("Once", SamplingParams(seed=1, max_tokens=1_000_000))
     next(pieces)
     pieces.close()
     assert list(pieces) == []
-    assert "".join(engine.stream("Once", Sample(seed=1, max_tokens=5)))
+    assert "".join(engine.stream("Once", SamplingParams(seed=1, max_tokens=5)))
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -527,14 +530,14 @@ def test_another_architecture_is_told_as_transformers_tells_it(neo: Path) -> Non
         token for token in transformers_greedy(neo, [tiny_models.END_ID, *b"Once"], 40) if token != tiny_models.END_ID
     )
     with open_model(str(neo)) as engine:
-        story = engine.batch(["Once"], Sample(temperature=0, max_tokens=40))[0]
+        story = engine.batch(["Once"], SamplingParams(temperature=0, max_tokens=40))[0]
         assert expected.decode("utf-8", "replace").startswith(story.text)
         assert story.text
-        sample = Sample(seed=8, max_tokens=100, top_k=50, repetition_penalty=1.1)  # beyond its context of 64
+        sample = SamplingParams(seed=8, max_tokens=100, top_k=50, repetition_penalty=1.1)  # beyond its context of 64
         streamed = "".join(engine.stream("Once", sample))
-        next(engine.stream("Tim", Sample(seed=1)))
+        next(engine.stream("Tim", SamplingParams(seed=1)))
         assert engine.batch(["Once"], sample)[0].text == streamed
-        pieces = engine.stream("Once", Sample(seed=1, max_tokens=50))
+        pieces = engine.stream("Once", SamplingParams(seed=1, max_tokens=50))
         next(pieces)
         engine._voices._child.kill()  # type: ignore[attr-defined]
         with pytest.raises(ModelError, match="signal 9"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from storyteller.cli import main
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, UsageError
 from storyteller.inference import export as exporting
 from storyteller.inference.engine import open_model
@@ -39,7 +39,7 @@ def fp32(values: npt.ArrayLike) -> Tensor:
 
 def test_in_fp32_every_story_is_told_the_same(path: Path, tmp_path: Path) -> None:
     exporting.export(path, tmp_path / "gift")
-    sample = Sample(max_tokens=40, seed=3)
+    sample = SamplingParams(max_tokens=40, seed=3)
     with open_model(str(path)) as ours, open_model(str(tmp_path / "gift")) as theirs:
         assert ours.batch(["Once"], sample)[0].text == theirs.batch(["Once"], sample)[0].text
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, RunError, UsageError
 from storyteller.inference import engine as engines
 from storyteller.inference.engine import newest_label, open_model
@@ -28,7 +28,7 @@ from storyteller.tracking.run_status import own_status, write_status
 from tests.inference.test_engine import save_neo
 from tests.support import tiny_models
 
-GREEDY = Sample(temperature=0, max_tokens=40)
+GREEDY = SamplingParams(temperature=0, max_tokens=40)
 
 
 def sealed(run: run_folder.RunFolder, step: int, script: str) -> Path:
@@ -166,7 +166,7 @@ def test_8_bits_are_asked_for_by_name(tmp_path: Path, neo: Path) -> None:
         open_model(folder, numbers="fp64")
     with pytest.raises(UsageError, match="told by transformers"):
         open_model(str(neo), numbers="int8")
-    sample = Sample(seed=2, max_tokens=60)
+    sample = SamplingParams(seed=2, max_tokens=60)
     told = {open_model(folder, numbers="int8").batch(["Once"], sample)[0].text for _ in range(2)}
     assert len(told) == 1
     assert told != {open_model(folder).batch(["Once"], sample)[0].text}
@@ -180,7 +180,7 @@ def neo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_batch_is_the_same_on_any_number_of_threads(tmp_path: Path) -> None:
     folder = str(tiny_models.random_folder(tmp_path / "model", eos_token_id=None, bos_token_id=None))
     prompts = ["Once" * (1 + number % 3) for number in range(40)]
-    sample = Sample(seed=6, max_tokens=80)  # beyond the window of 64
+    sample = SamplingParams(seed=6, max_tokens=80)  # beyond the window of 64
     told = [[story.text for story in open_model(folder, threads=n).batch(prompts, sample)] for n in (1, 3)]
     assert told[0] == told[1]
     assert len(set(told[0])) == 40
@@ -243,22 +243,22 @@ def test_the_first_error_stops_every_lane() -> None:
 def test_a_foreign_batch_is_told_as_each_alone(neo: Path) -> None:
     prompts = ["O", "Once upon a time", "Tim and Sue", "The"]
     with open_model(str(neo), threads=1) as engine:
-        for greedy in (GREEDY, Sample(temperature=0, max_tokens=90, repetition_penalty=1.2, no_repeat_ngram=3)):
+        for greedy in (GREEDY, SamplingParams(temperature=0, max_tokens=90, repetition_penalty=1.2, no_repeat_ngram=3)):
             alone = [engine.batch([prompt], greedy)[0].text for prompt in prompts]
             assert [story.text for story in engine.batch(prompts, greedy)] == alone
-        drawn = Sample(seed=4, max_tokens=40, min_p=0.02)
+        drawn = SamplingParams(seed=4, max_tokens=40, min_p=0.02)
         first = [story.text for story in engine.batch(["Tim"] * 5, drawn)]
         assert first == [story.text for story in engine.batch(["Tim"] * 5, drawn)]
         assert first[0] == "".join(engine.stream("Tim", drawn))
         assert len(set(first)) == 5
-        searched = Sample(beams=3, max_tokens=20)
+        searched = SamplingParams(beams=3, max_tokens=20)
         assert engine.batch(["Tim", "O"], searched)[0].text == "".join(engine.stream("Tim", searched))
         with pytest.raises(UsageError, match="tokens long"):
             engine.batch(["y" * 100_000, "O"], GREEDY)
 
 
 def test_windows_are_padded_only_where_the_model_takes_no_notice(neo: Path) -> None:
-    from storyteller.model.transformers_server import Model, load
+    from storyteller.model.transformers_server import ServedModel, load
 
     class Notices:
         """A model that looks at its padding."""
@@ -272,7 +272,7 @@ def test_windows_are_padded_only_where_the_model_takes_no_notice(neo: Path) -> N
         __call__ = forward
 
     windows = [[1, 2], [3, 4, 5], [6, 7]]
-    sound, odd = Model(load(str(neo))), Model(Notices())
+    sound, odd = ServedModel(load(str(neo))), ServedModel(Notices())
     assert [(group.rows, group.mask is not None) for group in sound.group([0, 1, 2], windows)] == [([0, 1, 2], True)]
     assert [(group.rows, group.mask) for group in odd.group([0, 1, 2], windows)] == [([0, 2], None), ([1], None)]
 

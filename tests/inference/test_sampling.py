@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import storyteller
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.data.bundled import tales
 from storyteller.errors import UsageError
 from storyteller.inference.engine import open_model
@@ -50,7 +50,7 @@ def windows(count: int) -> list[list[int]]:
     return [[source.randrange(256) for _ in range(source.randint(1, 60))] for _ in range(count)]
 
 
-def voice(folder: Path, sample: Sample, numbers: str = "fp32") -> Any:
+def voice(folder: Path, sample: SamplingParams, numbers: str = "fp32") -> Any:
     return open_model(str(folder), threads=1, numbers=numbers)._voices.begin(sample)  # type: ignore[attr-defined]
 
 
@@ -78,7 +78,7 @@ def logits_after(reference: Any, window: list[int], told: list[int]) -> Any:
 @pytest.mark.parametrize("way", ["batch", pytest.param("stream", marks=pytest.mark.slow)])
 def test_greedy_tokens_are_those_of_transformers_for_64_prompts(folder: Path, reference: Any, way: str) -> None:
     """Each token is the likeliest after those before it: by induction, transformers' own greedy story."""
-    prompts, greedy = windows(64), Sample(temperature=0, max_tokens=128)
+    prompts, greedy = windows(64), SamplingParams(temperature=0, max_tokens=128)
     telling = voice(folder, greedy)
     if way == "batch":
         stories = telling.batch(prompts, 128, never, range(64))
@@ -118,7 +118,7 @@ def test_greedy_tokens_of_a_model_of_real_size_are_those_of_transformers_for_64_
     real_size: tuple[Path, list[list[int]]], way: str
 ) -> None:
     folder, prompts = real_size
-    model, telling = of_transformers(folder), voice(folder, Sample(temperature=0, max_tokens=128))
+    model, telling = of_transformers(folder), voice(folder, SamplingParams(temperature=0, max_tokens=128))
     if way == "batch":
         stories = telling.batch(prompts, 128, never, range(64))
     else:
@@ -147,7 +147,7 @@ def test_a_seed_tells_one_story_with_one_thread_and_with_two(tmp_path: Path) -> 
     told = []
     for threads in (1, 2):
         voices: Any = open_model(str(folder), threads=threads)._voices  # type: ignore[attr-defined]
-        told.append([heard(voices.begin(Sample(seed=seed)).tokens([7, 11, seed], 100)) for seed in range(4)])
+        told.append([heard(voices.begin(SamplingParams(seed=seed)).tokens([7, 11, seed], 100)) for seed in range(4)])
     assert told[0] == told[1]
     assert len({tuple(story) for story in told[0]}) == 4
 
@@ -158,7 +158,7 @@ def test_stories_in_a_row_are_those_of_their_seeds_whoever_loaded_their_generato
 ) -> None:
     """Where telling leaves a core idle, the next generator is loaded there meanwhile."""
     monkeypatch.setattr("storyteller.system.hardware.n_cores", lambda: cores)
-    samples = [Sample(seed=seed, max_tokens=30) for seed in (1, 2, 3, 2, 1)]
+    samples = [SamplingParams(seed=seed, max_tokens=30) for seed in (1, 2, 3, 2, 1)]
     with open_model(str(folder), numbers="int8") as engine:
         in_a_row = [engine.batch(["Once"], sample)[0].text for sample in samples]
         engine.batch(["Once"] * 4, samples[0])
@@ -175,7 +175,7 @@ def test_stories_in_a_row_are_those_of_their_seeds_whoever_loaded_their_generato
 def test_8_bit_numbers_tell_nearly_the_same(folder: Path, reference: Any) -> None:
     """int8 rounds the weights: its tokens are transformers' likeliest, or close to them."""
     prompts = windows(16)
-    telling = voice(folder, Sample(temperature=0), "int8")
+    telling = voice(folder, SamplingParams(temperature=0), "int8")
     agree = total = 0
     for window, told in zip(prompts, telling.batch(prompts, 32, never, range(16)), strict=True):
         logits = logits_after(reference, window, told)
@@ -205,7 +205,7 @@ def improbable(counts: Counter[int], expected: list[float], draws: int) -> float
     return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / spread**0.5)
 
 
-def chances(logits: Any, sample: Sample) -> list[float]:
+def chances(logits: Any, sample: SamplingParams) -> list[float]:
     """transformers' own distribution of the next token."""
     import torch
     from transformers.generation.logits_process import (
@@ -239,7 +239,7 @@ WAYS: list[dict[str, Any]] = [
 def test_tokens_are_drawn_as_often_as_transformers_thinks_them_likely(
     folder: Path, reference: Any, way: dict[str, Any]
 ) -> None:
-    window, draws, sample = [1, 2, 3], 2000, Sample(seed=1, **way)
+    window, draws, sample = [1, 2, 3], 2000, SamplingParams(seed=1, **way)
     expected = chances(logits_after(reference, window, [0])[0], sample)
     assert sum(chance > 0.001 for chance in expected) > 5  # there is something to choose from
     told = voice(folder, sample).batch([window] * draws, 1, never, range(draws))
@@ -255,7 +255,7 @@ def test_the_child_draws_as_often_as_transformers_thinks_likely(reference: Any) 
     wide: dict[str, Any] = {"temperature": 2.0, "top_p": 0.95, "top_k": 60, "min_p": 0.1}
     for way in (*WAYS, wide):
         counts = Counter(draw(logits, Draws(**way), [], generator) for _ in range(1500))
-        assert improbable(counts, chances(logits, Sample(**way)), 1500) < 4
+        assert improbable(counts, chances(logits, SamplingParams(**way)), 1500) < 4
 
 
 @pytest.mark.slow
@@ -265,8 +265,8 @@ def test_seeds_draw_as_often_as_transformers_thinks_likely(folder: Path, referen
     voices = open_model(str(folder))._voices  # type: ignore[attr-defined]
     counts: Counter[int] = Counter()
     for seed in range(draws):
-        counts[next(voices.begin(Sample(seed=seed, **way)).tokens(window, 1))[0]] += 1
-    expected = chances(logits_after(reference, window, [0])[0], Sample(**way))
+        counts[next(voices.begin(SamplingParams(seed=seed, **way)).tokens(window, 1))[0]] += 1
+    expected = chances(logits_after(reference, window, [0])[0], SamplingParams(**way))
     assert improbable(counts, expected, draws) < 4
 
 
@@ -280,30 +280,30 @@ def test_beams_find_what_transformers_finds(folder: Path, reference: Any) -> Non
         ids = torch.tensor([window])
         search = {"num_beams": 4, "do_sample": False, "max_new_tokens": 24, "early_stopping": True, "pad_token_id": 0}
         found = reference.generate(ids, attention_mask=torch.ones_like(ids), **search)
-        telling = voice(folder, Sample(beams=4))
+        telling = voice(folder, SamplingParams(beams=4))
         assert heard(telling.tokens(window, 24)) == [int(token) for token in found[0, len(window) :]]
         assert telling.batch([window], 24, never, [0]) == [heard(telling.tokens(window, 24))]
 
 
 def test_beams_draw_nothing_and_outgrow_the_window(folder: Path) -> None:
     engine = open_model(str(folder), threads=1)
-    first = engine.batch(["Once"], Sample(beams=2, max_tokens=220, seed=1, temperature=2))[0]
+    first = engine.batch(["Once"], SamplingParams(beams=2, max_tokens=220, seed=1, temperature=2))[0]
     assert first.tokens == 220
-    assert "".join(engine.stream("Once", Sample(beams=2, max_tokens=220, seed=2))) == first.text
-    stopped = engine.batch(["Once", "Once"], Sample(beams=2, max_tokens=220, stop=(first.text[50:60],)))
+    assert "".join(engine.stream("Once", SamplingParams(beams=2, max_tokens=220, seed=2))) == first.text
+    stopped = engine.batch(["Once", "Once"], SamplingParams(beams=2, max_tokens=220, stop=(first.text[50:60],)))
     assert {story.text for story in stopped} == {first.text[: first.text.index(first.text[50:60])]}
 
 
 @pytest.mark.parametrize("draws", [{"temperature": 0}, {"seed": 3}], ids=["greedy", "drawn"])
 def test_no_run_of_tokens_is_told_twice(folder: Path, draws: dict[str, Any]) -> None:
-    told = heard(voice(folder, Sample(no_repeat_ngram=2, **draws)).tokens([1, 2, 3], 150))
+    told = heard(voice(folder, SamplingParams(no_repeat_ngram=2, **draws)).tokens([1, 2, 3], 150))
     pairs = list(itertools.pairwise(told))
     assert len(set(pairs)) == len(pairs) == 149
 
 
 @pytest.mark.parametrize("looks_back", [{}, {"repetition_penalty": 1.3}, {"no_repeat_ngram": 2}], ids=str)
 def test_a_batch_of_any_lengths_is_told_as_each_alone(folder: Path, looks_back: dict[str, Any]) -> None:
-    prompts, sample = windows(20), Sample(temperature=0, **looks_back)
+    prompts, sample = windows(20), SamplingParams(temperature=0, **looks_back)
     telling = voice(folder, sample)
     together = telling.batch(prompts, 40, never, range(20))
     assert together == [telling.batch([window], 40, never, [0])[0] for window in prompts]
@@ -311,6 +311,9 @@ def test_a_batch_of_any_lengths_is_told_as_each_alone(folder: Path, looks_back: 
 
 def test_min_p_is_refused_where_it_cannot_be_had(folder: Path) -> None:
     engine = open_model(str(folder))
-    for ask in (lambda: engine.stream("Once", Sample(min_p=0.1)), lambda: engine.batch(["a", "b"], Sample(min_p=0.1))):
+    for ask in (
+        lambda: engine.stream("Once", SamplingParams(min_p=0.1)),
+        lambda: engine.batch(["a", "b"], SamplingParams(min_p=0.1)),
+    ):
         with pytest.raises(UsageError, match=r"--min-p 0\.1 is not had"):
             ask()

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import DiskError, RunError
 from storyteller.inference import story_history
-from storyteller.inference.story_history import Told
+from storyteller.inference.story_history import StoryRecord
 from tests.support.ptys import PACKAGE_PARENT
 
-SAMPLE = Sample(
+SAMPLE = SamplingParams(
     temperature=0.7, top_k=40, top_p=0.9, min_p=0.05, no_repeat_ngram=3, max_tokens=50, seed=7, stop=("\n", "The end")
 )
 
 
-def told(prompt: str = "Once", text: str = " there was a fox.", **changes: object) -> Told:
-    return dataclasses.replace(Told("first@120", prompt, text, SAMPLE, 6, 0.25, finished=True), **changes)  # type: ignore[arg-type]
+def told(prompt: str = "Once", text: str = " there was a fox.", **changes: object) -> StoryRecord:
+    return dataclasses.replace(StoryRecord("first@120", prompt, text, SAMPLE, 6, 0.25, finished=True), **changes)  # type: ignore[arg-type]
 
 
 def test_what_was_kept_is_what_is_read_the_newest_first() -> None:
@@ -148,21 +148,22 @@ def test_a_line_that_a_kill_tore_costs_that_story_alone() -> None:
 @given(
     st.lists(st.one_of(st.text(st.characters(), max_size=40).map(lambda text: told(text=text)), st.binary(max_size=60)))
 )
-def test_whatever_else_is_in_the_file_every_story_kept_is_read(entries: list[Told | bytes]) -> None:
+def test_whatever_else_is_in_the_file_every_story_kept_is_read(entries: list[StoryRecord | bytes]) -> None:
     story_history.stories_path().unlink(missing_ok=True)
     for entry in entries:
-        if isinstance(entry, Told):
+        if isinstance(entry, StoryRecord):
             story_history.keep(entry)
         else:
             story_history.stories_path().parent.mkdir(parents=True, exist_ok=True)
             with story_history.stories_path().open("ab") as file:
                 file.write(entry)
-    assert story_history.recent(100) == [entry for entry in reversed(entries) if isinstance(entry, Told)]
+    assert story_history.recent(100) == [entry for entry in reversed(entries) if isinstance(entry, StoryRecord)]
 
 
 def test_processes_that_keep_stories_at_once_lose_none() -> None:
     code = (
-        "import sys; from storyteller import shelf; from storyteller.config.configs import Sample\n"
+        "import sys; from storyteller.inference import story_history as shelf\n"
+        "from storyteller.config.configs import Sample\n"
         "for n in range(60):\n"
         "    text = f'{sys.argv[1]}.{n} ' * (1 + n % 7 * 900)\n"
         "    shelf.keep(shelf.Told('m', 'p', text, Sample(seed=n), 1, 0.1))"
@@ -214,7 +215,8 @@ def test_a_full_disk_takes_nothing_that_was_there() -> None:
     story_history.keep(kept)
     size = story_history.stories_path().stat().st_size
     code = (
-        "import resource, signal; from storyteller import shelf; from storyteller.config.configs import Sample\n"
+        "import resource, signal; from storyteller.inference import story_history as shelf\n"
+        "from storyteller.config.configs import Sample\n"
         "from storyteller.errors import DiskError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size} + 100, {size} + 100))\n"

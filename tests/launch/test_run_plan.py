@@ -11,14 +11,14 @@ import pytest
 
 from storyteller.config.presets import resolve
 from storyteller.errors import RunError, UsageError
-from storyteller.launch import run_plan
-from storyteller.launch.torchrun import Fleet
-from storyteller.tracking import run_process
+from storyteller.launch import run_plan, start
+from storyteller.launch.torchrun import TorchrunSpec
+from storyteller.tracking import log_file
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, write_status
 
 
-def planned(root: Path, of: Fleet = Fleet()) -> RunFolder:  # noqa: B008  it is frozen
+def planned(root: Path, of: TorchrunSpec = TorchrunSpec()) -> RunFolder:  # noqa: B008  it is frozen
     """A run that was stopped."""
     folder = run_plan.plan(root, "fox", resolve("quick", {"train.steps": 200}), ["storyteller", "train"], of)
     write_status(folder, Status("stopped", 1, 1.0, step=7))
@@ -30,21 +30,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The words of each training process that would have been started."""
     words: list[list[str]] = []
 
-    def start(_folder: RunFolder, arguments: Sequence[str] = (), **_: Any) -> None:
+    def begin(_folder: RunFolder, arguments: Sequence[str] = (), **_: Any) -> None:
         words.append(list(arguments))
 
-    monkeypatch.setattr(run_process, "start", start)
+    monkeypatch.setattr(start, "start", begin)
     return words
 
 
 def test_a_run_goes_on_in_as_many_processes_as_before_until_another_number_is_given(
     tmp_path: Path, started: list[list[str]]
 ) -> None:
-    folder = planned(tmp_path, Fleet(3))
+    folder = planned(tmp_path, TorchrunSpec(3))
     run_plan.begin(folder, "off", print)
-    assert run_plan.fleet_again(folder, 2) == Fleet(2)
+    assert run_plan.fleet_again(folder, 2) == TorchrunSpec(2)
     run_plan.begin(folder, "off", print)
-    assert run_plan.fleet_again(folder, 1) == Fleet(1)
+    assert run_plan.fleet_again(folder, 1) == TorchrunSpec(1)
     run_plan.begin(folder, "off", print, from_step=5)
     assert started == [["--nproc", "3"], ["--nproc", "2"], ["--from", "5"]]
     assert "nproc" not in folder.read_run()
@@ -56,13 +56,13 @@ def test_a_run_goes_on_in_as_many_processes_as_before_until_another_number_is_gi
 def test_a_plan_with_an_absurd_number_of_processes_means_one(tmp_path: Path, nproc: object) -> None:
     folder = planned(tmp_path)
     folder.write_run(folder.read_run() | {"nproc": nproc})
-    assert run_plan.fleet_again(folder) == Fleet()
+    assert run_plan.fleet_again(folder) == TorchrunSpec()
 
 
 def test_of_several_machines_the_processes_are_named_each_time(tmp_path: Path) -> None:
-    folder = planned(tmp_path, Fleet(4, 2, 0, "node1:29500"))
+    folder = planned(tmp_path, TorchrunSpec(4, 2, 0, "node1:29500"))
     assert "nproc" not in folder.read_run()
-    assert run_plan.fleet_again(folder) == Fleet()
+    assert run_plan.fleet_again(folder) == TorchrunSpec()
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.jsonl", "samples.jsonl", "mirror.log"])
@@ -80,6 +80,6 @@ def test_what_is_no_file_in_the_place_of_a_log_is_named_rather_than_waited_for(
 def test_a_pipe_in_the_place_of_a_log_is_not_waited_for_by_who_reads_it(tmp_path: Path) -> None:
     folder = planned(tmp_path)
     os.mkfifo(folder.log)
-    assert run_process.log_tail(folder) == []
+    assert log_file.log_tail(folder) == []
     with pytest.raises(OSError, match="no regular file"):
-        list(run_process.follow_log(folder, follow=False))
+        list(log_file.follow_log(folder, follow=False))

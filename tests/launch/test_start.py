@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from storyteller.errors import RunError
-from storyteller.tracking import run_folder, run_process
+from storyteller.launch import start
+from storyteller.tracking import log_file, run_folder, run_process
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, create_time, owned_by, read_status, seen_state, write_status
 
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> RunFolder:
 @contextmanager
 def started(folder: RunFolder, body: str, arguments: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", PRELUDE + body, str(folder.path)]
-    process = run_process.start(folder, arguments, command=command)
+    process = start.start(folder, arguments, command=command)
     try:
         yield process
     finally:
@@ -63,7 +64,7 @@ def test_the_process_is_the_worker_s_module_with_the_run_s_folder(folder: RunFol
     before = sys.executable
     sys.executable = str(python)
     try:
-        process = run_process.start(folder, ["--resume", "500"])
+        process = start.start(folder, ["--resume", "500"])
     finally:
         sys.executable = before
     assert process.wait() == 0
@@ -98,7 +99,7 @@ print("to stderr \\u2028 \\udcff", file=sys.stderr)
 
 def test_a_module_in_the_current_folder_is_not_imported_by_the_process(folder: RunFolder) -> None:
     Path("wave.py").write_text("raise SystemExit('mine was imported')")
-    process = run_process.start(folder, command=[sys.executable, "-m", "wave", "--help"])
+    process = start.start(folder, command=[sys.executable, "-m", "wave", "--help"])
     process.wait()
     assert "mine was imported" not in folder.log.read_text()
 
@@ -121,7 +122,7 @@ def test_what_a_status_says_already_is_never_written_over_by_the_one_who_starts(
 def test_a_link_in_the_run_s_folder_that_leads_elsewhere_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     folder.log.symlink_to(tmp_path / "elsewhere.log")
     with pytest.raises(RunError, match="leads out of the runs folder"):
-        run_process.start(folder, command=["true"])
+        start.start(folder, command=["true"])
     assert not (tmp_path / "elsewhere.log").exists()
 
 
@@ -131,7 +132,7 @@ def test_a_run_is_ready_once_its_process_says_so(folder: RunFolder, state: str) 
         "; time.sleep(60)" if state in ("running", "waiting") else ""
     )
     with started(folder, body) as process:
-        status = run_process.wait_ready(folder, process, timeout_seconds=20)
+        status = start.wait_ready(folder, process, timeout_seconds=20)
     assert (status.state, status.step, status.pid) == (state, 3, process.pid)
 
 
@@ -140,19 +141,19 @@ def test_the_status_of_an_earlier_process_is_not_taken_for_readiness(folder: Run
     with started(folder, "time.sleep(0.2); say('running', step=2); time.sleep(60)") as process:
         # In a container the next process often gets the very pid of the one before.
         write_status(folder, Status("stopped", process.pid, 1.0, step=1))
-        assert run_process.wait_ready(folder, process, timeout_seconds=20).step == 2
+        assert start.wait_ready(folder, process, timeout_seconds=20).step == 2
 
 
 def test_a_run_that_ended_before_anyone_waited_is_known(folder: RunFolder) -> None:
     with started(folder, "say('finished', step=9, exit_code=0)") as process:
         process.wait()
-        assert run_process.wait_ready(folder, process).step == 9
+        assert start.wait_ready(folder, process).step == 9
 
 
 def test_a_failed_start_says_what_was_recorded(folder: RunFolder) -> None:
     body = "say('failed', message='there is no story in /a\\nb: give another --data', exit_code=1); sys.exit(1)"
     with started(folder, body) as process, pytest.raises(RunError) as caught:
-        run_process.wait_ready(folder, process, timeout_seconds=20)
+        start.wait_ready(folder, process, timeout_seconds=20)
     assert str(caught.value) == "there is no story in /a\u240ab: give another --data"
 
 
@@ -161,7 +162,7 @@ def test_a_start_that_ends_without_a_word_shows_the_log_s_tail(folder: RunFolder
         started(folder, "print('one'); print(); print('two \\x1b[2J'); sys.exit(3)") as process,
         pytest.raises(RunError) as caught,
     ):
-        run_process.wait_ready(folder, process, timeout_seconds=20)
+        start.wait_ready(folder, process, timeout_seconds=20)
     assert str(caught.value) == (
         "fox ended before its first step (exit status 3); its log ends: one | two \u241b[2J: "
         "storyteller logs fox shows all it said"
@@ -174,20 +175,20 @@ def test_a_start_that_is_killed_names_the_signal(folder: RunFolder) -> None:
         pytest.raises(RunError, match=r"\(killed by SIGKILL\)"),
     ):
         process.wait()
-        run_process.wait_ready(folder, process)
+        start.wait_ready(folder, process)
 
 
 def test_a_start_that_takes_too_long_is_told_and_left_running(folder: RunFolder) -> None:
     with started(folder, "time.sleep(60)") as process:
         with pytest.raises(RunError) as caught:
-            run_process.wait_ready(folder, process, timeout_seconds=0.1)
+            start.wait_ready(folder, process, timeout_seconds=0.1)
         assert str(caught.value) == "fox took no step within 0.1 s: storyteller logs fox -f shows what it does"
         assert process.poll() is None
 
 
 def test_a_run_that_is_stopped_finishes_in_its_own_way(folder: RunFolder) -> None:
     with started(folder, POLITE) as process:
-        run_process.wait_ready(folder, process, timeout_seconds=20)
+        start.wait_ready(folder, process, timeout_seconds=20)
         assert run_process.stop(folder) == "stopped"
         assert process.wait() == 0
 
@@ -197,7 +198,7 @@ def test_without_process_handles_a_run_is_stopped_all_the_same(
 ) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     with started(folder, POLITE) as process:
-        run_process.wait_ready(folder, process, timeout_seconds=20)
+        start.wait_ready(folder, process, timeout_seconds=20)
         assert run_process.stop(folder) == "stopped"
 
 
@@ -218,7 +219,7 @@ say("stopped", exit_code=0)
 def test_a_run_that_does_not_end_in_time_is_told_and_can_be_killed(folder: RunFolder) -> None:
     body = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('running'); time.sleep(60)"
     with started(folder, body) as process:
-        run_process.wait_ready(folder, process, timeout_seconds=20)
+        start.wait_ready(folder, process, timeout_seconds=20)
         with pytest.raises(RunError) as caught:
             run_process.stop(folder, timeout_seconds=0.1)
         assert str(caught.value) == (
@@ -256,16 +257,16 @@ def test_a_bystander_who_has_the_pid_is_never_signalled(folder: RunFolder, now: 
 
 
 def test_the_log_s_tail_is_its_last_lines_that_are_not_blank(folder: RunFolder) -> None:
-    assert run_process.log_tail(folder) == []
+    assert log_file.log_tail(folder) == []
     folder.log.write_bytes(b"x" * 200_000 + b"\none\n\n two\xff \r\n\nthree")
-    assert run_process.log_tail(folder, 3) == ["one", "two\ufffd", "three"]
-    assert run_process.log_tail(folder, 0) == []
+    assert log_file.log_tail(folder, 3) == ["one", "two\ufffd", "three"]
+    assert log_file.log_tail(folder, 0) == []
 
 
 def test_a_log_is_read_as_it_stands(folder: RunFolder) -> None:
-    assert list(run_process.follow_log(folder, follow=False)) == []
+    assert list(log_file.follow_log(folder, follow=False)) == []
     folder.log.write_bytes(b"one\n\ntwo \xc3\xa4 \xff\x1b[2J\nhalf")
-    assert list(run_process.follow_log(folder, follow=False)) == ["one", "", "two \u00e4 \ufffd\x1b[2J", "half"]
+    assert list(log_file.follow_log(folder, follow=False)) == ["one", "", "two \u00e4 \ufffd\x1b[2J", "half"]
 
 
 def test_a_log_is_followed_until_the_run_has_ended_and_all_was_read(folder: RunFolder) -> None:
@@ -281,7 +282,7 @@ print("bye", end="")
     with started(folder, body) as process:
         reaper = threading.Thread(target=process.wait)
         reaper.start()
-        lines = list(run_process.follow_log(folder, follow=True))
+        lines = list(log_file.follow_log(folder, follow=True))
         reaper.join()
     assert lines[:20] == [f"line {n}" + " \u00e4" * n for n in range(20)]
     assert lines[20:] in ([], ["bye"])  # what is printed after the end was declared may be missed
@@ -289,8 +290,8 @@ print("bye", end="")
 
 def test_a_followed_log_ends_when_the_run_is_killed(folder: RunFolder) -> None:
     with started(folder, "say('running'); print('one'); time.sleep(60)") as process:
-        run_process.wait_ready(folder, process, timeout_seconds=20)
-        following = run_process.follow_log(folder, follow=True)
+        start.wait_ready(folder, process, timeout_seconds=20)
+        following = log_file.follow_log(folder, follow=True)
         assert next(following) == "one"
         process.kill()
         assert list(following) == []
@@ -300,11 +301,11 @@ def test_a_run_outlives_the_process_that_started_it(folder: RunFolder) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from storyteller import daemon
+from storyteller.launch import start
 from storyteller.tracking.run_folder import RunFolder
 folder = RunFolder(Path({str(folder.path)!r}))
-process = daemon.start(folder, command=[sys.executable, "-c", {PRELUDE + POLITE!r}, str(folder.path)])
-print(daemon.wait_ready(folder, process, 20).state)
+process = start.start(folder, command=[sys.executable, "-c", {PRELUDE + POLITE!r}, str(folder.path)])
+print(start.wait_ready(folder, process, 20).state)
 """
     root = Path(run_process.__file__).parents[2]
     parent = subprocess.Popen(
@@ -318,5 +319,5 @@ print(daemon.wait_ready(folder, process, 20).state)
 
 def test_the_owner_of_a_started_process_is_known_by_its_birth(folder: RunFolder) -> None:
     with started(folder, "say('running'); time.sleep(60)") as process:
-        status = run_process.wait_ready(folder, process, timeout_seconds=20)
+        status = start.wait_ready(folder, process, timeout_seconds=20)
         assert status.birth == owned_by("running", process.pid).birth

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.data.batches import Batch, StepBatches
 from storyteller.model import cpu_block
-from storyteller.model.cpu_threads import Lanes
-from storyteller.model.device import Machine
+from storyteller.model.cpu_threads import CpuThreads
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT, Block, Shape, seeded
 from storyteller.training.gradients import accumulate
 from storyteller.training.optimizers import Optimizers, clip
 
 SHAPE = Shape(n_layer=2, n_embd=64, n_head=2, context=160, vocab_size=300, activation="gelu")
-TRAIN = Train(steps=20, optimizer="muon", lr=8e-3, muon_lr=0.03)
+TRAIN = TrainConfig(steps=20, optimizer="muon", lr=8e-3, muon_lr=0.03)
 
 
 def batch(seed: int = 0, rows: int = 4) -> tuple[Tensor, Tensor]:
@@ -88,7 +88,7 @@ def test_it_is_taken_where_it_pays_and_nowhere_else(monkeypatch: pytest.MonkeyPa
     taken: list[nn.Module] = []
     real = cpu_block.block
 
-    def counted(module: Block, x: Tensor, linears: cpu_block.Linears | None) -> Tensor:
+    def counted(module: Block, x: Tensor, linears: cpu_block.BlockWeights | None) -> Tensor:
         taken.append(module)
         return real(module, x, linears)
 
@@ -114,7 +114,7 @@ def test_it_is_taken_where_it_pays_and_nowhere_else(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("n_lanes", [1, 3])
 def test_layers_made_once_a_step_give_the_gradients_of_layers_made_for_each_batch(n_lanes: int) -> None:
-    model, lanes = seeded(SHAPE, 0), Lanes(n_lanes)
+    model, lanes = seeded(SHAPE, 0), CpuThreads(n_lanes)
     halves = [batch(seed) for seed in (0, 1)]
     step = StepBatches(
         tuple(Batch(ids.numpy(), targets.numpy()) for ids, targets in halves),
@@ -127,7 +127,9 @@ def test_layers_made_once_a_step_give_the_gradients_of_layers_made_for_each_batc
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss + model.loss_sum(ids, targets) / step.n_targets
     wanted = torch.autograd.grad(loss, list(model.parameters()))
-    told = accumulate(model, step, Machine(torch.device("cpu"), "bf16", 2), torch.amp.GradScaler(enabled=False), lanes)
+    told = accumulate(
+        model, step, ComputeDevice(torch.device("cpu"), "bf16", 2), torch.amp.GradScaler(enabled=False), lanes
+    )
     assert float(told) == pytest.approx(float(loss.detach()), rel=1e-4)
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         assert parameter.grad is not None
@@ -172,14 +174,14 @@ def test_a_loss_past_what_the_softmax_can_hold_is_still_a_number(low: torch.dtyp
 def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again(where: str) -> None:
     program = """
 import resource, sys, threading
-from storyteller import heap
+from storyteller.system import malloc
 if sys.argv[1] == "keep":
-    heap.keep_what_is_freed()
+    malloc.keep_what_is_freed()
 import torch
 faults = []
 def steps():
     if sys.argv[1:] == ["keep", "in a thread"]:
-        heap.hold(4)
+        malloc.hold(4)
     for step in range(16):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         # A heap of a thread's own is mapped 64 MiB at a time: no larger block comes from it.

@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.data.batches import StepBatches, collate
 from storyteller.model import cpu_threads
-from storyteller.model.cpu_threads import Lanes
-from storyteller.model.device import Machine, has_bf16
+from storyteller.model.cpu_threads import CpuThreads
+from storyteller.model.device import ComputeDevice, has_bf16
 from storyteller.model.gpt2 import GPT, Shape, seeded
 from storyteller.training import gradients
 from storyteller.training.optimizers import Optimizers
@@ -33,12 +33,14 @@ def step_of(n_rows: int, n_batches: int = 1) -> StepBatches:
     return StepBatches(batches, sum(batch.n_targets for batch in batches), 0.0, {})
 
 
-def gradients_of(step: StepBatches, among: Lanes, precision: str = "fp32", double: bool = False) -> list[torch.Tensor]:
+def gradients_of(
+    step: StepBatches, among: CpuThreads, precision: str = "fp32", double: bool = False
+) -> list[torch.Tensor]:
     """The loss, and each parameter's gradient."""
     model: GPT = seeded(SHAPE, 3)
     if double:
         model.double()
-    loss = gradients.accumulate(model, step, Machine(torch.device("cpu"), precision, 2), SCALER, among)
+    loss = gradients.accumulate(model, step, ComputeDevice(torch.device("cpu"), precision, 2), SCALER, among)
     found = [parameter.grad for parameter in model.parameters()]
     assert all(grad is not None and grad.is_contiguous() for grad in found)
     return [loss, *(grad for grad in found if grad is not None)]
@@ -48,14 +50,14 @@ def gradients_of(step: StepBatches, among: Lanes, precision: str = "fp32", doubl
 @pytest.mark.parametrize("n_lanes", [2, 3, 4])
 def test_lanes_give_the_loss_and_the_gradient_of_one(n_rows: int, n_batches: int, n_lanes: int) -> None:
     step = step_of(n_rows, n_batches)
-    one, several = (gradients_of(step, among, double=True) for among in (cpu_threads.ONE, Lanes(n_lanes)))
+    one, several = (gradients_of(step, among, double=True) for among in (cpu_threads.ONE, CpuThreads(n_lanes)))
     for a, b in zip(one, several, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_in_lanes_is_the_same_to_the_last_bit_every_time(precision: str) -> None:
-    step, among = step_of(9), Lanes(3)
+    step, among = step_of(9), CpuThreads(3)
     first = gradients_of(step, among, precision)
     for _ in range(5):
         assert all(map(torch.equal, first, gradients_of(step, among, precision)))
@@ -64,7 +66,7 @@ def test_a_step_in_lanes_is_the_same_to_the_last_bit_every_time(precision: str) 
 def test_a_step_without_a_row_leaves_no_gradient() -> None:
     model = seeded(SHAPE, 3)
     loss = gradients.accumulate(
-        model, StepBatches((), 5, 0.0, {}, 2, 40), Machine(torch.device("cpu"), "fp32", 2), SCALER, Lanes(2)
+        model, StepBatches((), 5, 0.0, {}, 2, 40), ComputeDevice(torch.device("cpu"), "fp32", 2), SCALER, CpuThreads(2)
     )
     assert float(loss) == 0
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -73,7 +75,7 @@ def test_a_step_without_a_row_leaves_no_gradient() -> None:
 @pytest.mark.parametrize(("threads", "each"), [(2, 1), (3, 1), (4, 1), (8, 2)])
 def test_each_lane_has_its_part_of_the_threads_and_its_caller_no_more(threads: int, each: int) -> None:
     torch.set_num_threads(threads)
-    among = Lanes(threads)
+    among = CpuThreads(threads)
     meet = threading.Barrier(among.size, timeout=20)
     assert among.map(lambda _: (meet.wait(), torch.get_num_threads())[1], range(among.size)) == [each] * among.size
     assert torch.get_num_threads() == each
@@ -88,7 +90,7 @@ def test_lanes_work_side_by_side_and_answer_in_order() -> None:
         time.sleep(0.01 * (5 - number))
         return number * number
 
-    assert Lanes(2).map(work, range(5)) == [0, 1, 4, 9, 16]
+    assert CpuThreads(2).map(work, range(5)) == [0, 1, 4, 9, 16]
 
 
 def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
@@ -101,33 +103,33 @@ def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
         done.append(number)
 
     with pytest.raises(MemoryError, match="too much"):
-        Lanes(2).map(work, range(3))
+        CpuThreads(2).map(work, range(3))
     assert sorted(done) == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("machine", "dropout", "size"),
     [
-        (Machine(torch.device("cpu"), "bf16", 2), 0.0, 2),
-        (Machine(torch.device("cpu"), "fp32", 2), 0.0, 2),
-        (Machine(torch.device("cpu"), "bf16", 16), 0.0, 4),
-        (Machine(torch.device("cpu"), "bf16", 1), 0.0, 1),
-        (Machine(torch.device("cpu"), "bf16", 2), 0.1, 1),  # they would draw from one generator, in any order
-        (Machine(torch.device("cpu"), "fp16", 2), 0.0, 1),
-        (Machine(torch.device("cuda"), "bf16", 16), 0.0, 1),
+        (ComputeDevice(torch.device("cpu"), "bf16", 2), 0.0, 2),
+        (ComputeDevice(torch.device("cpu"), "fp32", 2), 0.0, 2),
+        (ComputeDevice(torch.device("cpu"), "bf16", 16), 0.0, 4),
+        (ComputeDevice(torch.device("cpu"), "bf16", 1), 0.0, 1),
+        (ComputeDevice(torch.device("cpu"), "bf16", 2), 0.1, 1),  # they would draw from one generator, in any order
+        (ComputeDevice(torch.device("cpu"), "fp16", 2), 0.0, 1),
+        (ComputeDevice(torch.device("cuda"), "bf16", 16), 0.0, 1),
     ],
 )
-def test_lanes_are_taken_where_they_compute_what_one_does(machine: Machine, dropout: float, size: int) -> None:
+def test_lanes_are_taken_where_they_compute_what_one_does(machine: ComputeDevice, dropout: float, size: int) -> None:
     assert cpu_threads.of(machine, dropout).size == size
 
 
 def test_muon_in_lanes_moves_the_matrices_as_muon_does() -> None:
     moved: list[list[torch.Tensor]] = []
-    for among in (cpu_threads.ONE, Lanes(3)):
+    for among in (cpu_threads.ONE, CpuThreads(3)):
         model = seeded(SHAPE, 3)
-        optimizers = Optimizers(model, Train(optimizer="muon", muon_lr=0.03), among)
+        optimizers = Optimizers(model, TrainConfig(optimizer="muon", muon_lr=0.03), among)
         for _ in range(3):
-            gradients.accumulate(model, step_of(4), Machine(torch.device("cpu"), "fp32", 2), SCALER)
+            gradients.accumulate(model, step_of(4), ComputeDevice(torch.device("cpu"), "fp32", 2), SCALER)
             for optimizer in optimizers.all:
                 optimizer.step()
             optimizers.zero_grad()

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from storyteller.config.configs import Model
+from storyteller.config.configs import ModelConfig
 from storyteller.data.batches import IGNORED, collate
-from storyteller.model import checkpoint
+from storyteller.model import weights
 from storyteller.model.gpt2 import GPT, Shape, seeded
+from storyteller.training import checkpoint
 
 SHAPE = Shape(n_layer=2, n_embd=32, n_head=4, context=24, vocab_size=300)
 
@@ -31,8 +32,8 @@ def hugging_face(model: GPT, folder: Path) -> torch.nn.Module:
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
-    save_file(checkpoint.to_hf(model), folder / "model.safetensors", metadata={"format": "pt"})
-    checkpoint._write_json(folder / "config.json", checkpoint.hf_config(model.shape, 0))
+    save_file(weights.to_hf(model), folder / "model.safetensors", metadata={"format": "pt"})
+    checkpoint._write_json(folder / "config.json", weights.hf_config(model.shape, 0))
     loaded, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     assert type(loaded).__name__ == "GPT2LMHeadModel"
@@ -133,6 +134,6 @@ def test_one_seed_makes_one_model() -> None:
 
 
 def test_the_well_known_small_shape_has_its_parameters() -> None:
-    model = GPT(Shape.of(Model(), 50257))
+    model = GPT(Shape.of(ModelConfig(), 50257))
     assert model.n_parameters(embeddings=False) == 3_159_552
     assert model.n_parameters() == 3_159_552 + 50257 * 256 + 512 * 256

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyteller.errors import DiskError, UsageError
-from storyteller.reports import Markup, Page, element, write
+from storyteller.reports import HtmlPage, Markup, element, write
 from storyteller.reports.html import POLICY
 from storyteller.reports.style import COLORS, DARK, LIGHT, STYLE
 from storyteller.reports.svg_plots import Dot, Marks, Series, dots, grid, lines
@@ -73,9 +73,9 @@ class Reader(HTMLParser):
         self.others.append(data)
 
 
-def everything(text: str) -> Page:
+def everything(text: str) -> HtmlPage:
     """A page that has the text wherever one can stand."""
-    page = Page(text, lead=text, footer=text)
+    page = HtmlPage(text, lead=text, footer=text)
     page.heading(text, note=text)
     page.paragraph(text, element("em", text, title=text))
     page.note(text)
@@ -125,7 +125,7 @@ def test_a_page_may_load_nothing_and_run_nothing() -> None:
 
 
 def test_a_page_says_its_language_its_width_and_that_it_knows_the_dark() -> None:
-    page = str(Page("A run"))
+    page = str(HtmlPage("A run"))
     assert page.startswith('<!doctype html>\n<html lang="en"><head><meta charset="utf-8" />')
     assert '<meta name="viewport" content="width=device-width, initial-scale=1" />' in page
     assert '<meta name="color-scheme" content="light dark" />' in page
@@ -134,7 +134,7 @@ def test_a_page_says_its_language_its_width_and_that_it_knows_the_dark() -> None
 
 
 def test_the_contents_name_each_heading_of_the_second_level_once_there_are_three() -> None:
-    page = Page("A run")
+    page = HtmlPage("A run")
     for words in ("Curves", "Stories"):
         page.heading(words)
     assert "<nav" not in str(page)
@@ -151,7 +151,7 @@ def test_the_contents_name_each_heading_of_the_second_level_once_there_are_three
 
 
 def test_a_table_has_a_caption_names_its_rows_and_columns_and_tells_words_from_figures() -> None:
-    page = Page("t")
+    page = HtmlPage("t")
     page.table(("run", "state", "steps"), [("fox", "done", "12"), ("owl", "died", "\u2013")], caption="Runs")
     assert (
         '<div class="scroll" role="region" tabindex="0" aria-label="Runs"><table><caption>Runs</caption><thead><tr>'
@@ -163,7 +163,7 @@ def test_a_table_has_a_caption_names_its_rows_and_columns_and_tells_words_from_f
 
 
 def test_a_column_of_sentences_keeps_its_width_on_a_phone() -> None:
-    page = Page("t")
+    page = HtmlPage("t")
     page.table(
         ("what", "says"), [("loops", "words inside a sentence that the story already had"), ("x", "")], caption="c"
     )
@@ -173,11 +173,11 @@ def test_a_column_of_sentences_keeps_its_width_on_a_phone() -> None:
 
 def test_a_row_that_is_not_as_wide_as_the_head_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="argument 2 is shorter"):
-        Page("t").table(("a", "b"), [("1",)], caption="c")
+        HtmlPage("t").table(("a", "b"), [("1",)], caption="c")
 
 
 def test_a_table_without_rows_has_its_head() -> None:
-    page = Page("t")
+    page = HtmlPage("t")
     page.table(("a", "b"), [], caption="c")
     assert "<tbody></tbody>" in str(page)
 
@@ -233,7 +233,7 @@ def test_both_schemes_have_the_same_colours_and_every_colour_that_is_used_is_the
 
 def test_a_page_is_written_whole_and_replaces_a_page(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    first, second = Page("first"), Page("second \u2603")
+    first, second = HtmlPage("first"), HtmlPage("second \u2603")
     assert write(path, first) == len(str(first))
     size = write(path, second)
     assert path.read_text(encoding="utf-8") == str(second)
@@ -245,8 +245,8 @@ def test_a_page_is_written_whole_and_replaces_a_page(tmp_path: Path) -> None:
 def test_a_page_of_whomever_or_an_empty_file_is_replaced(tmp_path: Path, there: bytes) -> None:
     path = tmp_path / "page.html"
     path.write_bytes(there)
-    write(path, Page("new"))
-    assert path.read_text(encoding="utf-8") == str(Page("new"))
+    write(path, HtmlPage("new"))
+    assert path.read_text(encoding="utf-8") == str(HtmlPage("new"))
 
 
 @pytest.mark.parametrize("there", [b"my notes", b'{"schema": 1}', b"\x89PNG", b"<htmlx>", b"x<html>"])
@@ -254,7 +254,7 @@ def test_what_is_no_page_is_left_alone(tmp_path: Path, there: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(there)
     with pytest.raises(UsageError, match=r"notes\.txt is there already and is no HTML page: name another file"):
-        write(path, Page("new"))
+        write(path, HtmlPage("new"))
     assert path.read_bytes() == there
 
 
@@ -262,10 +262,10 @@ def test_a_page_is_not_put_where_no_file_can_be(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(UsageError, match="is there already and is no HTML page"):
-            write(place, Page("new"))
+            write(place, HtmlPage("new"))
     with pytest.raises(UsageError, match="is no folder: make it, or name another file"):
-        write(tmp_path / "none" / "page.html", Page("new"))
+        write(tmp_path / "none" / "page.html", HtmlPage("new"))
     with pytest.raises(UsageError, match="is no name of a file"):
-        write(tmp_path / "a\0b", Page("new"))
+        write(tmp_path / "a\0b", HtmlPage("new"))
     with pytest.raises(DiskError, match=r"cannot be written: file name too long"):
-        write(tmp_path / ("x" * 300), Page("new"))
+        write(tmp_path / ("x" * 300), HtmlPage("new"))

@@ -20,7 +20,7 @@ from storyteller.data import held_out_file
 from storyteller.errors import RunError, UsageError
 from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card.card import Card, Figure
-from storyteller.evaluation.text_metrics.metrics import MEASURES, Story
+from storyteller.evaluation.text_metrics.metrics import MEASURES, TokenizedStory
 from storyteller.launch import run_plan
 from storyteller.reports import reproduce_command
 from storyteller.reports import run_report as report_pages
@@ -235,7 +235,7 @@ def card_of(model: str, value: float) -> Card:
         trained_on={"words": "the bundled tales"},
         figures=(figure,),
         examples=(),
-        stories=(Story("Once", " a fox.", True),),
+        stories=(TokenizedStory("Once", " a fox.", True),),
     )
 
 

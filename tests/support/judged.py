@@ -7,7 +7,7 @@ from functools import lru_cache
 from random import Random
 
 from storyteller.data.bundled import tale
-from storyteller.evaluation.text_metrics.metrics import Reference, Story, cut
+from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory, cut
 
 N_TRAINING = 800
 
@@ -23,12 +23,12 @@ def reference() -> Reference:
 
 
 @lru_cache(maxsize=1)
-def held_out() -> list[Story]:
+def held_out() -> list[TokenizedStory]:
     """Tales that the reference has not read, cut into a prompt and the rest."""
     return [cut(tale(index)) for index in range(40_000, 40_070)]
 
 
-def damaged(story: Story, share: float, random: Random) -> Story:
+def damaged(story: TokenizedStory, share: float, random: Random) -> TokenizedStory:
     """So many of the told words left out, said twice, put elsewhere or another's in their place."""
     words = story.text.split()
     found: list[str] = []
@@ -42,40 +42,40 @@ def damaged(story: Story, share: float, random: Random) -> Story:
             found.insert(max(0, len(found) - 1), word)
         elif how == 4:
             found.append(word)
-    return Story(story.prompt, " " + " ".join(found), story.ended)
+    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
 
 
-def shuffled(story: Story, random: Random) -> Story:
+def shuffled(story: TokenizedStory, random: Random) -> TokenizedStory:
     """All the told words, in any order."""
     words = story.text.split()
     random.shuffle(words)
-    return Story(story.prompt, " " + " ".join(words), story.ended)
+    return TokenizedStory(story.prompt, " " + " ".join(words), story.ended)
 
 
 def sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.!?\"])\s+", text.strip())
 
 
-def spliced(story: Story, share: float, others: list[Story], random: Random) -> Story:
+def spliced(story: TokenizedStory, share: float, others: list[TokenizedStory], random: Random) -> TokenizedStory:
     """So many of the told sentences replaced by those of other stories: each is good, the story is not."""
     found = [
         random.choice(sentences(random.choice(others).text)) if random.random() < share else sentence
         for sentence in sentences(story.text)
     ]
-    return Story(story.prompt, " " + " ".join(found), story.ended)
+    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
 
 
-def sentences_shuffled(story: Story, random: Random) -> Story:
+def sentences_shuffled(story: TokenizedStory, random: Random) -> TokenizedStory:
     """The told sentences in any order."""
     found = sentences(story.text)
     random.shuffle(found)
-    return Story(story.prompt, " " + " ".join(found), story.ended)
+    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
 
 
 OTHER = {"he": "she", "she": "he", "his": "her", "her": "his", "him": "her"}
 
 
-def misgendered(story: Story, share: float, random: Random) -> Story:
+def misgendered(story: TokenizedStory, share: float, random: Random) -> TokenizedStory:
     """So many of the told sentences with he for she and she for he."""
 
     def other(match: re.Match[str]) -> str:
@@ -88,4 +88,4 @@ def misgendered(story: Story, share: float, random: Random) -> Story:
         else sentence
         for sentence in sentences(story.text)
     ]
-    return Story(story.prompt, " " + " ".join(found), story.ended)
+    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from subprocess import Popen
 
-from storyteller.tracking import checkpoint_folders, run_process
+from storyteller.launch import start
+from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Seen, read_status, seen_state
@@ -16,7 +17,7 @@ from storyteller.tracking.run_status import Seen, read_status, seen_state
 @contextlib.contextmanager
 def worker(folder: RunFolder, *arguments: str) -> Iterator[Popen[bytes]]:
     """The run's training process, as `storyteller train --detach` starts it."""
-    process = run_process.start(folder, arguments)
+    process = start.start(folder, arguments)
     try:
         yield process
     finally:

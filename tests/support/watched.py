@@ -22,7 +22,7 @@ from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.run import RunScreen
-from storyteller.tui.widgets.metric_charts import Board
+from storyteller.tui.widgets.metric_charts import MetricCharts
 from tests.support import tiny_models
 from tests.support.training import tiny_config
 
@@ -175,10 +175,10 @@ async def until(pilot: Pilot[None], what: Callable[[], object], seconds: float =
     await pilot.pause()
 
 
-async def drawn(pilot: Pilot[None], screen: RunScreen) -> Board:
+async def drawn(pilot: Pilot[None], screen: RunScreen) -> MetricCharts:
     """The board, with what was asked for drawn."""
     await until(pilot, lambda: screen.is_settled)
-    return screen.query_one(Board)
+    return screen.query_one(MetricCharts)
 
 
 def text_of(pilot: Pilot[None]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.training.background_task import Sideline
+from storyteller.training.background_task import BackgroundTask
 from tests.support.living import until, worker
 from tests.support.training import make_run
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have a 
 
 _BEHIND = """
 import os, threading
-from storyteller import priority
-priority.train_behind_people()
+from storyteller.system import cpu_priority
+cpu_priority.train_behind_people()
 print(os.getpriority(os.PRIO_PROCESS, 0))
 threading.Thread(target=lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).start()
 """
@@ -36,7 +36,7 @@ def test_a_training_process_and_its_later_threads_are_five_steps_nicer_than_its_
 
 def test_a_story_told_beside_training_comes_after_all_else() -> None:
     code = (
-        "import os; from storyteller import priority; priority.step_back();"
+        "import os; from storyteller.system import cpu_priority; cpu_priority.step_back();"
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))"
     )
     assert said_by(code) == [19, os.SCHED_IDLE]
@@ -56,7 +56,7 @@ def test_what_is_done_beside_a_step_comes_after_it() -> None:
         thread.start()
         thread.join()
 
-    sideline = Sideline("narrator", work, lambda _, error: pytest.fail(str(error)))
+    sideline = BackgroundTask("narrator", work, lambda _, error: pytest.fail(str(error)))
     sideline.ask(1, {})
     assert sideline.close(10)
     assert seen == [19, 19]

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storyteller.errors import CheckpointError, RunError
+from storyteller.system import files
 from storyteller.tracking import checkpoint_folders, run_folder
 from storyteller.tracking.run_folder import RunFolder
 
@@ -173,9 +174,7 @@ def test_a_missing_broken_or_newer_manifest_is_named(folder: RunFolder) -> None:
 def test_a_manifest_that_lists_a_file_elsewhere_is_refused(folder: RunFolder, name: str) -> None:
     path = save(folder, 500)
     contents = {"schema": 1, "step": 500, "files": {name: {"bytes": 1, "sha256": "0"}}}
-    run_folder.write_json(
-        path / "manifest.json", {**contents, "manifest_sha256": checkpoint_folders._digest_of(contents)}
-    )
+    files.write_json(path / "manifest.json", {**contents, "manifest_sha256": checkpoint_folders._digest_of(contents)})
     with pytest.raises(CheckpointError, match="lies outside of it"):
         checkpoint_folders.verify(path)
 

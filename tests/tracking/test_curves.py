@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storyteller.system.json_values import finite
 from storyteller.tracking.curves import AXES, Curves
-from storyteller.tracking.metrics_log import by_step, finite, read_records
+from storyteller.tracking.metrics_log import by_step, read_records
 from storyteller.tracking.run_folder import RunFolder
 
 LOSS, BPB = "train/loss", "eval/bpb"

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storyteller.errors import RunError, UsageError
+from storyteller.system import files
 from storyteller.tracking import run_folder
 from storyteller.tracking.run_folder import RunFolder
 
@@ -160,24 +161,24 @@ def test_a_run_json_that_cannot_be_read_is_one_line(tmp_path: Path, contents: st
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    run_folder.write_json(path, {"step": 1})
+    files.write_json(path, {"step": 1})
     for bad in ({"loss": float("nan")}, {"path": object()}):
         with pytest.raises((ValueError, TypeError)):
-            run_folder.write_json(path, bad)
+            files.write_json(path, bad)
     assert json.loads(path.read_text()) == {"step": 1}
     before = sorted(entry.name for entry in tmp_path.iterdir())
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "in-the-way").touch()
     with pytest.raises(OSError, match="folder"):
-        run_folder.write_json(tmp_path / "folder", {})
+        files.write_json(tmp_path / "folder", {})
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*before, "folder"])
 
 
 def test_a_file_is_written_only_where_there_is_none_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    run_folder.write_json(path, {"step": 1}, only_new=True)
+    files.write_json(path, {"step": 1}, only_new=True)
     with pytest.raises(FileExistsError):
-        run_folder.write_json(path, {"step": 2}, only_new=True)
+        files.write_json(path, {"step": 2}, only_new=True)
     assert json.loads(path.read_text()) == {"step": 1}
     assert not list(tmp_path.glob(".*"))
 
@@ -190,7 +191,7 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_one_s_is_not(tmp_path: 
     someone_else_s = tmp_path / ".notes.tmp"
     for path in (left, under_way, someone_else_s):
         path.touch()
-    run_folder.sweep_temporaries(tmp_path)
+    files.sweep_temporaries(tmp_path)
     assert not left.exists()
     assert under_way.exists()
     assert someone_else_s.exists()

@@ -13,7 +13,7 @@ from storyteller.tracking import checkpoint_folders, run_folder
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import (
-    Summary,
+    RunSummary,
     any_trains,
     check_readable,
     find_checkpoint,
@@ -181,7 +181,7 @@ def test_a_living_run_is_summed_up(root: Path) -> None:
         )
         log.append({"step": 100, "tokens": 1000, "seconds": 75.0, "eval/loss": 2.25})
     write_status(folder, own_status("waiting", step=104, tokens=1040, message="the Hub is away"))
-    assert summarise(folder) == Summary(
+    assert summarise(folder) == RunSummary(
         name="fox",
         state="waiting",
         preset="quick",
@@ -264,7 +264,7 @@ def test_a_run_of_which_nothing_is_known_is_summed_up_all_the_same(root: Path) -
     folder = make(root, "fox")
     folder.run_json.write_text("{")
     folder.metrics.write_bytes(b'{"step": "x", "seconds": 1e999}\n{"train/loss": "much"}\nnothing\n')
-    assert summarise(folder) == Summary("fox", "died", *[None] * 11)
+    assert summarise(folder) == RunSummary("fox", "died", *[None] * 11)
 
 
 def test_a_folder_of_runs_that_cannot_be_read_has_none_and_whoever_names_one_is_told_why(root: Path) -> None:

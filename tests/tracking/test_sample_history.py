@@ -17,7 +17,7 @@ from storyteller.config.configs import PROMPTS
 from storyteller.inference.engine import open_model
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.sample_history import LONGEST_CHARS, Growth, Told, recipe
+from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord, recipe
 from tests.support.training import tiny_config, trained_run
 
 FOX = "The fox"
@@ -36,8 +36,8 @@ def tell(folder: RunFolder, *steps: int, prompt: str = FOX, text: str | None = N
             log.append({"step": step, "prompt": prompt, "text": text or f" at {step}", "seed": 42, **more})
 
 
-def read(folder: RunFolder, **options: Any) -> Growth:
-    growth = Growth(folder, **options)
+def read(folder: RunFolder, **options: Any) -> SampleHistory:
+    growth = SampleHistory(folder, **options)
     growth.catch_up()
     return growth
 
@@ -48,8 +48,8 @@ def test_stories_are_found_by_prompt_and_step(folder: RunFolder) -> None:
     growth = read(folder)
     assert growth.prompts == (PROMPTS[1], FOX)
     assert growth.steps(FOX) == (0, 60)
-    assert growth.at(FOX, 60) == Told(60, FOX, " at 60", 42)
-    assert growth.at(PROMPTS[1], 60) == Told(60, PROMPTS[1], " at 60", 42, finished=False)
+    assert growth.at(FOX, 60) == SampleRecord(60, FOX, " at 60", 42)
+    assert growth.at(PROMPTS[1], 60) == SampleRecord(60, PROMPTS[1], " at 60", 42, finished=False)
     assert growth.at(FOX, 30) is None
     assert growth.at("never", 0) is None
 
@@ -75,7 +75,7 @@ def test_a_resume_from_an_earlier_step_gives_up_what_came_after_it(folder: RunFo
 def test_a_story_told_afterwards_stands_among_the_others(folder: RunFolder) -> None:
     tell(folder, 0, 120)
     growth = read(folder)
-    growth.add(Told(60, FOX, " later", 42, later=True))
+    growth.add(SampleRecord(60, FOX, " later", 42, later=True))
     assert growth.steps(FOX) == (0, 60, 120)
     tell(folder, 30)  # resumed: the checkpoint of step 60 is of the course that was given up
     growth.catch_up()

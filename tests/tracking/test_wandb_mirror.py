@@ -19,12 +19,13 @@ from storyteller.cli import main
 from storyteller.config.configs import Config
 from storyteller.config.presets import resolve
 from storyteller.errors import RunError, UsageError
+from storyteller.launch import start
 from storyteller.tracking import checkpoint_folders, run_index, run_process, wandb_mirror
 from storyteller.tracking.metrics_log import JsonLog, read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, read_status, seen_state, write_status
-from storyteller.tracking.wandb_cursor import Mirrored, Rows, is_at_work, is_complete, read_mirrored
-from storyteller.training.status_reporter import Desk
+from storyteller.tracking.wandb_cursor import WandbCursor, WandbRows, is_at_work, is_complete, read_mirrored
+from storyteller.training.status_reporter import StatusReporter
 from tests.cli.test_train import TINY, run_of, storyteller
 from tests.support.training import make_run
 from tests.support.wandb_loopback import KEY, LoopbackWandb
@@ -78,7 +79,7 @@ class Training:
         write_status(self.folder, own_status(state, step=self.step))
 
     def mirror(self, *words: str, mode: str = "online") -> subprocess.Popen[bytes]:
-        return run_process.start_mirror(self.folder, mode, words or SHORT)
+        return start.start_mirror(self.folder, mode, words or SHORT)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def said(folder: RunFolder) -> str:
 # --- rows and their numbers -------------------------------------------------------------------------------------------
 
 
-def drained(rows: Rows, settled: bool = True) -> list[object]:
+def drained(rows: WandbRows, settled: bool = True) -> list[object]:
     """What each row shows: a step of metrics, or the texts of stories."""
     shown: list[object] = []
     while (row := rows.next(settled)) is not None:
@@ -144,13 +145,13 @@ def test_stories_stand_between_the_metrics_of_their_steps(training: Training) ->
     training.log(2)
     training.evaluate()
     training.log(2)
-    rows = Rows(training.folder, Mirrored.fresh("p"))
+    rows = WandbRows(training.folder, WandbCursor.fresh("p"))
     assert drained(rows) == [1, 2, 2, ["Once", "A fox"], 3, 4]
     assert rows.at_end()
 
 
 def test_stories_wait_until_all_of_their_step_are_there(training: Training) -> None:
-    rows = Rows(training.folder, Mirrored.fresh("p"))
+    rows = WandbRows(training.folder, WandbCursor.fresh("p"))
     with JsonLog(training.folder.samples) as log:
         log.append({"step": 1, "prompt": "one"})
         assert drained(rows, settled=False) == []
@@ -164,7 +165,7 @@ def test_stories_wait_until_all_of_their_step_are_there(training: Training) -> N
 
 @pytest.mark.parametrize("has", range(8))
 def test_the_same_rows_have_the_same_numbers_whoever_reads_them(training: Training, has: int) -> None:
-    first = Rows(training.folder, Mirrored.fresh("p"))
+    first = WandbRows(training.folder, WandbCursor.fresh("p"))
     training.log(1)
     all_of_it = drained(first)
     training.evaluate()
@@ -177,19 +178,19 @@ def test_the_same_rows_have_the_same_numbers_whoever_reads_them(training: Traini
     assert all_of_it == [1, 1, ["Once", "A fox"], 2, 3, 2, 2, ["Once", "A fox"]]
     mirrored = read_mirrored(training.folder)
     assert mirrored is not None and mirrored.rows == 0
-    second = Rows(training.folder, mirrored)
+    second = WandbRows(training.folder, mirrored)
     second.skip_to(has)
     moved = read_mirrored(training.folder)
     assert moved is not None and moved.rows == has
     assert drained(second) == all_of_it[has:]
-    assert drained(Rows(training.folder, moved)) == all_of_it[has:]
+    assert drained(WandbRows(training.folder, moved)) == all_of_it[has:]
 
 
 def test_a_broken_or_torn_line_is_no_row(training: Training) -> None:
     training.log(1)
     with training.folder.metrics.open("a") as file:
         file.write('{"step": 2, "tra\n{"step": 3}\n{"step": 4')
-    assert drained(Rows(training.folder, Mirrored.fresh("p"))) == [1, 3]
+    assert drained(WandbRows(training.folder, WandbCursor.fresh("p"))) == [1, 3]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": "a", "project": "p", "rows": -1}', '{"id": 1}', "nonsense"])
@@ -297,7 +298,7 @@ def test_a_resumed_run_goes_on_in_the_same_page(server: LoopbackWandb, training:
     training.log(4)
     training.end("stopped")
     assert ended(process) == 0
-    assert not Rows(training.folder, Mirrored.fresh("p")).at_end()
+    assert not WandbRows(training.folder, WandbCursor.fresh("p")).at_end()
     process = training.mirror()
     write_status(training.folder, own_status("running"))
     training.step = 2
@@ -411,7 +412,7 @@ def test_an_offline_run_is_sent_by_sync_and_sent_once(
     assert cli(capfd, "dashboard", "little-fox", "--print", *root)[1] == f"{url}\n"
     assert json.loads(cli(capfd, "ps", "--json", *root)[1])[0]["wandb_url"] == url
     assert f"little-fox: {url}\n" in cli(capfd, "ps", *root)[1]
-    desk = Desk(training.folder)
+    desk = StatusReporter(training.folder)
     with desk.at_work():
         desk.end("stopped", "", 0)
     status_now = read_status(training.folder)
@@ -438,8 +439,8 @@ def test_a_page_that_still_says_stop_does_not_stop_a_resumed_run(
 ) -> None:
     stopped = threading.Event()
     monkeypatch.setattr(run_process, "stop", lambda _folder: stopped.set())
-    replace(Mirrored.fresh("p"), was_stopped=True).write(training.folder)
-    reader = wandb_mirror.Mirror(training.folder, "online", since_ns=0, grace_seconds=9)
+    replace(WandbCursor.fresh("p"), was_stopped=True).write(training.folder)
+    reader = wandb_mirror.WandbMirror(training.folder, "online", since_ns=0, grace_seconds=9)
     reader.opened = time.monotonic()
     reader.stop_run()
     assert not stopped.wait(0.2)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.errors import UsageError
 from storyteller.evaluation.model_card import card
 from storyteller.tracking.metrics_log import by_step, read_records
 from storyteller.training import worker
-from storyteller.training.card_writer import Critic
+from storyteller.training.card_writer import CardWriter
 from tests.evaluation.test_model_card import SMALL
 from tests.support.training import make_run, tiny_config, trained_run
 
@@ -54,14 +54,14 @@ def test_scores_of_cards_are_logged_as_they_come_and_cards_are_kept(
 def test_no_card_is_made_unless_it_is_asked_for() -> None:
     assert tiny_config().train.card_every == "never"
     with pytest.raises(UsageError, match="--card-every"):
-        Train(card_every="often")
+        TrainConfig(card_every="often")
 
 
-def a_critic(run: RunFolder, notes: list[str]) -> Critic:
+def a_critic(run: RunFolder, notes: list[str]) -> CardWriter:
     from storyteller.data.tokenizer import Tokenizer
     from tests.support.tiny_models import END, byte_tokenizer
 
-    return Critic(run, Tokenizer(byte_tokenizer(), END, "folder"), tiny_config(), notes.append)
+    return CardWriter(run, Tokenizer(byte_tokenizer(), END, "folder"), tiny_config(), notes.append)
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -74,12 +74,12 @@ def test_a_process_that_hangs_or_breaks_holds_nothing_up(
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(_: Critic) -> subprocess.Popen[bytes]:
+    def start(_: CardWriter) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         started.append(subprocess.Popen([sys.executable, "-c", child], stdin=pipe, stdout=pipe))
         return started[-1]
 
-    monkeypatch.setattr(Critic, "_started", start)
+    monkeypatch.setattr(CardWriter, "_started", start)
     notes: list[str] = []
     critic = a_critic(make_run(tmp_path / "runs", "r"), notes)
     begin = time.perf_counter()

@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from storyteller.config.configs import Data, Train
-from storyteller.data.story_stream import held_out_stories, open_corpus
+from storyteller.config.configs import DataConfig, TrainConfig
+from storyteller.data.held_out_stories import held_out_stories
+from storyteller.data.sources import open_corpus
 from storyteller.errors import CheckpointError
-from storyteller.model import checkpoint
+from storyteller.model import weights
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.model.loss_eval import windows
 from storyteller.tracking.metrics_log import read_records
+from storyteller.training import checkpoint
 from storyteller.training.optimizers import Optimizers
 from tests.support.training import trained_run
 
@@ -47,7 +49,7 @@ def test_transformers_gives_the_held_out_stories_the_same_bits_per_byte(trained:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logged = [r["eval/bpb"] for r in read_records(trained.parents[1] / "metrics.jsonl")[0] if "eval/bpb" in r][-1]
-    stories, _ = held_out_stories(open_corpus(Data(source="bundled")), Data(source="bundled"), limit=4)
+    stories, _ = held_out_stories(open_corpus(DataConfig(source="bundled")), DataConfig(source="bundled"), limit=4)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(trained).eval(), AutoTokenizer.from_pretrained(trained)
     context, nats = model.config.n_positions, 0.0
     for story in stories:
@@ -69,8 +71,8 @@ def test_transformers_tells_from_it_until_the_end_of_text(trained: Path) -> None
 
 
 def test_a_model_saved_and_loaded_has_the_same_weights(trained: Path) -> None:
-    model = checkpoint.load_model(trained)
-    assert all(torch.equal(tensor, checkpoint.to_hf(model)[name]) for name, tensor in _tensors(trained).items())
+    model = weights.load_model(trained)
+    assert all(torch.equal(tensor, weights.to_hf(model)[name]) for name, tensor in _tensors(trained).items())
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -87,26 +89,26 @@ def test_a_missing_weight_is_named(trained: Path, tmp_path: Path) -> None:
     tensors = _tensors(trained)
     del tensors["transformer.h.0.mlp.c_fc.weight"]
     with pytest.raises(CheckpointError, match=r"lacks h\.0\.mlp\.c_fc\.weight"):
-        checkpoint.load_model(_changed(trained, tmp_path, tensors))
+        weights.load_model(_changed(trained, tmp_path, tensors))
 
 
 def test_a_weight_too_many_is_named(trained: Path, tmp_path: Path) -> None:
     tensors = _tensors(trained) | {"transformer.extra": torch.zeros(1)}
     with pytest.raises(CheckpointError, match="extra is no weight of a GPT-2"):
-        checkpoint.load_model(_changed(trained, tmp_path, tensors))
+        weights.load_model(_changed(trained, tmp_path, tensors))
 
 
 def test_a_weight_of_another_shape_is_named(trained: Path, tmp_path: Path) -> None:
     tensors = _tensors(trained) | {"transformer.ln_f.weight": torch.ones(7)}
     with pytest.raises(CheckpointError, match=r"ln_f\.weight is \(7,\), not \(32,\)"):
-        checkpoint.load_model(_changed(trained, tmp_path, tensors))
+        weights.load_model(_changed(trained, tmp_path, tensors))
 
 
 def test_a_weight_that_is_no_number_is_named(trained: Path, tmp_path: Path) -> None:
     tensors = _tensors(trained)
     tensors["transformer.wpe.weight"][3, 3] = math.nan
     with pytest.raises(CheckpointError, match=r"wpe\.weight has values that are no numbers"):
-        checkpoint.load_model(_changed(trained, tmp_path, tensors))
+        weights.load_model(_changed(trained, tmp_path, tensors))
 
 
 def test_a_training_state_of_another_version_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -119,4 +121,4 @@ def test_a_training_state_of_another_version_is_refused(trained: Path, tmp_path:
     (folder / "training_state" / "state.json").write_text(json.dumps(state | {"mood": "good"}))
     model = seeded(Shape(1, 32, 2, 64, 400), 0)
     with pytest.raises(CheckpointError, match="of another version"):
-        checkpoint.load_training(folder, model, Optimizers(model, Train(optimizer="muon")))
+        checkpoint.load_training(folder, model, Optimizers(model, TrainConfig(optimizer="muon")))

@@ -13,7 +13,7 @@ import torch
 
 import storyteller
 from storyteller.config.presets import resolve
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.training import compile_step
 
 PACKAGE_PARENT = str(Path(storyteller.__file__).parents[1])
@@ -104,7 +104,7 @@ def test_without_a_compiler_one_line_says_so_and_the_steps_are_the_plain_ones(tm
     ],
 )
 def test_a_run_compiles_where_that_pays(kind: str, options: dict[str, Any], wanted: bool) -> None:
-    assert compile_step.is_wanted(resolve("quick", options), Machine(torch.device(kind), "fp32", 2)) is wanted
+    assert compile_step.is_wanted(resolve("quick", options), ComputeDevice(torch.device(kind), "fp32", 2)) is wanted
 
 
 def test_the_compilers_way_to_the_loss_of_a_chunk_is_the_models_own() -> None:

@@ -18,8 +18,8 @@ import pytest
 from storyteller.data.batches import Batches, StepBatches
 from storyteller.data.tokenizer import Tokenizer, train_bpe
 from storyteller.errors import UsageError
-from storyteller.launch import torchrun
-from storyteller.launch.torchrun import Fleet, of_options
+from storyteller.launch import start, torchrun
+from storyteller.launch.torchrun import TorchrunSpec, of_options
 from storyteller.tracking import run_process
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
@@ -64,7 +64,7 @@ def trained(folder: RunFolder, nproc: int) -> None:
     if nproc == 1:
         assert worker.run(folder) == 0, folder.log.read_text(encoding="utf-8")
         return
-    process = run_process.start(folder, ["--nproc", str(nproc)])
+    process = start.start(folder, ["--nproc", str(nproc)])
     try:
         assert process.wait(timeout=600) == 0, folder.log.read_text(encoding="utf-8")
     finally:
@@ -131,14 +131,14 @@ def test_the_shares_of_a_step_are_its_rows_each_once_and_the_position_is_the_who
 )
 def test_a_fleet_that_cannot_be_is_refused_by_the_options_name(words: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError, match=f"^{problem}"):
-        Fleet(**words)
+        TorchrunSpec(**words)
 
 
 def test_under_slurm_a_machine_knows_which_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NODEID", "3")
-    assert of_options(8, 4, None, "a:1") == Fleet(8, 4, 3, "a:1")
-    assert of_options(8, 4, 0, "a:1") == Fleet(8, 4, 0, "a:1")
-    assert of_options(8, 1, None, None) == Fleet(8)
+    assert of_options(8, 4, None, "a:1") == TorchrunSpec(8, 4, 3, "a:1")
+    assert of_options(8, 4, 0, "a:1") == TorchrunSpec(8, 4, 0, "a:1")
+    assert of_options(8, 1, None, None) == TorchrunSpec(8)
 
 
 FAILURES = """
@@ -171,7 +171,7 @@ def test_of_processes_that_ended_the_one_that_nobody_ended_is_named(
 ) -> None:
     said = FAILURES.format(rank=0, code=code, other=1, other_code=other_code, other_pid=other_pid)
     (tmp_path / "torchrun.log").write_text(said, encoding="utf-8")
-    leader = torchrun._Leader(None, Fleet(2), _killed={43})
+    leader = torchrun._Leader(None, TorchrunSpec(2), _killed={43})
     assert leader._why(tmp_path, 1, "look").problem == problem
 
 

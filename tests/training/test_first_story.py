@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from storyteller.training.status_reporter import Desk
-from storyteller.training.train_state import Progress
+from storyteller.training.status_reporter import StatusReporter
+from storyteller.training.train_state import TrainState
 from tests.support.training import make_run
 
 
@@ -21,14 +21,14 @@ class Listener:
 
 
 def test_it_is_asked_for_once_after_the_first_step_and_others_at_once(tmp_path: Path) -> None:
-    desk = Desk(make_run(tmp_path, "fox"))
+    desk = StatusReporter(make_run(tmp_path, "fox"))
     teller = desk.teller = Listener()
     untrained: Any = {"w": 0}
-    desk.evaluated(Progress(), untrained)
-    desk.at(Progress(), waiting=True)
+    desk.evaluated(TrainState(), untrained)
+    desk.at(TrainState(), waiting=True)
     assert teller.asked == []
-    desk.at(Progress(step=1), waiting=False)
-    desk.at(Progress(step=2), waiting=False)
+    desk.at(TrainState(step=1), waiting=False)
+    desk.at(TrainState(step=2), waiting=False)
     assert teller.asked == [(0, untrained)]
-    desk.evaluated(Progress(step=2), untrained)
+    desk.evaluated(TrainState(step=2), untrained)
     assert [step for step, _ in teller.asked] == [0, 2]

@@ -11,7 +11,7 @@ import torch
 from storyteller.config.presets import resolve
 from storyteller.data.batches import Batch, StepBatches
 from storyteller.model import device, memory
-from storyteller.model.device import Machine
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import GPT, Shape, seeded
 from storyteller.training import compile_step, gradients
 from storyteller.training.optimizers import Optimizers, clip
@@ -26,8 +26,8 @@ CONFIG = resolve("quick", {"train.device": "cuda", "model.n_embd": 128, "model.n
 SHAPE = Shape.of(CONFIG.model, 1000)
 
 
-def cuda() -> Machine:
-    return Machine(torch.device("cuda"), device.best_precision("cuda"), 1)
+def cuda() -> ComputeDevice:
+    return ComputeDevice(torch.device("cuda"), device.best_precision("cuda"), 1)
 
 
 def step_of(seed: int, rows: int = 8) -> StepBatches:
@@ -37,7 +37,7 @@ def step_of(seed: int, rows: int = 8) -> StepBatches:
     return StepBatches((batch,), batch.n_targets, 0.0, {})
 
 
-def take(model: GPT, optimizers: Optimizers, step: StepBatches, machine: Machine) -> torch.Tensor:
+def take(model: GPT, optimizers: Optimizers, step: StepBatches, machine: ComputeDevice) -> torch.Tensor:
     scaler = torch.amp.GradScaler(machine.device.type, enabled=False)
     loss = gradients.accumulate(model, step, machine, scaler)
     clip(list(model.parameters()), 1.0)
@@ -50,7 +50,7 @@ def take(model: GPT, optimizers: Optimizers, step: StepBatches, machine: Machine
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_twenty_steps_on_the_gpu_lose_what_plain_fp32_does(is_compiled: bool) -> None:
     told: list[list[float]] = []
-    for machine in (Machine(torch.device("cpu"), "fp32", 2), cuda()):
+    for machine in (ComputeDevice(torch.device("cpu"), "fp32", 2), cuda()):
         model = seeded(SHAPE, 0).to(machine.device)
         if machine.device.type == "cuda" and is_compiled:
             assert compile_step.speed_up(model, CONFIG, machine, 8) == "the step is compiled"

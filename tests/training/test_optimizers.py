@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.config.configs import Train
+from storyteller.config.configs import TrainConfig
 from storyteller.errors import CheckpointError
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.training.muon import Muon, orthogonal
@@ -19,7 +19,7 @@ SHAPE = Shape(n_layer=2, n_embd=16, n_head=2, context=8, vocab_size=40)
 def test_only_matrices_decay() -> None:
     model = seeded(SHAPE, 0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizers = Optimizers(model, Train(lr=0.1, weight_decay=0.5))
+    optimizers = Optimizers(model, TrainConfig(lr=0.1, weight_decay=0.5))
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     optimizers.all[0].step()
@@ -30,7 +30,7 @@ def test_only_matrices_decay() -> None:
 
 def test_muon_takes_the_hidden_matrices_and_adamw_the_rest() -> None:
     model = seeded(SHAPE, 0)
-    adamw, muon = Optimizers(model, Train(optimizer="muon")).all
+    adamw, muon = Optimizers(model, TrainConfig(optimizer="muon")).all
     names = {p: name for name, p in model.named_parameters()}
     hidden = {names[p] for group in muon.param_groups for p in group["params"]}
     rest = {names[p] for group in adamw.param_groups for p in group["params"]}
@@ -68,7 +68,7 @@ PARTS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_state_given_to_a_fresh_optimiser_makes_the_same_next_step(optimizer: str) -> None:
-    train = Train(lr=0.01, optimizer=optimizer)  # type: ignore[arg-type]
+    train = TrainConfig(lr=0.01, optimizer=optimizer)  # type: ignore[arg-type]
     ids = torch.randint(40, (2, 9), generator=torch.Generator().manual_seed(0))
 
     def take_step(model: torch.nn.Module, optimizers: Optimizers) -> None:
@@ -91,7 +91,7 @@ def test_state_given_to_a_fresh_optimiser_makes_the_same_next_step(optimizer: st
 
 def test_state_of_another_shape_is_refused() -> None:
     model = seeded(SHAPE, 0)
-    optimizers = Optimizers(model, Train())
+    optimizers = Optimizers(model, TrainConfig())
     with pytest.raises(CheckpointError, match=r"exp_avg of wte\.weight has another shape"):
         optimizers.load_state({"wte.weight/exp_avg": torch.zeros(3, 3)})
     with pytest.raises(CheckpointError, match="which the model lacks"):
@@ -99,18 +99,18 @@ def test_state_of_another_shape_is_refused() -> None:
 
 
 def test_the_learning_rate_rises_and_falls_exactly_so() -> None:
-    train = Train(warmup_pct=10, decay="linear", final_lr_pct=0)
+    train = TrainConfig(warmup_pct=10, decay="linear", final_lr_pct=0)
     assert [lr_scale(p, train) for p in (0, 0.05, 0.1, 0.55, 1)] == [0, 0.5, 1.0, pytest.approx(0.5), 0.0]
-    cosine = Train(warmup_pct=0, decay="cosine", final_lr_pct=10)
+    cosine = TrainConfig(warmup_pct=0, decay="cosine", final_lr_pct=10)
     assert [lr_scale(p, cosine) for p in (0, 0.5, 1)] == [1.0, pytest.approx(0.55), pytest.approx(0.1)]
-    assert lr_scale(0.7, Train(warmup_pct=1, decay="constant")) == 1.0
+    assert lr_scale(0.7, TrainConfig(warmup_pct=1, decay="constant")) == 1.0
 
 
 @given(st.floats(-1, 2), st.floats(0, 100), st.floats(0, 100), st.sampled_from(["linear", "cosine", "constant"]))
 def test_the_learning_rate_stays_between_nothing_and_its_peak(
     progress: float, warmup: float, final: float, decay: str
 ) -> None:
-    train = Train(warmup_pct=warmup, final_lr_pct=final, decay=decay)  # type: ignore[arg-type]
+    train = TrainConfig(warmup_pct=warmup, final_lr_pct=final, decay=decay)  # type: ignore[arg-type]
     assert -1e-9 <= lr_scale(progress, train) <= 1 + 1e-9
 
 

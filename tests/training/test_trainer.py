@@ -13,28 +13,28 @@ from safetensors.torch import load_file
 
 from storyteller.data.batches import StepBatches, collate
 from storyteller.data.tokenizer import load
-from storyteller.model import checkpoint, loss_eval
-from storyteller.model.device import Machine
+from storyteller.model import loss_eval, weights
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status
 from storyteller.training import gradients, worker
-from storyteller.training.status_reporter import Desk
+from storyteller.training.status_reporter import StatusReporter
 from tests.support.training import losses, make_run, trained_run
 
-CPU = Machine(torch.device("cpu"), "fp32", 1)
+CPU = ComputeDevice(torch.device("cpu"), "fp32", 1)
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
-def weights(folder: RunFolder, step: int) -> dict[str, torch.Tensor]:
+def weights_of(folder: RunFolder, step: int) -> dict[str, torch.Tensor]:
     return load_file(folder.checkpoint(step) / "model.safetensors")
 
 
 def assert_equal_weights(one: RunFolder, other: RunFolder, step: int) -> None:
-    theirs = weights(other, step)
-    for name, tensor in weights(one, step).items():
+    theirs = weights_of(other, step)
+    for name, tensor in weights_of(one, step).items():
         assert torch.equal(tensor, theirs[name]), name
 
 
@@ -72,7 +72,7 @@ def test_the_model_learns_the_next_token_and_not_the_one_after_it(tmp_path: Path
         train_steps=60,
         train_lr=1e-2,
     )
-    model = checkpoint.load_model(folder.checkpoint(60)).eval()
+    model = weights.load_model(folder.checkpoint(60)).eval()
     tokenizer = load(folder.tokenizer)
     ids = tokenizer.encode([letters])[0]
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_the_end_of_a_story_is_learned(tmp_path: Path) -> None:
     corpus = tmp_path / "same.txt"
     corpus.write_text("\n\n".join(f"{i} cats sat on the very same mat, and that was all." for i in range(60)))
     folder = trained_run(tmp_path / "runs", "ends", data_source=(str(corpus),), data_batching="pad", train_steps=80)
-    model, tokenizer = checkpoint.load_model(folder.checkpoint(80)).eval(), load(folder.tokenizer)
+    model, tokenizer = weights.load_model(folder.checkpoint(80)).eval(), load(folder.tokenizer)
     ids = tokenizer.encode(["7 cats sat on the very same mat, and that was all."])[0]
     with torch.no_grad():
         chances = model(torch.tensor([[tokenizer.end_id, *ids]]))[0, -1].softmax(-1)
@@ -105,9 +105,9 @@ def test_lower_precisions_learn_too(tmp_path: Path, precision: str) -> None:
 
 def stop_after(folder: RunFolder, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train the run in this process until `step` is done, then ask it to stop as a signal would."""
-    real = Desk.stop_asked
+    real = StatusReporter.stop_asked
     with monkeypatch.context() as patch:
-        patch.setattr(Desk, "stop_asked", lambda desk: desk.step >= step or real(desk))
+        patch.setattr(StatusReporter, "stop_asked", lambda desk: desk.step >= step or real(desk))
         assert worker.run(folder) == 0
 
 
@@ -153,10 +153,10 @@ def test_a_resume_over_the_end_of_an_epoch_goes_on_exactly(tmp_path: Path, monke
 
 def test_going_back_to_an_earlier_step_gives_the_same_end(tmp_path: Path) -> None:
     folder = trained_run(tmp_path, "back", train_steps=6, train_checkpoint_every="2", train_keep=9)
-    before, told = weights(folder, 6), losses(folder)
+    before, told = weights_of(folder, 6), losses(folder)
     assert worker.run(folder, from_step=2) == 0
     assert losses(folder) == told
-    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(folder, 6).items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(folder, 6).items())
 
 
 @pytest.mark.slow
@@ -272,7 +272,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_saves_nothing_poison
     assert status is not None and status.state == "failed"
     assert status.message.startswith("the gradient of step 3 is not a number, so the step was not taken: resume with")
     assert checkpoint_folders.steps(folder) == [1, 2]
-    for name, tensor in weights(folder, 2).items():
+    for name, tensor in weights_of(folder, 2).items():
         assert bool(torch.isfinite(tensor).all()), name
     assert "NaN" not in folder.metrics.read_text()
     monkeypatch.setattr(gradients, "accumulate", real)

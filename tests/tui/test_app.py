@@ -18,8 +18,7 @@ from textual.widgets import Input, Static
 
 from storyteller import tui
 from storyteller.errors import RunError, UsageError
-from storyteller.launch import run_plan
-from storyteller.tracking import run_process
+from storyteller.launch import run_plan, start
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import seen_state
 from storyteller.tui.app import StorytellerApp
@@ -27,9 +26,9 @@ from storyteller.tui.screens.help import HelpScreen, keys_of
 from storyteller.tui.screens.new_run import NewRunScreen, field_of
 from storyteller.tui.screens.runs import RunsScreen
 from storyteller.tui.widgets.choice import Choice
-from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.run_table import RunTable
-from storyteller.tui.widgets.view_bar import Top
+from storyteller.tui.widgets.view_bar import ViewBar
 from tests.support.ptys import at_terminal
 from tests.support.tui_runs import a_few, app_of, make, seen, until
 from tests.test_laws import HEAVY, modules_after
@@ -54,7 +53,7 @@ def said(pilot: Pilot[None]) -> list[str]:
     return [str(notice.message) for notice in pilot.app._notifications]
 
 
-def words_of(widget: Static | Top | Hints) -> str:
+def words_of(widget: Static | ViewBar | KeyHints) -> str:
     content = widget.content if isinstance(widget, Static) else widget.render()
     assert isinstance(content, Content)
     return content.plain
@@ -111,7 +110,7 @@ def test_a_run_opens_is_kept_and_escape_goes_back(root: Path, tmp_path: Path) ->
         await until(pilot, lambda: app.view == "run")
         opened = app.screen
         assert app.run_shown == "wise-owl"
-        assert "2 wise-owl" in words_of(opened.query_one(Top))
+        assert "2 wise-owl" in words_of(opened.query_one(ViewBar))
         await pilot.press("1")
         assert app.screen is home
         await pilot.press("2")
@@ -168,11 +167,11 @@ def test_the_row_of_views_goes_where_it_is_clicked(root: Path, tmp_path: Path, m
 
     async def how(pilot: Pilot[None]) -> None:
         await seen(pilot, 5)
-        top = app.screen.query_one(Top)
+        top = app.screen.query_one(ViewBar)
         assert words_of(top) == "storyteller   1 Runs   2 Run   3 Story   4 Compare"
         monkeypatch.setattr(app, "action_view", went.append)
         for word in ("1 Runs", "2 Run", "3 Story", "4 Compare"):
-            await pilot.click(Top, offset=(1 + words_of(top).index(word), 0))
+            await pilot.click(ViewBar, offset=(1 + words_of(top).index(word), 0))
         assert went == ["runs", "run", "story", "compare"]
         await pilot.resize_terminal(30, 12)
         await pilot.pause()
@@ -203,7 +202,7 @@ def test_hints_keep_help_and_quit_and_as_many_as_fit_and_are_pressed_by_a_click(
 
     async def how(pilot: Pilot[None]) -> None:
         screen = await seen(pilot, 5)
-        hints = screen.query_one(Hints)
+        hints = screen.query_one(KeyHints)
         for width in (160, 80, 40, 20):
             await pilot.resize_terminal(width, 24)
             await pilot.pause()
@@ -211,7 +210,7 @@ def test_hints_keep_help_and_quit_and_as_many_as_fit_and_are_pressed_by_a_click(
             assert len(shown) == width - 2 and shown.endswith("? Help  q Quit")
         await pilot.resize_terminal(100, 24)
         await pilot.pause()
-        await pilot.click(Hints, offset=(1 + words_of(hints).index("o Sort"), 0))
+        await pilot.click(KeyHints, offset=(1 + words_of(hints).index("o Sort"), 0))
         assert pilot.app.settings.sort == "name"  # type: ignore[attr-defined]
 
     drive(app_of(root, tmp_path), how)
@@ -434,7 +433,7 @@ def test_starting_shows_what_the_process_says_and_ends_in_the_run_or_in_the_reas
 
     def begin(folder: RunFolder, *_: object) -> Any:
         words = [sys.executable, "-c", SPEAKS, str(folder.path), how_it_goes]
-        processes.append(run_process.start(folder, command=words))
+        processes.append(start.start(folder, command=words))
         return processes[-1]
 
     monkeypatch.setattr(run_plan, "begin", begin)

@@ -25,10 +25,10 @@ from storyteller.tracking.run_status import Status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.compare import CompareScreen
 from storyteller.tui.screens.pick_runs import PickRunsScreen
-from storyteller.tui.widgets.compare_tables import Differences, Results
+from storyteller.tui.widgets.compare_tables import CompareTables, Differences
 from storyteller.tui.widgets.line_chart import ZOOM, ChartView
 from storyteller.tui.widgets.metric_charts import METRICS
-from storyteller.tui.widgets.tab_bar import TabLine
+from storyteller.tui.widgets.tab_bar import TabBar
 from tests.support.playing import played
 
 NAMES = ("quiet-blue-squirrel", "wide", "classic-recipe")
@@ -154,7 +154,7 @@ async def test_marked_runs_are_in_one_chart_and_two_tables(root: Path) -> None:
         settings = [row[80:].split() for row in rows[results : results + 3]]
         assert settings[1] == ["model.width", "256", "384", "512"]
         assert settings[2] == ["train.lr", "0.01", "0.00666667", "0.005"]
-        table = screen.query_one(Results).render()
+        table = screen.query_one(CompareTables).render()
         lit = [table.plain[span.start : span.end].strip() for span in table.spans if "$text-success" in str(span.style)]
         best = figure(line_of(200, 1.0)["eval/bpb"])
         assert lit == [best, best, "4,096"][: len(lit)]
@@ -205,11 +205,11 @@ async def test_a_click_on_a_row_chooses_and_a_second_one_lets_go(root: Path) -> 
     app = app_of(root)
     async with app.run_test(size=(100, 30)) as pilot:
         screen = await opened(pilot)
-        await pilot.click(Results, offset=(10, 3))
+        await pilot.click(CompareTables, offset=(10, 3))
         assert screen.chosen == "classic-recipe"
-        await pilot.click(Results, offset=(10, 3))
+        await pilot.click(CompareTables, offset=(10, 3))
         assert screen.chosen is None
-        await pilot.click(Results, offset=(10, 0))
+        await pilot.click(CompareTables, offset=(10, 0))
         assert screen.chosen is None
 
 
@@ -224,7 +224,7 @@ async def test_enter_opens_the_chosen_run_and_t_tells_from_it(root: Path, monkey
         await pilot.press("enter", "t", "d")
         assert asked == []
         await pilot.press("down", "enter", "t")
-        await pilot.double_click(Results, offset=(10, 2))
+        await pilot.double_click(CompareTables, offset=(10, 2))
         assert asked == [("run", "quiet-blue-squirrel"), ("story", "quiet-blue-squirrel"), ("run", "wide")]
 
 
@@ -273,16 +273,16 @@ async def test_metrics_are_gone_through_by_keys_and_tabs(root: Path) -> None:
         screen = await opened(pilot)
         await pilot.press("left_square_bracket")
         await settled(pilot, screen)
-        assert screen.metric == screen.query_one(TabLine).chosen == "loss"
+        assert screen.metric == screen.query_one(TabBar).chosen == "loss"
         assert list(drawn(screen)["classic-recipe"].x)[-1] == 150
         await pilot.press("left_square_bracket")
         assert screen.metric == METRICS[-1].name
         await pilot.press("right_square_bracket", "right_square_bracket", "right_square_bracket")
         assert screen.metric == METRICS[2].name == "rate"
         await until(lambda: "no figures yet" in "".join(shown(app)))
-        tabs = screen.query_one(TabLine)
+        tabs = screen.query_one(TabBar)
         place = next(begin for name, begin, _ in tabs._places() if name == "speed")
-        await pilot.click(TabLine, offset=(place + 1, 0))
+        await pilot.click(TabBar, offset=(place + 1, 0))
         await settled(pilot, screen)
         assert screen.metric == "speed"
         assert set(drawn(screen)["wide"].y) == {4096 / 1.5}

@@ -24,9 +24,9 @@ from pathlib import Path
 import pyte
 import pytest
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference import story_history
-from storyteller.inference.story_history import Told
+from storyteller.inference.story_history import StoryRecord
 from storyteller.text import safe
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
@@ -182,7 +182,9 @@ def hostile_home(root: Path) -> None:
             tells(folder, 5, "gone")
     for n in range(3):
         story_history.keep(
-            Told(f"evil{EVIL}", EVIL + LONE, HUGE * (n == 1) + EVIL, Sample(seed=1), 10**30, 1.5, runs_dir=EVIL)
+            StoryRecord(
+                f"evil{EVIL}", EVIL + LONE, HUGE * (n == 1) + EVIL, SamplingParams(seed=1), 10**30, 1.5, runs_dir=EVIL
+            )
         )
     with story_history.stories_path().open("ab") as file:
         file.write(b"\xff{}\n" + b"[" * 100_000 + b"\n" + json.dumps({"sample": EVIL, "seed": EVIL}).encode() + b"\n")

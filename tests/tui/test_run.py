@@ -13,12 +13,11 @@ from storyteller.config.configs import PROMPTS
 from storyteller.tracking.run_status import own_status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.pick_runs import PickRunsScreen
-from storyteller.tui.screens.run import SMOOTHINGS
-from storyteller.tui.widgets.key_values import Facts
+from storyteller.tui.widgets.key_values import KeyValues
 from storyteller.tui.widgets.log_view import LogView
-from storyteller.tui.widgets.metric_charts import METRICS, Board
-from storyteller.tui.widgets.run_header import Head
-from storyteller.tui.widgets.run_stories import Card, PromptInput, Stories
+from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHINGS, MetricCharts
+from storyteller.tui.widgets.run_header import RunHeader
+from storyteller.tui.widgets.run_stories import PromptInput, RunStories, StoryCard
 from tests.support.watched import (
     STEPS,
     TOLD,
@@ -53,7 +52,7 @@ def plain(static: Static) -> str:
 @in_a_loop
 async def test_the_head_says_how_the_run_stands(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        state, figures = plain(screen.query_one(Head)).split("\n")
+        state, figures = plain(screen.query_one(RunHeader)).split("\n")
         assert state.startswith("\u2713 finished  brave-fox")
         assert state.endswith("100 %")
         assert figures.startswith(f"step 400   {evaluation(400)['eval/bpb']:.4f} bits/byte   1.")
@@ -63,7 +62,7 @@ async def test_the_head_says_how_the_run_stands(root: Path) -> None:
 @in_a_loop
 async def test_one_chart_is_shown_where_there_is_little_room_and_up_and_down_choose_its_metric(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        board = screen.query_one(Board)
+        board = screen.query_one(MetricCharts)
         seen = []
         for _ in METRICS:
             board = await drawn(pilot, screen)
@@ -163,7 +162,7 @@ async def test_the_cursor_is_in_all_charts_and_the_story_goes_with_it(root: Path
         await drawn(pilot, screen)
         assert board.cursor_x is not None and 200 < board.cursor_x < 400
         assert {chart.cursor_x for chart in board._charts.values()} == {board.cursor_x}
-        assert screen.query_one(Stories).step == max(step for step in TOLD if step <= board.cursor_x)
+        assert screen.query_one(RunStories).step == max(step for step in TOLD if step <= board.cursor_x)
         await pilot.press("right")
         assert board.cursor_x > 200
         await pilot.press("0")
@@ -173,7 +172,7 @@ async def test_the_cursor_is_in_all_charts_and_the_story_goes_with_it(root: Path
 @in_a_loop
 async def test_brackets_scrub_through_the_stories_and_the_cursor_goes_with_them(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        stories, board = screen.query_one(Stories), screen.query_one(Board)
+        stories, board = screen.query_one(RunStories), screen.query_one(MetricCharts)
         assert (stories.step, stories.follows) == (400, True)
         await pilot.press("left_square_bracket")
         assert (stories.step, stories.follows, board.cursor_x) == (300, False, 300)
@@ -190,7 +189,7 @@ async def test_brackets_scrub_through_the_stories_and_the_cursor_goes_with_them(
 @in_a_loop
 async def test_the_slider_is_picked_and_dragged_by_the_mouse(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        stories = screen.query_one(Stories)
+        stories = screen.query_one(RunStories)
         await pilot.click("StepLine", offset=(2, 0))
         assert stories.step == 0
         await pilot.click("StepLine", offset=(2 + 74 // 4, 0))
@@ -203,7 +202,7 @@ async def test_the_slider_is_picked_and_dragged_by_the_mouse(root: Path) -> None
 @in_a_loop
 async def test_p_tells_from_the_next_prompt(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        stories = screen.query_one(Stories)
+        stories = screen.query_one(RunStories)
         for prompt in (*PROMPTS[1:], PROMPTS[0]):
             await pilot.press("p")
             assert stories.prompt == prompt
@@ -215,7 +214,7 @@ async def test_p_tells_from_the_next_prompt(root: Path) -> None:
 async def test_v_shows_the_stories_of_all_steps_below_each_other(root: Path) -> None:
     async with watching(root, size=(160, 45)) as (pilot, screen):
         await pilot.press("v")
-        cards = list(screen.query(Card))
+        cards = list(screen.query(StoryCard))
         assert [card.step for card in cards] == list(TOLD)
         for card in cards:
             assert plain(card).split("\n")[0].startswith(f"step {card.step}   ")
@@ -252,7 +251,7 @@ async def test_the_log_is_shown_by_L_and_follows_what_comes_unless_it_is_scrolle
 async def test_the_settings_are_shown_by_g_and_searched_and_those_unlike_the_preset_are_marked(root: Path) -> None:
     async with watching(root, size=(160, 45)) as (pilot, screen):
         await pilot.press("g")
-        facts = screen.query_one("#config", Facts)
+        facts = screen.query_one("#config", KeyValues)
         shown = plain(facts.query_one(Static)).split("\n")
         assert "\u2022 n_embd" in " ".join(shown)
         assert [row.split() for row in shown if "n_embd" in row] == [["\u2022", "n_embd", "32"]]
@@ -270,7 +269,7 @@ async def test_the_settings_are_shown_by_g_and_searched_and_those_unlike_the_pre
 async def test_the_machine_and_the_versions_are_shown_by_i(root: Path) -> None:
     async with watching(root, size=(160, 45)) as (pilot, screen):
         await pilot.press("i")
-        shown = plain(screen.query_one("#machine", Facts).query_one(Static)).split("\n")
+        shown = plain(screen.query_one("#machine", KeyValues).query_one(Static)).split("\n")
         rows = [row.split() for row in shown]
         assert ["torch", "2.13.0"] in rows
         assert ["memory_gib", "23.5"] in rows
@@ -284,7 +283,7 @@ async def test_tabs_are_clicked(root: Path) -> None:
         await pilot.click("#panel TabLine", offset=(17, 0))
         assert screen.query_one(LogView).display
         await pilot.click("Board TabLine", offset=(8, 0))
-        assert screen.query_one(Board).chosen == "bits/byte"
+        assert screen.query_one(MetricCharts).chosen == "bits/byte"
 
 
 @in_a_loop
@@ -314,7 +313,7 @@ async def test_what_is_missing_is_told_from_the_checkpoint_by_enter(tmp_path: Pa
     folder = a_run(tmp_path / "runs", saved=())
     save(folder, 250)
     async with watching(tmp_path / "runs") as (pilot, screen):
-        stories = screen.query_one(Stories)
+        stories = screen.query_one(RunStories)
         await until(pilot, lambda: stories.at_checkpoint or 250 in stories.steps)
         await pilot.press("left_square_bracket", "left_square_bracket")
         assert stories.step == 250
@@ -331,7 +330,7 @@ async def test_what_is_missing_is_told_from_the_checkpoint_by_enter(tmp_path: Pa
 @in_a_loop
 async def test_a_prompt_of_ones_own_is_told_at_every_checkpoint(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        stories = screen.query_one(Stories)
+        stories = screen.query_one(RunStories)
         await pilot.press("P", *"Once", "escape")
         assert stories.prompt == PROMPTS[0]
         assert pilot.app.screen is screen
@@ -355,8 +354,8 @@ async def test_a_checkpoint_that_vanishes_fails_its_story_with_a_line(tmp_path: 
         await pilot.press("enter")
         await until(pilot, lambda: "model.safetensors" in text_of(pilot))
         shutil.rmtree(folder.checkpoint(250))
-        await until(pilot, lambda: 250 not in screen.query_one(Stories).steps)
-        assert screen.query_one(Stories).step in TOLD
+        await until(pilot, lambda: 250 not in screen.query_one(RunStories).steps)
+        assert screen.query_one(RunStories).step in TOLD
 
 
 @in_a_loop
@@ -375,9 +374,9 @@ async def test_a_new_line_of_the_log_is_on_the_screen_within_a_second_and_a_bit(
     folder = a_run(tmp_path / "runs", saved=())
     async with watching(tmp_path / "runs", size=(160, 45)) as (pilot, screen):
         grow(folder, 402)
-        await until(pilot, lambda: screen.query_one(Board).chart.lines[0].x[-1] == 402, seconds=10)
-        await until(pilot, lambda: "step 402" in plain(screen.query_one(Head)), seconds=10)
-        assert f"{line(402)['train/loss']:.3f} loss" in plain(screen.query_one(Head))
+        await until(pilot, lambda: screen.query_one(MetricCharts).chart.lines[0].x[-1] == 402, seconds=10)
+        await until(pilot, lambda: "step 402" in plain(screen.query_one(RunHeader)), seconds=10)
+        assert f"{line(402)['train/loss']:.3f} loss" in plain(screen.query_one(RunHeader))
 
 
 @in_a_loop
@@ -385,10 +384,10 @@ async def test_a_run_whose_process_is_gone_is_shown_as_died(tmp_path: Path) -> N
     folder = a_run(tmp_path / "runs", saved=())
     write_status(folder, own_status("running", step=STEPS))
     async with watching(tmp_path / "runs") as (pilot, screen):
-        assert plain(screen.query_one(Head)).startswith("\u25cf running")
+        assert plain(screen.query_one(RunHeader)).startswith("\u25cf running")
         status = own_status("running", step=STEPS)
         write_status(folder, type(status)("running", 2**22 + 1, 1.0, step=STEPS))
-        await until(pilot, lambda: "died" in plain(screen.query_one(Head)), seconds=5)
+        await until(pilot, lambda: "died" in plain(screen.query_one(RunHeader)), seconds=5)
         assert "r goes on from its newest checkpoint" in text_of(pilot)
 
 
@@ -398,7 +397,7 @@ async def test_what_a_run_waits_for_is_said(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "runs", saved=())
     write_status(folder, own_status("waiting", step=STEPS, message="waiting for stories"))
     async with watching(tmp_path / "runs") as (pilot, screen):
-        assert plain(screen.query_one(Head)).startswith("\u25d4 waiting")
+        assert plain(screen.query_one(RunHeader)).startswith("\u25d4 waiting")
         assert "\n waiting for stories\n" in text_of(pilot)
 
 

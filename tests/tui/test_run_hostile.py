@@ -15,9 +15,9 @@ from storyteller.text import safe
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, write_status
 from storyteller.tui.screens.run import RunScreen
-from storyteller.tui.widgets.metric_charts import Board
-from storyteller.tui.widgets.run_header import Head
-from storyteller.tui.widgets.run_stories import Stories
+from storyteller.tui.widgets.metric_charts import MetricCharts
+from storyteller.tui.widgets.run_header import RunHeader
+from storyteller.tui.widgets.run_stories import RunStories
 from tests.support.terminal import Terminal
 from tests.support.watched import a_run, grow, in_a_loop, raw, text_of, the_app, until, watching
 
@@ -102,14 +102,14 @@ async def test_a_broken_folder_is_looked_at_without_a_crash(tmp_path: Path, brok
 async def test_a_run_that_is_removed_while_open_is_said_to_be_and_stays_to_be_read(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "runs")
     async with watching(tmp_path / "runs") as (pilot, screen):
-        before = list(screen.query_one(Board).chart.lines[0].y)
+        before = list(screen.query_one(MetricCharts).chart.lines[0].y)
         shutil.rmtree(folder.path)
         await until(pilot, lambda: "its folder is gone" in text_of(pilot), seconds=5)
         await pilot.press("left_square_bracket", "x", "x", "x", "v", "v", "L", "g", "down", "up", "s", "r", "enter")
         assert pilot.app.screen is screen
-        assert screen.query_one(Stories).step == 300
-        assert list(screen.query_one(Board).chart.lines[0].y) == before
-        assert "deleted" in screen.query_one(Head).content.plain  # type: ignore[union-attr]
+        assert screen.query_one(RunStories).step == 300
+        assert list(screen.query_one(MetricCharts).chart.lines[0].y) == before
+        assert "deleted" in screen.query_one(RunHeader).content.plain  # type: ignore[union-attr]
 
 
 @in_a_loop
@@ -118,7 +118,7 @@ async def test_a_log_that_is_begun_anew_takes_the_place_of_the_one_before(tmp_pa
     async with watching(tmp_path / "runs") as (pilot, screen):
         folder.metrics.unlink()
         grow(folder, 2, 4)
-        await until(pilot, lambda: list(screen.query_one(Board).chart.lines[0].x) == [2, 4])
+        await until(pilot, lambda: list(screen.query_one(MetricCharts).chart.lines[0].x) == [2, 4])
 
 
 @pytest.mark.slow

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.config.configs import Sample
-from storyteller.inference.background import Ended, Event, Failed, Note, Opened, Piece
+from storyteller.config.configs import SamplingParams
+from storyteller.inference.background import Ended, Event, Failed, ModelOpened, Note, TextPiece
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.sample_history import Growth, Told
-from storyteller.tui.checkpoint_stories import Retelling
+from storyteller.tracking.sample_history import SampleHistory, SampleRecord
+from storyteller.tui.checkpoint_stories import CheckpointStories
 from storyteller.tui.readers.run_reader import Axis, LogTail
-from storyteller.tui.widgets.key_values import Fact, flatten, sections_of
+from storyteller.tui.widgets.key_values import KeyValue, flatten, sections_of
 from storyteller.tui.widgets.step_slider import beside
 
 # --- the log's tail ---------------------------------------------------------------------------------------------------
@@ -118,15 +118,15 @@ def test_a_plan_is_flattened_to_names_and_words() -> None:
         "empty": {},
     }
     assert list(flatten(plan)) == [
-        Fact("model.n_layer", "4"),
-        Fact("model.dropout", "0.0"),
-        Fact("valid", "none"),
-        Fact("source", "a, b"),
-        Fact("steps", "none"),
-        Fact("on", "yes"),
-        Fact("parameters", "4,273,664"),
-        Fact("odd", '[{"x": 1}]'),
-        Fact("empty", "{}"),
+        KeyValue("model.n_layer", "4"),
+        KeyValue("model.dropout", "0.0"),
+        KeyValue("valid", "none"),
+        KeyValue("source", "a, b"),
+        KeyValue("steps", "none"),
+        KeyValue("on", "yes"),
+        KeyValue("parameters", "4,273,664"),
+        KeyValue("odd", '[{"x": 1}]'),
+        KeyValue("empty", "{}"),
     ]
 
 
@@ -143,11 +143,11 @@ class Bench:
 
     def __init__(self, folder: RunFolder) -> None:
         self.asked: list[tuple[str, str, int | None]] = []
-        self.growth = Growth(folder)
-        self.retelling = Retelling("fox", self.growth, self.begin)
-        self.retelling.by(Sample(seed=42))
+        self.growth = SampleHistory(folder)
+        self.retelling = CheckpointStories("fox", self.growth, self.begin)
+        self.retelling.by(SamplingParams(seed=42))
 
-    def begin(self, model: str, prompt: str, sample: Sample) -> int:
+    def begin(self, model: str, prompt: str, sample: SamplingParams) -> int:
         self.asked.append((model, prompt, sample.seed))
         return len(self.asked)
 
@@ -158,21 +158,21 @@ class Bench:
 
 def test_missing_stories_are_told_one_after_another_with_the_same_seed(tmp_path: Path) -> None:
     bench = Bench(RunFolder(tmp_path))
-    bench.growth.add(Told(20, "Once", " there"))
+    bench.growth.add(SampleRecord(20, "Once", " there"))
     assert bench.retelling.ask("Once", (10, 20, 30)) == 2
     assert bench.retelling.ask("Once", (10, 30)) == 0
     assert bench.asked == [("fox@10", "Once", 42)]
     assert bench.retelling.words("Once", 10) == "opening the model \u2026"
     assert bench.retelling.words("Once", 30) == "waits for its turn \u2026"
-    bench.hear(Opened(1, "fox@10", 42), Note(1, "slow"))
+    bench.hear(ModelOpened(1, "fox@10", 42), Note(1, "slow"))
     assert bench.retelling.words("Once", 10) == "slow"
-    bench.hear(Piece(1, " a", 1), Piece(1, " fox", 2))
+    bench.hear(TextPiece(1, " a", 1), TextPiece(1, " fox", 2))
     assert bench.retelling.so_far("Once", 10) == " a fox"
     bench.hear(Ended(1, " a fox", 2, 0.1, 42, finished=True, stopped=False))
-    assert bench.growth.at("Once", 10) == Told(10, "Once", " a fox", 42, finished=True, later=True)
+    assert bench.growth.at("Once", 10) == SampleRecord(10, "Once", " a fox", 42, finished=True, later=True)
     assert bench.asked[1:] == [("fox@30", "Once", 42)]
-    assert not bench.retelling.hear(Piece(1, "late", 3))
-    assert not bench.retelling.hear(Piece(77, "another's", 3))
+    assert not bench.retelling.hear(TextPiece(1, "late", 3))
+    assert not bench.retelling.hear(TextPiece(77, "another's", 3))
 
 
 def test_a_story_that_fails_says_why_and_the_next_one_is_told(tmp_path: Path) -> None:

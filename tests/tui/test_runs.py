@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import Summary
+from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import read_status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.confirm import Ask, Confirm
@@ -120,8 +120,8 @@ def test_at_any_width_the_columns_fit_it(width: int) -> None:
     assert total <= max(width, 16 + 4 + 13)
 
 
-def summary(name: str, **known: Any) -> Summary:
-    empty = Summary(name, "finished", None, None, None, None, None, None, None, None, None, None, None)
+def summary(name: str, **known: Any) -> RunSummary:
+    empty = RunSummary(name, "finished", None, None, None, None, None, None, None, None, None, None, None)
     return replace(empty, **known)
 
 

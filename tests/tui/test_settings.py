@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.tui import settings
 from storyteller.tui.settings import Settings
 
@@ -58,15 +58,15 @@ def test_whatever_the_file_says_each_setting_is_one_that_can_be(tmp_path_factory
     assert read.cells in ("braille", "blocks", "ascii")
     assert read.x_axis in ("step", "tokens", "seconds")
     assert 0 <= read.smoothing < 1
-    assert isinstance(read.sample(), Sample)
+    assert isinstance(read.sample(), SamplingParams)
     settings.write(path, read)
     assert settings.read(path) == read
 
 
 def test_sampling_settings_that_are_off_fall_back_to_the_defaults() -> None:
-    assert Settings(sampling={"temperature": 0.3, "top_k": 5}).sample() == Sample(temperature=0.3, top_k=5)
-    assert Settings(sampling={"temperature": -1}).sample() == Sample()
-    assert Settings(sampling={"temperature": "hot", "unheard": 1}).sample() == Sample()
+    assert Settings(sampling={"temperature": 0.3, "top_k": 5}).sample() == SamplingParams(temperature=0.3, top_k=5)
+    assert Settings(sampling={"temperature": -1}).sample() == SamplingParams()
+    assert Settings(sampling={"temperature": "hot", "unheard": 1}).sample() == SamplingParams()
 
 
 def test_a_folder_that_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.widgets import Input, OptionList, Static
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference import story_history
-from storyteller.inference.background import Booth, Ended, Event, Failed, Opened, Piece
-from storyteller.inference.story_history import Told
+from storyteller.inference.background import Ended, Event, Failed, GenerationClient, ModelOpened, TextPiece
+from storyteller.inference.story_history import StoryRecord
 from storyteller.text import safe
 from storyteller.tracking import checkpoint_folders, run_folder
 from storyteller.tracking.run_index import default_model, newest_step
@@ -28,9 +28,9 @@ from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.history import HistoryScreen
 from storyteller.tui.screens.save import SaveScreen, free_name, save
 from storyteller.tui.screens.story import StoryScreen
-from storyteller.tui.widgets.model_picker import Choice, ModelPicker, choices, matching
+from storyteller.tui.widgets.model_picker import ModelChoice, ModelPicker, choices, matching
 from storyteller.tui.widgets.prompt_box import PromptBox
-from storyteller.tui.widgets.sampling_controls import Knob, Sampling
+from storyteller.tui.widgets.sampling_controls import Knob, SamplingControls
 from storyteller.tui.widgets.story_pane import StoryPane, StoryText
 from tests.support import tiny_models
 
@@ -60,8 +60,8 @@ def seal(folder: run_folder.RunFolder, step: int, fill: Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def booth(root: Path) -> Iterator[Booth]:
-    made = Booth(root)
+def booth(root: Path) -> Iterator[GenerationClient]:
+    made = GenerationClient(root)
     yield made
     made.close()
 
@@ -114,7 +114,7 @@ class House:
         await self.until(lambda: all(column.page.told for column in self.screen.columns))
 
 
-def in_house(root: Path, booth: Booth | None, size: tuple[int, int] = (100, 30)) -> Any:
+def in_house(root: Path, booth: GenerationClient | None, size: tuple[int, int] = (100, 30)) -> Any:
     """Run an asynchronous test in an app with the Story view open."""
 
     def opened(model: str | None = "fox@10", prompt: str = "") -> contextlib.AbstractAsyncContextManager[House]:
@@ -149,7 +149,7 @@ def run(test: Awaitable[None]) -> None:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, booth: Booth) -> None:
+def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)() as house:
             assert "enter tells a story" in house.text
@@ -170,11 +170,11 @@ def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, booth: Booth)
 
 
 def test_escape_stops_a_story_within_a_fifth_of_a_second_and_keys_are_answered_meanwhile(
-    root: Path, booth: Booth
+    root: Path, booth: GenerationClient
 ) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(Sampling).sample = Sample(max_tokens=100_000)
+            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=100_000)
             await house.press(*"Once", "enter")
             await house.begun()
             await house.press(*" upon")
@@ -195,10 +195,10 @@ def test_escape_stops_a_story_within_a_fifth_of_a_second_and_keys_are_answered_m
     run(test())
 
 
-def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, booth: Booth) -> None:
+def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(Sampling).sample = Sample(max_tokens=12)
+            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=12)
             await house.press("ctrl+z")
             assert house.said == "there is nothing to undo"
             await house.press("ctrl+o")
@@ -229,7 +229,7 @@ def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, b
     run(test())
 
 
-def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path, booth: Booth) -> None:
+def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)() as house:
             await house.press("enter")
@@ -244,7 +244,9 @@ def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path
     run(test())
 
 
-def test_the_prompt_takes_lines_and_pasted_controls_are_shown_as_their_pictures(root: Path, booth: Booth) -> None:
+def test_the_prompt_takes_lines_and_pasted_controls_are_shown_as_their_pictures(
+    root: Path, booth: GenerationClient
+) -> None:
     async def test() -> None:
         async with in_house(root, booth)() as house:
             box = house.screen.query_one(PromptBox)
@@ -259,7 +261,7 @@ def test_the_prompt_takes_lines_and_pasted_controls_are_shown_as_their_pictures(
     run(test())
 
 
-def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, booth: Booth) -> None:
+def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)(prompt=f"Once{HOSTILE}") as house:
             await house.press("ctrl+e")
@@ -279,10 +281,10 @@ def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, booth: B
 
 
 @pytest.mark.slow
-def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: Booth) -> None:
+def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(Sampling).sample = Sample(max_tokens=12)
+            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=12)
             await house.press(*"Once", "enter")
             await house.over()
             first = house.text
@@ -311,10 +313,10 @@ def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: Bo
 
 
 @pytest.mark.slow
-def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path, booth: Booth) -> None:
+def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(Sampling).sample = Sample(max_tokens=100_000)
+            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=100_000)
             await house.press(*"Once", "enter")
             await house.begun()
             await house.press("ctrl+f")
@@ -333,7 +335,7 @@ def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path,
 
 
 @pytest.mark.slow
-def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, booth: Booth) -> None:
+def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)(None) as house:
             assert house.screen.column.model == "fox"  # the newest run that has a checkpoint
@@ -375,7 +377,7 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
     folder = run_folder.create(runs, "hen")
     folder.write_run({"name": "hen", "created_at": "2026-01-01T00:00:00Z"})
     seal(folder, 10, lambda path: tiny_models.script_folder(path, "Once ten."), 2.0)
-    own = Booth(runs)
+    own = GenerationClient(runs)
 
     async def test() -> None:
         async with in_house(runs, own)("hen") as house:
@@ -408,10 +410,12 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
         own.close()
 
 
-def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_again(root: Path, booth: Booth) -> None:
+def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_again(
+    root: Path, booth: GenerationClient
+) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox@10") as house:
-            house.screen.query_one(Sampling).sample = Sample(max_tokens=20)
+            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=20)
             await house.press(*"Once", "enter")
             await house.over()
             await house.press("ctrl+b", "down", "enter")
@@ -426,10 +430,10 @@ def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_ag
 
 
 @pytest.mark.slow
-def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: Booth) -> None:
+def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox@10") as house:
-            house.screen.query_one(Sampling).sample = Sample(max_tokens=20)
+            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=20)
             await house.press("ctrl+b", "down", "enter", "ctrl+b", "enter")
             await house.until(lambda: len(house.texts) == 3)
             assert [column.model for column in house.screen.columns] == ["fox@10", "fox@20", "fox"]
@@ -453,7 +457,7 @@ def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: Boo
     run(test())
 
 
-def test_a_model_of_the_hub_that_is_out_of_reach_is_one_clear_line(root: Path, booth: Booth) -> None:
+def test_a_model_of_the_hub_that_is_out_of_reach_is_one_clear_line(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("nobody/nothing") as house:
             await house.press(*"Once", "enter")
@@ -468,7 +472,7 @@ def test_a_model_of_the_hub_that_is_out_of_reach_is_one_clear_line(root: Path, b
     run(test())
 
 
-def test_a_run_without_a_checkpoint_says_so(root: Path, booth: Booth) -> None:
+def test_a_run_without_a_checkpoint_says_so(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("owl") as house:
             await house.press(*"Once", "enter")
@@ -483,8 +487,8 @@ def test_choices_match_every_word_typed_and_what_looks_like_a_hub_model_comes_fi
     found = choices(root)
     assert [one.reference for one in matching(found, "")] == ["fox", "fox@20", "fox@10", "starter"]
     assert [one.reference for one in matching(found, "FOX 1")] == ["fox@10"]
-    assert matching(found, "a/b")[0] == Choice("a/b", "a/b", "from the Hugging Face Hub")
-    assert matching(found, "./here")[0] == Choice("./here", "./here", "a folder")
+    assert matching(found, "a/b")[0] == ModelChoice("a/b", "a/b", "from the Hugging Face Hub")
+    assert matching(found, "./here")[0] == ModelChoice("./here", "./here", "a folder")
     assert matching(found, "\0") == []
     assert default_model(root) == "fox" and default_model(root / "nowhere") == "starter"
     steps = {name: newest_step(root, name) for name in ("fox", "fox@10", "latest", "owl", "a/b", "starter", "none")}
@@ -495,17 +499,17 @@ def test_choices_match_every_word_typed_and_what_looks_like_a_hub_model_comes_fi
 
 
 @pytest.mark.slow
-def test_knobs_are_turned_typed_into_and_remembered(root: Path, booth: Booth) -> None:
+def test_knobs_are_turned_typed_into_and_remembered(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)("fox@10") as house:
-            sampling = house.screen.query_one(Sampling)
-            assert sampling.sample == Sample()
+            sampling = house.screen.query_one(SamplingControls)
+            assert sampling.sample == SamplingParams()
             await house.press("tab", "up")
             assert sampling.sample.temperature == 0.9
             await house.press("down", "down", "right", *"0.5", "right")
             assert (sampling.sample.temperature, sampling.sample.top_p) == (0.7, 0.5)
             await house.press("up", "up", "down", "right", *"0.12", "backspace", "tab")
-            assert (sampling.sample.top_k, sampling.sample.min_p) == (Sample().top_k + 10, 0.1)
+            assert (sampling.sample.top_k, sampling.sample.min_p) == (SamplingParams().top_k + 10, 0.1)
             await house.press("delete", "right", "down")
             assert sampling.sample.max_tokens == 350
             await house.press("right", "up", "right", *"42", "down")
@@ -528,20 +532,20 @@ def test_knobs_are_turned_typed_into_and_remembered(root: Path, booth: Booth) ->
     run(test())
 
 
-def test_a_knob_refuses_what_is_no_value_and_nothing_is_told(root: Path, booth: Booth) -> None:
+def test_a_knob_refuses_what_is_no_value_and_nothing_is_told(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)(prompt="Once") as house:
             house.screen.query_one("#top-p", Knob).focus()
             await house.press(*"1.5", "enter")
             assert house.said == "--top-p 1.5 is off: it wants a number above 0 and up to 1"
-            assert not house.screen.telling and house.screen.query_one(Sampling).sample.top_p == 0.95
+            assert not house.screen.telling and house.screen.query_one(SamplingControls).sample.top_p == 0.95
             await house.press("backspace", "backspace", "backspace", *"..", "enter")
             assert house.said == "top-p .. is off: it wants a number"
 
     run(test())
 
 
-def test_the_wheel_turns_a_knob(root: Path, booth: Booth) -> None:
+def test_the_wheel_turns_a_knob(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)() as house:
             knob = house.screen.query_one("#temperature", Knob)
@@ -555,7 +559,7 @@ def test_the_wheel_turns_a_knob(root: Path, booth: Booth) -> None:
 # --- taking it elsewhere ----------------------------------------------------------------------------------------------
 
 
-def test_copy_gives_the_clipboard_safe_text(root: Path, booth: Booth) -> None:
+def test_copy_gives_the_clipboard_safe_text(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)(prompt=HOSTILE) as house:
             await house.press("ctrl+y")
@@ -569,7 +573,7 @@ def test_copy_gives_the_clipboard_safe_text(root: Path, booth: Booth) -> None:
     run(test())
 
 
-def test_save_writes_a_new_file_and_never_over_another(root: Path, booth: Booth) -> None:
+def test_save_writes_a_new_file_and_never_over_another(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)() as house:
             await house.press("ctrl+s")
@@ -624,12 +628,12 @@ def test_file_names_are_made_of_the_first_words() -> None:
     assert free_name("") == "story-2.txt"
 
 
-def kept(prompt: str, text: str, root: Path, **changes: Any) -> Told:
-    told = Told("fox@10", prompt, text, Sample(seed=7, max_tokens=33), 17, 0.5, True, str(root))
+def kept(prompt: str, text: str, root: Path, **changes: Any) -> StoryRecord:
+    told = StoryRecord("fox@10", prompt, text, SamplingParams(seed=7, max_tokens=33), 17, 0.5, True, str(root))
     return dataclasses.replace(told, **changes)
 
 
-def test_the_history_is_searched_read_and_told_again(root: Path, booth: Booth) -> None:
+def test_the_history_is_searched_read_and_told_again(root: Path, booth: GenerationClient) -> None:
     story_history.keep(kept("Once", ", a fox.\nThe end.", root))
     story_history.keep(kept("A hen", HOSTILE, root, model="starter", runs_dir=""))
 
@@ -659,8 +663,8 @@ def test_the_history_is_searched_read_and_told_again(root: Path, booth: Booth) -
             await house.over()
             column = house.screen.column
             assert house.text == "Once, a fox.\nThe end." and column.model == "fox@10"
-            assert column.page.asked and column.page.asked.sample == Sample(seed=7, max_tokens=33)
-            assert house.screen.query_one(Sampling).sample.seed == 7
+            assert column.page.asked and column.page.asked.sample == SamplingParams(seed=7, max_tokens=33)
+            assert house.screen.query_one(SamplingControls).sample.seed == 7
             assert house.screen.query_one(PromptBox).prompt == "Once"
             await house.press("ctrl+r", *"nothing like it")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 0)
@@ -671,7 +675,9 @@ def test_the_history_is_searched_read_and_told_again(root: Path, booth: Booth) -
     run(test())
 
 
-def test_a_story_of_a_run_that_is_gone_is_opened_but_not_told_again(root: Path, booth: Booth, tmp_path: Path) -> None:
+def test_a_story_of_a_run_that_is_gone_is_opened_but_not_told_again(
+    root: Path, booth: GenerationClient, tmp_path: Path
+) -> None:
     story_history.keep(kept("Once", " upon", tmp_path / "elsewhere"))
 
     async def test() -> None:
@@ -687,7 +693,7 @@ def test_a_story_of_a_run_that_is_gone_is_opened_but_not_told_again(root: Path, 
     run(test())
 
 
-def test_a_shelf_that_cannot_be_written_is_told_of_and_the_story_stays(root: Path, booth: Booth) -> None:
+def test_a_shelf_that_cannot_be_written_is_told_of_and_the_story_stays(root: Path, booth: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, booth)() as house:
             story_history.data_folder().parent.mkdir(parents=True, exist_ok=True)
@@ -711,7 +717,7 @@ class Puppet:
         self.hear: dict[int, Callable[[Event], None]] = {}
         self.cancelled: list[int] = []
 
-    def tell(self, _model: str, _prompt: str, _sample: Sample, hear: Callable[[Event], None], **_: Any) -> int:
+    def tell(self, _model: str, _prompt: str, _sample: SamplingParams, hear: Callable[[Event], None], **_: Any) -> int:
         self.hear[len(self.hear) + 1] = hear
         return len(self.hear)
 
@@ -723,8 +729,8 @@ class Puppet:
         self.cancelled.append(ticket)
 
     def story(self, ticket: int, text: str, label: str = "fox@20") -> None:
-        self.hear[ticket](Opened(ticket, label, 7))
-        self.hear[ticket](Piece(ticket, text, 40))
+        self.hear[ticket](ModelOpened(ticket, label, 7))
+        self.hear[ticket](TextPiece(ticket, text, 40))
         self.hear[ticket](Ended(ticket, text, 40, 0.125, 7, finished=True, stopped=False))
 
 
@@ -756,9 +762,9 @@ def test_a_story_without_end_does_not_make_a_screen_without_end(root: Path) -> N
     async def test() -> None:
         async with in_house(root, puppet)(None, "Once") as house:  # type: ignore[arg-type]
             await house.press("enter")
-            puppet.hear[1](Opened(1, "fox@20", 7))
+            puppet.hear[1](ModelOpened(1, "fox@20", 7))
             for _ in range(8):
-                puppet.hear[1](Piece(1, ("abc " * 100 + "\n") * 100, 4))
+                puppet.hear[1](TextPiece(1, ("abc " * 100 + "\n") * 100, 4))
                 await house.pilot.pause()
             text = house.screen.query_one(StoryText)
             assert 1500 <= text.virtual_size.height <= 2100 and len(text.text) < 170_000
@@ -766,12 +772,12 @@ def test_a_story_without_end_does_not_make_a_screen_without_end(root: Path) -> N
             text.focus()
             await house.press("pageup")
             where, height = text.scroll_y, text.virtual_size.height
-            puppet.hear[1](Piece(1, "and on\n", 4))
+            puppet.hear[1](TextPiece(1, "and on\n", 4))
             await house.pilot.pause(0.1)
             dropped = height + 1 - text.virtual_size.height
             assert text.scroll_y == where - dropped < text.max_scroll_y  # but for who reads further up
             await house.press("end")
-            puppet.hear[1](Piece(1, "and on\n" * 50, 4))
+            puppet.hear[1](TextPiece(1, "and on\n" * 50, 4))
             await house.pilot.pause(0.1)
             assert text.scroll_y == text.max_scroll_y
             assert len(house.screen.column.page.told) > 320_000
@@ -791,11 +797,11 @@ def test_only_the_last_rows_are_drawn_while_a_story_comes(root: Path, monkeypatc
     async def test() -> None:
         async with in_house(root, puppet)(None, "Once") as house:  # type: ignore[arg-type]
             await house.press("enter")
-            puppet.hear[1](Opened(1, "fox@20", 7))
-            puppet.hear[1](Piece(1, ("abc " * 100 + "\n") * 3 + "and ", 4))
+            puppet.hear[1](ModelOpened(1, "fox@20", 7))
+            puppet.hear[1](TextPiece(1, ("abc " * 100 + "\n") * 3 + "and ", 4))
             await house.pilot.pause(0.2)
             monkeypatch.setattr(StoryText, "render_line", spy)
-            puppet.hear[1](Piece(1, "more", 5))
+            puppet.hear[1](TextPiece(1, "more", 5))
             await house.pilot.pause(0.2)
             assert len(rows) == 1
 
@@ -836,7 +842,7 @@ def test_picture_of_stories_side_by_side(snap_compare: Any, root: Path, size: tu
         house = House(app, pilot)
         await pilot.pause()
         house.screen.query_one(PromptBox).cursor_blink = False
-        house.screen.query_one(Sampling).sample = Sample(seed=7, temperature=0.6, top_k=40)
+        house.screen.query_one(SamplingControls).sample = SamplingParams(seed=7, temperature=0.6, top_k=40)
         if size[0] > 80:
             await house.press("ctrl+b", "down", "enter")
         await house.press("enter")

@@ -13,9 +13,9 @@ from itertools import count
 from random import Random
 
 from storyteller.data.bundled import plots_animals, plots_home, plots_outdoors, plots_people, plots_wonder
-from storyteller.data.bundled.story_templates import Character, Teller
+from storyteller.data.bundled.story_templates import Character, TemplateFiller
 
-__all__ = ["FAMILIES", "MAX_WORDS", "MIN_WORDS", "N_TALES", "Story", "story", "tale", "tales"]
+__all__ = ["FAMILIES", "MAX_WORDS", "MIN_WORDS", "N_TALES", "BundledStory", "story", "tale", "tales"]
 
 N_TALES = 50_000
 """The first so many tales are known to be all different."""
@@ -34,7 +34,7 @@ FAMILIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class BundledStory:
     """A tale with what its teller knows of it: the plot's name and everybody who has a part."""
 
     text: str
@@ -42,18 +42,18 @@ class Story:
     cast: tuple[Character, ...]
 
 
-def story(index: int, seed: int = 0) -> Story:
+def story(index: int, seed: int = 0) -> BundledStory:
     """The ``index``-th tale with its plot and its cast."""
     if index < 0:
         raise ValueError(f"a tale's index must not be negative, but is {index}")
     plot = FAMILIES[int(Random(f"storyteller:{seed}:{index}").random() * len(FAMILIES))]
     # A telling that comes out too short or too long is told again, so every tale keeps within the bounds.
     for attempt in count():
-        teller = Teller(Random(f"storyteller:{seed}:{index}:{attempt}").random)
+        teller = TemplateFiller(Random(f"storyteller:{seed}:{index}:{attempt}").random)
         plot(teller)
         text = teller.text()
         if MIN_WORDS <= len(text.split()) <= MAX_WORDS:
-            return Story(text, plot.__name__, tuple(teller.cast))
+            return BundledStory(text, plot.__name__, tuple(teller.cast))
     raise AssertionError("unreachable: the count of attempts never ends")
 
 

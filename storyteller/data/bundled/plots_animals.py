@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from storyteller.data.bundled.story_templates import Teller
+from storyteller.data.bundled.story_templates import TemplateFiller
 from storyteller.data.bundled.word_banks import BIRDS, FARMYARD, WOODLAND, rows
 
 
-def hurt_wing(t: Teller) -> None:
+def hurt_wing(t: TemplateFiller) -> None:
     """A bird with a hurt wing is cared for, and then has to be let go."""
     t.child("h")
     t.row("bird", BIRDS)
@@ -64,7 +64,7 @@ def hurt_wing(t: Teller) -> None:
     )
 
 
-def honey_pot(t: Teller) -> None:
+def honey_pot(t: TemplateFiller) -> None:
     """Two friends, one pot, and a quarrel that empties it."""
     t.animal("h", WOODLAND[:9])
     t.animal("f", WOODLAND[:9])
@@ -152,7 +152,7 @@ def honey_pot(t: Teller) -> None:
         )
 
 
-def first_flight(t: Teller) -> None:
+def first_flight(t: TemplateFiller) -> None:
     """A young bird does not dare to fly."""
     t.row("bird", rows("""
             bird; nest
@@ -254,7 +254,7 @@ def first_flight(t: Teller) -> None:
     )
 
 
-def sleepless_owl(t: Teller) -> None:
+def sleepless_owl(t: TemplateFiller) -> None:
     """Somebody cannot sleep, everybody gives advice, and the right thing is very small."""
     t.animal(
         "h",
@@ -316,7 +316,7 @@ def sleepless_owl(t: Teller) -> None:
     )
 
 
-def slow_one(t: Teller) -> None:
+def slow_one(t: TemplateFiller) -> None:
     """Somebody slow is laughed at, until slowness is just what is needed."""
     t.animal(
         "h",
@@ -386,7 +386,7 @@ def slow_one(t: Teller) -> None:
     )
 
 
-def false_alarm(t: Teller) -> None:
+def false_alarm(t: TemplateFiller) -> None:
     """Somebody cries for help for fun, too often."""
     if t.chance(0.5):
         t.child("h")
@@ -478,7 +478,7 @@ def false_alarm(t: Teller) -> None:
         )
 
 
-def stubborn_donkey(t: Teller) -> None:
+def stubborn_donkey(t: TemplateFiller) -> None:
     """A donkey will not move; pulling does not help; listening does."""
     t.child("h")
     t.let(
@@ -602,7 +602,7 @@ def stubborn_donkey(t: Teller) -> None:
     )
 
 
-def small_helps_big(t: Teller) -> None:
+def small_helps_big(t: TemplateFiller) -> None:
     """A big animal spares, or laughs at, a little one, and is helped by it."""
     t.animal("h", rows("""
             kind; look; home; food; went; can
@@ -660,7 +660,7 @@ def small_helps_big(t: Teller) -> None:
     )
 
 
-def winter_store(t: Teller) -> None:
+def winter_store(t: TemplateFiller) -> None:
     """One gathers, one plays; or one gathers too much and shares too little; then comes the snow."""
     t.animal("h", WOODLAND[:3] + WOODLAND[10:11])
     t.animal("f", WOODLAND[:3] + WOODLAND[4:6])
@@ -738,7 +738,7 @@ def winter_store(t: Teller) -> None:
     )
 
 
-def runaway_chick(t: Teller) -> None:
+def runaway_chick(t: TemplateFiller) -> None:
     """A farm animal runs off to see the world and finds that it is large; or looks for its mother's voice."""
     t.animal("h", FARMYARD)
     t.animal("f", WOODLAND[:3])

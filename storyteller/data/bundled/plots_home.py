@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyteller.data.bundled.story_templates import Teller
+from storyteller.data.bundled.story_templates import TemplateFiller
 from storyteller.data.bundled.word_banks import rows
 
 SOFT_TOYS = rows(
@@ -20,7 +20,7 @@ SOFT_TOYS = rows(
 )
 
 
-def lost_toy(t: Teller) -> None:
+def lost_toy(t: TemplateFiller) -> None:
     """A toy is gone; clues lead to whoever took it, and why."""
     t.child("h")
     t.row("toy", SOFT_TOYS)
@@ -135,7 +135,7 @@ BREAKABLES = rows(
 )
 
 
-def broken_vase(t: Teller) -> None:
+def broken_vase(t: TemplateFiller) -> None:
     """Something breaks; a lie is easy, and the truth is better."""
     t.child("h")
     t.row("thing", BREAKABLES)
@@ -219,7 +219,7 @@ NOISES = rows(
 )
 
 
-def night_noise(t: Teller) -> None:
+def night_noise(t: TemplateFiller) -> None:
     """A scary noise at night turns out to have a funny cause."""
     t.child("h")
     row = t.row("noise", NOISES)
@@ -284,7 +284,7 @@ def night_noise(t: Teller) -> None:
     )
 
 
-def crayon_argument(t: Teller) -> None:
+def crayon_argument(t: TemplateFiller) -> None:
     """Two children quarrel over one crayon, and find out what happens when they stop."""
     t.child("h")
     t.child("f")
@@ -349,7 +349,7 @@ def crayon_argument(t: Teller) -> None:
     t.go_on("", "", '<"Sharing makes it bigger," said {f}.>', '<"Tomorrow let us draw the sea," said {h}.>')
 
 
-def lost_tooth(t: Teller) -> None:
+def lost_tooth(t: TemplateFiller) -> None:
     """A wobbly tooth comes out, is lost, and is not lost after all."""
     t.child("h")
     t.parent("p")
@@ -408,7 +408,7 @@ def lost_tooth(t: Teller) -> None:
         )
 
 
-def surprise_party(t: Teller) -> None:
+def surprise_party(t: TemplateFiller) -> None:
     """Everyone has secrets and the hero feels left out, until the door opens."""
     if t.chance(0.6):
         t.child("h")
@@ -476,7 +476,7 @@ def surprise_party(t: Teller) -> None:
     )
 
 
-def helping_grandpa(t: Teller) -> None:
+def helping_grandpa(t: TemplateFiller) -> None:
     """A small helper finds the one thing that only somebody small can do."""
     t.child("h")
     t.elder("g")
@@ -545,7 +545,7 @@ def helping_grandpa(t: Teller) -> None:
     )
 
 
-def mended_toy(t: Teller) -> None:
+def mended_toy(t: TemplateFiller) -> None:
     """An old toy is traded for a new one in the heart, and then missed; it is mended and given its place."""
     t.child("h")
     t.neighbor("n")
@@ -611,7 +611,7 @@ def mended_toy(t: Teller) -> None:
     )
 
 
-def one_cake(t: Teller) -> None:
+def one_cake(t: TemplateFiller) -> None:
     """Two want the bigger piece; a clever rule, or a hungry guest, settles it."""
     people = t.chance(0.6)
     t.let(cake="[cherry|honey|lemon|chocolate|apple|carrot|plum|strawberry] [cake|pie|tart]")
@@ -713,7 +713,7 @@ def one_cake(t: Teller) -> None:
         )
 
 
-def new_baby(t: Teller) -> None:
+def new_baby(t: TemplateFiller) -> None:
     """A baby cries and cries; the big brother or sister is the one who finds out what helps."""
     t.child("h")
     t.let(babe="[Ollie|Teo|Robin|Jo|Mika]")
@@ -775,7 +775,7 @@ def new_baby(t: Teller) -> None:
     )
 
 
-def bath_time(t: Teller) -> None:
+def bath_time(t: TemplateFiller) -> None:
     """A muddy hero will not have a bath, until somebody makes it a voyage."""
     if t.chance(0.5):
         t.child("h")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyteller.data.bundled.story_templates import Teller
+from storyteller.data.bundled.story_templates import TemplateFiller
 from storyteller.data.bundled.word_banks import BIRDS, WATERSIDE, WOODLAND, rows
 
 KITE_HELPERS = rows(
@@ -17,7 +17,7 @@ KITE_HELPERS = rows(
 )
 
 
-def kite_in_tree(t: Teller) -> None:
+def kite_in_tree(t: TemplateFiller) -> None:
     """A kite is caught in a tree; trying alone does not help, asking does."""
     t.child("h")
     t.let(
@@ -93,7 +93,7 @@ SKILLS = rows(
 )
 
 
-def learning(t: Teller) -> None:
+def learning(t: TemplateFiller) -> None:
     """Something is hard, then a little less hard, then done."""
     t.child("h")
     t.child("f")
@@ -145,7 +145,7 @@ def learning(t: Teller) -> None:
     )
 
 
-def storm(t: Teller) -> None:
+def storm(t: TemplateFiller) -> None:
     """Friends are caught by a storm; a stranger's hiding place has room for one more."""
     t.animal("h", WOODLAND[:6])
     t.animal("f", WOODLAND[:9])
@@ -228,7 +228,7 @@ SEEDS = rows(
 )
 
 
-def garden(t: Teller) -> None:
+def garden(t: TemplateFiller) -> None:
     """A seed will not hurry; patience is learned."""
     t.child("h")
     t.elder("g")
@@ -283,7 +283,7 @@ def garden(t: Teller) -> None:
     )
 
 
-def boat_on_pond(t: Teller) -> None:
+def boat_on_pond(t: TemplateFiller) -> None:
     """A toy boat sails off; the way it comes back is a surprise."""
     t.child("h")
     t.let(
@@ -353,7 +353,7 @@ def boat_on_pond(t: Teller) -> None:
     )
 
 
-def snow_day(t: Teller) -> None:
+def snow_day(t: TemplateFiller) -> None:
     """Snow; something made of it; and what becomes of it."""
     t.child("h")
     t.child("f")
@@ -440,7 +440,7 @@ def snow_day(t: Teller) -> None:
 BERRIES = "[blueberries|blackberries|raspberries|wild strawberries]"
 
 
-def berry_picking(t: Teller) -> None:
+def berry_picking(t: TemplateFiller) -> None:
     """Picking berries: a full tummy and an empty pail, or one berry farther and lost."""
     people = t.chance(0.6)
     if people:
@@ -539,7 +539,7 @@ PICNIC = rows(
 )
 
 
-def picnic(t: Teller) -> None:
+def picnic(t: TemplateFiller) -> None:
     """A picnic has guests with six legs."""
     t.child("h")
     t.child("f")
@@ -593,7 +593,7 @@ def picnic(t: Teller) -> None:
     )
 
 
-def hat_in_wind(t: Teller) -> None:
+def hat_in_wind(t: TemplateFiller) -> None:
     """The wind steals a hat and brings it, by way of many heads, to where it is needed."""
     t.child("h")
     t.let(
@@ -682,7 +682,7 @@ def hat_in_wind(t: Teller) -> None:
         )
 
 
-def cat_in_tree(t: Teller) -> None:
+def cat_in_tree(t: TemplateFiller) -> None:
     """A kitten is up a tree and cannot come down; or can it?"""
     t.child("h")
     t.let(
@@ -738,7 +738,7 @@ def cat_in_tree(t: Teller) -> None:
     )
 
 
-def duck_rain(t: Teller) -> None:
+def duck_rain(t: TemplateFiller) -> None:
     """A water creature finds its pond dry and goes to look for another."""
     t.animal("h", WATERSIDE)
     t.row("bird", BIRDS)

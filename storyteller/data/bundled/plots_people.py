@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from storyteller.data.bundled.story_templates import Teller
+from storyteller.data.bundled.story_templates import TemplateFiller
 from storyteller.data.bundled.word_banks import rows
 
 
-def friend_moves(t: Teller) -> None:
+def friend_moves(t: TemplateFiller) -> None:
     """A friend moves away; the friendship finds a new way."""
     t.child("h")
     t.child("f")
@@ -76,7 +76,7 @@ def friend_moves(t: Teller) -> None:
     )
 
 
-def shy_child(t: Teller) -> None:
+def shy_child(t: TemplateFiller) -> None:
     """A new child at school does not speak, until somebody finds the door in the wall."""
     t.child("h")
     t.child("f")
@@ -141,7 +141,7 @@ def shy_child(t: Teller) -> None:
     )
 
 
-def race(t: Teller) -> None:
+def race(t: TemplateFiller) -> None:
     """A race is lost, or given up for something better, or won slowly."""
     people = t.chance(0.5)
     if people:
@@ -247,7 +247,7 @@ def race(t: Teller) -> None:
         )
 
 
-def promise(t: Teller) -> None:
+def promise(t: TemplateFiller) -> None:
     """A promise is forgotten and has to be made good."""
     t.child("h")
     t.neighbor("n")
@@ -323,7 +323,7 @@ def promise(t: Teller) -> None:
     )
 
 
-def errand(t: Teller) -> None:
+def errand(t: TemplateFiller) -> None:
     """Sent to the shop for three things, the hero says them over and over, and they change on the way."""
     t.child("h")
     t.row(
@@ -386,7 +386,7 @@ def errand(t: Teller) -> None:
     )
 
 
-def train_ride(t: Teller) -> None:
+def train_ride(t: TemplateFiller) -> None:
     """A long ride on a train, a stranger, and something left behind."""
     t.child("h")
     t.parent("p")
@@ -462,7 +462,7 @@ def train_ride(t: Teller) -> None:
         )
 
 
-def first_day(t: Teller) -> None:
+def first_day(t: TemplateFiller) -> None:
     """The first day of school is frightening; the teacher, or somebody smaller, is frightened too."""
     people = t.chance(0.7)
     if people:
@@ -535,7 +535,7 @@ def first_day(t: Teller) -> None:
     )
 
 
-def stray_dog(t: Teller) -> None:
+def stray_dog(t: TemplateFiller) -> None:
     """A dog without a home, a child who wants it, and the question whose it is."""
     t.child("h")
     t.parent("p")
@@ -605,7 +605,7 @@ def stray_dog(t: Teller) -> None:
         )
 
 
-def stage_fright(t: Teller) -> None:
+def stage_fright(t: TemplateFiller) -> None:
     """A part in the school show, lost words, and what saves the show."""
     t.child("h")
     t.child("f")
@@ -667,7 +667,7 @@ def stage_fright(t: Teller) -> None:
     )
 
 
-def lost_purse(t: Teller) -> None:
+def lost_purse(t: TemplateFiller) -> None:
     """Money is found; it could buy the very thing one wants; but it is somebody's."""
     t.child("h")
     t.neighbor("n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from storyteller.data.bundled.story_templates import Teller
+from storyteller.data.bundled.story_templates import TemplateFiller
 from storyteller.data.bundled.word_banks import rows
 
 
-def lonely_monster(t: Teller) -> None:
+def lonely_monster(t: TemplateFiller) -> None:
     """Everyone fears somebody big, until one child, or one need, comes along."""
     t.child("h")
     t.row("m", rows("""
@@ -80,7 +80,7 @@ def lonely_monster(t: Teller) -> None:
     )
 
 
-def three_wishes(t: Teller) -> None:
+def three_wishes(t: TemplateFiller) -> None:
     """A magic thing grants wishes; a foolish one, one to undo it, and a good one."""
     t.child("h")
     t.row("w", rows("""
@@ -253,7 +253,7 @@ def three_wishes(t: Teller) -> None:
         )
 
 
-def stone_soup(t: Teller) -> None:
+def stone_soup(t: TemplateFiller) -> None:
     """A hungry stranger makes soup from a stone, with a little help."""
     people = t.chance(0.5)
     if people:
@@ -345,7 +345,7 @@ def stone_soup(t: Teller) -> None:
     )
 
 
-def dry_well(t: Teller) -> None:
+def dry_well(t: TemplateFiller) -> None:
     """The bucket, the rope and the well; or a place without water; nobody alone can do it."""
     t.animal("h", rows("""
             kind; look; home; food; went; part
@@ -416,7 +416,7 @@ def dry_well(t: Teller) -> None:
     )
 
 
-def dragon_fire(t: Teller) -> None:
+def dragon_fire(t: TemplateFiller) -> None:
     """A dragon has lost its fire, or has the hiccups, or has a cold; children help."""
     t.child("h")
     gender = "it"
@@ -520,7 +520,7 @@ def dragon_fire(t: Teller) -> None:
         )
 
 
-def fallen_star(t: Teller) -> None:
+def fallen_star(t: TemplateFiller) -> None:
     """A little star falls down, or the moon is missed, and must get home."""
     t.child("h")
     t.let(
@@ -578,7 +578,7 @@ def fallen_star(t: Teller) -> None:
     )
 
 
-def little_machine(t: Teller) -> None:
+def little_machine(t: TemplateFiller) -> None:
     """A small truck, boat or engine does what the big ones cannot."""
     t.row("k", rows("""
             kind; big; home; task; need; sound; did
@@ -674,7 +674,7 @@ def little_machine(t: Teller) -> None:
     )
 
 
-def sad_king(t: Teller) -> None:
+def sad_king(t: TemplateFiller) -> None:
     """A king or queen cannot laugh, and a child finds out why."""
     t.child("h")
     t.row("k", rows("""

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 
-from storyteller.tracking.run_process import environment
+from storyteller.system.child_process import environment
 
 
-class TalesAhead:
+class BundledPrefetch:
     """Tales by their index, as many as have come.
 
     The process tells them from the last to the first, and whoever reads them begins with the first and tells for

@@ -210,7 +210,7 @@ _ANIMAL_BEGINNINGS = """
 """
 
 
-class Teller:
+class TemplateFiller:
     """Tells one tale: keeps its cast and its facts, and makes every choice with one source of chance."""
 
     def __init__(self, random: Callable[[], float]) -> None:

@@ -27,9 +27,8 @@ from typing import Any, Protocol
 from storyteller.errors import JudgeError, UsageError
 from storyteller.evaluation.llm_judge import rubric
 from storyteller.evaluation.llm_judge.rubric import Grades
+from storyteller.system.files import read_regular, write_json
 from storyteller.text import safe_line
-from storyteller.tracking.metrics_log import read_regular
-from storyteller.tracking.run_folder import write_json
 
 KEY_VARIABLE = "STORYTELLER_JUDGE_KEY"
 """The environment variable with the key; it goes into the request's header, and nowhere else."""
@@ -43,7 +42,7 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _MOST_TOKENS = 400
 
 
-class Tale(Protocol):
+class JudgedStory(Protocol):
     """A story to be graded: `measures.Story` is one."""
 
     @property
@@ -57,7 +56,7 @@ class Tale(Protocol):
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class JudgeMarks:
     """What came of asking about several stories."""
 
     grades: tuple[Grades | None, ...]
@@ -130,8 +129,8 @@ class Judge:
     # --- many stories -------------------------------------------------------------------------------------------------
 
     def grade_all(
-        self, stories: Sequence[Tale], say: Callable[[int], None] = lambda _: None, parallel: int = _PARALLEL
-    ) -> Verdicts:
+        self, stories: Sequence[JudgedStory], say: Callable[[int], None] = lambda _: None, parallel: int = _PARALLEL
+    ) -> JudgeMarks:
         """Grades of the stories, some asked for at a time; `say` hears how many are done.
 
         A judge that refuses, or does not answer any more, ends it: `problem` says why, and what was graded is kept.
@@ -171,9 +170,9 @@ class Judge:
                 say(done)
         finally:
             self._stopped.set()
-        return Verdicts(tuple(grades), unreadable, self._sent - sent_before, problem)
+        return JudgeMarks(tuple(grades), unreadable, self._sent - sent_before, problem)
 
-    def grade(self, story: Tale) -> Grades | None:
+    def grade(self, story: JudgedStory) -> Grades | None:
         """A story's grades, from the cache or the judge; None where every answer was unreadable. Raises JudgeError."""
         body = json.dumps(
             {

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.evaluation.bootstrap import Interval
-from storyteller.evaluation.text_metrics.metrics import Better, Story
-from storyteller.tracking.metrics_log import finite, read_regular
+from storyteller.evaluation.text_metrics.metrics import Better, TokenizedStory
+from storyteller.system.files import read_regular
+from storyteller.system.json_values import finite
 from storyteller.tracking.run_folder import RunFolder
 
 SCHEMA = 1
@@ -84,7 +85,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgeUsage:
     """Who judged, and how much."""
 
     host: str
@@ -110,8 +111,8 @@ class Card:
     trained_on: Mapping[str, Any]
     figures: tuple[Figure, ...]
     examples: tuple[Example, ...]
-    stories: tuple[Story, ...]
-    judge: Asked | None = None
+    stories: tuple[TokenizedStory, ...]
+    judge: JudgeUsage | None = None
     notes: tuple[str, ...] = ()
 
     def figure(self, key: str) -> Figure | None:
@@ -168,7 +169,8 @@ def from_json(plain: Any) -> Card:
             figures=tuple(_figure(each) for each in plain["figures"]),
             examples=tuple(_example(each) for each in plain["examples"]),
             stories=tuple(
-                Story(_text(each["prompt"]), _text(each["text"]), each["ended"] is True) for each in plain["stories"]
+                TokenizedStory(_text(each["prompt"]), _text(each["text"]), each["ended"] is True)
+                for each in plain["stories"]
             ),
             judge=None if judge is None else _asked(judge),
             notes=tuple(_text(note) for note in plain["notes"]),
@@ -205,9 +207,9 @@ def _example(plain: Mapping[str, Any]) -> Example:
     return Example(_text(plain["kind"]), _text(plain["title"]), prompt, text, marks, _text(plain["source"]))
 
 
-def _asked(plain: Mapping[str, Any]) -> Asked:
+def _asked(plain: Mapping[str, Any]) -> JudgeUsage:
     told, true, unreadable = (int(_number(plain[name])) for name in ("stories", "real_stories", "unreadable"))
-    return Asked(_text(plain["host"]), _text(plain["model"]), told, true, unreadable, _text(plain["problem"]))
+    return JudgeUsage(_text(plain["host"]), _text(plain["model"]), told, true, unreadable, _text(plain["problem"]))
 
 
 def _interval(plain: Mapping[str, Any]) -> Interval:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 from storyteller.evaluation.bootstrap import Interval, interval
 from storyteller.evaluation.model_card import generate_stories, real_stories, training_stories, worst_examples
-from storyteller.evaluation.model_card.card import Asked, Card, Example, Figure
+from storyteller.evaluation.model_card.card import Card, Example, Figure, JudgeUsage
 from storyteller.evaluation.model_card.training_stories import TrainedOn
-from storyteller.evaluation.text_metrics.metrics import MEASURES, Reference, Story, measure
+from storyteller.evaluation.text_metrics.metrics import MEASURES, Reference, TokenizedStory, measure
 from storyteller.tracking.run_status import now_utc
 
 if TYPE_CHECKING:
     from storyteller.evaluation.bits_per_byte import HeldOut
     from storyteller.evaluation.llm_judge.client import Judge
     from storyteller.evaluation.llm_judge.rubric import Grades
-    from storyteller.evaluation.model_card.generate_stories import Telling
+    from storyteller.evaluation.model_card.generate_stories import GeneratedStories
     from storyteller.tracking.run_folder import RunFolder
 
 Say = Callable[[str, int, int], None]
@@ -34,7 +34,7 @@ _FEW_REAL = 50
 
 
 @dataclass(frozen=True)
-class Wish:
+class CardOptions:
     """What a card is to be made of."""
 
     model: str
@@ -66,7 +66,7 @@ class Bench:
         """The training stories' counts; seconds of work the first time."""
         return Reference.build(self.trained.stories)
 
-    def figures(self, told: Sequence[Story]) -> tuple[Figure, ...]:
+    def figures(self, told: Sequence[TokenizedStory]) -> tuple[Figure, ...]:
         """Every measure of the told stories that has something to measure, beside that of the real ones."""
         found = measure(told, self.reference)
         of_real = measure(real_stories.beside(told, self.real), self.reference) if self.real else {}
@@ -86,11 +86,11 @@ class _Made:
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     parameters: int | None = None
-    asked: Asked | None = None
+    asked: JudgeUsage | None = None
 
 
 def make(
-    wish: Wish,
+    wish: CardOptions,
     root: Path,
     judge: Judge | None = None,
     say: Say = lambda _what, _done, _of: None,
@@ -151,14 +151,14 @@ def held_out_stories(run: RunFolder | None, paths: Sequence[str], most: int, say
 
 def document(
     label: str,
-    told: Telling,
+    told: GeneratedStories,
     bench: Bench,
     figures: Sequence[Figure],
     examples: Sequence[Example],
     notes: Sequence[str],
     began: float,
     parameters: int | None = None,
-    asked: Asked | None = None,
+    asked: JudgeUsage | None = None,
 ) -> Card:
     """The card; `began` is when, by `time.perf_counter`."""
     left_out = (
@@ -207,7 +207,7 @@ def bits_per_byte_figure(value: Interval) -> Figure:
 # --- the judge --------------------------------------------------------------------------------------------------------
 
 
-def _ask(judge: Judge, wish: Wish, told: Telling, bench: Bench, made: _Made, say: Say) -> None:
+def _ask(judge: Judge, wish: CardOptions, told: GeneratedStories, bench: Bench, made: _Made, say: Say) -> None:
     """Have the judge grade some of the told stories and as many real ones; what it leaves out is noted."""
     from storyteller.evaluation.llm_judge.rubric import ASPECTS
 
@@ -225,12 +225,12 @@ def _ask(judge: Judge, wish: Wish, told: Telling, bench: Bench, made: _Made, say
             )
             made.figures.append(figure)
     n_told, n_real = (sum(grade is not None for grade in grades) for grades in (of_told, of_real))
-    made.asked = Asked(judge.host, judge.model, n_told, n_real, verdicts.unreadable, verdicts.problem)
+    made.asked = JudgeUsage(judge.host, judge.model, n_told, n_real, verdicts.unreadable, verdicts.problem)
     if verdicts.problem:
         made.notes.append(f"not all stories were judged: {verdicts.problem}")
 
 
-def _graded(aspect: str, stories: Sequence[Story], grades: Sequence[Grades | None]) -> Interval | None:
+def _graded(aspect: str, stories: Sequence[TokenizedStory], grades: Sequence[Grades | None]) -> Interval | None:
     """The mean grade with its interval, by prompts; None where nothing was graded."""
     pairs = [
         (float(getattr(grade, aspect)), story.prompt) for grade, story in zip(grades, stories, strict=True) if grade

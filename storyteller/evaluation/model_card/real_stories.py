@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from storyteller.evaluation.text_metrics.metrics import Story
+from storyteller.evaluation.text_metrics.metrics import TokenizedStory
 from storyteller.evaluation.text_metrics.word_tokens import cut
 
 _SENTENCE_END = re.compile(r"[.!?]+[\"')]*(?=\s|$)")
@@ -13,7 +13,7 @@ _FEWEST_WORDS = 20
 """Of what is left of a story that is cut; a shorter one says too little."""
 
 
-def beside(told: Sequence[Story], stories: Sequence[str]) -> list[Story]:
+def beside(told: Sequence[TokenizedStory], stories: Sequence[str]) -> list[TokenizedStory]:
     """Each of the real stories as if it had been told, the longest against the longest told, and so on.
 
     One that is longer than its counterpart ends with the last sentence that is not; where there are fewer real stories
@@ -27,7 +27,7 @@ def beside(told: Sequence[Story], stories: Sequence[str]) -> list[Story]:
     return [_shortened(story, lengths[place]) for story, place in zip(real, places, strict=True)]
 
 
-def _shortened(story: Story, words: int) -> Story:
+def _shortened(story: TokenizedStory, words: int) -> TokenizedStory:
     """The story up to the last sentence that ends within so many words."""
     words = max(words, _FEWEST_WORDS)
     found = list(re.finditer(r"\S+", story.text))
@@ -36,4 +36,4 @@ def _shortened(story: Story, words: int) -> Story:
     ends = [end.end() for end in _SENTENCE_END.finditer(story.text, 0, found[words - 1].end())]
     later = _SENTENCE_END.search(story.text, found[words - 1].start())
     at = ends[-1] if ends else later.end() if later else len(story.text)
-    return Story(story.prompt, story.text[:at], ended=True)
+    return TokenizedStory(story.prompt, story.text[:at], ended=True)

@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storyteller.config.configs import Config, Data
+from storyteller.config.configs import Config, DataConfig
+from storyteller.data.cleaning import clean
 from storyteller.errors import CorpusError, StorytellerError
-from storyteller.text import clean, safe_line
+from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from storyteller.data.story_stream import Source
+    from storyteller.data.sources import StorySource
 
 MOST_STORIES = 20_000
 """Looked at where nobody says how many: what a run of minutes reads, and seconds of work."""
@@ -54,7 +55,8 @@ def of_run(folder: RunFolder, most: int = MOST_STORIES, say: Callable[[str], Non
     are not those that the run was begun with.
     """
     from storyteller.data import held_out_file
-    from storyteller.data.story_stream import Stories, open_corpus
+    from storyteller.data.sources import open_corpus
+    from storyteller.data.story_stream import TextStream
 
     plan = folder.read_run()
     known = plan.get("data")
@@ -71,16 +73,17 @@ def of_run(folder: RunFolder, most: int = MOST_STORIES, say: Callable[[str], Non
             f"the stories are not those that {folder.name} was begun with", "put the files back, or give --train-data"
         )
     kept = held_out_file.kept(folder.held_out)
-    stories, whole = _one_pass(Stories(source, data, seed=0, held_out=kept[1] if kept else frozenset()), most)
+    stories, whole = _one_pass(TextStream(source, data, seed=0, held_out=kept[1] if kept else frozenset()), most)
     return TrainedOn(stories, _counted(stories, whole, _named(source, folder)), own=True, whole=whole)
 
 
 def of_bundled(most: int = MOST_STORIES) -> TrainedOn:
     """The first `most` bundled tales, for a model whose own stories nobody has."""
-    from storyteller.data.story_stream import Bundled, Stories
+    from storyteller.data.sources import BundledSource
+    from storyteller.data.story_stream import TextStream
 
-    data = Data(source="bundled", shuffle_stories=1)
-    stories, whole = _one_pass(Stories(Bundled(), data, seed=0), most)
+    data = DataConfig(source="bundled", shuffle_stories=1)
+    stories, whole = _one_pass(TextStream(BundledSource(), data, seed=0), most)
     return TrainedOn(stories, _counted(stories, whole, "the bundled tales"), own=False, whole=whole)
 
 
@@ -144,7 +147,7 @@ def _counted(stories: Sequence[str], whole: bool, name: str) -> str:
     return f"all {len(stories):,} stories of {name}" if whole else f"the first {len(stories):,} stories of {name}"
 
 
-def _named(source: Source, folder: RunFolder) -> str:
+def _named(source: StorySource, folder: RunFolder) -> str:
     kind = source.description.get("kind")
     names = {"bundled": "the bundled tales", "tinystories": "TinyStories"}
     return f"{names.get(str(kind), 'the training data')}, without those held out from {safe_line(folder.name, 64)}"

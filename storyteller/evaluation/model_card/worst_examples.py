@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from storyteller.data.cleaning import clean
 from storyteller.evaluation.model_card.card import Example
 from storyteller.evaluation.text_metrics.consistency import changed_name
 from storyteller.evaluation.text_metrics.grammar import slips
-from storyteller.evaluation.text_metrics.metrics import Reference, Story
+from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory
 from storyteller.evaluation.text_metrics.repetition import looped
 from storyteller.evaluation.text_metrics.word_tokens import TOKEN, Prose, parse
-from storyteller.text import clean
 
 EACH = 3
 """Examples of a kind."""
@@ -23,10 +23,10 @@ _AROUND_CHARS = 80
 _MOST_SOURCE_CHARS = 600
 _DOTS = "\u2026"
 
-Kind = Callable[[Story, Prose, Reference, Sequence[str]], tuple[float, Example] | None]
+Kind = Callable[[TokenizedStory, Prose, Reference, Sequence[str]], tuple[float, Example] | None]
 
 
-def examples(stories: Sequence[Story], reference: Reference, training: Sequence[str]) -> tuple[Example, ...]:
+def examples(stories: Sequence[TokenizedStory], reference: Reference, training: Sequence[str]) -> tuple[Example, ...]:
     """The worst `EACH` of each kind, the worst first; `training` are the stories that the reference was built from."""
     proses = [parse(story) for story in stories]
     found: list[Example] = []
@@ -44,7 +44,9 @@ def examples(stories: Sequence[Story], reference: Reference, training: Sequence[
     return tuple(found)
 
 
-def _copied(story: Story, prose: Prose, reference: Reference, training: Sequence[str]) -> tuple[float, Example] | None:
+def _copied(
+    story: TokenizedStory, prose: Prose, reference: Reference, training: Sequence[str]
+) -> tuple[float, Example] | None:
     copied = reference.copies.look_up(prose.told_words())
     if copied.source is None or copied.longest_words < FEWEST_COPIED_WORDS:
         return None
@@ -54,7 +56,9 @@ def _copied(story: Story, prose: Prose, reference: Reference, training: Sequence
     return copied.longest_words, _example("copied", title, story, prose, _runs(words), source)
 
 
-def _looped(story: Story, prose: Prose, _reference: Reference, _: Sequence[str]) -> tuple[float, Example] | None:
+def _looped(
+    story: TokenizedStory, prose: Prose, _reference: Reference, _: Sequence[str]
+) -> tuple[float, Example] | None:
     said_again, n_words = looped(prose), len(prose.told_words())
     pct = 100 * len(said_again) / max(n_words, 1)
     if pct < _FEWEST_LOOPED_PCT:
@@ -62,7 +66,9 @@ def _looped(story: Story, prose: Prose, _reference: Reference, _: Sequence[str])
     return pct, _example("looped", f"{pct:.0f} % of it was said before", story, prose, _runs(sorted(said_again)))
 
 
-def _renamed(story: Story, prose: Prose, reference: Reference, _: Sequence[str]) -> tuple[float, Example] | None:
+def _renamed(
+    story: TokenizedStory, prose: Prose, reference: Reference, _: Sequence[str]
+) -> tuple[float, Example] | None:
     names = changed_name(prose, reference)
     if names is None:
         return None
@@ -71,7 +77,9 @@ def _renamed(story: Story, prose: Prose, reference: Reference, _: Sequence[str])
     return 1.0, _example("renamed", title, story, prose, [(i, i) for i in places])
 
 
-def _slipped(story: Story, prose: Prose, reference: Reference, _: Sequence[str]) -> tuple[float, Example] | None:
+def _slipped(
+    story: TokenizedStory, prose: Prose, reference: Reference, _: Sequence[str]
+) -> tuple[float, Example] | None:
     found = slips(prose, reference)
     if len(found) < _FEWEST_SLIPS:
         return None
@@ -88,7 +96,7 @@ _KINDS: tuple[Kind, ...] = (_copied, _looped, _renamed, _slipped)
 
 
 def _example(
-    kind: str, title: str, story: Story, prose: Prose, tokens: Iterable[tuple[int, int]], source: str = ""
+    kind: str, title: str, story: TokenizedStory, prose: Prose, tokens: Iterable[tuple[int, int]], source: str = ""
 ) -> Example:
     """The story, cleaned as it was measured, with runs of its tokens marked, each from its first to its last."""
     whole = clean(story.prompt + story.text)

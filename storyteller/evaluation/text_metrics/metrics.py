@@ -15,9 +15,9 @@ from storyteller.evaluation.text_metrics import consistency
 from storyteller.evaluation.text_metrics.grammar import slips
 from storyteller.evaluation.text_metrics.reference_corpus import Reference
 from storyteller.evaluation.text_metrics.repetition import distinct, looped_words, self_bleu
-from storyteller.evaluation.text_metrics.word_tokens import QUOTE, Prose, Story, cut, is_end, parse
+from storyteller.evaluation.text_metrics.word_tokens import QUOTE, Prose, TokenizedStory, cut, is_end, parse
 
-__all__ = ["MEASURES", "Measure", "PerStory", "Reference", "Story", "cut", "measure", "per_story"]
+__all__ = ["MEASURES", "Measure", "PerStory", "Reference", "TokenizedStory", "cut", "measure", "per_story"]
 
 Better = Literal["higher", "lower", "like"]
 Set = Sequence[Prose]
@@ -45,14 +45,14 @@ class Measure:
     """Its numbers, one a story of the set, in order."""
 
 
-def per_story(stories: Sequence[Story], reference: Reference) -> dict[str, PerStory]:
+def per_story(stories: Sequence[TokenizedStory], reference: Reference) -> dict[str, PerStory]:
     """Each measure's numbers, by its key: for intervals, and for paired differences between models."""
     proses = [parse(story) for story in stories]
     return {each.key: each.of(proses, reference) for each in MEASURES}
 
 
 def measure(
-    stories: Sequence[Story], reference: Reference, *, seed: int = 0, resamples: int = RESAMPLES
+    stories: Sequence[TokenizedStory], reference: Reference, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
     """Each measure's figure with its 95 % interval, by its key.
 

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from storyteller.data.cleaning import clean
 from storyteller.evaluation.text_metrics.memorization import Copies
 from storyteller.evaluation.text_metrics.word_tokens import (
     ABBREVIATIONS,
@@ -24,7 +25,6 @@ from storyteller.evaluation.text_metrics.word_tokens import (
     stem,
     word_set,
 )
-from storyteller.text import clean
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from storyteller.text import clean
+from storyteller.data.cleaning import clean
 
 TOKEN = re.compile(r"""[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[.!?]+|[^\w\s]|_|\n""")
 """A word (with its apostrophes), a number, an end of sentence, another mark, or the end of a paragraph."""
@@ -28,7 +28,7 @@ _CLOSING = frozenset({QUOTE, ")", "'"})
 
 
 @dataclass(frozen=True)
-class Story:
+class TokenizedStory:
     """A prompt, what a model went on with, and whether it came to an end by itself (not by a limit)."""
 
     prompt: str
@@ -36,11 +36,11 @@ class Story:
     ended: bool
 
 
-def cut(story: str, prompt_words: int = 15) -> Story:
+def cut(story: str, prompt_words: int = 15) -> TokenizedStory:
     """A real story as a model would have told it: its first words as the prompt, the rest as what was told."""
     words = list(re.finditer(r"\S+", story))
     at = words[prompt_words - 1].end() if len(words) > prompt_words else 0
-    return Story(story[:at], story[at:], ended=True)
+    return TokenizedStory(story[:at], story[at:], ended=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Prose:
         return [(i - 1, lower[i - 1], lower[i]) for i in range(first, len(lower)) if is_word[i] and is_word[i - 1]]
 
 
-def parse(story: Story) -> Prose:
+def parse(story: TokenizedStory) -> Prose:
     """The story's tokens, after the same cleaning that stories get before training.
 
     A word that the prompt breaks off belongs to what was told.

@@ -5,7 +5,7 @@
     ...  # hear(Opened(...)), hear(Piece(...)), hear(Piece(...)), ..., hear(Ended(...))
     booth.cancel(ticket)
 
-`Booth` is the parent's side (`parent`, `process`, `events`); `python -m storyteller.inference.background --runs-dir RUNS` is the child
+`GenerationClient` is the parent's side (`parent`, `process`, `events`); `python -m storyteller.inference.background --runs-dir RUNS` is the child
 (`child`, `outbox`, `models`, `manners`), which imports the engine. They speak in JSON, an object a line:
 
     {"tell": 1, "model": "latest", "prompt": "Once", "sample": {...}}    {"opened": 1, "label": "first@90", "seed": 7}
@@ -18,7 +18,7 @@ The child ends when its standard input does. While a run trains, telling leaves 
 
 from __future__ import annotations
 
-from storyteller.inference.background.client import Booth
-from storyteller.inference.background.events import Ended, Event, Failed, Note, Opened, Piece
+from storyteller.inference.background.client import GenerationClient
+from storyteller.inference.background.events import Ended, Event, Failed, ModelOpened, Note, TextPiece
 
-__all__ = ["Booth", "Ended", "Event", "Failed", "Note", "Opened", "Piece"]
+__all__ = ["Ended", "Event", "Failed", "GenerationClient", "ModelOpened", "Note", "TextPiece"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storyteller.config.configs import Sample
-from storyteller.inference.background.events import Ended, Event, Failed, Note, Opened, Piece
+from storyteller.config.configs import SamplingParams
+from storyteller.inference.background.events import Ended, Event, Failed, ModelOpened, Note, TextPiece
 from storyteller.inference.background.process import Child
 from storyteller.text import safe_line
 
@@ -27,7 +27,7 @@ _FREE_SECONDS = 2.0
 
 
 @dataclass
-class _Ticket:
+class _PendingRequest:
     """A story that was asked for and has not ended."""
 
     number: int
@@ -41,7 +41,7 @@ class _Ticket:
     began: float = field(default_factory=time.monotonic)
 
 
-class Booth:
+class GenerationClient:
     """A child process that tells stories, several at once; started by the first. Every method may be called anywhere.
 
     `hear` is called on the booth's own thread, a story's events in their order: Opened and Piece and Note as they come,
@@ -55,7 +55,7 @@ class Booth:
         )
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
-        self._open: dict[int, _Ticket] = {}
+        self._open: dict[int, _PendingRequest] = {}
         self._child: Child | None = None
         self._closed = False
         self._heard: queue.SimpleQueue[tuple[Callable[[Event], None], Event] | None] = queue.SimpleQueue()
@@ -65,7 +65,7 @@ class Booth:
         self,
         model: str,
         prompt: str,
-        sample: Sample,
+        sample: SamplingParams,
         hear: Callable[[Event], None],
         *,
         goes_on: bool = False,
@@ -88,7 +88,7 @@ class Booth:
                 return number
             asked = {"tell": number, "model": model, "numbers": numbers, "prompt": prompt, "goes_on": goes_on}
             asked["sample"] = dataclasses.asdict(sample)
-            self._open[number] = _Ticket(number, hear, child, asked)
+            self._open[number] = _PendingRequest(number, hear, child, asked)
             child.say(asked)
             return number
 
@@ -139,7 +139,7 @@ class Booth:
         if not any(story.child is child for story in self._open.values()):
             threading.Thread(target=child.kill, name="booth-kill", daemon=True).start()
 
-    def _finish(self, story: _Ticket, last: Event) -> None:
+    def _finish(self, story: _PendingRequest, last: Event) -> None:
         del self._open[story.number]
         self._heard.put((story.hear, last))
         if self._child is not story.child:
@@ -213,15 +213,15 @@ def _later(seconds: float, work: Callable[[], None]) -> None:
     timer.start()
 
 
-def _event(kind: str, story: _Ticket, line: dict[str, Any]) -> Event:
+def _event(kind: str, story: _PendingRequest, line: dict[str, Any]) -> Event:
     """A line of the child as an event; what it says of the story is kept. Raises KeyError, TypeError, ValueError."""
     if kind == "piece":
         story.pieces.append(_text(line["text"]))
         story.tokens = _whole(line["tokens"])
-        return Piece(story.number, story.pieces[-1], story.tokens)
+        return TextPiece(story.number, story.pieces[-1], story.tokens)
     if kind == "opened":
         story.opened, story.seed, story.began = True, _whole(line["seed"]), time.monotonic()
-        return Opened(story.number, safe_line(_text(line["label"]), 200), story.seed, line["cut"] is True)
+        return ModelOpened(story.number, safe_line(_text(line["label"]), 200), story.seed, line["cut"] is True)
     if kind == "note":
         return Note(story.number, safe_line(_text(line["text"]), 300))
     if kind == "failed":

@@ -15,7 +15,7 @@ _RETRY_SECONDS = 0.05
 """After it a weight that the kernel did not take is offered again."""
 
 
-class Manners:
+class CpuYield:
     """Who goes first: opening a model is quick; telling leaves the processor to a run that trains.
 
     A thread that has stepped back can never come forward again, so it is the threads of one telling that do. Linux may

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Opened:
+class ModelOpened:
     """The model is there, and the story begins."""
 
     ticket: int
@@ -18,7 +18,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """Text, as the model wrote it: to be made safe by whoever shows it."""
 
     ticket: int
@@ -60,4 +60,4 @@ class Failed:
     remedy: str
 
 
-Event = Opened | Piece | Note | Ended | Failed
+Event = ModelOpened | TextPiece | Note | Ended | Failed

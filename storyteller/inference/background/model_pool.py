@@ -15,7 +15,7 @@ _KEPT_MODELS = 3
 """Models that stay open beside those in use."""
 
 
-class Models:
+class ModelPool:
     """Open models: lent to one story at a time, a few kept for the next."""
 
     def __init__(self, runs_root: Path) -> None:

@@ -8,17 +8,17 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from storyteller.inference.background.cpu_yield import Manners
+from storyteller.inference.background.cpu_yield import CpuYield
 
 PIECE_CHARS = 1 << 15
 _WAVE_SECONDS = 0.05
 """Pieces told within it come as one: whoever draws them is not flooded by a fast model."""
 
 
-class Outbox:
+class OutputQueue:
     """What the parent is told, in order; written by a thread of its own, a wave at a time."""
 
-    def __init__(self, pipe: BinaryIO, manners: Manners) -> None:
+    def __init__(self, pipe: BinaryIO, manners: CpuYield) -> None:
         self._pipe = pipe
         self._manners = manners
         self._lock = threading.Lock()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import StorytellerError, UsageError
-from storyteller.inference.background.cpu_yield import Manners
-from storyteller.inference.background.model_pool import Models
-from storyteller.inference.background.output_queue import PIECE_CHARS, Outbox
+from storyteller.inference.background.cpu_yield import CpuYield
+from storyteller.inference.background.model_pool import ModelPool
+from storyteller.inference.background.output_queue import PIECE_CHARS, OutputQueue
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Telling:
+class _Request:
     """One story while it is told."""
 
     number: int
     engine: Engine | None = None
-    sample: Sample = field(default_factory=Sample)
+    sample: SamplingParams = field(default_factory=SamplingParams)
     pieces: list[str] = field(default_factory=list)
     began: float = 0.0
     over: bool = False
 
 
-class _Teller:
+class _Worker:
     """Takes the parent's lines; each story is told on a thread of its own."""
 
-    def __init__(self, runs_root: Path, outbox: Outbox, manners: Manners) -> None:
+    def __init__(self, runs_root: Path, outbox: OutputQueue, manners: CpuYield) -> None:
         self._outbox = outbox
         self._manners = manners
-        self._models = Models(runs_root)
+        self._models = ModelPool(runs_root)
         self._lock = threading.Lock()
-        self._tellings: dict[int, _Telling] = {}
+        self._tellings: dict[int, _Request] = {}
 
     def take(self, line: dict[str, Any]) -> None:
         if "tell" in line:
-            story = self._tellings[line["tell"]] = _Telling(line["tell"])
+            story = self._tellings[line["tell"]] = _Request(line["tell"])
             self._manners.start(lambda: self._tell(story, line))
         elif "cancel" in line:
             self._cancel(line["cancel"])
@@ -70,13 +70,13 @@ class _Teller:
             story.over = True
         self._say_ended(story, self._count(story), finished=False, stopped=True)
 
-    def _count(self, story: _Telling) -> int:
+    def _count(self, story: _Request) -> int:
         try:
             return story.engine.count("".join(story.pieces)) if story.engine is not None else 0
         except Exception:  # noqa: BLE001  a figure for the eye, of a story that is over
             return len(story.pieces)
 
-    def _tell(self, story: _Telling, asked: dict[str, Any]) -> None:
+    def _tell(self, story: _Request, asked: dict[str, Any]) -> None:
         try:
             self._tell_from(story, asked)
         except StorytellerError as error:
@@ -89,10 +89,10 @@ class _Teller:
             self._tellings.pop(story.number, None)
             self._outbox.put({"free": story.number})
 
-    def _tell_from(self, story: _Telling, asked: dict[str, Any]) -> None:
+    def _tell_from(self, story: _Request, asked: dict[str, Any]) -> None:
         from storyteller.inference.engine import with_seed
 
-        story.sample = with_seed(Sample(**{**asked["sample"], "stop": tuple(asked["sample"]["stop"])}))
+        story.sample = with_seed(SamplingParams(**{**asked["sample"], "stop": tuple(asked["sample"]["stop"])}))
         identity, engine = self._models.open(asked["model"], asked["numbers"], lambda text: self._note(story, text))
         story.engine, sound = engine, False
         try:
@@ -107,7 +107,7 @@ class _Teller:
             else:
                 engine.close()
 
-    def _stream(self, story: _Telling, engine: Engine, asked: dict[str, Any]) -> None:
+    def _stream(self, story: _Request, engine: Engine, asked: dict[str, Any]) -> None:
         prompt = asked["prompt"]
         cut = engine.count(prompt) >= engine.context
         pieces = engine.stream(engine.recent(prompt) if cut or asked["goes_on"] else prompt, story.sample)
@@ -128,7 +128,7 @@ class _Teller:
         finally:
             pieces.close()
 
-    def _hear(self, story: _Telling, piece: str) -> None:
+    def _hear(self, story: _Request, piece: str) -> None:
         with self._lock:
             if story.over:
                 return
@@ -137,19 +137,19 @@ class _Teller:
                 text = piece[first : first + PIECE_CHARS]
                 self._outbox.put({"piece": story.number, "text": text, "tokens": len(story.pieces)})
 
-    def _note(self, story: _Telling, text: str) -> None:
+    def _note(self, story: _Request, text: str) -> None:
         self._say(story, {"note": story.number, "text": text})
 
-    def _fail(self, story: _Telling, problem: str, remedy: str) -> None:
+    def _fail(self, story: _Request, problem: str, remedy: str) -> None:
         self._say(story, {"failed": story.number, "problem": problem, "remedy": remedy})
 
-    def _say(self, story: _Telling, line: dict[str, Any]) -> None:
+    def _say(self, story: _Request, line: dict[str, Any]) -> None:
         """Send `line`, unless the story is over."""
         with self._lock:
             if not story.over:
                 self._outbox.put(line)
 
-    def _say_ended(self, story: _Telling, tokens: int, *, finished: bool, stopped: bool) -> None:
+    def _say_ended(self, story: _Request, tokens: int, *, finished: bool, stopped: bool) -> None:
         seconds = time.monotonic() - story.began if story.began else 0.0
         self._outbox.put(
             {"ended": story.number, "tokens": tokens, "seconds": seconds, "finished": finished, "stopped": stopped}
@@ -168,8 +168,8 @@ def main(arguments: Sequence[str]) -> None:
     # Whatever a library prints must not fall among the lines.
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    manners = Manners(lambda: any_trains(runs_root))
-    teller = _Teller(runs_root, Outbox(pipe, manners), manners)
+    manners = CpuYield(lambda: any_trains(runs_root))
+    teller = _Worker(runs_root, OutputQueue(pipe, manners), manners)
     for line in sys.stdin.buffer:
         teller.take(json.loads(line))
     os._exit(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from storyteller.tracking.curves.columns import AXES, Rows, X
+from storyteller.tracking.curves.columns import AXES, MetricColumns, X
 
 if TYPE_CHECKING:
     from storyteller.tracking.curves.columns import Numbers
@@ -36,7 +36,7 @@ class Bins:
         self.values = np.zeros((4, 0, self.most))
         """Mean, low, high and count a bin: 4 x keys x most. One array, since bins are filled a few rows at a time."""
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: MetricColumns) -> None:
         """Rows of steps past the last bin's."""
         import numpy as np
 
@@ -78,7 +78,7 @@ class Bins:
         places = np.flatnonzero((values[COUNT] > 0) & ~np.isnan(x))
         return places, x[places], values[:, places]
 
-    def _put(self, rows: Rows, places: Numbers) -> None:
+    def _put(self, rows: MetricColumns, places: Numbers) -> None:
         """Rows into their bins: the last one that is filled, and those after it."""
         import numpy as np
 

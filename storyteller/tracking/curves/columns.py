@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from storyteller.tracking.metrics_log import finite
+from storyteller.system.json_values import finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ differ by their rounding, and a start takes longer than this."""
 
 
 @dataclass
-class Rows:
+class MetricColumns:
     """What N steps logged, by ascending step."""
 
     offsets: Numbers
@@ -38,9 +38,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def where(self, chosen: Numbers | slice) -> Rows:
+    def where(self, chosen: Numbers | slice) -> MetricColumns:
         """Some of the rows."""
-        return Rows(
+        return MetricColumns(
             self.offsets[chosen],
             {axis: column[chosen] for axis, column in self.x.items()},
             {key: column[chosen] for key, column in self.values.items()},
@@ -70,7 +70,7 @@ def courses(
     yield offsets[begin:], records[begin:]
 
 
-def rows_of(offsets: Sequence[int], records: Sequence[Mapping[str, Any]], keys: Collection[str]) -> Rows:
+def rows_of(offsets: Sequence[int], records: Sequence[Mapping[str, Any]], keys: Collection[str]) -> MetricColumns:
     """One row a step from lines of ascending steps; lines of one step are merged, the later value winning.
 
     What is no finite number counts as not there.
@@ -90,10 +90,10 @@ def rows_of(offsets: Sequence[int], records: Sequence[Mapping[str, Any]], keys: 
         return np.where(newest >= 0, values[newest], np.nan)
 
     x: dict[X, Numbers] = {"step": steps[starts], "tokens": column("tokens"), "seconds": column("seconds")}
-    return Rows(np.array(offsets, dtype=np.int64)[starts], x, {key: column(key) for key in keys})
+    return MetricColumns(np.array(offsets, dtype=np.int64)[starts], x, {key: column(key) for key in keys})
 
 
-def rows_as_left(offsets: Sequence[int], records: Sequence[dict[str, Any]], keys: Collection[str]) -> Rows:
+def rows_as_left(offsets: Sequence[int], records: Sequence[dict[str, Any]], keys: Collection[str]) -> MetricColumns:
     """The rows of lines in the order of the log, as the last course left them: a resume replaces what was there from
     its step on."""
     rows = rows_of((), (), keys)
@@ -102,14 +102,14 @@ def rows_as_left(offsets: Sequence[int], records: Sequence[dict[str, Any]], keys
     return rows
 
 
-def joined(before: Rows, after: Rows) -> Rows:
+def joined(before: MetricColumns, after: MetricColumns) -> MetricColumns:
     """The rows before, as far as those after do not replace them, and the rows after."""
     import numpy as np
 
     if len(after):
         before = before.where(before.x["step"] < after.x["step"][0])
     lacking = [np.full(len(rows), np.nan) for rows in (before, after)]
-    return Rows(
+    return MetricColumns(
         np.concatenate((before.offsets, after.offsets)),
         {axis: np.concatenate((before.x[axis], after.x[axis])) for axis in AXES},
         {

@@ -14,9 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from storyteller.system.files import open_regular
+from storyteller.system.json_values import finite
 from storyteller.tracking.curves.bins import MEAN, Bins
 from storyteller.tracking.curves.columns import (
-    Rows,
+    MetricColumns,
     breaks,
     courses,
     is_step,
@@ -26,7 +28,7 @@ from storyteller.tracking.curves.columns import (
     with_steps,
 )
 from storyteller.tracking.curves.points import Points, reach, single, smoothed, thinned, within
-from storyteller.tracking.metrics_log import finite, last_records, open_regular, records_in, sampled_records
+from storyteller.tracking.metrics_log import last_records, records_in, sampled_records
 from storyteller.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -112,8 +114,8 @@ class Curves:
             self._resumes: list[int] = []
             self._left: list[tuple[int, int]] = []  # stretches of the file that were given up by a resume
             self._course += 1  # rises where rows are dropped
-            self._exact: tuple[int, int, Rows] | None = None  # a stretch that was read again for a zoom
-            self._ahead: Rows | None = None  # the sketch: what stands past the position, in part
+            self._exact: tuple[int, int, MetricColumns] | None = None  # a stretch that was read again for a zoom
+            self._ahead: MetricColumns | None = None  # the sketch: what stands past the position, in part
             self._ahead_last: dict[str, float | str] = {}
             self._ahead_offset = 0  # of its last line
             self._version += 1
@@ -273,7 +275,7 @@ class Curves:
             found |= {key: value for key, value in _newest(rows).items() if key in places}
         return found
 
-    def _read_again(self, file: BinaryIO, begin: int, end: int) -> Rows:
+    def _read_again(self, file: BinaryIO, begin: int, end: int) -> MetricColumns:
         """The rows that stand between two offsets, each at a line's beginning."""
         rows = rows_of((), (), ())
         stretches = [stretch for stretch in self._left if begin <= stretch[0] and stretch[1] <= end]
@@ -429,14 +431,14 @@ class Curves:
         parts.append(_of_rows(newer, key, x))
         return Points(np.concatenate([p.x for p in parts]), np.concatenate([p.stats for p in parts], axis=1))
 
-    def _newer_rows(self, keys: tuple[str, ...]) -> Rows:
+    def _newer_rows(self, keys: tuple[str, ...]) -> MetricColumns:
         """What is not in the bins: the newest step, and what was sketched of the log's unread rest."""
         rows = rows_of((), (), keys) if self._open is None else rows_of([self._open_offset], [self._open], keys)
         if self._ahead is not None:
             rows = joined(rows, self._ahead.where(self._ahead.offsets >= self._position))
         return rows
 
-    def _stretch(self, begin: int, end: int, course: int, keep: bool) -> Rows | None:
+    def _stretch(self, begin: int, end: int, course: int, keep: bool) -> MetricColumns | None:
         """The rows between two offsets, read again or kept from the last time; None where they cannot be read."""
         with self._seen:
             exact = self._exact
@@ -458,7 +460,7 @@ class Curves:
         return rows
 
 
-def _of_rows(rows: Rows, key: str, x: X) -> Points:
+def _of_rows(rows: MetricColumns, key: str, x: X) -> Points:
     import numpy as np
 
     return single(rows.x[x], rows.values.get(key, np.full(len(rows), np.nan)))
@@ -476,7 +478,7 @@ def _stamp(record: Mapping[str, Any]) -> dict[str, float | str]:
     return found
 
 
-def _newest(rows: Rows) -> dict[str, float | str]:
+def _newest(rows: MetricColumns) -> dict[str, float | str]:
     """The newest value of each metric in the rows."""
     import numpy as np
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from storyteller.tracking.compare_runs import Comparison, Result, compare_runs
+from storyteller.tracking.compare_runs import Result, RunComparison, compare_runs
 from storyteller.tracking.curves import Curves, Line, X
 from storyteller.tracking.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ class CompareLines(Message):
 class Compared(Message):
     """How the runs differ and what came of each; a run whose folder is gone is in state `deleted`."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: RunComparison) -> None:
         super().__init__()
         self.comparison = comparison
 
@@ -76,7 +76,7 @@ class CompareReader:
         self._awake.set()
         self._drawn: object = None
         self._drawn_at = self._compared_at = -1e9
-        self._compared: Comparison | None = None
+        self._compared: RunComparison | None = None
 
     def start(self) -> None:
         threading.Thread(target=self._work, name="reader of several runs", daemon=True).start()
@@ -167,7 +167,7 @@ class CompareReader:
         self._results |= {result.name: result for result in found.results}
         gone = {name: replace(self._results[name], state="deleted") for name in sight.names if name not in there}
         places = [there.index(name) if name in there else None for name in sight.names]
-        comparison = Comparison(
+        comparison = RunComparison(
             sight.names,
             tuple(
                 (key, tuple(None if place is None else values[place] for place in places))

@@ -19,14 +19,14 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from storyteller.errors import RunError, StorytellerError
+from storyteller.system.files import open_regular
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_index
 from storyteller.tracking.curves import Curves, Line, X
-from storyteller.tracking.metrics_log import open_regular
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import Summary
+from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import LIVING
-from storyteller.tracking.sample_history import Growth
+from storyteller.tracking.sample_history import SampleHistory
 
 if TYPE_CHECKING:
     from storyteller.inference.background import Event
@@ -87,7 +87,7 @@ class Axis:
 class HeadSeen(Message):
     """What the run is doing; `gone` where its folder is no longer there, and the summary is the last one known."""
 
-    def __init__(self, summary: Summary, gone: bool) -> None:
+    def __init__(self, summary: RunSummary, gone: bool) -> None:
         super().__init__()
         self.summary = summary
         self.gone = gone
@@ -170,7 +170,7 @@ class RunReader:
     """
 
     def __init__(self, owner: MessagePump, folder: RunFolder) -> None:
-        self.growth = Growth(folder)
+        self.growth = SampleHistory(folder)
         self._owner = owner
         self._folder = folder
         self._curves = Curves(folder)
@@ -183,7 +183,7 @@ class RunReader:
         self._awake = threading.Event()
         self._awake.set()
         self._thread = threading.Thread(target=self._work, name=f"reader {folder.name}", daemon=True)
-        self._summary: Summary | None = None
+        self._summary: RunSummary | None = None
         self._gone = False
         self._checkpoints: tuple[int, ...] = ()
         self._stamps: dict[str, object] = {}

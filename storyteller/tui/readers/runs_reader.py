@@ -14,7 +14,7 @@ from storyteller.errors import StorytellerError
 from storyteller.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from storyteller.tracking.run_index import Summary
+    from storyteller.tracking.run_index import RunSummary
     from storyteller.tracking.run_watcher import RunList
 
 _EVERY_SECONDS = 0.5
@@ -27,7 +27,7 @@ class RunsSeen(Message):
 
     def __init__(
         self,
-        summaries: Sequence[Summary],
+        summaries: Sequence[RunSummary],
         losses: Mapping[str, Sequence[float]] | None = None,
         story: tuple[str, int, str] | None = None,
         problem: str = "",
@@ -43,7 +43,7 @@ class RunsSeen(Message):
         self.problem = problem
 
 
-class RunsWatch:
+class RunsReader:
     """A thread that looks at the runs twice a second, posts `RunsSeen`, and rests while nobody watches."""
 
     def __init__(self, owner: MessagePump, root: Path, every_seconds: float = _EVERY_SECONDS) -> None:

@@ -15,19 +15,18 @@ from textual.widgets import Static
 
 from storyteller.charts import PALETTE, Series
 from storyteller.tracking import run_index
-from storyteller.tracking.compare_runs import Comparison
+from storyteller.tracking.compare_runs import RunComparison
 from storyteller.tracking.curves import X
 from storyteller.tui import safe_content
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.readers.compare_reader import Compared, CompareLines, CompareReader, Sight
 from storyteller.tui.screens.pick_runs import PickRunsScreen
-from storyteller.tui.screens.run import SMOOTHINGS
-from storyteller.tui.widgets.compare_tables import Differences, Results
-from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.widgets.compare_tables import CompareTables, Differences
+from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.line_chart import ChartView
-from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHED, UNITS
-from storyteller.tui.widgets.tab_bar import TabLine
-from storyteller.tui.widgets.view_bar import Top
+from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHED, SMOOTHINGS, UNITS
+from storyteller.tui.widgets.tab_bar import TabBar
+from storyteller.tui.widgets.view_bar import ViewBar
 
 _WIDE = 110
 """Columns from which the two tables stand side by side."""
@@ -101,7 +100,7 @@ class CompareScreen(Screen[None]):
         """The metric that was asked for; until then, the first of `_FIRST` that there is."""
         self._chart_alone = False
         self._lines: CompareLines | None = None
-        self._comparison = Comparison((), (), ())
+        self._comparison = RunComparison((), (), ())
         self._take(names)
 
     @property
@@ -124,15 +123,15 @@ class CompareScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         self._reader = CompareReader(self, self.app.runs_root)
-        yield Top("compare")
-        yield TabLine([(metric.name, metric.name) for metric in METRICS], chosen=self.metric)
+        yield ViewBar("compare")
+        yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self.metric)
         yield ChartView(nothing="reading \u2026")
         with Container(id="tables"):
-            yield Results()
+            yield CompareTables()
             with VerticalScroll(id="differences", can_focus=False):
                 yield Static(id="note", markup=False)
                 yield Differences()
-        yield Hints()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self._dress()
@@ -218,7 +217,7 @@ class CompareScreen(Screen[None]):
         comparison = self._comparison
         if comparison.names != self._names:
             return  # of the runs before; the next is on its way
-        for table in (self.query_one(Results), self.query_one(Differences)):
+        for table in (self.query_one(CompareTables), self.query_one(Differences)):
             table.show(comparison, self._colors)
             table.choose(self._chosen)
         differing = {key for key, _ in comparison.differences}
@@ -248,7 +247,9 @@ class CompareScreen(Screen[None]):
             differences = (
                 (key, tuple(values[place] for place in places)) for key, values in self._comparison.differences
             )
-            self._comparison = Comparison(self._names, tuple(differences), tuple(known[name] for name in self._names))
+            self._comparison = RunComparison(
+                self._names, tuple(differences), tuple(known[name] for name in self._names)
+            )
             self._fill()
         self._draw()
         self._look()
@@ -280,11 +281,11 @@ class CompareScreen(Screen[None]):
 
     def _choose(self, name: str | None) -> None:
         self._chosen = name
-        for table in (self.query_one(Results), self.query_one(Differences)):
+        for table in (self.query_one(CompareTables), self.query_one(Differences)):
             table.choose(name)
         self._draw()
 
-    def on_results_picked(self, event: Results.Picked) -> None:
+    def on_compare_tables_picked(self, event: CompareTables.Picked) -> None:
         if event.twice:
             self._choose(event.name)
             self.action_open()
@@ -314,7 +315,7 @@ class CompareScreen(Screen[None]):
             chart.reset()
         y_name = next(metric.y_name for metric in METRICS if metric.name == self.metric)
         chart.name_axes(x_name, y_name + (" (log)" if settings.log_y else ""), x_unit)
-        self.query_one(TabLine).chosen = self.metric
+        self.query_one(TabBar).chosen = self.metric
         self._draw()
         self._look()
 
@@ -331,7 +332,7 @@ class CompareScreen(Screen[None]):
         names = [metric.name for metric in METRICS]
         self._choose_metric(names[(names.index(self.metric) + by) % len(names)])
 
-    def on_tab_line_picked(self, event: TabLine.Picked) -> None:
+    def on_tab_bar_picked(self, event: TabBar.Picked) -> None:
         self._choose_metric(event.tab)
 
     def on_chart_view_view_changed(self) -> None:

@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 
 from storyteller.errors import RunError, StorytellerError
 from storyteller.inference import story_history
-from storyteller.inference.story_history import Told
+from storyteller.inference.story_history import StoryRecord
 from storyteller.text import safe_line
 from storyteller.tracking.run_index import find_checkpoint
 from storyteller.tui.app import StorytellerApp
@@ -33,7 +33,7 @@ _MOST_STORIES = 200
 class Retelling:
     """A story of the shelf that was chosen."""
 
-    told: Told
+    told: StoryRecord
     model: str
     """What its model is asked for by from here."""
     again: bool
@@ -43,7 +43,7 @@ class Retelling:
 class Found(Message):
     """What a search found, or why it could not be made."""
 
-    def __init__(self, contains: str, stories: Sequence[Told], problem: str = "") -> None:
+    def __init__(self, contains: str, stories: Sequence[StoryRecord], problem: str = "") -> None:
         super().__init__()
         self.contains = contains
         self.stories = stories
@@ -78,7 +78,7 @@ class HistoryScreen(ModalScreen[Retelling | None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stories: Sequence[Told] = ()
+        self._stories: Sequence[StoryRecord] = ()
 
     def compose(self) -> ComposeResult:
         with Vertical(id="history"):
@@ -161,7 +161,7 @@ class HistoryScreen(ModalScreen[Retelling | None]):
             self.query_one(".facts", Static).update(line(f"{how} \u00b7 {told.tokens:,} tokens"))
 
 
-def reference(told: Told, runs_root: Path) -> str:
+def reference(told: StoryRecord, runs_root: Path) -> str:
     """What the story's model is asked for by. Raises RunError, CheckpointError where its run is gone."""
     if not told.runs_dir or Path(told.runs_dir) == runs_root.absolute():
         return told.model
@@ -172,7 +172,7 @@ def reference(told: Told, runs_root: Path) -> str:
         raise RunError(f"the runs in {shown} cannot be read", "open the story as it is") from error
 
 
-def _words(told: Told) -> Content:
+def _words(told: StoryRecord) -> Content:
     """When, from which model, and how it begins."""
     when = line(told.time[:16].replace("T", " "), "$text-muted", limit=16)
     model = line(told.model, limit=24)

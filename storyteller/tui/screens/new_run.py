@@ -23,8 +23,8 @@ from storyteller.tracking.run_folder import check_name
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.safe_content import line, plain
 from storyteller.tui.widgets.choice import Choice
-from storyteller.tui.widgets.key_hints import Hints
-from storyteller.tui.widgets.view_bar import Top
+from storyteller.tui.widgets.key_hints import KeyHints
+from storyteller.tui.widgets.view_bar import ViewBar
 
 BUDGETS = ("minutes", "steps", "epochs", "tokens")
 _SAY_EVERY_SECONDS = 0.2
@@ -86,7 +86,7 @@ class NewRunScreen(Screen[None]):
         self._begun_at = 0.0
 
     def compose(self) -> ComposeResult:
-        yield Top()
+        yield ViewBar()
         with VerticalScroll(id="form", can_focus=False):
             yield Static(line("A new run", "bold"), id="form-title")
             for field in FIELDS:
@@ -99,7 +99,7 @@ class NewRunScreen(Screen[None]):
                     yield Static("", id=f"{field.name}-note", classes="note", markup=False)
             yield Static("", id="command", markup=False)
             yield Static("", id="progress", markup=False)
-        yield Hints()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self._check()
@@ -227,8 +227,8 @@ class NewRunScreen(Screen[None]):
 
     def _start(self, name: str | None, preset: str, options: dict[str, Any], command: list[str]) -> None:
         """On a thread of its own: all of it up to the training process's first step."""
-        from storyteller.launch import run_plan
-        from storyteller.tracking import run_process, wandb_mirror
+        from storyteller.launch import run_plan, start
+        from storyteller.tracking import wandb_mirror
 
         try:
             options = options | {"data.source": run_plan.source(options.get("data.source"))}
@@ -242,7 +242,7 @@ class NewRunScreen(Screen[None]):
                 saying = threading.Event()
                 threading.Thread(target=self._report, args=(folder, why, saying), name="report", daemon=True).start()
                 try:
-                    run_process.wait_ready(folder, process)
+                    start.wait_ready(folder, process)
                 finally:
                     saying.set()
             except BaseException:
@@ -257,10 +257,10 @@ class NewRunScreen(Screen[None]):
 
     def _report(self, folder: Any, why: str, over: threading.Event) -> None:
         """What the process says while it gets ready."""
-        from storyteller.tracking import run_process
+        from storyteller.tracking import log_file
 
         while not over.wait(_SAY_EVERY_SECONDS):
-            last = next(iter(run_process.log_tail(folder, 1)), why)
+            last = next(iter(log_file.log_tail(folder, 1)), why)
             waited = time.monotonic() - self._begun_at
             self._from_thread(self._progress, f"{folder.name} gets ready, {waited:.0f} s\n{safe_line(last, 300)}")
 

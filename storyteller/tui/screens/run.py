@@ -14,14 +14,14 @@ from textual.containers import Container, Vertical
 from textual.events import Resize
 from textual.screen import Screen
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.config.presets import usual
 from storyteller.tracking import run_index
 from storyteller.tracking.curves import X
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.sample_history import recipe_of
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.checkpoint_stories import Retelling
+from storyteller.tui.checkpoint_stories import CheckpointStories
 from storyteller.tui.readers.run_reader import (
     Axis,
     BoothSaid,
@@ -34,20 +34,18 @@ from storyteller.tui.readers.run_reader import (
     Wanted,
 )
 from storyteller.tui.screens.pick_runs import PickRunsScreen
-from storyteller.tui.widgets.key_hints import Hints
-from storyteller.tui.widgets.key_values import Fact, Facts, flatten, sections_of
+from storyteller.tui.widgets.key_hints import KeyHints
+from storyteller.tui.widgets.key_values import KeyValue, KeyValues, flatten, sections_of
 from storyteller.tui.widgets.log_view import LogView
-from storyteller.tui.widgets.metric_charts import Board
-from storyteller.tui.widgets.run_header import Head
-from storyteller.tui.widgets.run_stories import Stories
-from storyteller.tui.widgets.tab_bar import TabLine
-from storyteller.tui.widgets.view_bar import Top
+from storyteller.tui.widgets.metric_charts import SMOOTHINGS, MetricCharts
+from storyteller.tui.widgets.run_header import RunHeader
+from storyteller.tui.widgets.run_stories import RunStories
+from storyteller.tui.widgets.tab_bar import TabBar
+from storyteller.tui.widgets.view_bar import ViewBar
 
 if TYPE_CHECKING:
     from storyteller.inference.background import Event
 
-SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
-"""Spans of a smoothed line, as shares of what is seen."""
 _X_WORDS: dict[X, str] = {"step": "steps", "tokens": "tokens", "seconds": "time trained"}
 PANELS = (("story", "Story"), ("growth", "Growth"), ("log", "Log"), ("config", "Config"), ("machine", "Machine"))
 _PIECES_SECONDS = 0.06
@@ -140,18 +138,18 @@ class RunScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         self._folder = RunFolder(self.app.runs_root / self.run_name)
         self._reader = RunReader(self, self._folder)
-        self._retelling = Retelling(self.run_name, self._reader.growth, self._begin_story)
-        yield Top("run")
-        yield Head(self.run_name)
+        self._retelling = CheckpointStories(self.run_name, self._reader.growth, self._begin_story)
+        yield ViewBar("run")
+        yield RunHeader(self.run_name)
         with Container():
-            yield Board(self.run_name)
+            yield MetricCharts(self.run_name)
             with Vertical(id="panel"):
-                yield TabLine(PANELS, chosen=self._panel)
-                yield Stories(self._reader.growth, self._retelling)
+                yield TabBar(PANELS, chosen=self._panel)
+                yield RunStories(self._reader.growth, self._retelling)
                 yield LogView()
-                yield Facts(note="\u2022 not as the preset has it", id="config")
-                yield Facts(id="machine")
-        yield Hints()
+                yield KeyValues(note="\u2022 not as the preset has it", id="config")
+                yield KeyValues(id="machine")
+        yield KeyHints()
 
     def on_mount(self) -> None:
         if not self._stands:
@@ -184,26 +182,30 @@ class RunScreen(Screen[None]):
     @property
     def _stands(self) -> bool:
         """Whether its parts are there: another run may take its place before they are, or after they are gone."""
-        return bool(self.query(Board))
+        return bool(self.query(MetricCharts))
 
     @property
     def is_settled(self) -> bool:
         """Whether all that was asked for is drawn, and all of the log was read."""
         if not self.is_mounted or self._lines is None or self._state == "":
             return False
-        return self._lines.wanted == self._wanted() and self._lines.share_read >= 1 and self.query_one(Board).is_drawn
+        return (
+            self._lines.wanted == self._wanted()
+            and self._lines.share_read >= 1
+            and self.query_one(MetricCharts).is_drawn
+        )
 
     # --- what the reader saw ------------------------------------------------------------------------------------------
 
     def on_head_seen(self, seen: HeadSeen) -> None:
         self._state = seen.summary.state
-        self.query_one(Head).show(seen.summary, seen.gone)
+        self.query_one(RunHeader).show(seen.summary, seen.gone)
 
     def on_plan_seen(self, seen: PlanSeen) -> None:
         config = seen.plan.get("config")
-        self.query_one("#config", Facts).show(_config_facts(config), seen.problem)
+        self.query_one("#config", KeyValues).show(_config_facts(config), seen.problem)
         machine = [(heading, list(flatten(value))) for heading, value in sections_of(seen.plan)]
-        self.query_one("#machine", Facts).show(machine, seen.problem)
+        self.query_one("#machine", KeyValues).show(machine, seen.problem)
         self._retelling.by(recipe_of(config))
 
     def on_lines_seen(self, seen: LinesSeen) -> None:
@@ -211,17 +213,17 @@ class RunScreen(Screen[None]):
         self._lines, self._axis = seen, seen.axis
         if seen.bpb.keys() != set(self._bpb[0]):
             self._bpb = (list(seen.bpb), list(seen.bpb.values()))
-            self.query_one(Stories).take(self._checkpoints, self._best, self._bpb_at)
+            self.query_one(RunStories).take(self._checkpoints, self._best, self._bpb_at)
         note = "" if seen.share_read >= 1 else f"reading the log, {seen.share_read:.0%} \u2026"
-        self.query_one(Head).note(note)
+        self.query_one(RunHeader).note(note)
         if seen.wanted.x == self.app.settings.x_axis:
             smoothed = seen.wanted.smoothing > 0
             place = self._story_place()
-            self.query_one(Board).draw(seen.lines, smoothed, seen.checkpoints, seen.resumes, place, asked)
+            self.query_one(MetricCharts).draw(seen.lines, smoothed, seen.checkpoints, seen.resumes, place, asked)
 
     def on_stories_seen(self, seen: StoriesSeen) -> None:
         self._checkpoints, self._best = seen.checkpoint_steps, seen.best_step
-        self.query_one(Stories).take(self._checkpoints, self._best, self._bpb_at)
+        self.query_one(RunStories).take(self._checkpoints, self._best, self._bpb_at)
 
     def on_log_seen(self, seen: LogSeen) -> None:
         self.query_one(LogView).show(seen.lines, anew=seen.anew, cut=seen.cut)
@@ -239,7 +241,7 @@ class RunScreen(Screen[None]):
     # --- charts -------------------------------------------------------------------------------------------------------
 
     def _wanted(self) -> Wanted:
-        board, settings = self.query_one(Board), self.app.settings
+        board, settings = self.query_one(MetricCharts), self.app.settings
         begin, end = board.range
         return Wanted(board.keys, settings.x_axis, begin, end, board.points, settings.smoothing, self._overlays)
 
@@ -251,31 +253,33 @@ class RunScreen(Screen[None]):
     def _dress(self) -> None:
         if not self._stands:
             return
-        settings, board = self.app.settings, self.query_one(Board)
+        settings, board = self.app.settings, self.query_one(MetricCharts)
         board.over(settings.x_axis)
         board.dress(log_y=settings.log_y, cells=settings.cells)
         self._look()
 
     def _story_place(self) -> float | None:
         """Where on the x axis the story that is shown was told."""
-        step = self.query_one(Stories).step
+        step = self.query_one(RunStories).step
         return None if step is None or self._panel not in ("story", "growth") else self._axis.place_of(step)
 
     def _mark_story(self) -> None:
         if self._lines is not None and self._lines.wanted.x == self.app.settings.x_axis:
-            self.query_one(Board).mark(self._lines.checkpoints, self._lines.resumes, self._story_place())
+            self.query_one(MetricCharts).mark(self._lines.checkpoints, self._lines.resumes, self._story_place())
 
-    def on_board_looked(self, event: Board.Looked) -> None:
-        board = self.query_one(Board)
+    def on_metric_charts_looked(self, event: MetricCharts.Looked) -> None:
+        board = self.query_one(MetricCharts)
         if not event.cursor_moved:
             self._look()
         elif board.cursor_x is not None:
             # The story goes where the cursor goes.
-            self.query_one(Stories).go(self.query_one(Stories).nearest(self._axis.step_at(board.cursor_x)), quiet=True)
+            self.query_one(RunStories).go(
+                self.query_one(RunStories).nearest(self._axis.step_at(board.cursor_x)), quiet=True
+            )
             self._mark_story()
 
-    def on_stories_moved(self, event: Stories.Moved) -> None:
-        board = self.query_one(Board)
+    def on_run_stories_moved(self, event: RunStories.Moved) -> None:
+        board = self.query_one(MetricCharts)
         if event.by_hand:
             # The cursor goes where the story goes: how low was the loss when it was told?
             board.point_at(self._axis.place_of(event.step) if event.step is not None else None)
@@ -306,23 +310,23 @@ class RunScreen(Screen[None]):
         self._dress()
 
     def action_zoom(self, way: int) -> None:
-        chart = self.query_one(Board).chart
+        chart = self.query_one(MetricCharts).chart
         chart.action_zoom_in() if way > 0 else chart.action_zoom_out()
 
     def action_pan(self, way: int) -> None:
-        chart = self.query_one(Board).chart
+        chart = self.query_one(MetricCharts).chart
         chart.action_pan_right() if way > 0 else chart.action_pan_left()
 
     def action_cursor(self, columns: int) -> None:
-        self.query_one(Board).chart.move_cursor(columns)
+        self.query_one(MetricCharts).chart.move_cursor(columns)
 
     def action_fit(self) -> None:
-        board = self.query_one(Board)
+        board = self.query_one(MetricCharts)
         board.chart.action_reset()
         board.point_at(None)
 
     def action_metric(self, by: int) -> None:
-        self.query_one(Board).beside(by)
+        self.query_one(MetricCharts).beside(by)
 
     def action_overlay(self) -> None:
         names = [folder.name for folder in run_index.list_runs(self.app.runs_root) if folder.name != self.run_name]
@@ -343,7 +347,7 @@ class RunScreen(Screen[None]):
         self.set_class(part == "charts", "-charts-only")
         self.set_class(part == "panel", "-panel-only")
         roomy = size.width >= _WIDE and size.height >= _TALL
-        self.query_one(Board).lay_out(roomy and part != "chart")
+        self.query_one(MetricCharts).lay_out(roomy and part != "chart")
 
     def action_focus_part(self) -> None:
         """All at once, the charts alone, the panel alone, and round again; of many charts, one of them too."""
@@ -359,7 +363,7 @@ class RunScreen(Screen[None]):
         """Show a part of the panel; the same key again goes back to the story."""
         self._show_panel("story" if panel == self._panel else panel)
 
-    def on_tab_line_picked(self, event: TabLine.Picked) -> None:
+    def on_tab_bar_picked(self, event: TabBar.Picked) -> None:
         self._show_panel(event.tab)
 
     def _show_panel(self, panel: str) -> None:
@@ -370,8 +374,8 @@ class RunScreen(Screen[None]):
         holder = self.query_one("#panel")
         for name, _ in PANELS:
             holder.set_class(name == panel, f"-{name}")
-        holder.query_one(TabLine).chosen = panel
-        self.query_one(Stories).all_below_each_other(panel == "growth")
+        holder.query_one(TabBar).chosen = panel
+        self.query_one(RunStories).all_below_each_other(panel == "growth")
         if panel == "log":
             self.query_one(LogView).focus()
         else:
@@ -381,27 +385,27 @@ class RunScreen(Screen[None]):
     def action_search(self) -> None:
         if self._panel not in ("config", "machine"):
             self._show_panel("config")
-        self.query_one(f"#{self._panel}", Facts).search()
+        self.query_one(f"#{self._panel}", KeyValues).search()
 
     # --- stories ------------------------------------------------------------------------------------------------------
 
     def action_story(self, by: int) -> None:
         if self._panel not in ("story", "growth"):
             self._show_panel("story")
-        self.query_one(Stories).move(by)
+        self.query_one(RunStories).move(by)
 
     def action_prompt(self) -> None:
-        self.query_one(Stories).next_prompt()
+        self.query_one(RunStories).next_prompt()
 
     def action_own_prompt(self) -> None:
         if self._panel not in ("story", "growth"):
             self._show_panel("story")
-        self.query_one(Stories).ask_prompt()
+        self.query_one(RunStories).ask_prompt()
 
     def action_tell_missing(self) -> None:
-        self.query_one(Stories).tell_missing()
+        self.query_one(RunStories).tell_missing()
 
-    def on_stories_asked(self, event: Stories.Asked) -> None:
+    def on_run_stories_asked(self, event: RunStories.Asked) -> None:
         if not event.steps:
             known = "no checkpoint yet to tell it from" if not self._checkpoints else "nothing is missing here"
             self.app.say(known)
@@ -409,9 +413,9 @@ class RunScreen(Screen[None]):
         n_asked = self._retelling.ask(event.prompt, event.steps)
         if n_asked > 1:
             self.app.say(f"{n_asked} stories are told, one after another")
-        self.query_one(Stories).refresh_stories()
+        self.query_one(RunStories).refresh_stories()
 
-    def _begin_story(self, model: str, prompt: str, sample: Sample) -> int:
+    def _begin_story(self, model: str, prompt: str, sample: SamplingParams) -> int:
         return self.app.booth.tell(model, prompt, sample, self._heard)
 
     def _heard(self, event: Event) -> None:
@@ -425,11 +429,11 @@ class RunScreen(Screen[None]):
 
     def _show_pieces(self) -> None:
         self._pieces_due = False
-        self.query_one(Stories).refresh_stories()
+        self.query_one(RunStories).refresh_stories()
 
     def action_tell(self) -> None:
         """Open the story view with the checkpoint that is shown, or the newest."""
-        stories = self.query_one(Stories)
+        stories = self.query_one(RunStories)
         at = f"@{stories.step}" if stories.at_checkpoint and not stories.follows else ""
         self.app.open_story(f"{self.run_name}{at}", stories.prompt if at else "")
 
@@ -448,12 +452,12 @@ class RunScreen(Screen[None]):
             self.app.say("a draws other runs over this one; then c compares them")
 
 
-def _config_facts(config: object) -> list[tuple[str, list[Fact]]]:
+def _config_facts(config: object) -> list[tuple[str, list[KeyValue]]]:
     """The settings by their part, those that differ from the preset's marked."""
     if not isinstance(config, Mapping):
         return []
     before = usual(str(config.get("preset")))
-    sections: list[tuple[str, list[Fact]]] = []
+    sections: list[tuple[str, list[KeyValue]]] = []
     plain = [fact for key, value in config.items() if not isinstance(value, Mapping) for fact in flatten(value, key)]
     if plain:
         sections.append(("run", plain))

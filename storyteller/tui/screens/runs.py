@@ -16,15 +16,15 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.readers.runs_reader import RunsSeen, RunsWatch
+from storyteller.tui.readers.runs_reader import RunsReader, RunsSeen
 from storyteller.tui.safe_content import line, plain
-from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.run_columns import SORTABLE, STATES, Row, ordered
 from storyteller.tui.widgets.run_table import RunTable
-from storyteller.tui.widgets.view_bar import Top
+from storyteller.tui.widgets.view_bar import ViewBar
 
 if TYPE_CHECKING:
-    from storyteller.tracking.run_index import Summary
+    from storyteller.tracking.run_index import RunSummary
 
 STATE_COLORS = {
     "good": "$text-success",
@@ -61,12 +61,12 @@ class RunsScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watch: RunsWatch | None = None
+        self._watch: RunsReader | None = None
         self._seen: RunsSeen | None = None
         self._filter = ""
 
     def compose(self) -> ComposeResult:
-        yield Top("runs")
+        yield ViewBar("runs")
         with Horizontal(id="filter-row"):
             yield Static("/", id="filter-slash", markup=False)
             yield Input(placeholder="words of a name, state or preset", id="filter", compact=True)
@@ -74,10 +74,10 @@ class RunsScreen(Screen[None]):
         yield RunTable(id="runs")
         yield Static("", id="empty", markup=False)
         yield Static("", id="chosen", markup=False)
-        yield Hints()
+        yield KeyHints()
 
     def on_mount(self) -> None:
-        self._watch = RunsWatch(self, self.app.runs_root)
+        self._watch = RunsReader(self, self.app.runs_root)
         self.call_after_refresh(self._begin)  # paint first, then read
 
     def _begin(self) -> None:
@@ -262,7 +262,7 @@ class RunsScreen(Screen[None]):
             self.app.say("mark two runs or more with space, then press c")
 
 
-def _row(summary: Summary, seen: RunsSeen, now: float) -> Row:
+def _row(summary: RunSummary, seen: RunsSeen, now: float) -> Row:
     return Row(summary, tuple((seen.losses or {}).get(summary.name, ())), _age_seconds(summary.created_at, now))
 
 
@@ -276,7 +276,7 @@ def _age_seconds(created_at: str | None, now: float) -> float | None:
         return None
 
 
-def _fits(summary: Summary, words: str) -> bool:
+def _fits(summary: RunSummary, words: str) -> bool:
     """Whether every one of the words is in the run's name, state or preset."""
     text = f"{summary.name} {summary.state} {summary.preset or ''}".casefold()
     return all(word in text for word in words.casefold().split())

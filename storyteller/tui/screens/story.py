@@ -17,24 +17,24 @@ from textual.widgets import Static
 
 from storyteller.errors import StorytellerError, UsageError
 from storyteller.inference import story_history
-from storyteller.inference.background import Ended, Event, Piece
-from storyteller.inference.story_history import Told
+from storyteller.inference.background import Ended, Event, TextPiece
+from storyteller.inference.story_history import StoryRecord
 from storyteller.text import safe
 from storyteller.tracking.run_index import default_model, newest_step
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.safe_content import line
 from storyteller.tui.screens.history import HistoryScreen, Retelling
 from storyteller.tui.screens.save import SaveScreen
-from storyteller.tui.story_columns import MOST_COLUMNS, MOST_VARIANTS, Column, Variants, for_shelf, from_shelf
-from storyteller.tui.story_requests import Tellings
-from storyteller.tui.widgets.key_hints import Hints
+from storyteller.tui.story_columns import MOST_COLUMNS, MOST_VARIANTS, StoryColumn, Variants, for_shelf, from_shelf
+from storyteller.tui.story_requests import StoryRequests
+from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.model_picker import ModelPicker
 from storyteller.tui.widgets.prompt_box import PromptBox
-from storyteller.tui.widgets.sampling_controls import Knob, Sampling
+from storyteller.tui.widgets.sampling_controls import Knob, SamplingControls
 from storyteller.tui.widgets.story_pane import Part, StoryPane
 from storyteller.tui.widgets.story_row import StoryRow
-from storyteller.tui.widgets.tab_bar import TabLine
-from storyteller.tui.widgets.view_bar import Top
+from storyteller.tui.widgets.tab_bar import TabBar
+from storyteller.tui.widgets.view_bar import ViewBar
 
 _NO_STORY = "there is no story yet: enter tells one"
 
@@ -86,7 +86,7 @@ class StoryScreen(Screen[None]):
         self._model = model
         self._prompt = prompt
         self._variants = Variants()
-        self._tellings = Tellings(lambda: self.app.booth, self._ring)
+        self._tellings = StoryRequests(lambda: self.app.booth, self._ring)
         self._refused = ""
         """What a knob did not take."""
         self._keys = (False, 0, 0)
@@ -95,13 +95,13 @@ class StoryScreen(Screen[None]):
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        yield Top("story")
+        yield ViewBar("story")
         yield PromptBox(self._prompt)
-        yield Sampling(dataclasses.replace(self.app.settings.sample(), seed=None))
-        yield TabLine([("0", "1")], id="variants")
+        yield SamplingControls(dataclasses.replace(self.app.settings.sample(), seed=None))
+        yield TabBar([("0", "1")], id="variants")
         yield StoryRow(self.app.runs_root)
         yield Static(markup=False, classes="said")
-        yield Hints()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         model = self._model if self._model is not None else default_model(self.app.runs_root)
@@ -111,12 +111,12 @@ class StoryScreen(Screen[None]):
         self._tellings.stop_all()
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[StoryColumn]:
         """The columns of the variant that is shown."""
         return self._variants.columns
 
     @property
-    def column(self) -> Column:
+    def column(self) -> StoryColumn:
         """The column that copy, save, edit and the model picker are about."""
         return self._variants.column
 
@@ -137,7 +137,7 @@ class StoryScreen(Screen[None]):
 
     def action_tell(self) -> None:
         """Begin a story with the prompt in every column; without a prompt, go on with what is there."""
-        if not self.query_one(Sampling).settle():
+        if not self.query_one(SamplingControls).settle():
             return
         prompt = self.query_one(PromptBox).prompt
         if prompt.strip():
@@ -164,9 +164,9 @@ class StoryScreen(Screen[None]):
         # A column that was put beside the others since begins as they do.
         self._tell_all(lambda column: (column.page if column.page.asked else told[0]).before, goes_on=went_on)
 
-    def _tell_all(self, before: Callable[[Column], tuple[Part, ...]], *, goes_on: bool = False) -> None:
+    def _tell_all(self, before: Callable[[StoryColumn], tuple[Part, ...]], *, goes_on: bool = False) -> None:
         """Tell in every column, with one seed."""
-        sampling = self.query_one(Sampling)
+        sampling = self.query_one(SamplingControls)
         if not sampling.settle():
             return
         try:
@@ -261,11 +261,11 @@ class StoryScreen(Screen[None]):
 
     def _add(self, model: str) -> None:
         """Put a column of this model beside those there are."""
-        self._variants.add(Column(model, newest=newest_step(self.app.runs_root, model)))
+        self._variants.add(StoryColumn(model, newest=newest_step(self.app.runs_root, model)))
         self._prepare(model)
         self._lay_out()
 
-    def _set_model(self, column: Column, model: str, numbers: str = "fp32") -> None:
+    def _set_model(self, column: StoryColumn, model: str, numbers: str = "fp32") -> None:
         column.model, column.numbers = model, numbers
         column.newest = newest_step(self.app.runs_root, model)
 
@@ -314,7 +314,7 @@ class StoryScreen(Screen[None]):
         told = retelling.told
         self.action_stop()
         self.query_one(PromptBox).prompt = told.prompt
-        self.query_one(Sampling).sample = told.sample
+        self.query_one(SamplingControls).sample = told.sample
         column = self.column
         self._set_model(column, retelling.model, told.numbers)
         self._say("")
@@ -338,15 +338,15 @@ class StoryScreen(Screen[None]):
                 self._feed(column, event)
         self._show_lines()
 
-    def _feed(self, column: Column, event: Event) -> None:
+    def _feed(self, column: StoryColumn, event: Event) -> None:
         """Have the column's pane show what was told, where it is shown."""
         pane = next((pane for pane, shown in self.query_one(StoryRow).panes if shown is column), None)
         if pane is not None:
-            if isinstance(event, Piece):
+            if isinstance(event, TextPiece):
                 pane.story.feed(event.text)
             pane.story.telling = column.page.ticket is not None
 
-    def _keep(self, told: Told) -> None:
+    def _keep(self, told: StoryRecord) -> None:
         """Put the story on the shelf; a disk that does not take it is told of."""
 
         def keep() -> None:
@@ -368,7 +368,7 @@ class StoryScreen(Screen[None]):
             if message.model:
                 self.action_model()
 
-    def on_tab_line_picked(self, message: TabLine.Picked) -> None:
+    def on_tab_bar_picked(self, message: TabBar.Picked) -> None:
         self._turn_to(int(message.tab))
 
     def on_story_row_steps_seen(self, message: StoryRow.StepsSeen) -> None:
@@ -393,7 +393,7 @@ class StoryScreen(Screen[None]):
 
     def _show_all(self) -> None:
         self.query_one(StoryRow).show()
-        tabs = self.query_one(TabLine)
+        tabs = self.query_one(TabBar)
         tabs.tabs = [(str(place), f"variant {place + 1}") for place in range(len(self._variants))]
         tabs.chosen = str(self._variants.shown)
         tabs.display = len(self._variants) > 1

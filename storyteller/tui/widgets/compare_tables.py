@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from storyteller.charts import duration, figure, swatch
 from storyteller.text import safe_line
-from storyteller.tracking.compare_runs import Comparison, Result, shown
+from storyteller.tracking.compare_runs import Result, RunComparison, shown
 from storyteller.tui import safe_content
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.widgets.run_columns import STATES
@@ -64,7 +64,7 @@ class _Coloured(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._comparison = Comparison((), (), ())
+        self._comparison = RunComparison((), (), ())
         self._colors: Mapping[str, int] = {}
         self._chosen: str | None = None
 
@@ -74,7 +74,7 @@ class _Coloured(Widget):
     def _theme_changed(self) -> None:
         self.refresh()
 
-    def show(self, comparison: Comparison, colors: Mapping[str, int]) -> None:
+    def show(self, comparison: RunComparison, colors: Mapping[str, int]) -> None:
         if comparison != self._comparison or colors != self._colors:
             self._comparison, self._colors = comparison, dict(colors)
             self.styles.height = 1 + max(1, self._rows())
@@ -96,7 +96,7 @@ class _Coloured(Widget):
         return safe_content.line(mark, self.app.palette_colors[number % len(self.app.palette_colors)])
 
 
-class Results(_Coloured):
+class CompareTables(_Coloured):
     """A row a run: its colour, name, state and figures; the best of a column is lit. A click chooses a run."""
 
     DEFAULT_CSS = """

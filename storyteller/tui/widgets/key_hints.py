@@ -12,7 +12,7 @@ from storyteller.tui.safe_content import line
 _GAP = 2
 
 
-class Hints(Widget):
+class KeyHints(Widget):
     """As many hints as the row holds, those of the app itself (help, quit) always, at the right."""
 
     DEFAULT_CSS = """

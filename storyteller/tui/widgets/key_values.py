@@ -20,7 +20,7 @@ _MOST_FACTS = 2000
 
 
 @dataclass(frozen=True)
-class Fact:
+class KeyValue:
     """A name, dotted, and its value in words."""
 
     name: str
@@ -29,13 +29,13 @@ class Fact:
     """Whether it is not what it would be by default."""
 
 
-def flatten(value: object, name: str = "", depth: int = 0) -> Iterator[Fact]:
+def flatten(value: object, name: str = "", depth: int = 0) -> Iterator[KeyValue]:
     """The facts in a JSON value, one a leaf; lists of plain values are one fact."""
     if isinstance(value, Mapping) and value and depth < _DEEPEST:
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else str(key), depth + 1)
     else:
-        yield Fact(name, _in_words(value))
+        yield KeyValue(name, _in_words(value))
 
 
 def _in_words(value: object) -> str:
@@ -55,7 +55,7 @@ def _in_words(value: object) -> str:
         return "?"
 
 
-class Facts(Vertical):
+class KeyValues(Vertical):
     """Facts under headings, with a line to search them."""
 
     DEFAULT_CSS = """
@@ -68,7 +68,7 @@ class Facts(Vertical):
     def __init__(self, *, note: str = "", id: str | None = None) -> None:
         """`note` is shown under the facts."""
         super().__init__(id=id)
-        self._sections: list[tuple[str, list[Fact]]] = []
+        self._sections: list[tuple[str, list[KeyValue]]] = []
         self._note = note
         self._problem = ""
 
@@ -77,7 +77,7 @@ class Facts(Vertical):
         with VerticalScroll():
             yield Static(markup=False)
 
-    def show(self, sections: Sequence[tuple[str, Sequence[Fact]]], problem: str = "") -> None:
+    def show(self, sections: Sequence[tuple[str, Sequence[KeyValue]]], problem: str = "") -> None:
         """Headings and their facts; `problem` in their place where there are none."""
         self._sections = [(heading, list(facts)[:_MOST_FACTS]) for heading, facts in sections]
         self._problem = problem
@@ -122,12 +122,12 @@ class Facts(Vertical):
         self.query_one(Static).update(Content("\n").join(parts))
 
 
-def _matches(fact: Fact, heading: str, asked: Sequence[str]) -> bool:
+def _matches(fact: KeyValue, heading: str, asked: Sequence[str]) -> bool:
     text = f"{heading} {fact.name} {fact.value}".casefold()
     return all(word in text for word in asked)
 
 
-def _rows(fact: Fact, name_width: int, width: int) -> list[Content]:
+def _rows(fact: KeyValue, name_width: int, width: int) -> list[Content]:
     """Name and value side by side; a long value goes on under its beginning."""
     indent = name_width + 4
     value = safe_content.line(fact.value, "bold" if fact.changed else "")

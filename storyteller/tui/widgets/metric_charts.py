@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from textual import getters
 from textual.app import ComposeResult
@@ -15,7 +16,10 @@ from storyteller.charts import Marks, Series, Unit
 from storyteller.tracking.curves import Line, X
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.widgets.line_chart import ChartView
-from storyteller.tui.widgets.tab_bar import TabLine
+from storyteller.tui.widgets.tab_bar import TabBar
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ _QUIET_SECONDS = 1.6
 """Between two pictures of what is looked at less, while a run grows."""
 
 
-class Board(Vertical):
+class MetricCharts(Vertical):
     """Zoom, pan and cursor are one for all charts; what a chart does by mouse, the others do too."""
 
     DEFAULT_CSS = """
@@ -106,7 +110,7 @@ class Board(Vertical):
         self._due: dict[str, list[Callable[[ChartView], None]]] = {}
 
     def compose(self) -> ComposeResult:
-        yield TabLine([(metric.name, metric.name) for metric in METRICS], chosen=self._chosen)
+        yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self._chosen)
         with Container():
             yield from self._charts.values()
 
@@ -173,7 +177,7 @@ class Board(Vertical):
             if chart.range != self._range:
                 chart.look(*self._range)
         if self.is_mounted:
-            self.query_one(TabLine).chosen = self._chosen
+            self.query_one(TabBar).chosen = self._chosen
 
     def over(self, x: X) -> None:
         """What x is, from the beginning to the end."""
@@ -299,7 +303,7 @@ class Board(Vertical):
         self.point_at(event.x)
         self.post_message(self.Looked(cursor_moved=True))
 
-    def on_tab_line_picked(self, event: TabLine.Picked) -> None:
+    def on_tab_bar_picked(self, event: TabBar.Picked) -> None:
         event.stop()
         self.choose(event.tab)
 
@@ -318,3 +322,7 @@ def _fill(chart: ChartView, series: Sequence[Series], marks: Sequence[Marks]) ->
 
 
 _LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}
+
+
+SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""Spans of a smoothed line, as shares of what is seen."""

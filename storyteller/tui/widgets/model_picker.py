@@ -33,7 +33,7 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """A model that can be told from."""
 
     reference: str
@@ -44,22 +44,22 @@ class Choice:
     """A step of the run above it."""
 
 
-def choices(root: Path) -> list[Choice]:
+def choices(root: Path) -> list[ModelChoice]:
     """Every model that is here: each run's newest checkpoint and its others, the newest run first, and the starter."""
     found = []
     for run in list_runs(root):
         found += _choices_of(run)
-    return [*found, Choice(STARTER, STARTER, "comes with storyteller")]
+    return [*found, ModelChoice(STARTER, STARTER, "comes with storyteller")]
 
 
-def _choices_of(run: RunFolder) -> list[Choice]:
+def _choices_of(run: RunFolder) -> list[ModelChoice]:
     figures = {step: _bpb(run, step) for step in seen_steps(run)}
     if not figures:
         return []
     best = min((bpb for bpb in figures.values() if bpb is not None), default=None)
     newest = max(figures)
     of_run = [
-        Choice(
+        ModelChoice(
             f"{run.name}@{step}",
             f"@{step}",
             _detail(bpb, "the best" if best is not None and bpb == best and len(figures) > 1 else ""),
@@ -67,7 +67,7 @@ def _choices_of(run: RunFolder) -> list[Choice]:
         )
         for step, bpb in sorted(figures.items(), reverse=True)
     ]
-    return [Choice(run.name, run.name, f"the newest, step {newest:,} \u00b7 {seen_state(run)}"), *of_run]
+    return [ModelChoice(run.name, run.name, f"the newest, step {newest:,} \u00b7 {seen_state(run)}"), *of_run]
 
 
 def _bpb(run: RunFolder, step: int) -> float | None:
@@ -83,7 +83,7 @@ def _detail(bpb: float | None, more: str) -> str:
     return " \u00b7 ".join(filter(None, ("" if bpb is None else f"{bpb:.3f} bits per byte", more)))
 
 
-def matching(found: Sequence[Choice], typed: str) -> list[Choice]:
+def matching(found: Sequence[ModelChoice], typed: str) -> list[ModelChoice]:
     """The choices that hold every word of what was typed; what looks like a model of the Hub, or a folder, comes first.
 
     The first `_MOST_SHOWN` of them.
@@ -93,18 +93,18 @@ def matching(found: Sequence[Choice], typed: str) -> list[Choice]:
     return [*_typed(typed.strip()), *fit[:_MOST_SHOWN]]
 
 
-def _typed(name: str) -> list[Choice]:
+def _typed(name: str) -> list[ModelChoice]:
     if not name or "\0" in name:
         return []
     if name.startswith((".", "~", "/")):
-        return [Choice(name, name, "a folder")]
-    return [Choice(name, name, "from the Hugging Face Hub")] if _HUB_ID.fullmatch(name) else []
+        return [ModelChoice(name, name, "a folder")]
+    return [ModelChoice(name, name, "from the Hugging Face Hub")] if _HUB_ID.fullmatch(name) else []
 
 
 class ModelsSeen(Message):
     """The models as they are now."""
 
-    def __init__(self, found: list[Choice]) -> None:
+    def __init__(self, found: list[ModelChoice]) -> None:
         super().__init__()
         self.found = found
 
@@ -139,8 +139,8 @@ class ModelPicker(ModalScreen[str | None]):
         """`chosen` is lit at first."""
         super().__init__()
         self._chosen = chosen
-        self._found: list[Choice] = []
-        self._shown: list[Choice] = []
+        self._found: list[ModelChoice] = []
+        self._shown: list[ModelChoice] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(id="picker"):
@@ -182,7 +182,7 @@ class ModelPicker(ModalScreen[str | None]):
         if self._shown:
             options.highlighted = min(max((options.highlighted or 0) + rows, 0), len(self._shown) - 1)
 
-    def _see(self, found: list[Choice]) -> None:
+    def _see(self, found: list[ModelChoice]) -> None:
         self._found = found
         self._show()
 
@@ -202,7 +202,7 @@ class ModelPicker(ModalScreen[str | None]):
             options.highlighted = places.get(wanted or "", 0)
 
 
-def _words(choice: Choice, above: Choice | None) -> Content:
+def _words(choice: ModelChoice, above: ModelChoice | None) -> Content:
     """A row; a step stands under its run, or with its whole name where that is not above it."""
     run = choice.reference.rpartition("@")[0]
     under = choice.of_run and above is not None and run in (above.reference, above.reference.rpartition("@")[0])

@@ -11,7 +11,7 @@ from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from storyteller.charts.types import Cells
-    from storyteller.tracking.run_index import Summary
+    from storyteller.tracking.run_index import RunSummary
     from storyteller.tracking.run_status import Seen
 
 Piece = tuple[str, str]
@@ -34,7 +34,7 @@ STATES: dict[Seen, tuple[str, str, str]] = {
 class Row:
     """One run as the table shows it."""
 
-    summary: Summary
+    summary: RunSummary
     losses: tuple[float, ...] = ()
     """Training loss, evenly over the run so far."""
     age_seconds: float | None = None

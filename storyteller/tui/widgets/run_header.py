@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from storyteller.charts.ticks import duration, figure
-from storyteller.tracking.run_index import Summary
+from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import LIVING
 from storyteller.tui import safe_content
 from storyteller.tui.app import StorytellerApp
@@ -26,7 +26,7 @@ _GONE = "its folder is gone: what was read of it stays here until you leave"
 _DIED = "its process is gone: r goes on from its newest checkpoint, L shows what it said last"
 
 
-class Head(Static):
+class RunHeader(Static):
     """Two rows, and a third where there is trouble."""
 
     DEFAULT_CSS = """
@@ -38,11 +38,11 @@ class Head(Static):
     def __init__(self, run_name: str, *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)
         self._run_name = run_name
-        self._summary: Summary | None = None
+        self._summary: RunSummary | None = None
         self._gone = False
         self._note = ""
 
-    def show(self, summary: Summary, gone: bool) -> None:
+    def show(self, summary: RunSummary, gone: bool) -> None:
         self._summary, self._gone = summary, gone
         self._fill()
 
@@ -89,7 +89,7 @@ class Head(Static):
         gap = width - left.cell_length - name.cell_length - right.cell_length
         return Content.assemble(left, name, " " * max(0, gap), right if gap >= 1 else "")
 
-    def _progress(self, summary: Summary, width: int) -> Content:
+    def _progress(self, summary: RunSummary, width: int) -> Content:
         if summary.progress is None:
             return Content("")
         living = summary.state in LIVING and not self._gone

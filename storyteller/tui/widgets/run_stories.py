@@ -15,10 +15,10 @@ from textual.widgets import Input, Static
 
 from storyteller.config.configs import PROMPTS
 from storyteller.text import safe
-from storyteller.tracking.sample_history import LONGEST_CHARS, Growth
+from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory
 from storyteller.tui import safe_content
-from storyteller.tui.checkpoint_stories import Retelling
-from storyteller.tui.widgets.step_slider import StepLine, beside
+from storyteller.tui.checkpoint_stories import CheckpointStories
+from storyteller.tui.widgets.step_slider import StepSlider, beside
 
 _MOST_CARDS = 24
 _CARD_CHARS = 600
@@ -36,7 +36,7 @@ class PromptInput(Input):
         self.post_message(self.Left())
 
 
-class Card(Static):
+class StoryCard(Static):
     """One step's story among those of other steps; a click chooses it."""
 
     class Chosen(Message):
@@ -60,7 +60,7 @@ class Card(Static):
         self.post_message(self.Chosen(self.step))
 
 
-class Stories(Vertical):
+class RunStories(Vertical):
     """It follows the newest step until an earlier one is chosen."""
 
     DEFAULT_CSS = """
@@ -96,7 +96,7 @@ class Stories(Vertical):
             self.prompt = prompt
             self.steps = steps
 
-    def __init__(self, growth: Growth, retelling: Retelling, *, id: str | None = None) -> None:
+    def __init__(self, growth: SampleHistory, retelling: CheckpointStories, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._growth = growth
         self._retelling = retelling
@@ -112,7 +112,7 @@ class Stories(Vertical):
     def compose(self) -> ComposeResult:
         yield Static(id="stories-prompt", markup=False)
         yield PromptInput(placeholder="a prompt of your own; enter tells it at every checkpoint", compact=True)
-        yield StepLine()
+        yield StepSlider()
         yield Static(id="stories-title", markup=False)
         with VerticalScroll(id="stories-one"):
             yield Static(id="stories-text", markup=False)
@@ -175,7 +175,7 @@ class Stories(Vertical):
             self._here = now if now is not None else told[-1] if told else steps[-1]
         elif self._here not in steps:
             self._here = min(steps, key=lambda step: abs(step - (self._here or 0)))
-        self.query_one(StepLine).show(steps, told, self._here)
+        self.query_one(StepSlider).show(steps, told, self._here)
         self._put("#stories-prompt", self._prompt_row(prompts))
         title = self._title(self._here)
         if self.has_class("-low"):  # one row for both
@@ -246,13 +246,13 @@ class Stories(Vertical):
         if len(shown) > _MOST_CARDS:
             shown = sorted({steps[i * (len(steps) - 1) // (_MOST_CARDS - 1)] for i in range(_MOST_CARDS)})
         scroll = self.query_one("#stories-all", VerticalScroll)
-        cards = {card.step: card for card in scroll.query(Card)}
+        cards = {card.step: card for card in scroll.query(StoryCard)}
         for step, card in cards.items():
             if step not in shown:
                 card.remove()
-        fresh: list[Card] = []
+        fresh: list[StoryCard] = []
         for step in shown:
-            card = cards.get(step) or Card(step)
+            card = cards.get(step) or StoryCard(step)
             if step not in cards:
                 fresh.append(card)
             content = Content("\n").join([self._title(step), self._story(step, _CARD_CHARS)])
@@ -260,7 +260,7 @@ class Stories(Vertical):
         if fresh:
             later = [card for card in cards.values() if card.step > fresh[-1].step and card.step in shown]
             scroll.mount(*fresh, before=later[0] if later else None)
-            scroll.sort_children(key=lambda card: card.step if isinstance(card, Card) else 0)
+            scroll.sort_children(key=lambda card: card.step if isinstance(card, StoryCard) else 0)
 
     # --- what the user does -------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Stories(Vertical):
         self.follows = bool(steps) and step == steps[-1]
         self.refresh_stories()
         self.query_one("#stories-one", VerticalScroll).scroll_home(animate=False)
-        for card in self.query(Card):
+        for card in self.query(StoryCard):
             if card.step == step:
                 card.scroll_visible(animate=False)
         if not quiet:
@@ -303,7 +303,7 @@ class Stories(Vertical):
             self.call_after_refresh(self._show_here)
 
     def _show_here(self) -> None:
-        for card in self.query(Card):
+        for card in self.query(StoryCard):
             if card.step == self._here:
                 card.scroll_visible(animate=False)
 
@@ -345,11 +345,11 @@ class Stories(Vertical):
         if line.has_focus:
             self.screen.set_focus(None)
 
-    def on_step_line_picked(self, event: StepLine.Picked) -> None:
+    def on_step_slider_picked(self, event: StepSlider.Picked) -> None:
         event.stop()
         self.go(event.step)
 
-    def on_card_chosen(self, event: Card.Chosen) -> None:
+    def on_story_card_chosen(self, event: StoryCard.Chosen) -> None:
         event.stop()
         self.go(event.step)
 

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
 from storyteller.tui.safe_content import line
 
@@ -89,7 +89,7 @@ class Knob(Widget, can_focus=True):
     def __init__(self, dial: Dial, value: Number | None) -> None:
         super().__init__(id=dial.field.replace("_", "-"))
         self.dial = dial
-        self._rest: Number | None = getattr(Sample(), dial.field)
+        self._rest: Number | None = getattr(SamplingParams(), dial.field)
         self.set_reactive(Knob.value, value)
         self.tooltip = Content(dial.hint)
 
@@ -169,7 +169,7 @@ class Knob(Widget, can_focus=True):
             return
         try:
             value = (0 if self._rest is not None else None) if typed == dial.rest else self._number(typed)
-            _altered(Sample(), {dial.field: value})
+            _altered(SamplingParams(), {dial.field: value})
         except UsageError as error:
             self.off = True
             self.post_message(self.Refused(str(error)))
@@ -190,7 +190,7 @@ class Knob(Widget, can_focus=True):
             self.post_message(self.Turned(self))
 
 
-class Sampling(Container):
+class SamplingControls(Container):
     """All the knobs, in one row where there is room for it, else in two."""
 
     DEFAULT_CSS = """
@@ -206,7 +206,7 @@ class Sampling(Container):
     }
     """
 
-    def __init__(self, sample: Sample) -> None:
+    def __init__(self, sample: SamplingParams) -> None:
         super().__init__()
         self._first = sample
 
@@ -218,12 +218,12 @@ class Sampling(Container):
             yield from knobs[len(knobs) // 2 :]
 
     @property
-    def sample(self) -> Sample:
+    def sample(self) -> SamplingParams:
         """The settings. Raises UsageError where they do not fit together."""
         return _altered(self._first, {knob.dial.field: knob.value for knob in self.query(Knob)})
 
     @sample.setter
-    def sample(self, sample: Sample) -> None:
+    def sample(self, sample: SamplingParams) -> None:
         self._first = sample
         for knob in self.query(Knob):
             knob.typed, knob.off = "", False
@@ -238,6 +238,6 @@ class Sampling(Container):
         return all(settled)
 
 
-def _altered(sample: Sample, values: dict[str, Any]) -> Sample:
+def _altered(sample: SamplingParams, values: dict[str, Any]) -> SamplingParams:
     """`sample` with these values. Raises UsageError where one is off."""
     return dataclasses.replace(sample, **values)

@@ -13,7 +13,7 @@ from textual.widget import Widget
 _LINE, _TOLD, _MISSING, _HERE = "\u2500", "\u2022", "\u25e6", "\u25cf"
 
 
-class StepLine(Widget):
+class StepSlider(Widget):
     """A row with a dot for each step, filled where a story was told; click, drag or the wheel picks one."""
 
     DEFAULT_CSS = """

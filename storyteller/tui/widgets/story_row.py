@@ -10,7 +10,7 @@ from textual.message import Message
 
 from storyteller.tracking.run_index import newest_step
 from storyteller.tui.safe_content import line
-from storyteller.tui.story_columns import Column, facts
+from storyteller.tui.story_columns import StoryColumn, facts
 from storyteller.tui.widgets.story_pane import Part, StoryPane
 
 _LOOK_SECONDS = 1.0
@@ -47,17 +47,17 @@ class StoryRow(Horizontal):
     def __init__(self, runs_root: Path) -> None:
         super().__init__()
         self._runs_root = runs_root
-        self._columns: list[Column] = []
+        self._columns: list[StoryColumn] = []
 
     def on_mount(self) -> None:
         self.set_interval(_LOOK_SECONDS, self._look)
 
     @property
-    def panes(self) -> list[tuple[StoryPane, Column]]:
+    def panes(self) -> list[tuple[StoryPane, StoryColumn]]:
         """Each pane with its column, as far as they are there."""
         return list(zip(self.query(StoryPane), self._columns, strict=False))
 
-    def lay_out(self, columns: list[Column]) -> None:
+    def lay_out(self, columns: list[StoryColumn]) -> None:
         """Take these columns, and what becomes of the list; their panes are there after the next refresh."""
         self._columns = columns
         panes = list(self.query(StoryPane))
@@ -95,7 +95,7 @@ class StoryRow(Horizontal):
         self.run_worker(look, thread=True, exclusive=True, group="look")
 
 
-def _name_line(column: Column) -> Content:
+def _name_line(column: StoryColumn) -> Content:
     """The column's model, and the step that it would be told from now."""
     page = column.page
     label = page.label if page.asked is not None and page.asked.model == column.model else ""

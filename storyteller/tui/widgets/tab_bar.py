@@ -15,7 +15,7 @@ from storyteller.tui import safe_content
 _GAP = 2
 
 
-class TabLine(Widget):
+class TabBar(Widget):
     """Where the tabs do not fit the row they scroll, the chosen one staying in sight."""
 
     DEFAULT_CSS = """
@@ -25,13 +25,13 @@ class TabLine(Widget):
     class Picked(Message):
         """A tab was clicked."""
 
-        def __init__(self, tabs: TabLine, tab: str) -> None:
+        def __init__(self, tabs: TabBar, tab: str) -> None:
             super().__init__()
             self.tabs = tabs
             self.tab = tab
 
         @property
-        def control(self) -> TabLine:
+        def control(self) -> TabBar:
             return self.tabs
 
     chosen: reactive[str] = reactive("")
@@ -41,7 +41,7 @@ class TabLine(Widget):
         """`tabs`: each one's name and the words it shows."""
         super().__init__(id=id)
         self._tabs = list(tabs)
-        self.set_reactive(TabLine.chosen, chosen or (self._tabs[0][0] if self._tabs else ""))
+        self.set_reactive(TabBar.chosen, chosen or (self._tabs[0][0] if self._tabs else ""))
 
     @property
     def tabs(self) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ _BRAND = "storyteller"
 _GAP = 3
 
 
-class Top(Widget):
+class ViewBar(Widget):
     DEFAULT_CSS = """
     Top { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
     """
