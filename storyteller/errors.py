@@ -1,7 +1,7 @@
-"""Every error that a user can meet.
+"""The exceptions that users can meet.
 
     StorytellerError            exit status 1
-    |-- UsageError              exit status 2: the command's words are off
+    |-- UsageError              exit status 2: wrong use of a command or of one of its options
     |-- CorpusError             the stories cannot be read, or there are none
     |   `-- HubError            the Hugging Face Hub does not answer or does not have it
     |-- TokenizerError          a tokenizer cannot be loaded or trained
@@ -16,12 +16,14 @@
     |   `-- PeerLostError       another of the processes that train together has ended
     `-- DiskError               the disk is full or cannot be written
 
-Each error says in one line what is wrong and, as its `remedy`, what to do next. `str(error)` is that one line.
+`str(error)` is one line: the problem and, where there is one, the remedy (what to do next).
 """
 
 from __future__ import annotations
 
 import errno
+
+from storyteller.text import safe_line
 
 
 class StorytellerError(Exception):
@@ -39,9 +41,14 @@ class StorytellerError(Exception):
 
 
 class UsageError(StorytellerError):
-    """The command's words are off."""
+    """Wrong use of a command: an unknown name, an option's value out of range, options that exclude each other."""
 
     exit_status = 2
+
+
+def invalid_value(option: str, value: object, expected: str) -> UsageError:
+    """The error for an option's value: `invalid value 0 for --layers: expected 1 to 256 blocks`."""
+    return UsageError(f"invalid value {safe_line(str(value), 60) or repr('')} for {option}", f"expected {expected}")
 
 
 class CorpusError(StorytellerError):

@@ -15,8 +15,8 @@ ROOT = Path(storyteller.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 
 FLOORS = {
-    "errors": 0,
-    "text": 1,
+    "text": 0,
+    "errors": 1,
     "system": 2,
     "charts": 2,
     "config": 3,

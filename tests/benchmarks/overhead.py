@@ -52,8 +52,8 @@ from tests.support.wandb_loopback import LoopbackWandb
 SILENT = [
     sys.executable,
     "-c",
-    "from storyteller.training.sample_writer import Narrator\n"
-    "Narrator.ask = lambda *_: None\n"
+    "from storyteller.training.sample_writer import SampleWriter\n"
+    "SampleWriter.ask = lambda *_: None\n"
     "from storyteller.cli import main\n"
     "main()",
 ]

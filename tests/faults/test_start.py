@@ -222,7 +222,7 @@ def test_nothing_measures_a_time_by_the_wall_clock() -> None:
     assert found <= {
         ("status.py", "datetime.datetime.now"),
         ("launch.py", "datetime.date.today"),
-        ("shelf.py", "datetime.datetime.now"),
+        ("inference/story_history.py", "datetime.datetime.now"),
         ("daemon.py", "time.time_ns"),
     }
 

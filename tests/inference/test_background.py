@@ -295,7 +295,7 @@ from storyteller.inference.background import Booth, Piece
 from storyteller.config.configs import Sample
 told = []
 booth = Booth(Path({str(tmp_path)!r}))
-booth.tell({model!r}, "Once", Sample(max_tokens=100_000), lambda event: isinstance(event, Piece) and told.append(1))
+booth.tell({model!r}, "Once", SamplingParams(max_tokens=100_000), lambda event: isinstance(event, Piece) and told.append(1))
 while not told:
     time.sleep(0.01)
 print("telling", flush=True)

@@ -126,9 +126,9 @@ from storyteller.config.configs import Sample
 from storyteller.inference.engine import open_model
 engine = open_model({str(folder)!r}, numbers="int8")
 for seed in range(4):
-    telling = engine.stream("Once", Sample(seed=seed, max_tokens=20))
+    telling = engine.stream("Once", SamplingParams(seed=seed, max_tokens=20))
     next(telling) if seed % 2 else list(telling)
-kept = engine.stream("Once", Sample(seed=9, max_tokens=60))
+kept = engine.stream("Once", SamplingParams(seed=9, max_tokens=60))
 print(len(next(kept)) > 0)
 """
     for _ in range(4):  # who is first at the end, Python or a worker, is a matter of moments

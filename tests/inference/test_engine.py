@@ -139,8 +139,8 @@ def test_a_seed_tells_the_same_story_in_a_fresh_process(tmp_path: Path) -> None:
     folder = str(tiny_models.random_folder(tmp_path / "model"))
     code = (
         "import sys; from storyteller.inference.engine import open_model\n"
-        "from storyteller.config.configs import Sample\n"
-        "print(ascii(open_model(sys.argv[1]).batch(['Once'], Sample(seed=11))[0].text))"
+        "from storyteller.config.configs import SamplingParams\n"
+        "print(ascii(open_model(sys.argv[1]).batch(['Once'], SamplingParams(seed=11))[0].text))"
     )
     told = {_python(code, folder).strip() for _ in range(3)}
     assert told == {ascii("".join(open_model(folder).stream("Once", SamplingParams(seed=11))))}
@@ -596,8 +596,8 @@ def _hub_python(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, name: str) ->
         "import sys\n"
         "from storyteller.inference.engine import open_model\n"
         "from storyteller.errors import StorytellerError\n"
-        "from storyteller.config.configs import Sample\n"
-        "try: print(open_model(sys.argv[1]).batch([''], Sample(temperature=0))[0].text)\n"
+        "from storyteller.config.configs import SamplingParams\n"
+        "try: print(open_model(sys.argv[1]).batch([''], SamplingParams(temperature=0))[0].text)\n"
         "except StorytellerError as error: print(type(error).__name__, error)"
     )
     return _python(code, name)
@@ -672,9 +672,9 @@ def test_telling_never_imports_torch(tmp_path: Path) -> None:
     folder = str(tiny_models.script_folder(tmp_path / "model", "fine"))
     code = (
         "import sys; from storyteller.inference.engine import open_model\n"
-        "from storyteller.config.configs import Sample\n"
+        "from storyteller.config.configs import SamplingParams\n"
         "assert 'numpy' not in sys.modules and 'ctranslate2' not in sys.modules\n"
-        "print(*open_model(sys.argv[1]).stream('', Sample(seed=1)), sep='')\n"
+        "print(*open_model(sys.argv[1]).stream('', SamplingParams(seed=1)), sep='')\n"
         "print({'torch', 'transformers', 'datasets', 'huggingface_hub', 'wandb'} & set(sys.modules))"
     )
     assert _python(code, folder) == "fine\nset()\n"

@@ -103,7 +103,7 @@ loaded = Loaded("little-fox", root)
 print(levels(), loaded.engine._voices._threads)
 write_status(RunFolder(root / "little-fox"), own_status("running"))
 loaded.give_way()
-told = loaded.engine.batch(["", ""], Sample(temperature=0))[1].text
+told = loaded.engine.batch(["", ""], SamplingParams(temperature=0))[1].text
 print(levels(), loaded.engine._voices._threads, loaded.engine._voices.lanes, told)
 """
 
@@ -199,7 +199,7 @@ def ctrl_c(*_):
 signal.signal(signal.SIGALRM, ctrl_c)
 stopped = 0
 for _ in range(300):
-    pieces = engine.stream("Once", Sample(max_tokens=1_000_000, seed=1))
+    pieces = engine.stream("Once", SamplingParams(max_tokens=1_000_000, seed=1))
     try:
         next(pieces)
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 5e-3))
@@ -209,7 +209,7 @@ for _ in range(300):
         stopped += 1
     finally:
         pieces.close()
-print(stopped, "".join(engine.stream("Once", Sample(max_tokens=4, temperature=0))))
+print(stopped, "".join(engine.stream("Once", SamplingParams(max_tokens=4, temperature=0))))
 """
 
 
@@ -314,8 +314,8 @@ def test_matrices_are_turned_and_joined_as_numpy_does(kind: str) -> None:
 def test_telling_imports_no_numpy(tmp_path: Path) -> None:
     code = (
         "import sys; from storyteller.inference.engine import open_model\n"
-        "from storyteller.config.configs import Sample\n"
-        "open_model(sys.argv[1]).batch(['', 'a'], Sample(seed=1))\n"
+        "from storyteller.config.configs import SamplingParams\n"
+        "open_model(sys.argv[1]).batch(['', 'a'], SamplingParams(seed=1))\n"
         "print({'numpy', 'torch', 'transformers'} & set(sys.modules))"
     )
     folder = str(tiny_models.script_folder(tmp_path / "model", "fine"))

@@ -162,11 +162,11 @@ def test_whatever_else_is_in_the_file_every_story_kept_is_read(entries: list[Sto
 
 def test_processes_that_keep_stories_at_once_lose_none() -> None:
     code = (
-        "import sys; from storyteller.inference import story_history as shelf\n"
-        "from storyteller.config.configs import Sample\n"
+        "import sys; from storyteller.inference import story_history\n"
+        "from storyteller.config.configs import SamplingParams\n"
         "for n in range(60):\n"
         "    text = f'{sys.argv[1]}.{n} ' * (1 + n % 7 * 900)\n"
-        "    shelf.keep(shelf.Told('m', 'p', text, Sample(seed=n), 1, 0.1))"
+        "    story_history.keep(story_history.StoryRecord('m', 'p', text, SamplingParams(seed=n), 1, 0.1))"
     )
     writers = [
         subprocess.Popen([sys.executable, "-c", code, str(n)], env={**os.environ, "PYTHONPATH": PACKAGE_PARENT})
@@ -215,12 +215,12 @@ def test_a_full_disk_takes_nothing_that_was_there() -> None:
     story_history.keep(kept)
     size = story_history.stories_path().stat().st_size
     code = (
-        "import resource, signal; from storyteller.inference import story_history as shelf\n"
-        "from storyteller.config.configs import Sample\n"
+        "import resource, signal; from storyteller.inference import story_history\n"
+        "from storyteller.config.configs import SamplingParams\n"
         "from storyteller.errors import DiskError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size} + 100, {size} + 100))\n"
-        "try: shelf.keep(shelf.Told('m', 'p', 't', Sample(), 1, 0.1))\n"
+        "try: story_history.keep(story_history.StoryRecord('m', 'p', 't', SamplingParams(), 1, 0.1))\n"
         "except DiskError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -43,10 +43,10 @@ class CompareScreen(Screen[None]):
 
     DEFAULT_CSS = """
     CompareScreen { scrollbar-size-vertical: 1; }
-    CompareScreen > TabLine { margin: 0 1; }
+    CompareScreen > TabBar { margin: 0 1; }
     CompareScreen > ChartView { padding: 0 1; height: 1fr; }
     CompareScreen > #tables { layout: vertical; padding: 0 1; }
-    CompareScreen Results { width: 1fr; }
+    CompareScreen CompareTables { width: 1fr; }
     CompareScreen #differences { width: 1fr; height: 1fr; margin-top: 1; }
     CompareScreen #note { height: auto; color: $text-warning; display: none; }
     CompareScreen #note.-said { display: block; }
@@ -59,7 +59,7 @@ class CompareScreen(Screen[None]):
     }
     CompareScreen.-tall > #tables { margin-top: 1; }
     CompareScreen.-wide > #tables { layout: horizontal; }
-    CompareScreen.-wide Results { margin-right: 4; }
+    CompareScreen.-wide CompareTables { margin-right: 4; }
     CompareScreen.-wide #differences { margin-top: 0; }
     """
     AUTO_FOCUS = ""

@@ -68,20 +68,20 @@ class RunScreen(Screen[None]):
     }
     RunScreen > Container { height: 1fr; layout: vertical; }
     RunScreen #panel { height: 1fr; padding: 0 1; }
-    RunScreen #panel TabLine { margin-bottom: 0; }
-    RunScreen Board { height: 3fr; }
+    RunScreen #panel TabBar { margin-bottom: 0; }
+    RunScreen MetricCharts { height: 3fr; }
     RunScreen #panel { height: 2fr; }
     RunScreen.-wide > Container { layout: horizontal; }
-    RunScreen.-wide Board { width: 2fr; height: 1fr; }
+    RunScreen.-wide MetricCharts { width: 2fr; height: 1fr; }
     RunScreen.-wide #panel { width: 1fr; height: 1fr; min-width: 44; border-left: solid $foreground 12%; padding: 0 2; }
-    RunScreen.-wide #panel > TabLine { margin-bottom: 1; }
+    RunScreen.-wide #panel > TabBar { margin-bottom: 1; }
     RunScreen.-charts-only #panel { display: none; }
-    RunScreen.-panel-only Board { display: none; }
-    RunScreen #panel > LogView, RunScreen #panel > Facts { display: none; }
+    RunScreen.-panel-only MetricCharts { display: none; }
+    RunScreen #panel > LogView, RunScreen #panel > KeyValues { display: none; }
     RunScreen #panel.-log > LogView, RunScreen #panel.-config > #config, RunScreen #panel.-machine > #machine {
         display: block;
     }
-    RunScreen #panel.-log > Stories, RunScreen #panel.-config > Stories, RunScreen #panel.-machine > Stories {
+    RunScreen #panel.-log > RunStories, RunScreen #panel.-config > RunStories, RunScreen #panel.-machine > RunStories {
         display: none;
     }
     """

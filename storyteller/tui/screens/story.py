@@ -49,13 +49,13 @@ class StoryScreen(Screen[None]):
     DEFAULT_CSS = """
     StoryScreen {
         #prompt { margin: 1 1 0 1; }
-        Sampling { margin: 1 2; }
-        TabLine { margin: 0 2 1 2; display: none; }
+        SamplingControls { margin: 1 2; }
+        TabBar { margin: 0 2 1 2; display: none; }
         .said { height: auto; max-height: 2; padding: 0 2; color: $warning; display: none; }
         &.-low {
             #prompt { margin: 0 1; max-height: 2; }
-            StoryText, TabLine { margin-top: 0; margin-bottom: 0; }
-            Sampling { display: none; }
+            StoryText, TabBar { margin-top: 0; margin-bottom: 0; }
+            SamplingControls { display: none; }
         }
     }
     """

@@ -100,7 +100,7 @@ class CompareTables(_Coloured):
     """A row a run: its colour, name, state and figures; the best of a column is lit. A click chooses a run."""
 
     DEFAULT_CSS = """
-    Results { height: 2; }
+    CompareTables { height: 2; }
     """
     ALLOW_SELECT = False
 

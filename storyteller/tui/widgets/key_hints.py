@@ -16,7 +16,7 @@ class KeyHints(Widget):
     """As many hints as the row holds, those of the app itself (help, quit) always, at the right."""
 
     DEFAULT_CSS = """
-    Hints { dock: bottom; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
+    KeyHints { dock: bottom; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
     """
     ALLOW_SELECT = False
 

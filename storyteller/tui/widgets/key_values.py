@@ -59,10 +59,10 @@ class KeyValues(Vertical):
     """Facts under headings, with a line to search them."""
 
     DEFAULT_CSS = """
-    Facts { height: 1fr; }
-    Facts > Input { height: 1; border: none; padding: 0; background: $surface; }
-    Facts > Input:focus { border: none; background: $panel; }
-    Facts > VerticalScroll { height: 1fr; }
+    KeyValues { height: 1fr; }
+    KeyValues > Input { height: 1; border: none; padding: 0; background: $surface; }
+    KeyValues > Input:focus { border: none; background: $panel; }
+    KeyValues > VerticalScroll { height: 1fr; }
     """
 
     def __init__(self, *, note: str = "", id: str | None = None) -> None:

@@ -65,22 +65,22 @@ class MetricCharts(Vertical):
     """Zoom, pan and cursor are one for all charts; what a chart does by mouse, the others do too."""
 
     DEFAULT_CSS = """
-    Board { height: 1fr; width: 1fr; }
-    Board > TabLine { margin: 0 1; }
-    Board > Container { height: 1fr; layout: vertical; }
-    Board ChartView { display: none; padding: 0 1; }
-    Board ChartView.-chosen { display: block; }
-    Board.-grid > TabLine { display: none; }
-    Board.-grid > Container {
+    MetricCharts { height: 1fr; width: 1fr; }
+    MetricCharts > TabBar { margin: 0 1; }
+    MetricCharts > Container { height: 1fr; layout: vertical; }
+    MetricCharts ChartView { display: none; padding: 0 1; }
+    MetricCharts ChartView.-chosen { display: block; }
+    MetricCharts.-grid > TabBar { display: none; }
+    MetricCharts.-grid > Container {
         layout: grid;
         grid-size: 6;
         grid-rows: 5fr 3fr 3fr;
         grid-gutter: 1 2;
         padding: 0 1;
     }
-    Board.-grid ChartView { display: block; column-span: 2; padding: 0; }
-    Board.-grid ChartView.-large { column-span: 3; }
-    Board.-grid ChartView.-chosen > .chart--label { color: $foreground; }
+    MetricCharts.-grid ChartView { display: block; column-span: 2; padding: 0; }
+    MetricCharts.-grid ChartView.-large { column-span: 3; }
+    MetricCharts.-grid ChartView.-chosen > .chart--label { color: $foreground; }
     """
 
     app = getters.app(StorytellerApp)

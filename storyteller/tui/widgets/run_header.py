@@ -30,7 +30,7 @@ class RunHeader(Static):
     """Two rows, and a third where there is trouble."""
 
     DEFAULT_CSS = """
-    Head { height: auto; max-height: 4; padding: 0 1; }
+    RunHeader { height: auto; max-height: 4; padding: 0 1; }
     """
 
     app = getters.app(StorytellerApp)

@@ -64,19 +64,19 @@ class RunStories(Vertical):
     """It follows the newest step until an earlier one is chosen."""
 
     DEFAULT_CSS = """
-    Stories { height: 1fr; }
-    Stories > #stories-prompt { height: auto; max-height: 3; }
-    Stories > PromptInput { height: 1; border: none; padding: 0; background: $panel; display: none; }
-    Stories > PromptInput.-asked { display: block; }
-    Stories > #stories-title { height: 1; }
-    Stories > #stories-one, Stories > #stories-all { height: 1fr; margin-top: 1; }
-    Stories > #stories-all { display: none; }
-    Stories.-all > #stories-all { display: block; }
-    Stories.-all > #stories-one { display: none; }
-    Stories.-low > #stories-one, Stories.-low > #stories-all { margin-top: 0; }
-    Stories.-low > #stories-prompt, Stories.-all > #stories-title { display: none; }
-    Stories Card { height: auto; max-height: 12; padding: 0 1; margin-bottom: 1; border-left: tall transparent; }
-    Stories Card.-here { border-left: tall $primary; }
+    RunStories { height: 1fr; }
+    RunStories > #stories-prompt { height: auto; max-height: 3; }
+    RunStories > PromptInput { height: 1; border: none; padding: 0; background: $panel; display: none; }
+    RunStories > PromptInput.-asked { display: block; }
+    RunStories > #stories-title { height: 1; }
+    RunStories > #stories-one, RunStories > #stories-all { height: 1fr; margin-top: 1; }
+    RunStories > #stories-all { display: none; }
+    RunStories.-all > #stories-all { display: block; }
+    RunStories.-all > #stories-one { display: none; }
+    RunStories.-low > #stories-one, RunStories.-low > #stories-all { margin-top: 0; }
+    RunStories.-low > #stories-prompt, RunStories.-all > #stories-title { display: none; }
+    RunStories StoryCard { height: auto; max-height: 12; padding: 0 1; margin-bottom: 1; border-left: tall transparent; }
+    RunStories StoryCard.-here { border-left: tall $primary; }
     """
 
     class Moved(Message):

@@ -194,7 +194,7 @@ class SamplingControls(Container):
     """All the knobs, in one row where there is room for it, else in two."""
 
     DEFAULT_CSS = """
-    Sampling {
+    SamplingControls {
         height: auto;
         HorizontalGroup { width: 1fr; }
         Knob { width: 1fr; }

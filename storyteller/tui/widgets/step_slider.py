@@ -17,7 +17,7 @@ class StepSlider(Widget):
     """A row with a dot for each step, filled where a story was told; click, drag or the wheel picks one."""
 
     DEFAULT_CSS = """
-    StepLine { height: 1; width: 1fr; }
+    StepSlider { height: 1; width: 1fr; }
     """
 
     class Picked(Message):

@@ -19,7 +19,7 @@ class TabBar(Widget):
     """Where the tabs do not fit the row they scroll, the chosen one staying in sight."""
 
     DEFAULT_CSS = """
-    TabLine { height: 1; width: 1fr; }
+    TabBar { height: 1; width: 1fr; }
     """
 
     class Picked(Message):

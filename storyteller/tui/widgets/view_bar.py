@@ -17,7 +17,7 @@ _GAP = 3
 
 class ViewBar(Widget):
     DEFAULT_CSS = """
-    Top { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
+    ViewBar { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
     """
     ALLOW_SELECT = False
 
