@@ -1,8 +1,10 @@
-"""The laws of the house: who may import what, and what starting a command may cost."""
+"""Architecture tests: which package may import which, sizes, and what starting a command may load."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +34,7 @@ FLOORS = {
     "cli": 8,
     "__main__": 9,
 }
-"""What stands on what: a room imports from lower floors and from itself alone."""
+"""A package imports only from packages of a lower floor and from itself."""
 
 
 def name_of(path: Path) -> str:
@@ -41,7 +43,7 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that the file imports, anywhere in it, but for type checkers."""
+    """Every module that the file imports, also inside functions, except under TYPE_CHECKING."""
     found = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
@@ -80,6 +82,50 @@ def test_a_room_imports_only_from_the_floors_below(path: Path) -> None:
 def test_every_room_has_its_floor() -> None:
     rooms = {room(name_of(path)) for path in MODULES} - {""}
     assert rooms == set(FLOORS)
+
+
+def test_the_first_level_is_small() -> None:
+    entries = {path.name for path in ROOT.iterdir() if path.name not in ("py.typed", "__pycache__")}
+    assert len(entries) <= 18, sorted(entries)
+    modules = {name for name in entries if name.endswith(".py")}
+    assert modules == {"__init__.py", "__main__.py", "errors.py", "text.py"}
+
+
+def test_the_files_of_a_room_do_not_import_each_other_in_circles() -> None:
+    names = {name_of(path) for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        found = {module for module in imports(path) & names if room(module) == room(name_of(path))}
+        # `from package import module` names both; what it imports is the module.
+        graph[name_of(path)] = {one for one in found if not any(other.startswith(f"{one}.") for other in found)}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
+
+
+def test_no_class_name_is_defined_in_two_files() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for name in {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}:
+            homes.setdefault(name, []).append(name_of(path))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_no_file_is_longer_than_450_lines() -> None:
+    lengths = {
+        name_of(path): len(path.read_text(encoding="utf-8").splitlines())
+        for path in MODULES
+        if ROOT / "data/bundled" not in path.parents
+    }
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
+
+
+def test_every_pattern_of_the_sources_that_key_the_cache_matches_a_file() -> None:
+    tree = ast.parse((ROOT / "data/disk_cache.py").read_text(encoding="utf-8"))
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    patterns = [text for text in strings if re.fullmatch(r"[\w/*]+\.py", text)]
+    assert len(patterns) >= 3
+    for pattern in patterns:
+        assert list(ROOT.glob(pattern)), f"{pattern} matches no file"
 
 
 @pytest.mark.parametrize(

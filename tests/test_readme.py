@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.config import presets
+from storyteller.cli import commands
 from storyteller.tracking.run_folder import RunFolder
 from tests.cli.test_train import TINY, storyteller, wait_for_step
 from tests.support.terminal import Terminal
@@ -18,20 +18,25 @@ from tests.support.terminal import Terminal
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
+def section(heading: str) -> str:
+    """The text under a heading, up to the next."""
+    _, found, rest = README.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    assert found, heading
+    return rest.partition("\n## ")[0]
+
+
 def block(heading: str) -> list[str]:
-    """The lines of the first shell block under a heading, comments left out."""
-    _, _, section = README.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
-    found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    """The lines of the first shell block under a heading."""
+    found = re.search(r"```sh\n(.*?)```", section(heading), re.DOTALL)
     assert found is not None, heading
-    return [line.partition("  #")[0].rstrip() for line in found[1].splitlines() if line.strip()]
+    return [line for line in found[1].splitlines() if line.strip()]
 
 
 def brief(line: str) -> list[str]:
-    """A README command, with the words that make it a matter of seconds: a tiny model and a budget of steps."""
-    words = shlex.split(line)[1:]
+    """A command's arguments, with a tiny model and a budget of steps so that it takes seconds."""
+    words = shlex.split(line.partition("  #")[0])[1:]
     if words[0] == "train" and "--attach" not in words:
-        tiny = [word for word in TINY if word not in ("--data", "bundled") or "--data" not in words]
-        words += tiny
+        words += [word for word in TINY if word not in ("--data", "bundled") or "--data" not in words]
     for budget, steps in (("--minutes 5", "3"), ("--minutes 10", "5"), ("--steps 2000", "100000")):
         option, value = budget.split()
         if option in words and words[words.index(option) + 1] == value:
@@ -48,11 +53,11 @@ def test_every_command_of_the_readme_works_in_the_order_in_which_it_stands() -> 
     stories = [f"A cat sat on the mat with number {n} and was very happy about it all." for n in range(60)]
     Path("my-stories.jsonl").write_text("".join(f'{{"text": "{story}"}}\n' for story in stories))
     Path("held-out.txt").write_text("A dog ran over the long green hill.\n\nA bird flew up to the tall old tree.")
-    commands = block("Commands")
-    assert len(commands) >= 13
-    for line in commands:
+    lines = re.findall(r"`(storyteller [^`]+)`", section("What you can do"))
+    assert len(lines) >= 20
+    for line in lines:
         if "roneneldan" in line:
-            continue  # test_tell tells from that name over a Hub on the loopback
+            continue  # test_tell uses that name with a Hub on the loopback
         words = brief(line)
         if words == ["tui"]:
             with Terminal([sys.executable, "-m", "storyteller", "tui"]) as terminal:
@@ -78,28 +83,36 @@ def _reached(name: str) -> int:
 
 
 def test_the_setup_commands_name_what_there_is() -> None:
-    (start,), (tests,) = block("Start"), block("Tests")
-    for command in (start, tests):
+    install, first = block("Start")
+    (tests,) = block("Tests")
+    for command in (install, tests):
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
-    parts = [shlex.split(part) for part in start.split("&&")[2:]]
-    assert parts == [
+    assert [shlex.split(part) for part in first.split("&&")] == [
         [".venv/bin/storyteller", "train"],
         [".venv/bin/storyteller", "tell", "Once there was a little boy"],
     ]
     assert tests.endswith('.venv/bin/pip install -e ".[test]" && .venv/bin/python -m pytest')
 
 
-def test_the_presets_of_the_readme_are_those_there_are() -> None:
-    _, _, section = README.read_text(encoding="utf-8").partition("\n## Presets\n")
-    named = re.findall(r"^\| `(\w+)`", section.partition("\n## ")[0], re.MULTILINE)
-    assert named == list(presets.PRESETS)
+def test_the_readme_is_at_most_150_lines_and_links_to_files_there_are() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert len(links) >= 12
+    for link in links:
+        assert (README.parent / link).is_file(), link
 
 
-def test_every_command_has_help_with_an_example() -> None:
+def test_every_command_has_help_with_an_example_under_a_heading() -> None:
     listed = subprocess.run([sys.executable, "-m", "storyteller", "--help"], capture_output=True, text=True).stdout
-    commands = re.findall(r"^  ([a-z]+)  ", listed.partition("Commands:")[2], re.MULTILINE)
-    assert {"train", "resume", "ps", "logs", "stop", "tell", "doctor"} <= set(commands)
-    for command in commands:
+    named = re.findall(r"^  ([a-z]+)  ", listed.partition("\nOptions:")[0], re.MULTILINE)
+    assert named == list(commands.COMMANDS)
+    assert re.findall(r"^(\w+):$", listed, re.MULTILINE) == [
+        *dict.fromkeys(command.panel for command in commands.COMMANDS.values()),
+        "Options",
+    ]
+    for command in named:
         shown = storyteller(command, "--help")
         assert shown.returncode == 0
         assert f"Example: storyteller {command}" in " ".join(shown.stdout.split()), command
+        assert not re.search(r"<(str|int|float|path|list\[)", shown.stdout), command

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storyteller.charts.braille import plotted, row_of
-from storyteller.charts.legend import centered, last_value, legend_of, swatch, value_at, with_gutter, x_axis
+from storyteller.charts.braille import draw_plot, row_of
+from storyteller.charts.legend import center, last_value, draw_legend, swatch, value_at, add_y_labels, draw_x_axis
 from storyteller.charts.scales import Trace, x_range, y_range
-from storyteller.charts.ticks import duration, figure, place, ticks
+from storyteller.charts.ticks import format_duration, format_number, format_x, ticks
 from storyteller.charts.types import DOTS, PALETTE, STYLES, Cells, Frame, Marks, Picture, Run, Series, Unit, View
 
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
     "Unit",
     "View",
     "draw",
-    "duration",
-    "figure",
+    "format_duration",
+    "format_number",
     "last_value",
-    "place",
+    "format_x",
     "swatch",
     "ticks",
     "value_at",
@@ -67,7 +67,7 @@ def draw(
     axis_rows = 2 if rows >= 7 else 1 if rows >= 5 else 0
     legend: list[list[Run]] = []
     if rows >= 3:
-        legend = legend_of(series, view.cursor_x, x_begin, x_end, columns, max(1, rows // 8), y_name, cells, patterns)
+        legend = draw_legend(series, view.cursor_x, x_begin, x_end, columns, max(1, rows // 8), y_name, cells, patterns)
     plot_rows = rows - len(legend) - axis_rows
     y_ticks = ticks(y_begin, y_end, max(2, min(plot_rows // 3, 9)), log=view.log_y) if plot_rows > 1 else []
     gutter = max((len(label) for _, label in y_ticks), default=-1) + 1
@@ -77,10 +77,10 @@ def draw(
     frame = Frame(gutter, len(legend), plot_columns, plot_rows, x_begin, x_end, y_begin, y_end, view.log_y)
     labels = [(row, label) for value, label in y_ticks if (row := row_of(value, frame, cells)) is not None]
     cursor = frame.column_of(view.cursor_x) if view.cursor_x is not None else None
-    plot = plotted(traces, frame, {row for row, _ in labels}, cursor, cells, patterns)
+    plot = draw_plot(traces, frame, {row for row, _ in labels}, cursor, cells, patterns)
     if nothing and plot and not any(trace.has_points for trace in traces):
-        plot[len(plot) // 2] = centered(nothing, plot_columns, cells)
-    drawn = [*legend, *with_gutter(plot, labels, gutter)]
+        plot[len(plot) // 2] = center(nothing, plot_columns, cells)
+    drawn = [*legend, *add_y_labels(plot, labels, gutter)]
     if axis_rows:
-        drawn += x_axis(frame, view.cursor_x, marks, x_name, x_unit, cells)[-axis_rows:]
+        drawn += draw_x_axis(frame, view.cursor_x, marks, x_name, x_unit, cells)[-axis_rows:]
     return Picture(drawn, frame)

@@ -48,7 +48,7 @@ def row_of(value: float, frame: Frame, cells: Cells) -> int | None:
     return None if dot is None else dot // down
 
 
-def plotted(
+def draw_plot(
     traces: Sequence[Trace], frame: Frame, grid: set[int], cursor: int | None, cells: Cells, patterns: bool
 ) -> list[list[Run]]:
     """The rows of the plot."""
@@ -56,7 +56,7 @@ def plotted(
         return [[] for _ in range(frame.rows)]
     bare = [_bare_row(frame, row in grid, cursor, cells) for row in range(frame.rows)]
     if not traces:
-        return [runs_of(text, styles) for text, styles in bare]
+        return [styled_runs(text, styles) for text, styles in bare]
     import numpy as np
 
     text = "".join(text for text, _ in bare).encode("utf-32-le")
@@ -65,7 +65,7 @@ def plotted(
     _put_bands(traces, frame, glyphs, styles, cells)
     _put_lines(traces, frame, glyphs, styles, cells, patterns)
     return [
-        runs_of(line.astype("<u4").tobytes().decode("utf-32-le"), row.tobytes())
+        styled_runs(line.astype("<u4").tobytes().decode("utf-32-le"), row.tobytes())
         for line, row in zip(glyphs, styles, strict=True)
     ]
 
@@ -284,7 +284,7 @@ def _glyphs(bits: NDArray[uint8], color: NDArray[uint8], cells: Cells, *, dim: b
     return np.array([ord(glyph) for glyph in SERIES_GLYPHS], dtype=np.uint32)[color]
 
 
-def runs_of(text: str, styles: bytes) -> list[Run]:
+def styled_runs(text: str, styles: bytes) -> list[Run]:
     """A row as pieces of one style each."""
     return [(text[run.start() : run.end()], STYLES[run.group()[0]]) for run in _SAME.finditer(styles)]
 

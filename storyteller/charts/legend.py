@@ -7,9 +7,9 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from storyteller.charts.braille import runs_of
+from storyteller.charts.braille import styled_runs
 from storyteller.charts.scales import number
-from storyteller.charts.ticks import figure, place, ticks
+from storyteller.charts.ticks import format_number, format_x, ticks
 from storyteller.charts.types import (
     AXIS,
     CURSOR,
@@ -27,7 +27,7 @@ from storyteller.charts.types import (
 from storyteller.text import safe_line
 
 
-def with_gutter(plot: list[list[Run]], labels: Sequence[tuple[int, str]], gutter: int) -> list[list[Run]]:
+def add_y_labels(plot: list[list[Run]], labels: Sequence[tuple[int, str]], gutter: int) -> list[list[Run]]:
     if not gutter:
         return plot
     by_row = dict(reversed(labels))  # of two in one row the first
@@ -37,7 +37,7 @@ def with_gutter(plot: list[list[Run]], labels: Sequence[tuple[int, str]], gutter
     ]
 
 
-def x_axis(
+def draw_x_axis(
     frame: Frame, cursor_x: float | None, marks: Sequence[Marks], x_name: str, x_unit: Unit, cells: Cells
 ) -> list[list[Run]]:
     """Two rows: the line with ticks and marks, and the labels."""
@@ -59,9 +59,9 @@ def x_axis(
 
     cursor = frame.column_of(cursor_x) if cursor_x is not None else None
     if cursor is not None and cursor_x is not None:
-        words = f" {place(cursor_x, x_unit)} "
+        words = f" {format_x(cursor_x, x_unit)} "
         put(words, min(max(cursor - len(words) // 2, 0), max(0, width - len(words))), CURSOR)
-    name = fitted(x_name, max(0, frame.columns // 3), cells)
+    name = fit(x_name, max(0, frame.columns // 3), cells)
     put(name, width - len(name), LABEL)
     for value, label in ticks(frame.x_begin, frame.x_end, max(2, min(frame.columns // 12, 10)), unit=x_unit):
         column = frame.column_of(value)
@@ -70,7 +70,7 @@ def x_axis(
         text[column] = "+" if ascii_only else "\u252c"
         put(label, min(max(column - (len(label) - 1) // 2, 0), max(0, width - len(label))), LABEL)
     for kind, each in enumerate(marks):
-        glyph = fitted(each.glyph[:1], 1, "braille") or "^"
+        glyph = fit(each.glyph[:1], 1, "braille") or "^"
         if ascii_only and not glyph.isascii():
             glyph = "^!~v"[kind % 4]
         for x in each.x:
@@ -79,7 +79,7 @@ def x_axis(
                 text[column], line[column] = glyph, MARK
     if cursor is not None:
         text[cursor], line[cursor] = ("|" if ascii_only else "\u2534"), CURSOR
-    return [runs_of("".join(text), bytes(line)), runs_of("".join(labels), bytes(label_styles))]
+    return [styled_runs("".join(text), bytes(line)), styled_runs("".join(labels), bytes(label_styles))]
 
 
 def value_at(series: Series, x: float, tolerance: float = 0.0) -> float | None:
@@ -126,7 +126,7 @@ _SWATCHES = (
 )
 
 
-def legend_of(
+def draw_legend(
     series: Sequence[Series],
     cursor_x: float | None,
     x_begin: float,
@@ -139,13 +139,13 @@ def legend_of(
 ) -> list[list[Run]]:
     """The name of the y axis and a key a line, with its value at the cursor, or its last."""
     tolerance = (x_end / 2 - x_begin / 2) / max(1, columns)
-    title = fitted(y_name, columns, cells)
+    title = fit(y_name, columns, cells)
     keys: list[tuple[str, str, str, str]] = []
     for each in series:
         value = last_value(each) if cursor_x is None else value_at(each, cursor_x, tolerance)
-        shown = ("-" if cells == "ascii" else "\u2014") if value is None else figure(value)
+        shown = ("-" if cells == "ascii" else "\u2014") if value is None else format_number(value)
         style = f"{'dim' if each.dim else 'line'}{each.color % PALETTE}"
-        keys.append((swatch(each.color, cells, patterns), fitted(each.name, 60, cells), shown, style))
+        keys.append((swatch(each.color, cells, patterns), fit(each.name, 60, cells), shown, style))
     # Names give way before the title, the title before names that say nothing, those before the values.
     tries = [(title, limit) for limit in (60, 40, 32, 28, 24, 20, 17, 14, 11)]
     tries += [("", limit) for limit in (20, 17, 14, 11)] + [(title, limit) for limit in (9, 7, 5, 0)] + [("", 0)]
@@ -163,7 +163,7 @@ def _laid(
     rows: list[list[Run]] = [[(title, "label")] if title else []]
     used = len(title)
     for mark, name, shown, style in keys:
-        name = fitted(name, limit, cells) if name != title or len(keys) > 1 else ""
+        name = fit(name, limit, cells) if name != title or len(keys) > 1 else ""
         pieces: list[Run] = [(mark, style), (f" {name}" if name else "", "label"), (f" {shown}", style)]
         length = sum(len(text) for text, _ in pieces)
         gap = 3 if rows[-1] else 0
@@ -177,9 +177,9 @@ def _laid(
     return [_padded(row, columns) for row in rows]
 
 
-def centered(text: str, columns: int, cells: Cells) -> list[Run]:
+def center(text: str, columns: int, cells: Cells) -> list[Run]:
     """A row of the plot that says something in its middle."""
-    words = fitted(text, columns, cells)
+    words = fit(text, columns, cells)
     before = (columns - len(words)) // 2
     return _padded([(" " * before, ""), (words, "label")], columns)
 
@@ -189,7 +189,7 @@ def _padded(row: list[Run], columns: int) -> list[Run]:
     return [(text, style) for text, style in [*row, (" " * left, "")] if text]
 
 
-def fitted(text: str, limit: int, cells: Cells) -> str:
+def fit(text: str, limit: int, cells: Cells) -> str:
     """`text` made safe, a cell a character, and cut to `limit` cells."""
     line = safe_line(text)
     if not line.isascii():

@@ -9,7 +9,7 @@ from storyteller.charts.types import Unit
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def figure(value: float) -> str:
+def format_number(value: float) -> str:
     """A value as a reader wants it: four digits that count (`0.2531`, `3.917`, `5,995`, `12.35M`, `3.0e-4`)."""
     if not math.isfinite(value):
         return "\u2014"
@@ -28,7 +28,7 @@ def figure(value: float) -> str:
     return "0" if value == 0 else f"{value:.{decimals}f}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`45s`, `5m`, `1h30m`, `2d`: a length of time in at most two units."""
     if not math.isfinite(seconds):
         return "\u2014"
@@ -45,13 +45,13 @@ def duration(seconds: float) -> str:
     return f"{sign}{whole}s"
 
 
-def place(x: float, unit: Unit = "number") -> str:
+def format_x(x: float, unit: Unit = "number") -> str:
     """An x as the cursor shows it, exact where it is a whole number: `12,345`, `1h5m`."""
     if unit == "seconds":
-        return duration(x)
+        return format_duration(x)
     if math.isfinite(x) and abs(x) < 1e7 and (x == round(x) or abs(x) >= 1000):
         return f"{round(x):,}"
-    return figure(x)
+    return format_number(x)
 
 
 def ticks(begin: float, end: float, most: int, *, unit: Unit = "number", log: bool = False) -> list[tuple[float, str]]:
@@ -72,7 +72,7 @@ def ticks(begin: float, end: float, most: int, *, unit: Unit = "number", log: bo
     if last - first > 100 or begin + step == begin or end - step == end:
         return []  # the span is below what the numbers can tell apart
     values = [value for number in range(first, last + 1) if _is_within(value := number * step, begin, end)]
-    return [(value, duration(value) if unit == "seconds" else _tick_label(value, step)) for value in values]
+    return [(value, format_duration(value) if unit == "seconds" else _tick_label(value, step)) for value in values]
 
 
 def nice_step(begin: float, end: float, most: int) -> float:

@@ -1,4 +1,7 @@
-"""The commands: one thin module a family. They print and never compute; every error leaves by `main`'s one door."""
+"""The command line: a thin module for each command or family of commands.
+
+They parse and print, and compute nothing. `main` is the only place where an error becomes a line and an exit status.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,28 @@ from storyteller.text import safe_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its status; `--debug` anywhere shows the traceback of an error."""
+    """Run one command and exit with its status. `--debug` anywhere shows the traceback of an error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("STORYTELLER_DEBUG"))
-    words = [word for word in words if word != "--debug"] or ["--help"]
-    sys.exit(_run(words, debug))
+    sys.exit(_run([word for word in words if word != "--debug"], debug))
 
 
 def _run(words: list[str], debug: bool) -> int:
     try:
-        if words[0] == "tui" and (plain := _plain_tui(words[1:])) is not None:
-            # Past the command line's library, whose import alone takes a third of the time to the first frame.
+        if not words and sys.stdout.isatty():
+            from storyteller.cli.welcome import welcome
+
+            welcome()
+            return 0
+        if words[:1] == ["tui"] and (plain := _plain_tui(words[1:])) is not None:
+            # Without Typer, whose import alone takes a third of the time to the first frame.
             from storyteller import tui
 
             tui.run(*plain)
             return 0
         from storyteller.cli import commands
 
-        return commands.run(words)
+        return commands.run(words or ["--help"])
     except StorytellerError as error:
         if debug:
             raise
@@ -36,7 +43,7 @@ def _run(words: list[str], debug: bool) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # Whoever read our output has gone (a pager, head): not an error of ours, and not to be reported at exit either.
+        # The reader of our output has gone (a pager, `head`): no error. Without this, Python would report it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -46,7 +53,7 @@ def _run(words: list[str], debug: bool) -> int:
 
 
 def _plain_tui(words: list[str]) -> tuple[str | None, str | None] | None:
-    """The run and the runs' folder that `tui` was given; None where its words want a closer look, `--help` say."""
+    """The run and the runs folder given to `tui`; None for arguments that Typer has to parse, such as `--help`."""
     given, left = {}, list(words)
     while left:
         word = left.pop(0)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.progress_line import ProgressLine, interruptibly, leave
-from storyteller.cli.story_output import note
+from storyteller.cli.progress_line import ProgressLine, leave, run_interruptibly
+from storyteller.cli.story_output import warn
 from storyteller.cli.text_tables import out, out_json, table
 from storyteller.errors import DiskError, UsageError, is_disk_full
 from storyteller.text import safe_line
@@ -37,7 +37,7 @@ def card(
     temperature: Annotated[float, typer.Option(help="1 draws as the model thinks, nothing cut off.")] = 1.0,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Real stories to compare with.  [the run's held-out ones, else bundled tales]"),
+        typer.Option(help="Real stories to compare with.  [the run's held-out ones, else bundled stories]"),
     ] = None,
     train_data: Annotated[
         list[str] | None, typer.Option(help="What the model was trained on, to look for copies.  [what its run says]")
@@ -74,7 +74,7 @@ def card(
     _check_ranges(completions=completions, train_stories=train_stories, judge_stories=judge_stories)
     _check_paths(data, "--data")
     _check_paths(train_data, "--train-data")
-    generate_stories.recipe(seed, max_tokens, temperature)  # raises where one of them is off
+    generate_stories.sampling_params(seed, max_tokens, temperature)  # raises where one of them is off
     if output is not None:
         check_target(output)
     asked = _judge(judge, judge_model)
@@ -95,14 +95,14 @@ def card(
     if any_trains(root):
         from storyteller.system import cpu_priority
 
-        note("a run is training and goes first: the card takes longer")
-        cpu_priority.step_back()
+        warn("a run is training and goes first: the card takes longer")
+        cpu_priority.lower_generation_priority()
     shown = Phases()
     try:
-        made = interruptibly(lambda: make_card.make(wish, root, asked, shown.say, note))
+        made = run_interruptibly(lambda: make_card.make_card(wish, root, asked, shown.say, warn))
     except KeyboardInterrupt:
         shown.clear()
-        note("stopped: no card was made")
+        warn("stopped: no card was made")
         leave()
     finally:
         shown.clear()
@@ -115,7 +115,7 @@ def card(
         _show(made, [*([output] if output is not None else []), *([kept] if kept is not None else [])])
     problem = made.judge.problem if made.judge is not None else ""
     if problem:
-        note(problem)
+        warn(problem)
     return 1 if problem else 0
 
 
@@ -189,10 +189,10 @@ def check_target(path: Path) -> None:
 
 def _is_card(path: Path) -> bool:
     """Whether what is there is of this command's making: nothing else is written over."""
-    from storyteller.evaluation.model_card.card import read
+    from storyteller.evaluation.model_card.card import read_card
 
     if path.suffix == ".json":
-        return read(path) is not None
+        return read_card(path) is not None
     beginning = "# The card of" if path.suffix == ".md" else "<!doctype html>"
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -205,7 +205,7 @@ def write(made: Card, path: Path) -> None:
     """Write the card as the name says, or into a folder in every form. Raises UsageError, DiskError."""
     from storyteller.reports import write as write_page
     from storyteller.reports.card_markdown import markdown
-    from storyteller.reports.card_page import page
+    from storyteller.reports.card_page import card_page
     from storyteller.system.files import write_json, write_text
 
     check_target(path)
@@ -215,7 +215,7 @@ def write(made: Card, path: Path) -> None:
             for name in _FILES:
                 write(made, path / name)
         elif path.suffix == ".html":
-            write_page(path, page(made))
+            write_page(path, card_page(made))
         elif path.suffix == ".md":
             write_text(path, markdown(made))
         else:
@@ -227,10 +227,10 @@ def write(made: Card, path: Path) -> None:
 
 def _keep(made: Card, model: str, root: Path) -> Path | None:
     """Put a run's card into its folder, where `report` finds it; the file, or None where it is of no run."""
-    from storyteller.evaluation.model_card.training_stories import run_of
+    from storyteller.evaluation.model_card.training_stories import run_of_model
     from storyteller.system.files import write_json
 
-    run, step = run_of(model, made.model, root), made.model.rpartition("@")[2]
+    run, step = run_of_model(model, made.model, root), made.model.rpartition("@")[2]
     if run is None:
         return None
     if not step.isdecimal():  # a checkpoint's folder
@@ -240,7 +240,7 @@ def _keep(made: Card, model: str, root: Path) -> Path | None:
         write_json(run.card(int(step)), made.to_json())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it names no step"
-        note(f"the card is not kept in {run.name}: {reason}")
+        warn(f"the card is not kept in {run.name}: {reason}")
         return None
     return run.card(int(step))
 
@@ -249,14 +249,14 @@ def _keep(made: Card, model: str, root: Path) -> Path | None:
 
 
 def _show(made: Card, places: Sequence[Path]) -> None:
-    from storyteller.reports.card_page import facts, row
+    from storyteller.reports.card_page import card_facts, figure_row
 
     for line in made.notes:
-        note(line)
-    for name, words in facts(made):
+        warn(line)
+    for name, words in card_facts(made):
         out(f"{name:20} {safe_line(words)}")
     out()
-    rows = [row(figure)[:4] for figure in made.figures]
+    rows = [figure_row(figure)[:4] for figure in made.figures]
     for line in table(("MEASURE", "THIS MODEL", "REAL STORIES", "SO IT IS"), rows, left=4):
         out(line)
     seen: set[str] = set()

@@ -1,7 +1,7 @@
-"""The commands there are, and how their words are read.
+"""The table of commands, and running one of them.
 
 Only the module of the command that was asked for is imported: each of the others costs tens of milliseconds, and `tell`
-has its first word on the screen in a few hundred.
+shows its first word within a few hundred.
 """
 
 from __future__ import annotations
@@ -13,53 +13,60 @@ from typing import NamedTuple
 
 import typer
 
+from storyteller.cli.help_format import SectionedCommand, SectionedGroup
 from storyteller.errors import UsageError
 
 
 class Command(NamedTuple):
-    """Where a command lies, and the first line of its help."""
+    """Where a command is defined, its heading in `--help`, and the first line of its help."""
 
     module: str
+    panel: str
     line: str
 
 
+_TRAIN, _RUNS, _STORIES, _EVALUATE, _SHARE, _HELP = "Train", "Runs", "Stories", "Evaluation", "Sharing", "Help"
+
 COMMANDS = {
-    "train": Command("train", "Train a model: starts a process that outlives this terminal, and follows it."),
-    "resume": Command("train", "Go on with a run that was stopped, failed, died or finished."),
-    "ps": Command("runs", "The runs: state, step, loss, speed, time left; the newest first."),
-    "show": Command("show", "A run at a glance: its state, settings, charts of its metrics, and its last stories."),
-    "compare": Command("compare", "Models and runs side by side: charts and settings, scores, the same prompts told."),
-    "eval": Command("eval", "Score a model on held-out stories: bits per byte, nats a token, perplexity."),
-    "report": Command("report", "Runs as one page for a browser: curves, stories by step, settings."),
-    "timeline": Command("timeline", "One prompt and one seed over all checkpoints of a run."),
-    "logs": Command("runs", "The run's log, and with -f what is to come."),
-    "stop": Command("runs", "Stop a run: it finishes its step, saves a checkpoint and exits."),
-    "rename": Command("runs", "Give a run that is not training another name."),
-    "delete": Command("runs", "Delete a run that is not training, with all its checkpoints."),
-    "sync": Command("wandb_sync", "Send what Weights & Biases does not have of a run yet."),
-    "dashboard": Command("wandb_sync", "Open a run's Weights & Biases page, or show an offline run here."),
-    "wait": Command("runs", "Wait until a run has ended, and end with its exit status."),
-    "tell": Command("tell", "Tell a story, or without a prompt many of them, in a session."),
-    "stories": Command("stories", "The stories told so far, the newest first."),
-    "tui": Command("tui", "The terminal app: the runs live, their charts and stories."),
-    "export": Command("export", "Write a model as a folder to give away, with a card."),
-    "card": Command("card", "How good a model is: many stories told, measured, and held against real ones."),
-    "doctor": Command("doctor", "What this machine has, and a check that training works on it."),
+    "train": Command("train", _TRAIN, "Train a model in the background and follow it."),
+    "resume": Command("train", _TRAIN, "Continue a run that was stopped, failed, died or finished."),
+    "ps": Command("runs", _RUNS, "List the runs: state, step, loss, speed, time left."),
+    "show": Command("show", _RUNS, "Show one run: state, settings, charts, latest stories."),
+    "logs": Command("runs", _RUNS, "Print a run's log; -f follows it."),
+    "stop": Command("runs", _RUNS, "Stop a run after its current step and save a checkpoint."),
+    "wait": Command("runs", _RUNS, "Wait until a run has ended; exit with its status."),
+    "rename": Command("runs", _RUNS, "Rename a run that is not training."),
+    "delete": Command("runs", _RUNS, "Delete a run that is not training, with its checkpoints."),
+    "tell": Command("tell", _STORIES, "Tell a story; without a prompt, an interactive session."),
+    "tui": Command("tui", _STORIES, "Open the terminal app: live runs, charts and stories."),
+    "stories": Command("stories", _STORIES, "List the stories told so far, newest first."),
+    "eval": Command("eval", _EVALUATE, "Score a model on held-out stories (bits per byte)."),
+    "compare": Command("compare", _EVALUATE, "Compare models and runs: curves, scores, stories."),
+    "card": Command("card", _EVALUATE, "Measure a model's stories beside real ones."),
+    "timeline": Command("timeline", _EVALUATE, "One prompt and seed at every checkpoint of a run."),
+    "report": Command("report", _EVALUATE, "Write runs as one HTML page."),
+    "export": Command("export", _SHARE, "Write a model as a Hugging Face folder."),
+    "sync": Command("wandb_sync", _SHARE, "Send to Weights & Biases what it does not have yet."),
+    "dashboard": Command("wandb_sync", _SHARE, "Open a run's Weights & Biases page."),
+    "guide": Command("guide", _HELP, "Read the handbook, a topic at a time."),
+    "doctor": Command("doctor", _HELP, "Check this machine, and that training works on it."),
 }
-"""Every command by its name, which is its function's name too, in the order of the help."""
+"""Every command by its name, which is also the name of its function, in the order of the help."""
 
 
 def make_app(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
-    """The command line, of which the commands in `names` can be run; the others are there by name alone."""
+    """The command line. Only the commands in `names` can be run; the others are listed in the help."""
     app = typer.Typer(
         name="storyteller",
+        cls=SectionedGroup,
         help="Train a tiny story model in minutes, and let it tell stories.",
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, command in COMMANDS.items():
-        app.command(name, short_help=command.line)(_function(name) if name in names else _nothing)
+        function = _function(name) if name in names else _not_loaded
+        app.command(name, cls=SectionedCommand, short_help=command.line, rich_help_panel=command.panel)(function)
     return app
 
 
@@ -68,12 +75,12 @@ def _function(name: str) -> Callable[..., object]:
     return function
 
 
-def _nothing() -> None:
-    """A command that this call does not run."""
+def _not_loaded() -> None:
+    """Stands for a command that this call does not run."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Run the command that the words name; its exit status. Raises UsageError where they are off."""
+    """Run the command that `words` name and return its exit status. Raises UsageError for wrong use."""
     # A shell that completes words asks for any command's options.
     names = tuple(COMMANDS) if "_STORYTELLER_COMPLETE" in os.environ else [words[0]] if words else []
     try:
@@ -84,7 +91,7 @@ def run(words: Sequence[str]) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except SystemExit as end:
-        # The library ends the process, as failed, where whoever read our output has gone: that is `main`'s to judge.
+        # Typer exits with status 1 where the reader of our output has gone (`| head`): `main` decides about that.
         if isinstance(end.__context__, BrokenPipeError):
             raise end.__context__ from None
         raise

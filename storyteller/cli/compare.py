@@ -23,7 +23,7 @@ from storyteller.cli.eval import (
     scored,
     step_back,
 )
-from storyteller.cli.progress_line import ProgressLine, interruptibly, leave
+from storyteller.cli.progress_line import ProgressLine, leave, run_interruptibly
 from storyteller.cli.show import (
     BPB,
     LOSS,
@@ -32,9 +32,9 @@ from storyteller.cli.show import (
     Ascii,
     AsJson,
     Axis,
+    ChartPrinter,
     Height,
     LogY,
-    Paint,
     Smoothing,
     Width,
     chosen_keys,
@@ -51,7 +51,7 @@ from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
     from storyteller.config.configs import TrainConfig
-    from storyteller.evaluation.bits_per_byte import HeldOut
+    from storyteller.evaluation.bits_per_byte import EvalSet
     from storyteller.evaluation.compare_models import ModelComparison, ModelStories
     from storyteller.tracking.compare_runs import RunComparison
     from storyteller.tracking.curves import Line
@@ -154,7 +154,7 @@ def compare(
         out_json({**(logs.to_json() if logs is not None else {}), **(contest.to_json() if contest is not None else {})})
         return
     if logs is not None:
-        _show_logs(logs, Paint(ascii), width, rows, log_y)
+        _show_logs(logs, ChartPrinter(ascii), width, rows, log_y)
     if contest is not None:
         if logs is not None:
             out()
@@ -204,8 +204,8 @@ def _read_logs(root: Path, names: Sequence[str], key: str | None, by: Axis, smoo
     return _Logs(compare_runs.compare_runs(folders, all_curves), chosen, by, smoothing, lines, bool(known))
 
 
-def _show_logs(logs: _Logs, paint: Paint, width: int | None, rows: int, log_y: bool) -> None:
-    from storyteller.tracking.compare_runs import shown
+def _show_logs(logs: _Logs, paint: ChartPrinter, width: int | None, rows: int, log_y: bool) -> None:
+    from storyteller.tracking.compare_runs import format_setting
 
     compared = logs.compared
     if not logs.has_metrics:
@@ -240,7 +240,9 @@ def _show_logs(logs: _Logs, paint: Paint, width: int | None, rows: int, log_y: b
     if not compared.differences:
         out("their settings do not differ")
         return
-    differences = [(name, *(safe_line(shown(value), 32) for value in values)) for name, values in compared.differences]
+    differences = [
+        (name, *(safe_line(format_setting(value), 32) for value in values)) for name, values in compared.differences
+    ]
     for row in table(("SETTING", *compared.names), differences, left=len(compared.names) + 1):
         out(row)
 
@@ -268,7 +270,7 @@ def _hold(
     root: Path,
     prompts: Sequence[str],
     sample: SamplingParams,
-    held: HeldOut,
+    held: EvalSet,
     settings: TrainConfig,
 ) -> ModelComparison:
     """Let each model tell and be scored, one after the other, with a line of progress at a terminal."""
@@ -288,12 +290,15 @@ def _tell(
     name: str, root: Path, prompts: Sequence[str], sample: SamplingParams, threads: int
 ) -> tuple[str, str, tuple[ModelStories | None, ...]]:
     """The model's label, a name that means these very weights, and what was told."""
-    from storyteller.cli.loaded_model import Loaded
+    from storyteller.cli.loaded_model import LoadedModel
     from storyteller.evaluation import compare_models
 
-    with Loaded(name, root, threads) as loaded, ProgressLine(len(prompts), f"{loaded.engine.label}: told") as progress:
+    with (
+        LoadedModel(name, root, threads) as loaded,
+        ProgressLine(len(prompts), f"{loaded.engine.label}: told") as progress,
+    ):
         try:
-            told = interruptibly(lambda: compare_models.tell(loaded.engine, prompts, sample, progress.show))
+            told = run_interruptibly(lambda: compare_models.tell(loaded.engine, prompts, sample, progress.show))
         except KeyboardInterrupt:
             progress.close()
             note("interrupted")
@@ -389,10 +394,10 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
 
 
 def _write_page(path: Path, contest: ModelComparison, logs: _Logs | None) -> None:
-    from storyteller.reports.compare_page import contest_page
+    from storyteller.reports.compare_page import comparison_page
     from storyteller.reports.html import write
 
-    page = contest_page(
+    page = comparison_page(
         contest,
         logs.compared if logs is not None else None,
         logs.lines if logs is not None else None,

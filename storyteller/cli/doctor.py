@@ -1,4 +1,4 @@
-"""`storyteller doctor`: what this machine has, and whether training works on it."""
+"""`storyteller doctor`: describe this machine and check that training works on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from storyteller.tracking import run_folder
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
-    wait_seconds: Annotated[float, typer.Option("--wait", help="Seconds to wait for each server.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    wait_seconds: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", help="Time to wait for each server.")
+    ] = 5.0,
     runs_dir: RunsDir = None,
 ) -> int:
-    """What this machine has, and a check of a few seconds that training learns the next token.
+    """Describe this machine and check, in a few seconds, that training learns the next token.
 
     Example: storyteller doctor
     """
@@ -38,7 +40,7 @@ def doctor(
     else:
         for check in checks:
             out(f"{'ok  ' if check.ok else 'FAIL'}  {check.name} ({check.seen})")
-        out(f"training works here ({seconds:.1f} s)" if ok else "training does not work here as it should")
+        out(f"training works here ({seconds:.1f} s)" if ok else "training does not work correctly here")
     return 0 if ok else 1
 
 
@@ -65,7 +67,7 @@ def _facts(wait_seconds: float, root: Any) -> dict[str, Any]:
 
 
 def _server(url: str, wait_seconds: float) -> dict[str, Any]:
-    problem = hardware.answers(url, wait_seconds)
+    problem = hardware.connection_error(url, wait_seconds)
     return {"url": url, "answers": problem is None, "problem": problem}
 
 

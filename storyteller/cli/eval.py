@@ -15,7 +15,7 @@ from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
     from storyteller.config.configs import TrainConfig
-    from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
+    from storyteller.evaluation.bits_per_byte import EvalSet, ModelScores
     from storyteller.evaluation.bootstrap import Interval
 
 Cleaning = Literal["light", "classic", "none"]
@@ -28,11 +28,11 @@ DataPaths = Annotated[
         "--data",
         metavar="PATH",
         help="Stories to score on: .jsonl, .json, .txt, .csv or .parquet, each also .gz; may be given again.  "
-        "[the run's own held-out stories; of another model the bundled tales' held-out ones]",
+        "[the run's own held-out stories; of another model the bundled stories' held-out ones]",
     ),
 ]
 Stories = Annotated[
-    int | None, typer.Option(min=1, max=1_000_000, help="Most stories to score on.  [1000; of the bundled tales 100]")
+    int | None, typer.Option(min=1, max=1_000_000, help="Most stories to score on.  [1000; of the bundled stories 100]")
 ]
 Clean = Annotated[
     Cleaning, typer.Option("--clean", help="How the stories of --data are cleaned; none: as the file has them.")
@@ -90,7 +90,7 @@ def eval(
         note(remark)
 
 
-def scored(model: str, held: HeldOut, root: Path, settings: TrainConfig) -> ModelScores:
+def scored(model: str, held: EvalSet, root: Path, settings: TrainConfig) -> ModelScores:
     """The model's scores on the stories, with a line of progress at a terminal."""
     from storyteller.evaluation import bits_per_byte
 
@@ -106,7 +106,7 @@ def step_back(root: Path) -> None:
         from storyteller.system import cpu_priority
 
         note("a run trains: this takes longer, since it goes first")
-        cpu_priority.step_back()
+        cpu_priority.lower_generation_priority()
 
 
 def figures(scores: ModelScores) -> list[str]:

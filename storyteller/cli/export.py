@@ -1,4 +1,4 @@
-"""`storyteller export`: a checkpoint as a folder to give away."""
+"""`storyteller export`: write a checkpoint as a Hugging Face model folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from storyteller.text import safe_line
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="RUN, RUN@STEP, RUN@best, latest or a checkpoint folder.")],
-    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
-    precision: Annotated[str, typer.Option(help="Of the weights: fp32, fp16 or bf16.")] = "fp32",
-    name: Annotated[str, typer.Option(help="What the card calls the model.  [the folder's name]")] = "",
-    runs_dir: Annotated[Path | None, typer.Option(help="Where runs lie.  [STORYTELLER_RUNS, else runs/]")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The folder and its size as JSON.")] = False,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="RUN, RUN@STEP, RUN@best, latest or a checkpoint folder.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")],
+    precision: Annotated[str, typer.Option(metavar="fp32|fp16|bf16", help="Data type of the weights.")] = "fp32",
+    name: Annotated[
+        str, typer.Option(help="Name of the model in its README.  [default: the folder's name]", show_default=False)
+    ] = "",
+    runs_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the folder and its size as JSON.")] = False,
 ) -> None:
-    """Write a model as a folder to give away: weights, tokenizer, and a card of how it was made; transformers loads it.
+    """Write a model as a Hugging Face folder: weights, tokenizer, and a README of how it was trained.
 
     Example: storyteller export first@best first-model --precision bf16
     """

@@ -1,4 +1,4 @@
-"""What the reader's own hands do to a story: an editor of theirs, and keys pressed while it is told."""
+"""The keyboard beside a session: editing a story in an external editor, and muting echo during generation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from storyteller.errors import UsageError
 from storyteller.text import safe_line
 
 
-def edited(text: str) -> str:
-    """`text` as the user's editor leaves it. Raises UsageError where there is none, or it fails."""
+def edit_text(text: str) -> str:
+    """Open `text` in the user's editor and return the result. Raises UsageError where there is none or it fails."""
     named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     editor = named or next((one for one in ("nano", "vi", "notepad") if shutil.which(one)), "")
     try:
@@ -37,13 +37,13 @@ def edited(text: str) -> str:
         if status:
             raise UsageError(f"{safe_line(words[0], 100)} ended with status {status}", "the story is as it was")
         changed = path.read_text(encoding="utf-8", errors="replace")
-    # Editors end the last line; the story had no such end.
+    # Editors add a newline at the end of the file.
     return changed if text.endswith("\n") else changed.removesuffix("\n")
 
 
 @contextlib.contextmanager
-def keys_unseen() -> Iterator[None]:
-    """Keys pressed while a story is told do not show in the midst of it; Ctrl-C is heard all the same."""
+def echo_off() -> Iterator[None]:
+    """Switch off echo, so that keys pressed during generation do not show within the story. Ctrl-C still works."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return

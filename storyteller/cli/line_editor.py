@@ -1,8 +1,8 @@
-"""The line that a session's words are typed on: history, editing, completion, and nothing raw on the screen.
+"""The input line of a session: editing, history and completion by prompt_toolkit, with all text made safe.
 
-prompt_toolkit draws it. It shows most controls as pictures of its own and passes the bidirectional ones, so every
-character goes through `text.safe` twice: on the line, where it keeps its place under the cursor, and at the very last
-before the terminal, whatever drew it (menus, a search, what an editor left).
+prompt_toolkit replaces most control characters by symbols of its own but passes bidirectional ones. So every character
+goes through `text.safe` twice: on the line, where cursor positions are mapped accordingly, and once more just before
+the terminal, for whatever else was drawn (menus, searches, text left by an editor).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 _MENU_LINES = 6
 _HISTORY_LINES = 5_000
-"""Lines of history that are read; the file keeps a few more."""
+"""Lines of history that are loaded; the file may hold more."""
 
 
 def line_reader(model_names: Callable[[], Sequence[str]]) -> Callable[[str], str]:
-    """A function that reads a line at the terminal, given what stands before it.
+    """Return a function that reads a line after showing a label.
 
-    It raises EOFError on Ctrl-D and KeyboardInterrupt on Ctrl-C. A terminal that cannot move its cursor (`TERM=dumb`)
-    gets plain lines.
+    It raises EOFError on Ctrl-D and KeyboardInterrupt on Ctrl-C. Terminals that cannot move the cursor (`TERM=dumb`)
+    are read with `input`.
     """
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown", "") and sys.platform != "win32":
         return _read_plainly
@@ -69,7 +69,7 @@ def _read_plainly(label: str) -> str:
 
 
 def _short(label: str) -> str:
-    """The model's name, so that half of a narrow line is left for words; the end of a path says more than its start."""
+    """Shorten the model's name to half of the line, from the left: the end of a path says more."""
     import shutil
 
     most = max(shutil.get_terminal_size().columns // 2 - 2, 8)
@@ -82,7 +82,7 @@ def _short(label: str) -> str:
 
 
 def _history() -> History:
-    """The lines of earlier sessions, in the user's data folder; one that cannot be read or written is no matter."""
+    """Return the lines of earlier sessions from the user's data folder; errors of reading and writing are ignored."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     from storyteller.inference.story_history import data_folder
@@ -140,14 +140,14 @@ def _completer(model_names: Callable[[], Sequence[str]]) -> Completer:
 
 
 def _pictures() -> Processor:
-    """Shows each control on the line as `text.safe_line` does, and keeps track of where the cursor then is."""
+    """Return a processor that shows control characters as `text.safe_line` does and maps the cursor's position."""
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 
     class Pictures(Processor):
         def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
             shown: StyleAndTextTuples = []
-            begins = [0]  # where each character of the line begins on the screen
+            begins = [0]  # display column at which each source character starts
             for style, text, *_ in transformation_input.fragments:
                 for character in text:
                     picture = safe_line(character)
@@ -168,7 +168,7 @@ def _pictures() -> Processor:
 
 
 def _safe_output(stream: TextIO) -> Output:
-    """A terminal to which no text goes raw; prompt_toolkit's own movements and colours go another way."""
+    """Return a terminal output that makes all text safe; prompt_toolkit writes its own escapes by another method."""
     from prompt_toolkit.output import create_output
 
     if sys.platform == "win32":
@@ -177,10 +177,10 @@ def _safe_output(stream: TextIO) -> Output:
 
     class Safe(Vt100_Output):
         def write(self, data: str) -> None:
-            # A carriage return by itself, or with its newline, is a movement; none in a text gets here.
+            # Carriage returns are cursor movements of prompt_toolkit's; those in texts were replaced before.
             super().write("\r".join(map(safe, data.split("\r"))))
 
     output = Safe.from_pty(stream, term=os.environ.get("TERM"))
-    # Its question where the cursor is would be answered into the midst of a story, where nobody listens.
+    # A cursor position request would be answered during generation, when nobody reads the answer.
     output.enable_cpr = False
     return output

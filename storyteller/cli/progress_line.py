@@ -1,4 +1,4 @@
-"""What a command shows while it computes for long, and how Ctrl-C ends that."""
+"""Long computations at a terminal: a progress line, and Ctrl-C that works within native code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from storyteller.cli.text_tables import span
 _T = TypeVar("_T")
 
 
-def interruptibly(compute: Callable[[], _T]) -> _T:
-    """`compute()`, on a thread: a batch is one long call of native code, in which Ctrl-C would not be heard."""
+def run_interruptibly(compute: Callable[[], _T]) -> _T:
+    """Run `compute` on a thread and return its result. Raises KeyboardInterrupt on Ctrl-C at once.
+
+    A batch is one long call of native code, during which Python handles no signal in the main thread.
+    """
     results: list[_T] = []
     errors: list[BaseException] = []
 
@@ -30,7 +33,7 @@ def interruptibly(compute: Callable[[], _T]) -> _T:
 
     stopped = threading.Event()
     thread = threading.Thread(target=run, name="computing", daemon=True)
-    # An exception out of a signal may break a lock that is being waited for: the signal is noted, and looked at here.
+    # An exception raised by a signal handler may corrupt a lock that is being waited for, so the handler sets a flag.
     before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
     try:
         thread.start()
@@ -46,7 +49,7 @@ def interruptibly(compute: Callable[[], _T]) -> _T:
 
 
 def leave() -> NoReturn:
-    """End the process while native code still computes, which an orderly exit would wait for or crash on."""
+    """End the process at once. An orderly exit would wait for native code that still computes, or crash in it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
@@ -54,17 +57,17 @@ def leave() -> NoReturn:
 
 
 class ProgressLine:
-    """One line at the end of a terminal's standard error: how far it is, how fast, how long still."""
+    """A line on standard error, where that is a terminal: stories done, tokens a second, time left."""
 
     def __init__(self, total: int | None, what: str = "") -> None:
-        """`total`: stories, None where it is not known; `what` is said before them."""
+        """`total` stories (None: unknown); `what` is a label in front."""
         self._total = total
         self._what = f"{what}: " if what else ""
         self._began = time.monotonic()
         self._shown = 0
         self._is_terminal = sys.stderr.isatty()
         self.tokens = 0
-        """Told so far."""
+        """Tokens generated so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +76,7 @@ class ProgressLine:
         self.clear()
 
     def show(self, done: int) -> None:
-        """Draw the line: so many stories are done."""
+        """Draw the line for `done` finished stories."""
         if not self._is_terminal:
             return
         seconds = time.monotonic() - self._began
@@ -93,7 +96,7 @@ class ProgressLine:
         self._draw(line)
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Erase the line."""
         if self._shown:
             self._draw("")
 
@@ -102,7 +105,7 @@ class ProgressLine:
         self.clear()
 
     def _draw(self, line: str) -> None:
-        # Spaces over what was there, rather than an escape: a dumb terminal has none.
+        # Overwrite with spaces: a dumb terminal has no escape sequence that erases a line.
         before, self._shown = self._shown, len(line)
         with contextlib.suppress(OSError, UnicodeError):
             sys.stderr.write("\r" + line.ljust(before) + ("\r" if not line else ""))

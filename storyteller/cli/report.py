@@ -31,19 +31,19 @@ def report(
 
     Example: storyteller report first wide --out both.html
     """
-    from storyteller.reports.html import check, write
+    from storyteller.reports.html import check_writable, write
     from storyteller.reports.run_report import report_page
-    from storyteller.reports.run_snapshot import earlier_runs, read_portrait
+    from storyteller.reports.run_snapshot import earlier_runs, read_snapshot
 
     root = run_folder.runs_root(runs_dir)
     folders = list({(folder := _found(root, name)).name: folder for name in runs}.values())
     path = out_file or Path(f"report-{'-'.join(folder.name for folder in folders)[:100]}.html")
-    check(path)
+    check_writable(path)
     portraits = []
     for folder in folders:
         if sys.stderr.isatty():
             note(f"reading {folder.name} ...")
-        portraits.append(read_portrait(folder))
+        portraits.append(read_snapshot(folder))
     earlier = earlier_runs(folders[0]) if len(folders) == 1 else []
     size = write(path, report_page(portraits, by, earlier))
     if as_json:

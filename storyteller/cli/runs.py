@@ -1,4 +1,4 @@
-"""`storyteller ps`, `logs`, `stop`, `wait`, `delete` and `rename`: the runs there are, and order among them."""
+"""`storyteller ps`, `logs`, `stop`, `wait`, `delete` and `rename`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Annotated
 
 import typer
 
-from storyteller.cli.follow import how_it_ended, log_across_restarts
+from storyteller.cli.follow import log_across_restarts, print_outcome
 from storyteller.cli.text_tables import note, number, out, out_json, span, table
 from storyteller.cli.train import RunsDir
 from storyteller.errors import UsageError
 from storyteller.tracking import log_file, manage_runs, run_folder, run_index, run_process
 
-Run = Annotated[str, typer.Argument(help="The run: its name, the beginning of it, or latest.")]
+Run = Annotated[str, typer.Argument(help="Name of the run, a unique prefix of it, or latest.")]
 
 
 def ps(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a list of objects.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of objects.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """The runs: state, step, loss, speed, time left; the newest first.
+    """List runs, newest first: state, step, loss, speed and remaining time.
 
     Example: storyteller ps --json
     """
@@ -58,17 +58,17 @@ def ps(
 def logs(
     run: Run,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on with what is to come, until it has finished or failed.")
+        bool, typer.Option("-f", "--follow", help="Follow the log until the run has finished or failed.")
     ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """The run's log. With -f a run that was stopped or has died is waited for until it is resumed; Ctrl-C ends that.
+    """Print the log of a run. With -f, follow it across resumes until it has finished or failed; Ctrl-C quits.
 
     Example: storyteller logs latest -f
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     if not follow:
-        for line in log_file.follow_log(folder, follow=False):
+        for line in log_file.read_log(folder):
             out(line)
         return
     with contextlib.suppress(KeyboardInterrupt):
@@ -78,7 +78,7 @@ def logs(
 
 def stop(
     run: Run,
-    now: Annotated[bool, typer.Option("--now", help="Kill it: what came after its last checkpoint is lost.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Kill it: everything after its last checkpoint is lost.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Stop a run: it finishes its step, saves a checkpoint and exits.
@@ -94,35 +94,37 @@ def stop(
 
 def wait(
     run: Run,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; a run that lives longer is an error.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Fail if the run has not ended after this many seconds.")
+    ] = None,
     runs_dir: RunsDir = None,
 ) -> int:
-    """Wait until a run has ended, and end with its exit status: 0 finished or stopped, 1 failed or died.
+    """Wait until a run ends and exit with its status: 0 finished or stopped, 1 failed or died.
 
     Example: storyteller wait latest --timeout 600
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     run_process.wait_end(folder, timeout)
-    return how_it_ended(folder)
+    return print_outcome(folder)
 
 
 def delete(
     run: Run,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the run's whole name is wanted then.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. Requires the full name of the run.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Delete a run that is not training: its log, its stories and all its checkpoints.
+    """Delete a run that is not training, with its log, stories and checkpoints.
 
     Example: storyteller delete little-fox
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     if yes and folder.name != run:
-        raise UsageError("--yes wants the run's whole name", f"storyteller delete {folder.name} --yes")
+        raise UsageError("--yes requires the full name of the run", f"storyteller delete {folder.name} --yes")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("there is no terminal to ask at", f"storyteller delete {folder.name} --yes")
-        if not typer.confirm(f"Delete {folder.name} and its checkpoints for good?"):
-            out(f"{folder.name} is kept")
+            raise UsageError("no terminal to ask for confirmation", f"storyteller delete {folder.name} --yes")
+        if not typer.confirm(f"Delete {folder.name} and its checkpoints permanently?"):
+            out(f"{folder.name} was not deleted")
             return
     manage_runs.delete(folder)
     out(f"{folder.name} was deleted")
@@ -130,13 +132,13 @@ def delete(
 
 def rename(
     run: Run,
-    name: Annotated[str, typer.Argument(help="Its new name.")],
+    name: Annotated[str, typer.Argument(help="New name.")],
     runs_dir: RunsDir = None,
 ) -> None:
-    """Give a run that is not training another name.
+    """Rename a run that is not training.
 
     Example: storyteller rename little-fox best-fox
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     renamed = manage_runs.rename(folder, name)
-    out(f"{folder.name} is {renamed.name} now")
+    out(f"{folder.name} was renamed to {renamed.name}")

@@ -1,4 +1,4 @@
-"""`storyteller show`: a run as charts and tables in plain text, or as JSON; and what draws charts for others."""
+"""`storyteller show`: a run as text with charts, or as JSON; also draws the charts of `compare`."""
 
 from __future__ import annotations
 
@@ -30,29 +30,34 @@ NAMES = {
     BPB: "held out, bits per byte",
 }
 _COLORS = (36, 33, 35, 32, 34, 31, 96, 37)
-"""What a terminal of 16 colours is told for each line (SGR, ECMA-48)."""
+"""SGR colour codes (ECMA-48) of the lines of a chart, for terminals with 16 colours."""
 POINTS = 2000
 _SLOW_SECONDS = 1.0
 _SAMPLES = 3
 
 Axis = Literal["step", "tokens", "seconds"]
 Keys = Annotated[
-    list[str] | None, typer.Option("--key", metavar="KEY", help="A metric, such as train/lr; may be given again.")
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="KEY", help="Metric to chart, e.g. train/lr; repeatable.  [default: train/loss and eval/bpb]"
+    ),
 ]
-Width = Annotated[int | None, typer.Option(min=20, max=1000, help="Columns of the charts; default: the terminal's.")]
-Height = Annotated[int, typer.Option(min=3, max=500, help="Rows of each chart.")]
-LogY = Annotated[bool, typer.Option("--log-y", help="A logarithmic y axis.")]
+Width = Annotated[
+    int | None, typer.Option(min=20, max=1000, help="Width of the charts in columns.  [default: the terminal's]")
+]
+Height = Annotated[int, typer.Option(min=3, max=500, help="Height of each chart in rows.")]
+LogY = Annotated[bool, typer.Option("--log-y", help="Logarithmic y axis.")]
 Smoothing = Annotated[
-    float, typer.Option(min=0, max=1, help="Span of the smoothing, as a share of the chart's width; 0: none.")
+    float, typer.Option(min=0, max=1, help="Smoothing window as a share of the chart's width; 0: none.")
 ]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Charts of plain characters, for fonts without braille.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, with the points of the lines.")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters, for fonts without braille.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with the points of the curves.")]
 
 
 def show(
     run: Run = "latest",
     key: Keys = None,
-    x: Annotated[Axis, typer.Option(help="What the x axis counts: step, tokens or seconds.")] = "step",
+    x: Annotated[Axis, typer.Option(help="Unit of the x axis.")] = "step",
     width: Width = None,
     rows: Height = 14,
     log_y: LogY = False,
@@ -61,14 +66,14 @@ def show(
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """A run at a glance: its state, settings, charts of its metrics, and the stories that it told last.
+    """Show one run: state, settings, charts of its metrics, and its latest stories.
 
     Example: storyteller show latest --key train/loss --x tokens --log-y
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
     curves = read_curves([folder])[folder.name]
     keys = chosen_keys(key, curves.keys, folder.name, (LOSS, BPB))
-    # Held-out figures are few, and none of them is noise.
+    # Evaluations are few and precise: they are not smoothed.
     spans = {each: 0.0 if each.startswith("eval/") else smoothing for each in keys}
     lines = {each: curves.line(each, x, points=POINTS, smoothing=spans[each]) for each in keys}
     summary = run_index.summarise(folder, curves.last)
@@ -91,8 +96,8 @@ def show(
         out(f"{name:<12}{words}")
     if not curves.keys:
         out()
-        out(f"no metrics yet: storyteller logs {folder.name} -f shows what it is doing")
-    paint = Paint(ascii)
+        out(f"no metrics yet: storyteller logs {folder.name} -f shows what the run is doing")
+    paint = ChartPrinter(ascii)
     marks = _marks(curves, x, saved, paint)
     for each in keys:
         line = lines[each]
@@ -110,7 +115,7 @@ def show(
 
 
 def read_curves(folders: Sequence[RunFolder]) -> dict[str, Curves]:
-    """Each run's curves, to the end of its log."""
+    """Read the metrics of each run to the end of its log."""
     from storyteller.tracking import compare_runs
 
     with _patience("reading the metrics; a log of a million lines takes some seconds"):
@@ -119,7 +124,7 @@ def read_curves(folders: Sequence[RunFolder]) -> dict[str, Curves]:
 
 @contextlib.contextmanager
 def _patience(words: str) -> Iterator[None]:
-    """Say so on a terminal when this takes long."""
+    """Print `words` at a terminal when the block takes longer than a second."""
     timer = threading.Timer(_SLOW_SECONDS, note, [words])
     timer.daemon = True
     if sys.stderr.isatty():
@@ -131,7 +136,7 @@ def _patience(words: str) -> Iterator[None]:
 
 
 def chosen_keys(wanted: list[str] | None, known: Sequence[str], whose: str, default: Sequence[str]) -> list[str]:
-    """The metrics to show. Raises UsageError for one that no run has, RunError where there is none at all."""
+    """Return the metrics to show. Raises UsageError for an unknown one, RunError where there are none yet."""
     for key in wanted or ():
         if not known:
             raise RunError(f"{whose} has no metrics yet", "wait for the first line")
@@ -153,7 +158,7 @@ def _plan(folder: RunFolder) -> Mapping[str, Any]:
 
 
 def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
-    """The stories told at the newest step at which any was, one a prompt."""
+    """Return the latest story of each prompt."""
     from storyteller.tracking.sample_history import SampleHistory
 
     growth = SampleHistory(folder)
@@ -169,7 +174,7 @@ def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
 def _facts(
     folder: RunFolder, summary: run_index.RunSummary, curves: Curves, saved: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
-    """What is known of the run, a line a subject."""
+    """Yield (subject, text) lines about the run."""
     plan = _plan(folder)
     config = _section(plan, "config")
     done = ""
@@ -201,10 +206,12 @@ def _facts(
 
 
 def _settings(plan: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from storyteller.tracking.compare_runs import shown
+    from storyteller.tracking.compare_runs import format_setting
 
     def said(section: Mapping[str, Any], *fields: tuple[str, str]) -> str:
-        return ", ".join(f"{words} {shown(section[name])}" for name, words in fields if section.get(name) is not None)
+        return ", ".join(
+            f"{words} {format_setting(section[name])}" for name, words in fields if section.get(name) is not None
+        )
 
     model, train, data, host = (
         {**_section(config, name), **_section(plan, name)} for name in ("model", "train", "data", "host")
@@ -237,12 +244,12 @@ def _settings(plan: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tu
 
 
 def _budget(train: Mapping[str, Any]) -> str:
-    from storyteller.tracking.compare_runs import shown
+    from storyteller.tracking.compare_runs import format_setting
 
     for name in ("minutes", "steps", "epochs", "tokens"):
         if train.get(name) is not None:
             value = train[name]
-            return f"{value:,} {name}" if isinstance(value, int) else f"{shown(value)} {name}"
+            return f"{value:,} {name}" if isinstance(value, int) else f"{format_setting(value)} {name}"
     return "its budget"
 
 
@@ -254,8 +261,8 @@ def _section(plan: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-class Paint:
-    """Charts on standard output: braille where it can be written, colour at a terminal that wants it."""
+class ChartPrinter:
+    """Draws charts on standard output, in braille and colour where the terminal supports them."""
 
     def __init__(self, ascii: bool) -> None:
         self.cells: Literal["braille", "ascii"] = "ascii" if ascii or not writes("\u28ff") else "braille"
@@ -266,7 +273,7 @@ class Paint:
 
         if not band or smoothing <= 0:
             return Series(safe_line(name, 80), line.x, line.smooth, color % 8)
-        # What one point stands for, be it a single value, lies behind the smoothed line.
+        # The band behind a smoothed line spans the values that each of its points stands for.
         return Series(safe_line(name, 80), line.x, line.smooth, color % 8, low=line.low, high=line.high)
 
     def chart(
@@ -304,7 +311,7 @@ class Paint:
 
 
 def _code(style: str) -> str:
-    """The terminal's code for a style of the chart; empty for none."""
+    """Return the SGR code of a chart style, or an empty string."""
     if style.startswith("line"):
         return str(_COLORS[int(style[4:])])
     if style.startswith("dim"):
@@ -312,8 +319,8 @@ def _code(style: str) -> str:
     return {"axis": "2", "grid": "2", "mark": "1"}.get(style, "")
 
 
-def _marks(curves: Curves, x: Axis, saved: Sequence[int], paint: Paint) -> list[Marks]:
-    """Checkpoints and resumes on the x axis."""
+def _marks(curves: Curves, x: Axis, saved: Sequence[int], paint: ChartPrinter) -> list[Marks]:
+    """Return marks of checkpoints and resumes on the x axis."""
     from storyteller.charts import Marks
 
     glyphs = ("^", "R") if paint.cells == "ascii" else ("\u25b4", "\u21bb")

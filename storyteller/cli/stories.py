@@ -1,4 +1,4 @@
-"""`storyteller stories`: the stories that were told, the newest first."""
+"""`storyteller stories`: list the history of generated stories, newest first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.story_output import Page, Paper
+from storyteller.cli.story_output import OutputStream, WrappedWriter
 from storyteller.cli.text_tables import note, out, out_json, table
-from storyteller.errors import UsageError
+from storyteller.errors import invalid_value
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 def stories(
     text: Annotated[
-        str | None, typer.Argument(help="Only stories with this in them, or told by this model, or of this id.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="List only stories with this text, of this model, or with this id."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Most stories listed.")] = 20,
-    full: Annotated[bool, typer.Option("--full", help="Whole stories, not their beginnings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a list of objects with all that is known.")] = False,
+    limit: Annotated[int, typer.Option(help="Most stories to list.")] = 20,
+    full: Annotated[bool, typer.Option("--full", help="Print whole stories.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list with every field.")] = False,
 ) -> None:
-    """The stories told so far, the newest first. `storyteller tell --again ID` tells one again.
+    """List the stories told so far, newest first. `storyteller tell --again ID` repeats one.
 
     Example: storyteller stories dragon --limit 5
     """
     from storyteller.inference import story_history
 
     if limit < 1:
-        raise UsageError(f"--limit {limit} is off", "it wants 1 or more")
+        raise invalid_value("--limit", limit, "1 or more")
     found = story_history.recent(limit, text or "")
     if as_json:
         out_json([told.to_json() for told in found])
@@ -43,12 +44,12 @@ def stories(
     elif full:
         _show_whole(found)
     else:
-        for line in listed(found):
+        for line in story_table(found):
             out(line)
 
 
-def listed(found: list[StoryRecord], columns: int | None = None) -> list[str]:
-    """A table of stories: id, when, by which model, how it begins; cut to a terminal's width."""
+def story_table(found: list[StoryRecord], columns: int | None = None) -> list[str]:
+    """Return a table of stories (id, time, model, beginning), cut to the width of the terminal."""
     columns = columns or (shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
     narrow = 0 < columns < 72
     rows = [(told.id, _when(told.time), safe_line(told.model, 24), " ".join(told.whole.split()[:40])) for told in found]
@@ -61,18 +62,18 @@ def listed(found: list[StoryRecord], columns: int | None = None) -> list[str]:
 
 
 def _show_whole(found: list[StoryRecord]) -> None:
-    paper = Paper(sys.stdout)
+    stream = OutputStream(sys.stdout)
     for number, told in enumerate(found):
-        seed = f"seed {told.seed}" if told.sample.draws else "nothing drawn"
+        seed = f"seed {told.seed}" if told.sample.draws else "no sampling"
         head = f"{told.id}  {_when(told.time)}  {told.model}  {seed}  {told.tokens:,} tokens"
-        paper.write("\n" * (number > 0) + safe_line(head) + "\n")
-        page = Page(paper)
+        stream.write("\n" * (number > 0) + safe_line(head) + "\n")
+        page = WrappedWriter(stream)
         page.write(told.whole)
         page.end()
 
 
 def _when(time: str) -> str:
-    """The local time, to the minute; what is no time as it stands."""
+    """Format an ISO time as local time to the minute; anything else is returned unchanged."""
     try:
         return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):

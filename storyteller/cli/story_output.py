@@ -1,6 +1,6 @@
-"""Where stories are written: a page that wraps words as they come, and a sheet of many stories or JSON lines.
+"""Writing stories: wrapped between words as they arrive, as numbered text, or as JSON lines.
 
-Whoever reads the output may leave (`| head -1`), and its disk may fill up: both end the command from here.
+The reader of the output may go away (`| head -1`) and the disk may fill up; both end the command from here.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from storyteller.errors import DiskError, is_disk_full
 from storyteller.text import safe, safe_line
 
 
-class Paper:
+class OutputStream:
     """A text stream that is flushed with every write.
 
-    Where its reader has left, the command ends with status 0 and without a word (`typer.Exit`); where it cannot be
-    written, with a DiskError.
+    Raises typer.Exit(0) where the reader has gone away, DiskError where the stream cannot be written.
     """
 
     def __init__(self, stream: TextIO, name: str = "standard output") -> None:
         self.stream = stream
         self._name = name
-        # A terminal that cannot show a character gets a question mark, not an error.
+        # A character that the encoding lacks becomes a question mark instead of an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
@@ -40,7 +39,7 @@ class Paper:
         return self.stream.isatty()
 
     def write(self, text: str) -> None:
-        """Write `text` as it stands: whoever calls has made it safe."""
+        """Write `text` unchanged; the caller has made it safe."""
         try:
             self.stream.write(text)
             self.stream.flush()
@@ -55,41 +54,43 @@ class Paper:
             raise DiskError(f"{self._name} cannot be written: {reason}", "check the path") from error
 
     def _drop(self) -> None:
-        """What is still held would fail once more when the stream is closed: let it go nowhere."""
+        """Send what is still buffered to the null device; closing the stream would raise once more."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stream.fileno())
             os.close(nowhere)
 
 
-class Page:
-    """A story written as it comes, made safe; at a terminal, wrapped between words."""
+class WrappedWriter:
+    """Writes a story piece by piece, made safe; at a terminal, wrapped between words."""
 
-    def __init__(self, paper: Paper, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns) -> None:
-        self._paper = paper
-        self._columns = columns if paper.is_terminal else lambda: 0
+    def __init__(
+        self, stream: OutputStream, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns
+    ) -> None:
+        self._stream = stream
+        self._columns = columns if stream.is_terminal else lambda: 0
         self._column = 0
         self._space = ""
         self._word = ""
         self._empty = True
 
     def write(self, piece: str) -> None:
-        """Show `piece`; at a terminal, its last word waits for what follows."""
+        """Write `piece`. At a terminal its last word is held back until it is complete."""
         shown = safe(piece)
         self._empty = self._empty and not shown
         if not self._columns():
-            self._paper.write(shown)
+            self._stream.write(shown)
             return
         ready = "".join(map(self._take, shown))
         if ready:
-            self._paper.write(ready)
+            self._stream.write(ready)
 
     def end(self) -> None:
-        """Show what waits, and end the line."""
-        self._paper.write(self._whole_word() + ("" if self._empty else "\n"))
+        """Write what was held back and end the line."""
+        self._stream.write(self._whole_word() + ("" if self._empty else "\n"))
 
     def _take(self, character: str) -> str:
-        """What this character completes."""
+        """Take one character and return the text that can be written now."""
         if character == "\n":
             ready = self._whole_word() + "\n"
             self._column, self._space = 0, ""
@@ -99,11 +100,11 @@ class Page:
             self._space += "    " if character == "\t" else " "
             return ready
         self._word += character
-        # What fills a line by itself is broken anyway: it need not wait for its end, which may never come.
+        # A word as long as a line is broken anyway, so it need not be held back until its end.
         return self._whole_word() if len(self._word) >= self._columns() else ""
 
     def _whole_word(self) -> str:
-        """The word, on a line where it fits; one longer than a line is broken."""
+        """Return the word held back, after a line break where it does not fit; one longer than a line is split."""
         width = max(self._columns() - 1, 1)
         if not self._word:
             return ""
@@ -123,35 +124,35 @@ class Page:
         return ready
 
 
-class Sheet:
-    """Several stories, one after the other: numbered text, or a JSON object a line."""
+class StoryWriter:
+    """Writes several stories: as numbered text, or as a JSON object a line."""
 
-    def __init__(self, paper: Paper, as_json: bool) -> None:
-        self.paper = paper
+    def __init__(self, stream: OutputStream, as_json: bool) -> None:
+        self.stream = stream
         self.as_json = as_json
         self._number = 0
 
     def put(self, record: Mapping[str, Any], alone: bool = False) -> None:
-        """Write one story, all of it in `record["text"]`; one that is `alone` has no number."""
+        """Write the story in `record["text"]`, without a number where it is the only one (`alone`)."""
         self._number += 1
         if self.as_json:
-            self.paper.write(json.dumps(record) + "\n")
+            self.stream.write(json.dumps(record) + "\n")
             return
         if not alone:
-            self.paper.write("\n" * (self._number > 1) + f"{self._number}.\n")
-        page = Page(self.paper)
+            self.stream.write("\n" * (self._number > 1) + f"{self._number}.\n")
+        page = WrappedWriter(self.stream)
         page.write(record["text"])
         page.end()
 
 
-def note(line: str) -> None:
-    """One line on standard error, for people, made safe; a standard error that cannot be written is no matter."""
+def warn(line: str) -> None:
+    """Write a line for people to standard error, made safe; errors of writing it are ignored."""
     with contextlib.suppress(OSError):
         print(f"storyteller: {safe_line(line)}", file=sys.stderr, flush=True)
 
 
 def cells(text: str) -> int:
-    """Columns that a terminal gives `text`."""
+    """Return the width of `text` in terminal cells."""
     if text.isascii():
         return len(text)
     return sum(

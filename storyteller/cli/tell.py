@@ -1,4 +1,4 @@
-"""`storyteller tell`: a story, streamed word by word; many at once from a file; alone at a terminal, a session."""
+"""`storyteller tell`: stream a story, generate many at once from a file of prompts, or open an interactive session."""
 
 from __future__ import annotations
 
@@ -11,75 +11,114 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from storyteller.cli.loaded_model import Loaded
-from storyteller.cli.story_output import Paper, Sheet, note
+from storyteller.cli.loaded_model import LoadedModel
+from storyteller.cli.story_output import OutputStream, StoryWriter, warn
 from storyteller.config.configs import SamplingParams
-from storyteller.errors import DiskError, UsageError
+from storyteller.errors import DiskError, UsageError, invalid_value
 from storyteller.text import safe_line
 
 _DEFAULTS = SamplingParams()
 _PROMPT_LIMIT_CHARS = 1_000_000
+_SAMPLING, _MANY = "Sampling", "Many stories"
 _SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 
 def tell(
     ctx: typer.Context,
     prompt: Annotated[
-        str | None, typer.Argument(help="How the story begins; - or a pipe: read from standard input.")
+        str | None,
+        typer.Argument(
+            metavar="PROMPT", help="Beginning of the story; - reads it from standard input, as a pipe does."
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
+            metavar="MODEL",
             help="RUN, RUN@STEP, RUN@best, starter, a checkpoint folder or owner/name on the Hub.  "
-            "[the newest run that has a checkpoint, else starter]"
+            "[default: the newest run with a checkpoint, else starter]",
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens told after the prompt.")] = _DEFAULTS.max_tokens,
+    max_tokens: Annotated[
+        int, typer.Option(rich_help_panel=_SAMPLING, help="Most tokens to generate after the prompt.")
+    ] = _DEFAULTS.max_tokens,
     temperature: Annotated[
-        float, typer.Option(help="Lower is safer, higher is wilder; 0: the likeliest token each time.")
+        float,
+        typer.Option(rich_help_panel=_SAMPLING, help="Softmax temperature; 0 always takes the most likely token."),
     ] = _DEFAULTS.temperature,
-    top_k: Annotated[int, typer.Option(help="Only the so many likeliest tokens; 0: all.")] = _DEFAULTS.top_k,
+    top_k: Annotated[
+        int, typer.Option(rich_help_panel=_SAMPLING, help="Sample from the K most likely tokens; 0: from all.")
+    ] = _DEFAULTS.top_k,
     top_p: Annotated[
-        float, typer.Option(help="Only the likeliest tokens that together have this probability.")
+        float,
+        typer.Option(
+            rich_help_panel=_SAMPLING,
+            help="Nucleus sampling: sample from the smallest set of tokens whose probabilities sum to at least X; "
+            "1: from all.",
+        ),
     ] = _DEFAULTS.top_p,
     min_p: Annotated[
-        float, typer.Option(help="Only tokens at least so likely as this share of the likeliest; 0: all.")
+        float,
+        typer.Option(
+            rich_help_panel=_SAMPLING,
+            help="Drop tokens less likely than X times the most likely one; 0: none.",
+        ),
     ] = _DEFAULTS.min_p,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1, tokens told already become less likely.")
+        float,
+        typer.Option(rich_help_panel=_SAMPLING, help="Above 1 makes tokens that were already generated less likely."),
     ] = _DEFAULTS.repetition_penalty,
     no_repeat_ngram: Annotated[
-        int, typer.Option(help="No run of so many tokens is told twice; 0: any may be.")
+        int,
+        typer.Option(rich_help_panel=_SAMPLING, help="Never generate the same N tokens in a row twice; 0: no limit."),
     ] = _DEFAULTS.no_repeat_ngram,
     beams: Annotated[
-        int, typer.Option(help="Above 1: search for the likeliest story with so many beams; nothing is drawn then.")
+        int,
+        typer.Option(rich_help_panel=_SAMPLING, help="Above 1: beam search with N beams, without sampling."),
     ] = _DEFAULTS.beams,
-    seed: Annotated[int | None, typer.Option(help="The same seed tells the same story.")] = None,
-    count: Annotated[int, typer.Option(help="Stories to tell from each prompt; more than one are told at once.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="Text at which the story is cut; may be repeated.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same story.  [default: random]"),
+    ] = None,
+    count: Annotated[
+        int, typer.Option(rich_help_panel=_MANY, help="Stories for each prompt, generated in batches.")
+    ] = 1,
+    stop: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=_SAMPLING, help="Text at which generation stops; repeatable.")
+    ] = None,
     file: Annotated[
-        str | None, typer.Option(help='Prompts to tell from at once, one a line, or .jsonl of {"prompt": ...}; - too.')
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=_MANY,
+            help='File of prompts, one a line or .jsonl of {"prompt": ...}; - is standard input.',
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the stories there; .jsonl: as --json does.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(rich_help_panel=_MANY, help="Write the stories to this file; .jsonl as --json does.")
+    ] = None,
     again: Annotated[
-        str | None, typer.Option(help="Tell a kept story again, by its id (storyteller stories) or latest.")
+        str | None,
+        typer.Option(metavar="ID", help="Repeat a kept story by its id (see storyteller stories), or latest."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each story.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line for each story.")] = False,
     no_keep: Annotated[
-        bool, typer.Option("--no-keep", help="Do not keep the story among storyteller stories.")
+        bool, typer.Option("--no-keep", help="Do not add the story to the history (storyteller stories).")
     ] = False,
     numbers: Annotated[
         Literal["fp32", "int8"], typer.Option(help="What the model computes with; int8 is faster, a little less exact.")
     ] = "fp32",
-    runs_dir: Annotated[Path | None, typer.Option(help="Where runs lie.  [STORYTELLER_RUNS, else runs/]")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the CPU; 0: a default.")] = 0,
+    runs_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 chooses by machine and model.")] = 0,
 ) -> int:
-    """Tell a story. Without a prompt at a terminal: a session, in which /help says what can be done.
+    """Tell a story. Without a prompt at a terminal, open a session (type /help there).
 
     Example: storyteller tell "Once there was a little boy"
     """
     given = {name: value for name, value in ctx.params.items() if _was_given(ctx, name)}
-    sample = SamplingParams(
+    params = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
         top_k=top_k,
@@ -98,19 +137,21 @@ def tell(
         return _tell_again(again, given, as_json, out, keeps=not no_keep)
     if file is not None:
         _check_alone("--file", given, ("prompt",))
-        return _tell_file(file, Loaded(model, runs_dir, threads, numbers), sample, count, as_json, out, not no_keep)
+        return _tell_file(
+            file, LoadedModel(model, runs_dir, threads, numbers), params, count, as_json, out, not no_keep
+        )
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if prompt is None and at_terminal and not as_json and out is None:
         _check_alone("a session", given, ("count",))
         from storyteller.cli.tell_session import run_session
 
-        with Loaded(model, runs_dir, threads, numbers) as loaded:
-            return run_session(loaded, sample, keeps=not no_keep)
+        with LoadedModel(model, runs_dir, threads, numbers) as loaded:
+            return run_session(loaded, params, keeps=not no_keep)
     text = _prompt(prompt)
-    with Loaded(model, runs_dir, threads, numbers) as loaded, _paper(out) as paper:
+    with LoadedModel(model, runs_dir, threads, numbers) as loaded, _open_output(out) as stream:
         if count > 1:
-            return _tell_several(loaded, text, sample, count, _sheet(paper, as_json, out), keeps=not no_keep)
-        return _tell_one(loaded, text, sample, _sheet(paper, as_json, out), keeps=not no_keep)
+            return _tell_several(loaded, text, params, count, _story_writer(stream, as_json, out), keeps=not no_keep)
+        return _tell_one(loaded, text, params, _story_writer(stream, as_json, out), keeps=not no_keep)
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:
@@ -120,19 +161,19 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
 
 def _check_range(option: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise UsageError(f"{option} {value} is off", f"it wants {least:,} to {most:,}")
+        raise invalid_value(option, value, f"{least:,} to {most:,}")
 
 
 def _check_alone(option: str, given: dict[str, Any], others: tuple[str, ...]) -> None:
-    """Raises UsageError where one of the others was given too."""
+    """Raise UsageError where one of `others` was given together with `option`."""
     for other in others:
         if other in given:
             shown = "a prompt" if other == "prompt" else f"--{other}"
-            raise UsageError(f"{option} does not go with {shown}", "give one of them")
+            raise UsageError(f"{option} cannot be combined with {shown}", "give one of them")
 
 
 def _prompt(prompt: str | None) -> str:
-    """The prompt, read from standard input where it is `-` or missing. Raises UsageError where it is blank."""
+    """Return the prompt, read from standard input where it is `-` or missing. Raises UsageError for a blank one."""
     if prompt is None or prompt == "-":
         if prompt is None and sys.stdin.isatty():
             raise UsageError("there is no prompt", 'give one: storyteller tell "Once there was a little boy"')
@@ -147,10 +188,10 @@ def _prompt(prompt: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _paper(out: Path | None) -> Iterator[Paper]:
-    """Standard output, or the file, begun anew. Raises DiskError where it cannot be written."""
+def _open_output(out: Path | None) -> Iterator[OutputStream]:
+    """Open standard output, or the file for overwriting. Raises DiskError where it cannot be written."""
     if out is None:
-        yield Paper(sys.stdout)
+        yield OutputStream(sys.stdout)
         return
     name = safe_line(str(out), 200)
     try:
@@ -159,39 +200,41 @@ def _paper(out: Path | None) -> Iterator[Paper]:
         reason = (error.strerror or type(error).__name__).lower()
         raise DiskError(f"{name} cannot be written: {reason}", "check the path") from error
     with stream:
-        yield Paper(stream, name)
+        yield OutputStream(stream, name)
 
 
-def _sheet(paper: Paper, as_json: bool, out: Path | None) -> Sheet:
-    return Sheet(paper, as_json or (out is not None and out.suffix == ".jsonl"))
+def _story_writer(stream: OutputStream, as_json: bool, out: Path | None) -> StoryWriter:
+    return StoryWriter(stream, as_json or (out is not None and out.suffix == ".jsonl"))
 
 
-def _tell_one(loaded: Loaded, prompt: str, sample: SamplingParams, sheet: Sheet, keeps: bool) -> int:
-    """A story, streamed; as JSON when it is whole."""
-    from storyteller.cli.tell_stream import HistoryWriter, sign, tell_aloud
+def _tell_one(loaded: LoadedModel, prompt: str, params: SamplingParams, writer: StoryWriter, keeps: bool) -> int:
+    """Stream one story; as JSON it is printed when it is complete."""
+    from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
     from storyteller.inference.engine import with_seed
 
-    sample = with_seed(sample)
-    heard = tell_aloud(loaded.engine, prompt, sample, None if sheet.as_json else sheet.paper, echo=prompt)
-    if heard.stopped and not heard.text:
+    params = with_seed(params)
+    story = stream_story(loaded.engine, prompt, params, None if writer.as_json else writer.stream, echo=prompt)
+    if story.stopped and not story.text:
         return 130
-    told = HistoryWriter(keeps).keep(loaded, prompt, sample, heard)
-    sign(told, loaded.engine.label, heard, sheet)
-    return 130 if heard.stopped else 0
+    told = HistoryWriter(keeps).keep(loaded, prompt, params, story)
+    finish_story(told, loaded.engine.label, story, writer)
+    return 130 if story.stopped else 0
 
 
-def _tell_several(loaded: Loaded, prompt: str, sample: SamplingParams, count: int, sheet: Sheet, keeps: bool) -> int:
-    from storyteller.cli.tell_batch import tell_many
+def _tell_several(
+    loaded: LoadedModel, prompt: str, params: SamplingParams, count: int, writer: StoryWriter, keeps: bool
+) -> int:
+    from storyteller.cli.tell_batch import generate_and_write
     from storyteller.cli.tell_stream import HistoryWriter
-    from storyteller.evaluation.prompts import Asked
+    from storyteller.evaluation.prompts import PromptRequest
 
-    return tell_many(loaded, [Asked(prompt)] * count, count, sample, sheet, HistoryWriter(keeps))
+    return generate_and_write(loaded, [PromptRequest(prompt)] * count, count, params, writer, HistoryWriter(keeps))
 
 
 def _tell_file(
-    file: str, loaded: Loaded, sample: SamplingParams, count: int, as_json: bool, out: Path | None, keeps: bool
+    file: str, loaded: LoadedModel, params: SamplingParams, count: int, as_json: bool, out: Path | None, keeps: bool
 ) -> int:
-    from storyteller.cli.tell_batch import tell_many
+    from storyteller.cli.tell_batch import generate_and_write
     from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.evaluation.prompts import read_prompts
 
@@ -200,16 +243,16 @@ def _tell_file(
             raise UsageError("--out is the file of prompts", "write the stories to another file")
         asked, total = read_prompts(file)
         rows = (each for each in asked for _ in range(count))
-        with _paper(out) as paper:
-            sheet = _sheet(paper, as_json, out)
-            return tell_many(
-                loaded, rows, None if total is None else total * count, sample, sheet, HistoryWriter(keeps)
+        with _open_output(out) as stream:
+            writer = _story_writer(stream, as_json, out)
+            return generate_and_write(
+                loaded, rows, None if total is None else total * count, params, writer, HistoryWriter(keeps)
             )
 
 
 def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path | None, keeps: bool) -> int:
-    """A kept story, told again with what was given anew in place of what it was told with."""
-    from storyteller.cli.tell_replay import open_again, retell
+    """Repeat a kept story; options given now take the place of those it was generated with."""
+    from storyteller.cli.tell_replay import regenerate, reopen_model
     from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.inference import story_history
 
@@ -217,9 +260,9 @@ def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path |
     changes: dict[str, Any] = {
         name: tuple(given[name]) if name == "stop" else given[name] for name in _SETTINGS if name in given
     }
-    with open_again(told, given) as loaded, _paper(out) as paper:
-        sample = dataclasses.replace(told.sample, **changes)
-        heard, remark = retell(loaded, told, sample, _sheet(paper, as_json, out), HistoryWriter(keeps))
+    with reopen_model(told, given) as loaded, _open_output(out) as stream:
+        params = dataclasses.replace(told.sample, **changes)
+        story, remark = regenerate(loaded, told, params, _story_writer(stream, as_json, out), HistoryWriter(keeps))
     if remark:
-        note(remark)
-    return 130 if heard.stopped else 0
+        warn(remark)
+    return 130 if story.stopped else 0

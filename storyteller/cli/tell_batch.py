@@ -8,27 +8,27 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.progress_line import ProgressLine, interruptibly, leave
-from storyteller.cli.story_output import Sheet, note
-from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, record
+from storyteller.cli.progress_line import ProgressLine, leave, run_interruptibly
+from storyteller.cli.story_output import StoryWriter, warn
+from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, story_json
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
 
 if TYPE_CHECKING:
-    from storyteller.cli.loaded_model import Loaded
-    from storyteller.evaluation.prompts import Asked
+    from storyteller.cli.loaded_model import LoadedModel
+    from storyteller.evaluation.prompts import PromptRequest
     from storyteller.inference.engine import GeneratedStory
 
 ROWS = 64
 """Stories told side by side."""
 
 
-def tell_many(
-    loaded: Loaded,
-    asked: Iterable[Asked],
+def generate_and_write(
+    loaded: LoadedModel,
+    asked: Iterable[PromptRequest],
     total: int | None,
     sample: SamplingParams,
-    sheet: Sheet,
+    sheet: StoryWriter,
     keeper: HistoryWriter,
 ) -> int:
     """Tell a story for each prompt, `ROWS` at a time, and write them in order; the exit status.
@@ -46,10 +46,10 @@ def tell_many(
             seeded = dataclasses.replace(sample, seed=(first + number) % 2**32)
             try:
                 progress.show(done)
-                fit, stories = interruptibly(lambda some=some, seeded=seeded: _batch(loaded, some, seeded))  # type: ignore[misc]
+                fit, stories = run_interruptibly(lambda some=some, seeded=seeded: _batch(loaded, some, seeded))  # type: ignore[misc]
             except KeyboardInterrupt:
                 progress.close()
-                note(f"stopped after {done:,} stories" + (f" of {total:,}" if total is not None else ""))
+                warn(f"stopped after {done:,} stories" + (f" of {total:,}" if total is not None else ""))
                 loaded.close()
                 leave()
             progress.clear()
@@ -58,13 +58,13 @@ def tell_many(
             failed += len(some) - len(fit)
             progress.tokens += sum(story.tokens for story in stories)
     if failed:
-        note(f"{failed:,} of {done:,} prompts could not be told from")
+        warn(f"{failed:,} of {done:,} prompts could not be told from")
     return 1 if failed else 0
 
 
 def _batch(
-    loaded: Loaded, asked: Sequence[Asked], sample: SamplingParams
-) -> tuple[Sequence[Asked], list[GeneratedStory]]:
+    loaded: LoadedModel, asked: Sequence[PromptRequest], sample: SamplingParams
+) -> tuple[Sequence[PromptRequest], list[GeneratedStory]]:
     """The prompts that the model can take, and their stories."""
     try:
         return asked, loaded.engine.batch([each.prompt for each in asked], sample)
@@ -77,16 +77,16 @@ def _batch(
             loaded.engine.stream(each.prompt, sample).close()  # checks the prompt, and tells nothing yet
             fit.append(each)
         except UsageError as error:
-            note(f"line {each.line:,}: {error.problem}")
+            warn(f"line {each.line:,}: {error.problem}")
     return fit, loaded.engine.batch([each.prompt for each in fit], sample) if fit else []
 
 
 def _write(
-    loaded: Loaded,
-    asked: Sequence[Asked],
+    loaded: LoadedModel,
+    asked: Sequence[PromptRequest],
     stories: Sequence[GeneratedStory],
     sample: SamplingParams,
-    sheet: Sheet,
+    sheet: StoryWriter,
     keeper: HistoryWriter,
 ) -> None:
     batch = secrets.token_hex(6)
@@ -94,4 +94,4 @@ def _write(
         heard = StreamedStory(story.text, story.tokens, story.seconds, story.finished)
         place: dict[str, Any] = {"batch": batch, "row": row, "rows": len(stories)} if len(stories) > 1 else {}
         told = keeper.keep(loaded, each.prompt, sample, heard, **place)
-        sheet.put(record(told, loaded.engine.label, **({"line": each.line} if each.line else {})))
+        sheet.put(story_json(told, loaded.engine.label, **({"line": each.line} if each.line else {})))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.loaded_model import Loaded
-from storyteller.cli.story_output import Sheet
-from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, sign, tell_aloud
+from storyteller.cli.loaded_model import LoadedModel
+from storyteller.cli.story_output import StoryWriter
+from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, finish_story, stream_story
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from storyteller.inference.story_history import StoryRecord
 
 
-def open_again(told: StoryRecord, given: Mapping[str, Any]) -> Loaded:
-    """The model that told a story, but for what was `given` anew: `model`, `runs_dir`, `numbers`, `threads`.
+def reopen_model(told: StoryRecord, given: Mapping[str, Any]) -> LoadedModel:
+    """The model that told a story, but for what was `given` anew: `model`, `runs_dir`, `compute_type`, `threads`.
 
     Raises its kind of error where it is gone, with what else can be done.
     """
     model = given.get("model")
     runs_dir = given.get("runs_dir") or (told.runs_dir if model is None else "") or None
     try:
-        return Loaded(model or told.model, runs_dir, given.get("threads", 0), given.get("numbers", told.numbers))
+        return LoadedModel(
+            model or told.model, runs_dir, given.get("threads", 0), given.get("compute_type", told.compute_type)
+        )
     except (RunError, CheckpointError, HubError, ModelError) as error:
         if model is not None:
             raise
@@ -33,8 +35,8 @@ def open_again(told: StoryRecord, given: Mapping[str, Any]) -> Loaded:
         ) from error
 
 
-def retell(
-    loaded: Loaded, told: StoryRecord, sample: SamplingParams, sheet: Sheet, keeper: HistoryWriter
+def regenerate(
+    loaded: LoadedModel, told: StoryRecord, sample: SamplingParams, sheet: StoryWriter, keeper: HistoryWriter
 ) -> tuple[StreamedStory, str]:
     """Tell a kept story again and write it; where it was one of a batch and nothing is changed, with that batch.
 
@@ -42,7 +44,11 @@ def retell(
     """
     from storyteller.inference import story_history
 
-    exact = sample == told.sample and told.model == loaded.naming()["model"] and told.numbers == loaded.numbers
+    exact = (
+        sample == told.sample
+        and told.model == loaded.record_fields()["model"]
+        and told.compute_type == loaded.compute_type
+    )
     mates = story_history.batch_of(told) if exact and told.rows > 1 else None
     if mates is not None and told.rows > 1:
         story = loaded.engine.batch([mate.prompt for mate in mates], sample)[told.row]
@@ -53,9 +59,9 @@ def retell(
         again = keeper.keep(loaded, told.prompt, sample, heard, **place)
     else:
         prompt = loaded.engine.recent(told.prompt) if told.goes_on else told.prompt
-        heard = tell_aloud(loaded.engine, prompt, sample, None if sheet.as_json else sheet.paper, echo=told.prompt)
+        heard = stream_story(loaded.engine, prompt, sample, None if sheet.as_json else sheet.stream, echo=told.prompt)
         again = keeper.keep(loaded, told.prompt, sample, heard, goes_on=told.goes_on)
-    sign(again, loaded.engine.label, heard, sheet)
+    finish_story(again, loaded.engine.label, heard, sheet)
     if not exact or heard.stopped or heard.text.startswith(told.text):
         return heard, ""
     if told.rows > 1 and mates is None:

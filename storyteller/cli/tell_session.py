@@ -1,8 +1,8 @@
-"""The session: stories told, gone on with, taken back and changed, from lines typed at a terminal.
+"""The interactive session of `tell`: generate, continue, undo, edit and fork stories by typed lines.
 
-    Session(loaded, sample, paper, keeper).answer("/again")
+    Session(loaded, params, stream, history).answer("/again")
 
-What a line does is here; how it is typed (history, completion) is `line_editor`'s.
+This module interprets the lines; `line_editor` reads them (editing, history, completion).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.external_editor import edited, keys_unseen
-from storyteller.cli.loaded_model import Loaded
-from storyteller.cli.story_output import Page, Paper
-from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, tell_aloud
+from storyteller.cli.external_editor import echo_off, edit_text
+from storyteller.cli.loaded_model import LoadedModel
+from storyteller.cli.story_output import OutputStream, WrappedWriter
+from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, stream_story
 from storyteller.cli.text_tables import table
 from storyteller.config.configs import PROMPTS, SamplingParams, section
 from storyteller.errors import StorytellerError, UsageError
@@ -37,62 +37,62 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 @dataclass(frozen=True)
 class SessionCommand:
-    """One of the session's commands."""
+    """A command of the session."""
 
     name: str
     wants: str
-    """What may or must follow it, as the help shows it."""
+    """Its arguments, as the help shows them."""
     help: str
 
 
 COMMANDS = (
-    SessionCommand("again", "[ID]", "tell the last part anew; ID: a kept story, as it was told"),
-    SessionCommand("more", "[WORDS]", "go on with the story, after WORDS of yours; so does Enter alone"),
-    SessionCommand("undo", "", "take the last change back"),
-    SessionCommand("edit", "", "change the story in your editor ($VISUAL, $EDITOR)"),
-    SessionCommand("fork", "[N]", "keep the story as it is and go on with a copy; N: return to fork N"),
-    SessionCommand("show", "", "the whole story, and what told it"),
-    SessionCommand("set", "[NAME VALUE]", "how stories are told: /set temperature 0.7; alone: all of it"),
-    SessionCommand("model", "[NAME]", "tell from another model: RUN, RUN@STEP, a folder, owner/name"),
-    SessionCommand("models", "", "the models there are"),
-    SessionCommand("history", "[WORDS]", "the stories kept, those with WORDS in them"),
-    SessionCommand("save", "FILE", "write the story to a file; /save! writes over one that is there"),
-    SessionCommand("help", "", "this"),
-    SessionCommand("bye", "", "leave; so does Ctrl-D"),
+    SessionCommand("again", "[ID]", "generate the last part again; ID: repeat a kept story"),
+    SessionCommand("more", "[WORDS]", "continue the story, after WORDS of yours; Enter alone does the same"),
+    SessionCommand("undo", "", "undo the last change"),
+    SessionCommand("edit", "", "edit the story in $VISUAL or $EDITOR"),
+    SessionCommand("fork", "[N]", "keep the story and continue with a copy; N: return to fork N"),
+    SessionCommand("show", "", "print the whole story and how it was generated"),
+    SessionCommand("set", "[NAME VALUE]", "change a sampling parameter: /set temperature 0.7; alone: list them"),
+    SessionCommand("model", "[NAME]", "switch to another model: RUN, RUN@STEP, a folder, owner/name"),
+    SessionCommand("models", "", "list the models"),
+    SessionCommand("history", "[WORDS]", "list kept stories, with WORDS in them"),
+    SessionCommand("save", "FILE", "write the story to a file; /save! overwrites"),
+    SessionCommand("help", "", "list the commands"),
+    SessionCommand("bye", "", "leave, as Ctrl-D does"),
 )
 _OTHER_NAMES = {"exit": "bye", "quit": "bye", "?": "help", "save!": "save!"}
-_WELCOME = "Type how a story begins. Enter goes on with it, Ctrl-C stops it, /help says the rest, Ctrl-D leaves."
+_WELCOME = "Type the beginning of a story. Enter continues it, Ctrl-C stops it, /help lists commands, Ctrl-D leaves."
 
 
 @dataclass(frozen=True)
 class SessionState:
-    """The story at one time."""
+    """The story after one change, for undo."""
 
     text: str = ""
     begins: int = 0
-    """Where the part begins that was told last: what stands before it was its prompt."""
+    """Offset of the part generated last; the text before it was its prompt."""
     goes_on: bool = False
-    """Whether that prompt was a story so far, of which the model was given the newest part."""
+    """True where that prompt was a story so far, of which the model saw the newest part that fits."""
     told: StoryRecord | None = None
-    """The record of the part told last."""
+    """The record of the part generated last."""
 
 
 class Session:
-    """The state of one session, and what each line does to it."""
+    """The state of a session and the effect of each line on it."""
 
     def __init__(
         self,
-        loaded: Loaded,
-        sample: SamplingParams,
-        paper: Paper,
-        keeper: HistoryWriter,
+        loaded: LoadedModel,
+        params: SamplingParams,
+        stream: OutputStream,
+        history: HistoryWriter,
         columns: Callable[[], int] | None = None,
     ) -> None:
-        """`columns` of the terminal; None: asked of it each time."""
+        """`columns` returns the width of the terminal; by default it is asked each time."""
         self._loaded = loaded
-        self._sample = sample
-        self._paper = paper
-        self._keeper = keeper
+        self._params = params
+        self._stream = stream
+        self._history_writer = history
         self._columns = columns or (lambda: shutil.get_terminal_size().columns)
         self._forks: list[list[SessionState]] = [[SessionState()]]
         self._fork = 0
@@ -100,7 +100,7 @@ class Session:
 
     @property
     def label(self) -> str:
-        """What the prompt line calls the model."""
+        """Name of the model on the input line."""
         return safe_line(self._loaded.engine.label)
 
     @property
@@ -113,7 +113,7 @@ class Session:
         return self._forks[self._fork][-1]
 
     def answer(self, line: str) -> bool:
-        """Do what a line says; False where it says to leave. Ctrl-C and a user's error end the line alone."""
+        """Execute a line; return False where it leaves the session. Errors and Ctrl-C end only this line."""
         try:
             if line.startswith("/") and not line.startswith("//"):
                 return self._command(line.strip()[1:])
@@ -125,17 +125,17 @@ class Session:
         except StorytellerError as error:
             self._say(str(error))
         except KeyboardInterrupt:
-            self._paper.write("\n")
+            self._stream.write("\n")
         return True
 
     def look(self) -> None:
-        """Between two stories: make room for a run that trains; take up or name a newer checkpoint of the model's."""
+        """Between stories: yield the CPU to a training run, and switch to or announce a newer checkpoint."""
         before = self.label
         with contextlib.suppress(StorytellerError):
-            self._loaded.give_way()
-        newer, run = self._loaded.newer(), self._loaded.run
+            self._loaded.yield_cpu_to_training()
+        newer, run = self._loaded.newer_checkpoint(), self._loaded.run
         if newer is not None and run is not None:
-            if not self._loaded.follows:
+            if not self._loaded.follows_newest:
                 self._say(f"{newer} is newer: /model {run}")
                 return
             try:
@@ -144,9 +144,9 @@ class Session:
                 self._say(f"{newer} is newer, but {error.problem}")
                 return
         if self.label != before:
-            self._say(f"{self.label} is there now, and tells from here on")
+            self._say(f"now generating with {self.label}")
 
-    # --- telling ------------------------------------------------------------------------------------------------------
+    # --- generating ---------------------------------------------------------------------------------------------------
 
     def _begin(self, prompt: str) -> None:
         self._tell(prompt, goes_on=False, echo=prompt)
@@ -166,46 +166,48 @@ class Session:
         now = self._now
         prompt = now.text[: now.begins]
         if not prompt:
-            self._say("nothing was told yet: type how a story begins")
+            self._say("there is no story yet: type how one begins")
             return
         self._tell(prompt, goes_on=now.goes_on, echo="" if now.goes_on else prompt)
 
     def _tell(self, prompt: str, *, goes_on: bool, echo: str) -> None:
-        """Tell after `prompt`; what was told becomes the story, also where Ctrl-C stops it."""
+        """Generate after `prompt`. The result becomes the story, also where Ctrl-C stopped it."""
         self.look()
-        sample = self._seeded()
+        params = self._seeded()
         given = self._loaded.engine.recent(prompt) if goes_on else prompt
-        with keys_unseen():
-            heard = tell_aloud(self._loaded.engine, given, sample, self._paper, echo=echo)
-        self._take(prompt, goes_on, sample, heard)
+        with echo_off():
+            heard = stream_story(self._loaded.engine, given, params, self._stream, echo=echo)
+        self._take(prompt, goes_on, params, heard)
 
-    def _take(self, prompt: str, goes_on: bool, sample: SamplingParams, heard: StreamedStory) -> None:
-        told = self._keeper.keep(self._loaded, prompt, sample, heard, goes_on=goes_on) if heard.text else None
+    def _take(self, prompt: str, goes_on: bool, params: SamplingParams, heard: StreamedStory) -> None:
+        told = self._history_writer.keep(self._loaded, prompt, params, heard, goes_on=goes_on) if heard.text else None
         self._change(SessionState(prompt + heard.text, len(prompt), goes_on, told))
 
     def _seeded(self) -> SamplingParams:
-        """The settings with a seed: a drawn one, or from the one that was set on, each telling the next."""
+        """Return the parameters with a seed: a random one or, where one was set, the next one each time."""
         from storyteller.inference.engine import with_seed
 
-        if self._sample.seed is None:
-            return with_seed(self._sample)
+        if self._params.seed is None:
+            return with_seed(self._params)
         self._told += 1
-        return dataclasses.replace(self._sample, seed=(self._sample.seed + self._told - 1) % 2**32)
+        return dataclasses.replace(self._params, seed=(self._params.seed + self._told - 1) % 2**32)
 
     def _retell(self, identity: str) -> None:
-        """A kept story, by the model and with the settings that told it; the session's own stay as they are."""
-        from storyteller.cli.story_output import Sheet
-        from storyteller.cli.tell_replay import open_again, retell
+        """Repeat a kept story with its own model and sampling parameters; those of the session stay."""
+        from storyteller.cli.story_output import StoryWriter
+        from storyteller.cli.tell_replay import regenerate, reopen_model
         from storyteller.inference import story_history
 
         told = story_history.find(identity)
-        with open_again(told, {}) as loaded, keys_unseen():
-            heard, remark = retell(loaded, told, told.sample, Sheet(self._paper, as_json=False), self._keeper)
+        with reopen_model(told, {}) as loaded, echo_off():
+            heard, remark = regenerate(
+                loaded, told, told.sample, StoryWriter(self._stream, as_json=False), self._history_writer
+            )
         if remark:
             self._say(remark)
         self._change(SessionState(told.prompt + heard.text, len(told.prompt), told.goes_on, told))
 
-    # --- changing -----------------------------------------------------------------------------------------------------
+    # --- undo, edit, fork ---------------------------------------------------------------------------------------------
 
     def _change(self, moment: SessionState) -> None:
         self._forks[self._fork].append(moment)
@@ -213,13 +215,13 @@ class Session:
     def _undo(self, _: str) -> None:
         moments = self._forks[self._fork]
         if len(moments) == 1:
-            self._say("there is nothing to take back")
+            self._say("there is nothing to undo")
             return
         moments.pop()
         self._page(self.story) if self.story else self._say("the page is empty again")
 
     def _edit(self, _: str) -> None:
-        changed = edited(self.story)
+        changed = edit_text(self.story)
         if changed == self.story:
             self._say("nothing was changed")
             return
@@ -258,16 +260,16 @@ class Session:
             self._say(f"(fork {self._fork + 1} of {len(self._forks)})")
 
     def _history(self, words: str) -> None:
-        from storyteller.cli.stories import listed
+        from storyteller.cli.stories import story_table
         from storyteller.inference import story_history
 
         found = story_history.recent(12, words)
         if not found:
             self._say("no kept story has that in it" if words else "no story is kept yet")
             return
-        for line in listed(list(reversed(found)), self._columns()):
-            self._paper.write(safe_line(line) + "\n")
-        self._say("/again ID tells one again")
+        for line in story_table(list(reversed(found)), self._columns()):
+            self._stream.write(safe_line(line) + "\n")
+        self._say("/again ID repeats one")
 
     def _save(self, name: str, over: bool = False) -> None:
         if not name:
@@ -291,28 +293,28 @@ class Session:
     def _set(self, words: str) -> None:
         name, value = (*re.split(r"[\s=]+", words, maxsplit=1), "")[:2]
         if not name:
-            values = dataclasses.asdict(self._sample)
+            values = dataclasses.asdict(self._params)
             for line in table(("", ""), [(key, _setting(values[key])) for key in SETTINGS])[1:]:
-                self._paper.write(line + "\n")
+                self._stream.write(line + "\n")
             return
-        key = _named(name.lower().replace("-", "_").lstrip("_"), SETTINGS, "setting", lambda one: one)
+        key = _match_name(name.lower().replace("-", "_").lstrip("_"), SETTINGS, "setting", lambda one: one)
         if not value:
-            raise UsageError(f"{key} is {_setting(getattr(self._sample, key))}", f"/set {key} VALUE changes it")
-        values = {f"sample.{each}": getattr(self._sample, each) for each in SETTINGS}
+            raise UsageError(f"{key} is {_setting(getattr(self._params, key))}", f"/set {key} VALUE changes it")
+        values = {f"sample.{each}": getattr(self._params, each) for each in SETTINGS}
         stops = () if value == "none" else (value,)
         values[f"sample.{key}"] = stops if key == "stop" else value
         try:
-            self._sample = section(SamplingParams, values, "sample")
-        except UsageError as error:  # which calls it by its option's name
-            raise UsageError(f"{key} {safe_line(value, 60)} is off", error.remedy) from error
+            self._params = section(SamplingParams, values, "sample")
+        except UsageError as error:  # its message names the command-line option
+            raise UsageError(f"invalid value {safe_line(value, 60)} for {key}", error.remedy) from error
         self._told = 0
-        self._say(f"{key} is {_setting(getattr(self._sample, key))} now")
+        self._say(f"{key} is now {_setting(getattr(self._params, key))}")
 
     def _model(self, name: str) -> None:
         if name:
             self._loaded.reopen(name)
-        engine, follows = self._loaded.engine, ", and its newer checkpoints" if self._loaded.follows else ""
-        self._say(f"stories are told by {engine.label}{follows}; it sees {engine.context:,} tokens at once")
+        engine, follows = self._loaded.engine, ", and its newer checkpoints" if self._loaded.follows_newest else ""
+        self._say(f"model: {engine.label}{follows}; context {engine.context:,} tokens")
 
     def _models(self, _: str) -> None:
         from storyteller.tracking import checkpoint_folders
@@ -325,17 +327,17 @@ class Session:
                 summary = summarise(run)
                 bpb = f"{summary.eval_bpb:.3f}" if summary.eval_bpb is not None else "-"
                 rows.append((run.name, summary.state, ", ".join(f"@{step}" for step in reversed(steps[-4:])), bpb))
-        rows.append((STARTER, "at hand", "", ""))
+        rows.append((STARTER, "included", "", ""))
         if self._columns() < 72:
             rows = [(name, steps or state, "", "") for name, state, steps, _ in rows]
             lines = table(("MODEL", "STEPS"), [row[:2] for row in rows])
         else:
             lines = table(("MODEL", "STATE", "STEPS", "BITS/BYTE"), rows, left=3)
         for line in lines:
-            self._paper.write(line + "\n")
+            self._stream.write(line + "\n")
 
     def model_names(self) -> list[str]:
-        """The names that `/model` takes, for completion."""
+        """Return the names that `/model` accepts, for completion."""
         from storyteller.tracking import checkpoint_folders
         from storyteller.tracking.run_index import list_runs
 
@@ -352,7 +354,7 @@ class Session:
     def _command(self, words: str) -> bool:
         name, _, rest = words.partition(" ")
         names = (*(command.name for command in COMMANDS), *_OTHER_NAMES)
-        name = _named(name, names, "command", lambda one: f"/{one}")
+        name = _match_name(name, names, "command", lambda one: f"/{one}")
         name = _OTHER_NAMES.get(name, name)
         if name == "bye":
             return False
@@ -378,17 +380,17 @@ class Session:
         for command in COMMANDS:
             head = f"/{command.name} {command.wants}".rstrip()
             if self._columns() < 60:
-                self._paper.write(head + "\n")
+                self._stream.write(head + "\n")
                 self._wrapped("  " + command.help, indent=2)
             else:
                 self._wrapped(head.ljust(19) + command.help, indent=19)
         self._wrapped(
-            "A line begins a new story. A model that was named without a step is followed: each story is told by the "
-            "newest checkpoint of its run. The beginning of a command will do; // begins a story with a slash."
+            "A line starts a new story. A run named without a step is followed: each story comes from its newest "
+            "checkpoint. Commands can be abbreviated; // starts a story with a slash."
         )
 
     def welcome(self) -> None:
-        """What is said at the start."""
+        """Print the first line of the session."""
         self._wrapped(_WELCOME)
 
     def _say(self, line: str) -> None:
@@ -397,19 +399,19 @@ class Session:
     def _wrapped(self, line: str, indent: int = 0) -> None:
         width = max(self._columns() - 1, 20)
         lines = textwrap.wrap(safe_line(line), width, subsequent_indent=" " * indent, break_on_hyphens=False)
-        self._paper.write("\n".join(lines) + "\n")
+        self._stream.write("\n".join(lines) + "\n")
 
     def _page(self, text: str) -> None:
-        page = Page(self._paper, self._columns)
+        page = WrappedWriter(self._stream, self._columns)
         page.write(text)
         page.end()
 
 
-def run_session(loaded: Loaded, sample: SamplingParams, keeps: bool) -> int:
-    """Read lines and answer them until Ctrl-D; the exit status."""
+def run_session(loaded: LoadedModel, params: SamplingParams, keeps: bool) -> int:
+    """Read and execute lines until Ctrl-D. Returns the exit status."""
     from storyteller.cli.line_editor import line_reader
 
-    session = Session(loaded, sample, Paper(sys.stdout), HistoryWriter(keeps))
+    session = Session(loaded, params, OutputStream(sys.stdout), HistoryWriter(keeps))
     session.welcome()
     read = line_reader(session.model_names)
     while True:
@@ -424,8 +426,8 @@ def run_session(loaded: Loaded, sample: SamplingParams, keeps: bool) -> int:
             return 0
 
 
-def _named(given: str, names: Sequence[str], kind: str, shown: Callable[[str], str]) -> str:
-    """The name that was given whole, or whose beginning no other has. Raises UsageError, with the nearest."""
+def _match_name(given: str, names: Sequence[str], kind: str, shown: Callable[[str], str]) -> str:
+    """Return the name that `given` equals or uniquely abbreviates. Raises UsageError with the closest names."""
     if given in names:
         return given
     begun = [name for name in names if name.startswith(given)] if given else []

@@ -1,4 +1,4 @@
-"""One story from an open model: told aloud as it is made, stopped by Ctrl-C, described as JSON, and kept."""
+"""Streaming one story to the terminal: stop it by Ctrl-C, describe it as JSON, add it to the history."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.story_output import Page, Paper, Sheet, note
+from storyteller.cli.story_output import OutputStream, StoryWriter, WrappedWriter, warn
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import StorytellerError
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.cli.loaded_model import Loaded
+    from storyteller.cli.loaded_model import LoadedModel
     from storyteller.inference.engine import Engine, GeneratedStory
     from storyteller.inference.story_history import StoryRecord
 
 
 @dataclass(frozen=True)
 class StreamedStory:
-    """What was told, also where it was stopped."""
+    """The text generated, complete or stopped."""
 
     text: str
     tokens: int
@@ -35,17 +35,17 @@ class StreamedStory:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-def tell_aloud(
-    engine: Engine, prompt: str, sample: SamplingParams, paper: Paper | None, echo: str = ""
+def stream_story(
+    engine: Engine, prompt: str, params: SamplingParams, stream: OutputStream | None, echo: str = ""
 ) -> StreamedStory:
-    """Stream a story onto `paper` (None: nowhere), `echo` before it; its line is always ended.
+    """Stream a story to `stream` (None: nowhere), preceded by `echo`, and end its line in any case.
 
-    Ctrl-C stops it, and what was told until then is what there is. Raises UsageError where the prompt does not fit,
-    ModelError where telling fails.
+    Ctrl-C stops it; the text so far is returned. Raises UsageError where the prompt does not fit, ModelError where
+    generation fails.
     """
     began = time.perf_counter()
-    pieces = engine.stream(prompt, sample)
-    page = Page(paper) if paper is not None else None
+    pieces = engine.stream(prompt, params)
+    page = WrappedWriter(stream) if stream is not None else None
     told: list[str] = []
     try:
         if page is not None and echo:
@@ -54,7 +54,7 @@ def tell_aloud(
             piece = next(pieces)
             told.append(piece)
             if page is not None:
-                # Where a story goes on on a line of its own, the space before its first word has nothing to part.
+                # A continuation starts on a new line, where the leading space of its first token is dropped.
                 page.write(piece if echo or len(told) > 1 else piece.lstrip(" "))
     except StopIteration as end:
         story: GeneratedStory = end.value
@@ -69,19 +69,19 @@ def tell_aloud(
 
 
 class HistoryWriter:
-    """Puts stories on the shelf; where it cannot, it says so once, and nothing else is the worse for it."""
+    """Adds stories to the history. Where that fails it warns once and generation goes on."""
 
     def __init__(self, wanted: bool) -> None:
-        """`wanted`: whether anything is to be kept at all."""
+        """`wanted` is False with `--no-keep`: nothing is kept."""
         self._wanted = wanted
         self._failed = False
 
     def keep(
-        self, loaded: Loaded, prompt: str, sample: SamplingParams, heard: StreamedStory, **more: Any
+        self, loaded: LoadedModel, prompt: str, params: SamplingParams, story: StreamedStory, **more: Any
     ) -> StoryRecord:
-        """The story with all that it takes to tell it again; its id is empty unless it was kept.
+        """Return the record from which the story can be repeated; its id is empty unless it was kept.
 
-        `sample.seed` is set; `more`: `StoryRecord`'s other fields.
+        `params.seed` must be set. `more` are further fields of StoryRecord.
         """
         import dataclasses
 
@@ -89,12 +89,12 @@ class HistoryWriter:
 
         told = story_history.StoryRecord(
             prompt=prompt,
-            text=heard.text,
-            sample=sample,
-            tokens=heard.tokens,
-            seconds=round(heard.seconds, 4),
-            finished=heard.finished,
-            **loaded.naming(),
+            text=story.text,
+            sample=params,
+            tokens=story.tokens,
+            seconds=round(story.seconds, 4),
+            finished=story.finished,
+            **loaded.record_fields(),
             **more,
         )
         if self._wanted:
@@ -103,13 +103,13 @@ class HistoryWriter:
                 return told
             except StorytellerError as error:
                 if not self._failed:
-                    note(str(error))
+                    warn(str(error))
                 self._failed = True
         return dataclasses.replace(told, id="")
 
 
-def record(told: StoryRecord, label: str, **more: Any) -> dict[str, Any]:
-    """A story as `--json` prints it."""
+def story_json(told: StoryRecord, label: str, **more: Any) -> dict[str, Any]:
+    """Return a story as `--json` prints it."""
     plain = {
         "text": told.whole,
         "prompt": told.prompt,
@@ -120,16 +120,16 @@ def record(told: StoryRecord, label: str, **more: Any) -> dict[str, Any]:
         "model": label,
         "finished": told.finished,
     }
-    if told.rows > 1:  # one seed told the whole batch
+    if told.rows > 1:  # the whole batch has one seed
         plain |= {"row": told.row, "rows": told.rows}
     return {**plain, **more, **({"id": told.id} if told.id else {})}
 
 
-def sign(told: StoryRecord, label: str, heard: StreamedStory, sheet: Sheet) -> None:
-    """What follows a story that was streamed: its record as JSON, or a line about it for whoever watches."""
-    if sheet.as_json:
-        sheet.put(record(told, label))
-    elif sheet.paper.is_terminal and sys.stderr.isatty():
+def finish_story(told: StoryRecord, label: str, story: StreamedStory, writer: StoryWriter) -> None:
+    """Write what follows a streamed story: its JSON record or, at a terminal, a line with model, seed and speed."""
+    if writer.as_json:
+        writer.put(story_json(told, label))
+    elif writer.stream.is_terminal and sys.stderr.isatty():
         kept = f", kept as {told.id}" if told.id else ""
-        line = f"({label}, seed {told.seed}, {told.tokens:,} tokens, {heard.speed:,.0f} tokens/s{kept})"
+        line = f"({label}, seed {told.seed}, {told.tokens:,} tokens, {story.speed:,.0f} tokens/s{kept})"
         print(safe_line(line), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Numbers, spans of time and tables as the commands print them."""
+"""Plain-text output of the commands: lines, JSON, numbers, durations and tables."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from storyteller.text import safe_line
 
 
 def out(line: str = "") -> None:
-    """One line on standard output, made safe."""
+    """Print a line on standard output, made safe."""
     print(safe_line(line), flush=True)
 
 
 def out_json(value: Any) -> None:
-    """A JSON value on standard output; control characters are escaped, so it is safe as it stands."""
+    """Print a JSON value on standard output. JSON escapes control characters, so it needs no `text.safe`."""
     print(json.dumps(value, indent=2, allow_nan=False), flush=True)
 
 
 def note(line: str) -> None:
-    """One line on standard error, made safe: for people, not for pipes."""
+    """Print a line for people on standard error, made safe."""
     print(safe_line(line), file=sys.stderr, flush=True)
 
 
 def span(seconds: float | None) -> str:
-    """`1h02m`, `3m20s`, `12s`; `-` for None."""
+    """Format a duration: `1h02m`, `3m20s`, `12s`; `-` for None."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -37,12 +37,12 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None, form: str = ",.0f") -> str:
-    """`value` in the given form; `-` for None."""
+    """Format `value` by a format specification; `-` for None."""
     return "-" if value is None else format(value, form)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> list[str]:
-    """Lines of aligned columns: the first `left` to the left, the rest to the right."""
+    """Return lines of aligned columns; the first `left` columns are left-aligned, the others right-aligned."""
     cells = [[safe_line(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     return [
@@ -54,7 +54,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> 
 
 
 def writes(character: str) -> bool:
-    """Whether standard output can be written this character."""
+    """True where the encoding of standard output has this character."""
     try:
         character.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

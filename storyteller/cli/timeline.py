@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.story_output import Paper, cells
+from storyteller.cli.story_output import OutputStream, cells
 from storyteller.cli.text_tables import note, out_json, writes
 from storyteller.cli.train import RunsDir
 from storyteller.config.configs import PROMPTS
@@ -24,7 +24,7 @@ from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
     from storyteller.config.configs import SamplingParams
-    from storyteller.evaluation.checkpoint_timeline import Part, TimelineStory
+    from storyteller.evaluation.checkpoint_timeline import DiffPart, TimelineStory
     from storyteller.tracking.sample_history import SampleHistory
 
 _WIDEST = 100
@@ -47,25 +47,25 @@ def timeline(
 
     Example: storyteller timeline latest --prompt "The dragon" --seed 7 --html dragon.html
     """
-    from storyteller.evaluation.checkpoint_timeline import moments, steps_of
-    from storyteller.reports.html import check, write
+    from storyteller.evaluation.checkpoint_timeline import timeline_steps, timeline_stories
+    from storyteller.reports.html import check_writable, write
     from storyteller.reports.timeline_page import timeline_page
     from storyteller.tracking.compare_runs import read_curves
-    from storyteller.tracking.sample_history import SampleHistory, recipe_of
+    from storyteller.tracking.sample_history import SampleHistory, sampling_params_of
 
     if not prompt.strip():
         raise UsageError("--prompt is empty", 'give it some words, such as --prompt "The dragon"')
     if html is not None:
-        check(html)
+        check_writable(html)
     root = run_folder.runs_root(runs_dir)
     folder = run_index.find_run(root, run)
-    sample = recipe_of(_config(folder))
+    sample = sampling_params_of(_config(folder))
     if seed is not None:
         sample = dataclasses.replace(sample, seed=seed)
     growth = SampleHistory(folder)
     growth.catch_up()
     curves = read_curves(folder)
-    steps = steps_of(growth, prompt, sample, run_index.seen_steps(folder), most)
+    steps = timeline_steps(growth, prompt, sample, run_index.readable_steps(folder), most)
     if not steps:
         raise RunError(
             f"{folder.name} has neither a story from this prompt nor a checkpoint to tell one from",
@@ -76,7 +76,7 @@ def timeline(
     found: list[TimelineStory] = []
     sheet = None if as_json else _Sheet(prompt, folder.name, sample, len(steps))
     with _progress(growth, prompt, steps) as show:
-        for moment in moments(root, folder.name, growth, prompt, sample, steps, bpb.get):
+        for moment in timeline_stories(root, folder.name, growth, prompt, sample, steps, bpb.get):
             show(None)
             found.append(moment)
             if sheet is not None:
@@ -103,7 +103,7 @@ class _Sheet:
     """Moments as text: at a terminal, what is kept of the story before is dim; everywhere, what is new has a bar."""
 
     def __init__(self, prompt: str, run: str, sample: SamplingParams, steps: int) -> None:
-        self._paper = Paper(sys.stdout)
+        self._paper = OutputStream(sys.stdout)
         self._prompt = prompt
         terminal = self._paper.is_terminal
         self._styled = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -113,10 +113,10 @@ class _Sheet:
         )
 
     def put(self, moment: TimelineStory) -> None:
-        from storyteller.reports.timeline_page import said
+        from storyteller.reports.timeline_page import describe
 
         heading = f"step {moment.step:,}"
-        beside = said(moment) if moment.told is not None else safe_line(moment.problem)
+        beside = describe(moment) if moment.told is not None else safe_line(moment.problem)
         bold, dim, plain = (_BOLD, _DIM, _PLAIN) if self._styled else ("", "", "")
         lines = [f"\n{bold}{heading}{plain}  {dim}{beside}{plain}\n"]
         if moment.told is not None:
@@ -126,7 +126,7 @@ class _Sheet:
             lines += [self._line(line, moment.is_alike) for line in wrapped(parts, width)]
         self._paper.write("".join(lines))
 
-    def _line(self, line: Sequence[Part], alike: bool) -> str:
+    def _line(self, line: Sequence[DiffPart], alike: bool) -> str:
         gutter = self._bar if alike and any(is_new for _, is_new in line) else "  "
         shown = ""
         for is_new, pieces in itertools.groupby(line, key=lambda part: part[1]):
@@ -135,9 +135,9 @@ class _Sheet:
         return (gutter + shown).rstrip() + "\n"
 
 
-def wrapped(parts: Sequence[Part], width: int) -> Iterator[list[Part]]:
+def wrapped(parts: Sequence[DiffPart], width: int) -> Iterator[list[DiffPart]]:
     """Pieces of text as lines of at most so many columns, broken between words; made safe."""
-    line: list[Part] = []
+    line: list[DiffPart] = []
     column = 0
     for text, is_new in _words(parts):
         if text == "\n":
@@ -159,7 +159,7 @@ def wrapped(parts: Sequence[Part], width: int) -> Iterator[list[Part]]:
         yield line
 
 
-def _words(parts: Sequence[Part]) -> Iterator[Part]:
+def _words(parts: Sequence[DiffPart]) -> Iterator[DiffPart]:
     """Each word with the space before it, each end of a line by itself; a word of several pieces is new if one is."""
     waiting, waiting_new = "", False
     for text, is_new in parts:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from storyteller.cli.follow import follow, how_it_ended
+from storyteller.cli.follow import follow, print_outcome
 from storyteller.cli.text_tables import note, out
 from storyteller.config.presets import PRESET_NOTES, resolve
 from storyteller.errors import StorytellerError, UsageError
@@ -20,83 +20,163 @@ from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
 
 RunsDir = Annotated[
-    Path | None, typer.Option("--runs-dir", help="Where the runs are; default: $STORYTELLER_RUNS, else runs/.")
+    Path | None,
+    typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]"),
 ]
-Nproc = Annotated[int, typer.Option(help="Processes on this machine, which train together: one a GPU, say.")]
-Nnodes = Annotated[int, typer.Option(help="Machines: the same command is started on each.")]
+_DATA, _MODEL, _BUDGET, _OPTIMISATION = "Data", "Model", "Budget (one of them)", "Optimisation"
+_TRACKING, _PROCESSES, _NEW_BUDGET = "Tracking", "Processes", "New budget (one of them, including what was trained)"
+_BY_PRESET = "  [default: by the preset]"
+Nproc = Annotated[int, typer.Option(help="Processes on this machine, e.g. one a GPU.", rich_help_panel=_PROCESSES)]
+Nnodes = Annotated[
+    int, typer.Option(help="Machines; start the same command on each.", rich_help_panel=_PROCESSES, show_default=True)
+]
 NodeRank = Annotated[
-    int | None, typer.Option(help="Which of the machines this is, from 0; default: what Slurm says, else 0.")
+    int | None,
+    typer.Option(help="This machine's number, from 0.  [default: Slurm's, else 0]", rich_help_panel=_PROCESSES),
 ]
 Rendezvous = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="The first machine, which has the run, and a free port there.")
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="First machine and a free port on it.", rich_help_panel=_PROCESSES),
 ]
 _PRESET_HELP = " ".join(f"{name}: {what}." for name, what in PRESET_NOTES.items())
+Detach = Annotated[bool, typer.Option("--detach", help="Return once training has started.", rich_help_panel=_PROCESSES)]
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Train in this process, e.g. in a container.", rich_help_panel=_PROCESSES)
+]
 
 
 def train(
-    preset: Annotated[str, typer.Option(help=_PRESET_HELP)] = "quick",
+    preset: Annotated[str, typer.Option(metavar="|".join(PRESET_NOTES), help=_PRESET_HELP)] = "quick",
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="auto (TinyStories where the Hub answers, else the bundled tales), tinystories, bundled, or a file "
-            "or folder of stories (.jsonl .json .txt .csv .parquet, also .gz); may be given more than once."
+            metavar="SOURCE",
+            rich_help_panel=_DATA,
+            help="auto (TinyStories from the Hub, else the bundled stories), tinystories, bundled, or a file or folder "
+            "of stories (.jsonl .json .txt .csv .parquet, also .gz); repeatable.  [default: auto]",
         ),
     ] = None,
     valid: Annotated[
         list[str] | None,
-        typer.Option(help="Held-out stories (files or folders); default: 1 % of the stories, by a hash of their text."),
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=_DATA,
+            help="Held-out stories; repeatable.  [default: 1 % of the stories, chosen by a hash of their words]",
+        ),
     ] = None,
-    clean: Annotated[str | None, typer.Option(help="light or classic (the published recipe's).")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="bpe (trained on the stories), gpt2, or a folder.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Entries of a trained tokenizer.")] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name; default: three words and a date.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget: minutes of training.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Budget: optimiser steps.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Budget: passes over the stories.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Budget: tokens.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows in one forward pass.")] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens that the model sees at once.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Transformer blocks.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of the model.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Attention heads; they divide the width.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes weights, order and samples.")] = None,
+    clean: Annotated[
+        str | None, typer.Option(metavar="light|classic", rich_help_panel=_DATA, help="Text cleaning." + _BY_PRESET)
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bpe|gpt2|DIR",
+            rich_help_panel=_DATA,
+            help="bpe trains one on the stories; gpt2; or a tokenizer folder." + _BY_PRESET,
+        ),
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(rich_help_panel=_DATA, help="Vocabulary of a trained tokenizer." + _BY_PRESET)
+    ] = None,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", rich_help_panel=_DATA, help="Do not use the user's cache folder."),
+    ] = False,
+    layers: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Transformer blocks." + _BY_PRESET)] = None,
+    width: Annotated[
+        int | None, typer.Option(rich_help_panel=_MODEL, help="Width of the residual stream." + _BY_PRESET)
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(rich_help_panel=_MODEL, help="Attention heads; must divide the width." + _BY_PRESET)
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(rich_help_panel=_MODEL, help="Context length in tokens." + _BY_PRESET)
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="MINUTES", rich_help_panel=_BUDGET, help="Minutes of training." + _BY_PRESET)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=_BUDGET, help="Optimiser steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(rich_help_panel=_BUDGET, help="Passes over the stories.")] = None,
+    tokens: Annotated[int | None, typer.Option(rich_help_panel=_BUDGET, help="Tokens trained on.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(rich_help_panel=_OPTIMISATION, help="Rows in one forward pass." + _BY_PRESET)
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", rich_help_panel=_OPTIMISATION, help="Peak learning rate of AdamW." + _BY_PRESET),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|fp32|bf16|fp16",
+            rich_help_panel=_OPTIMISATION,
+            help="Mixed precision; auto takes what the hardware supports.  [default: auto]",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="auto|cpu|cuda|mps", rich_help_panel=_OPTIMISATION, help="Device.  [default: auto]"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_OPTIMISATION, help="Seed of weights, data order and samples.  [default: 42]"),
+    ] = None,
     skip_bad_steps: Annotated[
         int | None,
-        typer.Option(help="Steps to pass over where the loss or gradient is not a number; one more stops the run."),
+        typer.Option(
+            rich_help_panel=_OPTIMISATION,
+            help="Steps with a non-finite loss or gradient to skip before the run fails.  [default: 0]",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            rich_help_panel=_OPTIMISATION,
+            help="Any other field of the configuration, e.g. --set keep=5; repeatable.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_TRACKING, help="Name of the run.  [default: three words and the date]"),
     ] = None,
     card_every: Annotated[
         str | None,
         typer.Option(
             metavar="STEPS|TIME",
-            help="So often a small card is made beside training, its scores logged as eval/...: 500, 10m, 1epoch.",
+            rich_help_panel=_TRACKING,
+            help="Measure generated stories this often, in the background: 500, 10m, 1epoch.  [default: never]",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as --set keep=5.")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither keep nor read tokens of the stories in the user's cache folder.")
-    ] = False,
     wandb: Annotated[
-        str | None, typer.Option(help="auto (online where there are credentials, else off), online, offline or off.")
+        str | None,
+        typer.Option(
+            metavar="auto|online|offline|off",
+            rich_help_panel=_TRACKING,
+            help="Weights & Biases; auto is online where there are credentials, else off.  [default: auto]",
+        ),
     ] = None,
-    wandb_project: Annotated[str | None, typer.Option(help="The project on Weights & Biases.")] = None,
+    wandb_project: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRACKING, help="Project on Weights & Biases.  [default: storyteller]")
+    ] = None,
     wandb_artifacts: Annotated[
-        bool | None, typer.Option("--wandb-artifacts", help="Send the best checkpoint there, too.")
+        bool | None,
+        typer.Option("--wandb-artifacts", rich_help_panel=_TRACKING, help="Upload the best checkpoint, too."),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
-    attach: Annotated[str | None, typer.Option(metavar="RUN", help="Follow a run that is training already.")] = None,
+    runs_dir: RunsDir = None,
+    detach: Detach = False,
+    foreground: Foreground = False,
+    attach: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", rich_help_panel=_PROCESSES, help="Follow a run that is already training."),
+    ] = None,
     nproc: Nproc = 1,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
     rendezvous: Rendezvous = None,
-    runs_dir: RunsDir = None,
 ) -> int:
-    """Train a model: starts a process that outlives this terminal, and follows it. Ctrl-C detaches.
+    """Train a model in a background process that outlives this terminal, and follow it. Ctrl-C detaches.
 
     Example: storyteller train --minutes 5 --data my-stories.jsonl
     """
@@ -105,14 +185,14 @@ def train(
         return _attach(root, attach)
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
-    of = torchrun.of_options(nproc, nnodes, node_rank, rendezvous)
+    of = torchrun.spec_from_options(nproc, nnodes, node_rank, rendezvous)
     if of.node_rank > 0:
         return torchrun.lead(None, of)
     options = {
-        "data.source": run_plan.source(data),
-        "data.valid": run_plan.paths(valid, "--valid") if valid else None,
+        "data.source": run_plan.parse_source(data),
+        "data.valid": run_plan.absolute_paths(valid, "--valid") if valid else None,
         "data.clean": clean,
-        "data.tokenizer": run_plan.tokenizer(tokenizer),
+        "data.tokenizer": run_plan.parse_tokenizer(tokenizer),
         "data.vocab_size": vocab_size,
         "data.cache_gib": 0.0 if no_cache else None,
         "model.n_layer": layers,
@@ -136,39 +216,42 @@ def train(
     }
     config = resolve(preset, options, settings or ())
     mirrored = wandb_mirror.choose_mode(config.mirror.wandb)
-    folder = run_plan.plan(root, name, config, ["storyteller", *sys.argv[1:]], of)
+    folder = run_plan.create_run(root, name, config, ["storyteller", *sys.argv[1:]], of)
     return _launch(folder, mirrored, of, foreground=foreground, detach=detach, is_new=True)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="The run: its name, the beginning of it, or latest.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, a unique beginning of it, or latest.")],
     from_step: Annotated[
-        int | None, typer.Option("--from", metavar="STEP", help="From this step's checkpoint; later ones are dropped.")
+        int | None,
+        typer.Option("--from", metavar="STEP", help="Continue from this step's checkpoint; drop later ones."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="A new budget: minutes, those trained already included.")
+        float | None,
+        typer.Option(metavar="MINUTES", rich_help_panel=_NEW_BUDGET, help="Minutes of training in all."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="A new budget: steps, those trained already included.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="A new budget: passes over the stories.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="A new budget: tokens.")] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=_NEW_BUDGET, help="Optimiser steps in all.")] = None,
+    epochs: Annotated[float | None, typer.Option(rich_help_panel=_NEW_BUDGET, help="Passes over the stories.")] = None,
+    tokens: Annotated[int | None, typer.Option(rich_help_panel=_NEW_BUDGET, help="Tokens in all.")] = None,
     skip_bad_steps: Annotated[
-        int | None, typer.Option(help="Bad steps to pass over, those already passed over included.")
+        int | None, typer.Option(help="Non-finite steps to skip in all, those already skipped included.")
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once training has begun.")] = False,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process (containers).")] = False,
+    runs_dir: RunsDir = None,
+    detach: Detach = False,
+    foreground: Foreground = False,
     nproc: Annotated[
-        int | None, typer.Option(help="Processes on this machine, which train together; default: as many as before.")
+        int | None,
+        typer.Option(rich_help_panel=_PROCESSES, help="Processes on this machine.  [default: as before]"),
     ] = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
     rendezvous: Rendezvous = None,
-    runs_dir: RunsDir = None,
 ) -> int:
-    """Go on with a run that was stopped, failed, died or finished, from its newest good checkpoint.
+    """Continue a run that was stopped, failed, died or finished, from its newest intact checkpoint.
 
     Example: storyteller resume latest --minutes 10
     """
-    of = torchrun.of_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
+    of = torchrun.spec_from_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
     if of.node_rank > 0:
         return torchrun.lead(None, of)
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
@@ -177,7 +260,7 @@ def resume(
     given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
     mirrored = run_plan.prepare_resume(folder, given, from_step)
     if of.nnodes == 1:
-        of = run_plan.fleet_again(folder, nproc)
+        of = run_plan.resume_spec(folder, nproc)
         if nproc is None and of.nproc > 1:
             note(f"in {of.nproc} processes, as before; --nproc says otherwise")
     return _launch(folder, mirrored, of, foreground=foreground, detach=detach, from_step=from_step)
@@ -209,10 +292,10 @@ def _launch(
         )
     except BaseException:
         if is_new:
-            run_plan.drop_unbegun(folder)
+            run_plan.remove_unstarted(folder)
         raise
     if status and is_new:
-        run_plan.drop_unbegun(folder)
+        run_plan.remove_unstarted(folder)
     if foreground and threading.active_count() > 1:  # a reader that still waits for the Hub, say
         from storyteller.training import worker
 
@@ -223,7 +306,7 @@ def _launch(
 def _in_background(
     folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: wandb_mirror.Mode, of: TorchrunSpec
 ) -> int:
-    process = run_plan.begin(folder, mode, note, from_step, of)
+    process = run_plan.start_run(folder, mode, note, from_step, of)
     if detach:
         start.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
@@ -245,7 +328,7 @@ def _in_background(
         return 0
     if failed:
         raise failed[0]
-    return how_it_ended(folder)
+    return print_outcome(folder)
 
 
 def _in_foreground(
@@ -253,7 +336,7 @@ def _in_foreground(
 ) -> int:
     from storyteller.training import worker
 
-    run_plan.begin_mirror(folder, mode, note)
+    run_plan.start_run_mirror(folder, mode, note)
     over = threading.Event()
     follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
     follower.start()
@@ -262,11 +345,11 @@ def _in_foreground(
     finally:
         over.set()
         follower.join(timeout=5)
-    return how_it_ended(folder)
+    return print_outcome(folder)
 
 
 def _attach(root: Path, name: str) -> int:
     folder = run_index.find_run(root, name)
     if seen_state(folder) in LIVING and not follow(folder):
         return 0
-    return how_it_ended(folder)
+    return print_outcome(folder)

@@ -1,4 +1,4 @@
-"""`storyteller sync` and `dashboard`: a run's page on Weights & Biases."""
+"""`storyteller sync` and `dashboard`: upload a run to Weights & Biases, open its page."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ from storyteller.system import hardware
 from storyteller.tracking import run_folder, run_index
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
-from storyteller.tracking.wandb_cursor import is_at_work, is_complete, read_mirrored
+from storyteller.tracking.wandb_cursor import WandbCursor, is_complete, mirror_is_running, page_url, read_cursor
 
 
 def sync(
     run: Run,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: what was sent, and where it is.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: what was sent, and the address of the page.")
+    ] = False,
     runs_dir: RunsDir = None,
 ) -> int:
-    """Send what Weights & Biases does not have of a run yet; again and again does no harm.
+    """Send to Weights & Biases what it does not have of a run yet. Safe to repeat.
 
     Example: storyteller sync latest
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
-    before = _rows(folder)
+    before = _cursor(folder).rows
     if not hardware.has_wandb_key():
-        raise RunError("there is no W&B API key here", "run `wandb login`, or set WANDB_API_KEY")
+        raise RunError("no W&B API key found", "run `wandb login`, or set WANDB_API_KEY")
     if seen_state(folder) in LIVING:
-        if not is_at_work(folder):
+        if not mirror_is_running(folder):
             start.start_mirror(folder, "online")
-        status, line = 0, f"{folder.name} is training; its mirror sends what there is as it goes"
+        status, line = 0, f"{folder.name} is training; its W&B mirror sends new rows continuously"
     elif is_complete(folder):
-        status, line = 0, f"nothing to send: W&B has all of {folder.name}"
+        status, line = 0, f"nothing to send: W&B is up to date with {folder.name}"
     else:
         note(f"sending {folder.name} to {hardware.wandb_url()}")
         status = _send(folder)
-        sent, state = _rows(folder) - before, "all of it is there" if status == 0 else "some of it is missing"
+        sent, state = _cursor(folder).rows - before, "W&B is up to date" if status == 0 else "some rows are missing"
         line = f"sent {number(sent)} rows of {folder.name}: {state}"
-        if not status and not _rows(folder):
-            line = f"{folder.name} has nothing to send yet"
+        if not status and not _cursor(folder).rows:
+            line = f"nothing to send: {folder.name} has no metrics yet"
     if status and not as_json:
-        raise RunError(_problem(folder) or line, f"storyteller sync {folder.name} tries again")
+        raise RunError(_cursor(folder).problem or line, f"storyteller sync {folder.name} tries again")
     if as_json:
         out_json(_answer(folder, before, complete=is_complete(folder)))
     else:
@@ -61,19 +63,19 @@ def sync(
 
 def dashboard(
     run: Run,
-    print_only: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
+    print_only: Annotated[bool, typer.Option("--print", help="Print the address without opening it.")] = False,
     runs_dir: RunsDir = None,
 ) -> int:
-    """Print the address of a run's Weights & Biases page and open it; an offline run is shown in this terminal.
+    """Open a run's Weights & Biases page and print its address. An offline run is shown in the terminal.
 
     Example: storyteller dashboard latest
     """
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
-    mirrored = read_mirrored(folder)
-    if mirrored is not None and mirrored.url and mirrored.url.startswith(("https://", "http://")):
-        out(mirrored.url)
+    url = page_url(folder)
+    if url.startswith(("https://", "http://")):
+        out(url)
         if not print_only and _has_display():
-            webbrowser.open(mirrored.url)
+            webbrowser.open(url)
         return 0
     offline = sorted(folder.wandb_files.glob("offline-run-*")) if folder.wandb_files.is_dir() else []
     if not offline:
@@ -86,7 +88,7 @@ def dashboard(
 
 
 def _send(folder: RunFolder) -> int:
-    """The mirror run to its end; its exit status. Ctrl-C ends it, and what it sent stays sent."""
+    """Runs the mirror until it has sent everything. Returns its exit status. Ctrl-C stops it; what was sent stays."""
     process = start.start_mirror(folder, "online", ["--since", "0", "--grace", "60"])
     try:
         return process.wait()
@@ -96,30 +98,24 @@ def _send(folder: RunFolder) -> int:
         raise
 
 
-def _rows(folder: RunFolder) -> int:
-    mirrored = read_mirrored(folder)
-    return mirrored.rows if mirrored is not None else 0
-
-
-def _problem(folder: RunFolder) -> str:
-    mirrored = read_mirrored(folder)
-    return mirrored.problem if mirrored is not None else ""
+def _cursor(folder: RunFolder) -> WandbCursor:
+    return read_cursor(folder) or WandbCursor(id="", project="")
 
 
 def _answer(folder: RunFolder, before: int, complete: bool) -> dict[str, Any]:
-    mirrored = read_mirrored(folder)
+    cursor = _cursor(folder)
     return {
         "run": folder.name,
-        "wandb_url": mirrored.url if mirrored is not None else None,
-        "rows": _rows(folder),
-        "sent": _rows(folder) - before,
+        "wandb_url": cursor.url,
+        "rows": cursor.rows,
+        "sent": cursor.rows - before,
         "complete": complete,
-        "problem": (mirrored.problem or None) if mirrored is not None else None,
+        "problem": cursor.problem or None,
     }
 
 
 def _has_display() -> bool:
-    """Whether a browser's window would be seen by whoever typed the command."""
+    """True if a browser window would be visible to the user: not over SSH, not without a display."""
     if not sys.stdout.isatty() or os.environ.get("SSH_CONNECTION"):
         return False
     if sys.platform in ("darwin", "win32"):

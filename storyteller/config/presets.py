@@ -1,4 +1,4 @@
-"""The presets, and how one of them, the command's options and `--set key=value` become a `Config`."""
+"""Presets, and `resolve`, which makes a `Config` from a preset, the command's options and `--set key=value`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from storyteller.config.configs import SECTIONS, Config, nearest, section
-from storyteller.errors import UsageError
+from storyteller.config.configs import SECTIONS, Config, suggest_setting, section
+from storyteller.errors import UsageError, invalid_value
 from storyteller.system import hardware
 from storyteller.text import safe_line
 
@@ -44,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train.log_every": 1,
     },
 }
-"""What each preset changes of the defaults above."""
+"""The settings in which each preset differs from the defaults of `configs`."""
 
 PRESET_NOTES = {
     "quick": "the best model that five minutes on this machine give",
@@ -53,20 +53,18 @@ PRESET_NOTES = {
 
 
 _WIDTHS = ((20.0, 128), (80.0, 192))
-"""Minutes of one core up to which `quick` is so wide: with more time a larger model learns more, with less the smaller
-one, which sees more tokens."""
-_HEAD = 64
+"""Width of `quick` by budget in core minutes: with a small budget a smaller model, which sees more tokens, learns
+more."""
+_HEAD_WIDTH = 64
 _CUDA_ROWS = 256
-"""Rows of a step of `quick` on CUDA, to keep it busy for longer than its operations take to be called: reckoned, not
-measured."""
+"""Batch size of `quick` on CUDA, large enough that kernels take longer than their launches: estimated, not measured."""
 
 
 def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = ()) -> Config:
-    """The whole config: the preset, then `options` (by dotted name, None: not given), then `--set key=value`s.
+    """Returns the config of a preset, overridden by `options` (by full name; None: not given), then by `--set` texts.
 
-    A preset's budget gives way to any other. Where `quick` has a budget in minutes, and nobody says how wide its model
-    is to be, it follows from them and from this machine; so do the rows of its step. Raises UsageError, naming the
-    option that is off.
+    A given budget replaces the preset's. Unless they are given, `quick` derives its width from the budget in minutes
+    and this machine's cores, and its batch size from the device. Raises UsageError, which names the option.
     """
     given = {key: value for key, value in options.items() if value is not None}
     for setting in settings:
@@ -76,7 +74,7 @@ def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = (
     minutes, train = config.train.minutes, config.train
     if preset == "quick" and minutes is not None and not {"model.n_embd", "model.n_head"} & given.keys():
         width = quick_width(minutes * hardware.training_cores(train.device, train.precision))
-        config = replace(config, model=replace(config.model, n_embd=width, n_head=width // _HEAD))
+        config = replace(config, model=replace(config.model, n_embd=width, n_head=width // _HEAD_WIDTH))
     rows = {"train.batch_size", "train.accumulate"}
     if preset == "quick" and not rows & given.keys() and hardware.trains_on_cuda(train.device):
         config = replace(config, train=replace(train, batch_size=_CUDA_ROWS))
@@ -84,12 +82,12 @@ def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = (
 
 
 def quick_width(core_minutes: float) -> int:
-    """The width with which `quick` comes furthest in so many minutes of one core that multiplies in bf16."""
+    """The width with which `quick` reaches the lowest loss in so many minutes of one core with bf16 instructions."""
     return next((width for most, width in _WIDTHS if core_minutes <= most), PRESETS["quick"]["model.n_embd"])
 
 
 def _of_preset(preset: str, given: Mapping[str, Any]) -> Config:
-    """The preset with what is given in its place."""
+    """The config of a preset, overridden by the `given` settings."""
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
     values = dict(PRESETS[preset])
@@ -100,19 +98,19 @@ def _of_preset(preset: str, given: Mapping[str, Any]) -> Config:
     return Config(preset=preset, **{name: section(kind, values, name) for name, kind in SECTIONS.items()})
 
 
-def usual(preset: str) -> dict[str, Any]:
-    """What the preset says on any machine, each setting as `Config.to_json` has it; nothing where it is not known."""
+def preset_defaults(preset: str) -> dict[str, Any]:
+    """The preset's config as JSON, before it is adapted to a machine; empty for an unknown preset."""
     return _of_preset(preset, {}).to_json() if preset in PRESETS else {}
 
 
 def _parse_setting(setting: str) -> tuple[str, str]:
-    """`key=value` as its full dotted name and its value's text."""
+    """Splits `key=value`; returns the setting's full name (`section.field`) and the value's text."""
     key, equals, value = setting.partition("=")
     key = key.strip()
     if not equals:
-        raise UsageError(f"--set {safe_line(setting, 60)} is off", "write it as key=value, such as --set keep=5")
+        raise invalid_value("--set", setting, "key=value, such as --set keep=5")
     section, dot, attribute = key.rpartition(".")
     names = [name for name, kind in SECTIONS.items() if attribute in typing.get_type_hints(kind)]
     if (dot and section not in names) or not names:
-        raise UsageError(f"there is no setting {safe_line(key, 60)}", nearest(attribute))
+        raise UsageError(f"there is no setting {safe_line(key, 60)}", suggest_setting(attribute))
     return f"{names[0]}.{attribute}", value.strip()

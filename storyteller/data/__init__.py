@@ -1,1 +1,1 @@
-"""From stories to batches: where stories come from, how they become tokens, and how tokens become batches. No torch."""
+"""From stories to batches: sources of stories, cleaning, tokenization and batching. No torch."""

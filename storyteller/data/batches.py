@@ -1,14 +1,15 @@
-"""Stories to batches of token ids, with a position to go on from exactly.
+"""Turns stories into batches of token ids, with a position from which a run resumes exactly.
 
-The one place where labels are shifted: `targets[b, t]` is the token after `inputs[b, t]`. The model never shifts.
+Labels are shifted here and nowhere else: `targets[b, t]` is the token after `inputs[b, t]`. The model never shifts.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from storyteller.data.tokenizer import Tokenizer
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     Tokens = Sequence[int] | NDArray[np.integer[Any]]
 
 IGNORED = -100
-"""The target that counts for nothing: what torch's cross entropy ignores by default."""
+"""Target of positions that do not count in the loss: the default `ignore_index` of torch's cross entropy."""
 _ENCODED_AT_ONCE = 64
-_STEPS_AHEAD = 32  # a new block of stories is read and cleaned meanwhile: a second on one core
-_TOKENS_AHEAD = 4 << 20  # 16 bytes each: memory stays bounded however large a step is
+_MOST_PREFETCHED_STEPS = 32  # reading and cleaning a new block of stories takes a second of one core
+_MOST_PREFETCHED_TOKENS = 4 << 20  # 16 bytes each: bounds the memory for large steps
 
 Position = dict[str, Any]
 T = TypeVar("T")
@@ -46,41 +47,41 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepBatches:
-    """All the batches of one optimiser step, or one process's share of them, and the position right after the step."""
+    """The batches of one optimizer step, or one process's share of them, and the position after the step."""
 
     batches: tuple[Batch, ...]
     n_targets: int
-    """Of the whole step."""
+    """Tokens of the whole step that count in the loss."""
     passes: float
     """Passes over the corpus so far, with their fraction."""
     position: Position
     processes: int = 1
-    """Among so many the step is dealt out."""
-    elsewhere_positions: int = 0
-    """Positions, padding included, that the other processes compute."""
+    """Number of processes that share the step."""
+    other_positions: int = 0
+    """Positions, including padding, that the other processes compute."""
 
     @property
     def n_positions(self) -> int:
-        """Positions of the whole step, padding included."""
-        return sum(batch.targets.size for batch in self.batches) + self.elsewhere_positions
+        """Positions of the whole step, including padding."""
+        return sum(batch.targets.size for batch in self.batches) + self.other_positions
 
     @property
     def width(self) -> float:
-        """Tokens in the row of a position of this process, on average."""
+        """Average row length over this process's positions, in tokens."""
         pairs = sum(batch.targets.size * batch.targets.shape[1] for batch in self.batches)
         return pairs / sum(batch.targets.size for batch in self.batches) if self.batches else 0.0
 
     @property
     def padding_pct(self) -> float:
-        """Percentage of the positions computed that are padding."""
+        """Percentage of the computed positions that are padding."""
         return 100.0 * (1 - self.n_targets / self.n_positions)
 
 
 def collate(rows: Sequence[Tokens], pad_id: int) -> Batch:
-    """Rows of token ids, padded to the longest of them and shifted by one.
+    """Pads rows of token ids to the longest one and shifts them by one.
 
-    Padding is left out of the loss by its place, not by its id: the end-of-text is learned even where it is also the
-    padding token. A causal model needs no mask for padding on the right, since no real token looks that way.
+    Padding is left out of the loss by its place, not by its id, so the end-of-text token is learned even where it is
+    also the padding token. A causal model needs no mask for padding on the right: no real token attends to it.
     """
     import numpy as np
 
@@ -94,29 +95,27 @@ def collate(rows: Sequence[Tokens], pad_id: int) -> Batch:
 
 
 class Batches:
-    """Steps without end from stories without end, in one of three ways.
+    """Yields `StepBatches` without end from an endless stream of stories, in one of three ways:
 
-    `pack`: stories end to end, an end-of-text between them, cut into rows of exactly `context` inputs; each token is
-    a target once. `begin`: the same, but each row begins with a story or goes on with one that is longer than a row;
-    what does not fit of a story begun within a row is not trained on. `pad`: each story its own row between two
-    end-of-texts, cut at `context`, padded to the longest.
+    - `pack`: stories end to end, separated by end-of-text, cut into rows of exactly `context` inputs. Each token is a
+      target once.
+    - `begin`: the same, but each row begins with a story, or continues one that is longer than a row. The rest of a
+      story that began within a row and does not fit is dropped.
+    - `pad`: one row per story between two end-of-text tokens, cut at `context`, padded to the longest row.
 
-    `stories` yields `(story, position)`, the position being the one after that story. `position` is what an earlier
-    `StepBatches.position` said; `stories` must start at its `"stories"`.
+    `stories` yields `(story, position)` with the position after the story. To resume, pass `position` from an earlier
+    `StepBatches.position` and stories that start at its `"stories"`.
 
-    A step has `batch_size` times `accumulate` rows, in batches of at most `rows_at_once`, or else of `batch_size`, rows
-    of about equal length together: what is learned is the same. Of several `processes` each reads the same steps and
-    takes the rows `rank`, `rank + processes`, ... of each, in such batches; a step of fewer rows than processes leaves
-    some without any. Position and count of targets are the whole step's, so that any number of processes can go on from
-    it. All the text is cleaned and encoded in every process; what that costs is hidden behind the step, as it is in
-    one.
-
-    `encode` gives the ids of some of `stories`, where these are no texts (`data.tokens`).
+    A step has `batch_size * accumulate` rows, sorted by length into batches of at most `rows_at_once` (by default
+    `batch_size`) rows; the split does not change what is learned. With several `processes`, each one reads the same
+    steps and takes the rows `rank`, `rank + processes`, ... of each; some get none if there are fewer rows. Position
+    and target count are those of the whole step, so a run can be resumed by any number of processes. Every process
+    cleans and encodes all stories, which the prefetching hides.
     """
 
     def __init__(
         self,
-        stories: Iterable[tuple[Any, Position]],
+        stories: Iterable[tuple[str, Position]],
         tokenizer: Tokenizer,
         *,
         batching: str,
@@ -126,17 +125,16 @@ class Batches:
         position: Position | None = None,
         rank: int = 0,
         processes: int = 1,
-        encode: Callable[[Sequence[Any]], Sequence[Tokens]] | None = None,
         rows_at_once: int | None = None,
     ) -> None:
         self._stories = stories
         self._tokenizer = tokenizer
-        self._ids_of = encode or tokenizer.encode
         self._context = context
         self._batching = batching
         self._rows = batch_size * accumulate
         self._at_once = rows_at_once or batch_size
         self._rank, self._processes = rank, processes
+        # Tokens that were read but are not in a row yet. They are part of the position, since stories end within rows.
         self._carry: Tokens = list(position["carry"]) if position else [tokenizer.end_id]
         self._stories_position: Position | None = position["stories"] if position else None
 
@@ -146,7 +144,7 @@ class Batches:
             step = [next(rows) for _ in range(self._rows)]
             position = {"stories": self._stories_position, "carry": list(map(int, self._carry))}
             passes = float((self._stories_position or {}).get("passes", 0.0))
-            shares = [self._dealt(step[rank :: self._processes]) for rank in range(self._processes)]
+            shares = [self._split(step[rank :: self._processes]) for rank in range(self._processes)]
             own = shares.pop(self._rank)
             yield StepBatches(
                 tuple(collate(batch, self._tokenizer.end_id) for batch in own),
@@ -157,24 +155,20 @@ class Batches:
                 sum(len(batch) * (max(map(len, batch)) - 1) for share in shares for batch in share),
             )
 
-    def _dealt(self, rows: list[Tokens]) -> list[list[Tokens]]:
-        """The rows in batches, the shortest first, so that little is padding; the last batch may be smaller."""
+    def _split(self, rows: list[Tokens]) -> list[list[Tokens]]:
+        """Splits rows into batches, shortest rows first to keep padding low. The last batch may be smaller."""
         rows = sorted(rows, key=len)
         return [rows[begin : begin + self._at_once] for begin in range(0, len(rows), self._at_once)]
 
     def _encoded(self) -> Iterator[tuple[Tokens, Position]]:
-        """Token ids of one story after another; encoded some at a time, which is several times quicker."""
-        waiting: list[tuple[Any, Position]] = []
-        for item in self._stories:
-            waiting.append(item)
-            if len(waiting) == _ENCODED_AT_ONCE:
-                yield from self._encode(waiting)
-                waiting = []
-        yield from self._encode(waiting)
+        """Yields each story's token ids and the position after it.
 
-    def _encode(self, items: list[tuple[Any, Position]]) -> Iterator[tuple[Tokens, Position]]:
-        encoded = self._ids_of([story for story, _ in items])
-        return zip(encoded, (position for _, position in items), strict=True)
+        Stories are encoded several at a time: the tokenizer then works on all cores and with less overhead.
+        """
+        stories = iter(self._stories)  # local, so that closing this generator closes the stream of stories
+        while chunk := list(islice(stories, _ENCODED_AT_ONCE)):
+            ids = self._tokenizer.encode([story for story, _ in chunk])
+            yield from zip(ids, (position for _, position in chunk), strict=True)
 
     def _padded_rows(self) -> Iterator[Tokens]:
         import numpy as np
@@ -188,42 +182,42 @@ class Batches:
         import numpy as np
 
         end, size = np.array([self._tokenizer.end_id]), self._context + 1
-        first_pass = None if self._stories_position else _OnePass(self._context)
-        yield from self._cut(np.asarray(self._carry), end, False)  # a step may have ended amid a long story's rows
+        first_pass = None if self._stories_position else _FirstPassCheck(self._context)
+        # The step of the position may have ended between two rows of one long story, whose rest is then carried.
+        yield from self._cut(np.asarray(self._carry), end, False)
         pieces = [self._carry]
         n_tokens = len(self._carry)
         for ids, position in self._encoded():
             if first_pass is not None:
                 first_pass.check(len(ids) + 1, position)
-            within = self._batching == "begin" and n_tokens > 1  # a row, not at its beginning
+            within = self._batching == "begin" and n_tokens > 1  # the story begins within a row
             pieces += [ids, end]
             n_tokens += len(ids) + 1
             self._stories_position = position
             if n_tokens >= size:
-                # Arrays throughout: lists of numbers would cost more than a GPU takes for the step.
+                # Arrays throughout: lists of numbers would take longer than a GPU takes for the step.
                 yield from self._cut(np.concatenate(pieces, dtype=np.int64, casting="unsafe"), end, within)
                 pieces, n_tokens = [self._carry], len(self._carry)
 
-    def _cut(self, held: Ids, end: Ids, within: bool) -> Iterator[Tokens]:
-        """The whole rows at the beginning of `held`; what is left is carried over, or, where it is of a story begun
-        `within` a row, dropped."""
-        self._carry = held
-        while len(held) > self._context:
-            row = held[: self._context + 1]
-            # The last token of a row is the first input of the next, so that each is predicted once.
-            held = self._carry = end if within else held[self._context :]
+    def _cut(self, tokens: Ids, end: Ids, within: bool) -> Iterator[Tokens]:
+        """Yields the whole rows of `tokens` and carries the rest, or drops it if its story began `within` a row."""
+        self._carry = tokens
+        while len(tokens) > self._context:
+            row = tokens[: self._context + 1]
+            # The last token of a row is the first input of the next, so that each token is predicted once.
+            tokens = self._carry = end if within else tokens[self._context :]
             yield row
 
 
-class _OnePass:
-    """Refuses a corpus that does not fill a single row in a whole pass: it would be packed with copies of itself."""
+class _FirstPassCheck:
+    """Rejects a corpus that is shorter than one row: the row would be packed with copies of the corpus."""
 
     def __init__(self, context: int) -> None:
         self._context = context
         self._tokens = 0
 
     def check(self, n_tokens: int, position: Position) -> None:
-        """Count a story's tokens; `position` is the one after it, of the next pass where it was a pass's last."""
+        """Counts a story's tokens. `position` is the one after it, which tells whether the first pass is over."""
         if self._tokens >= self._context:
             return
         self._tokens += n_tokens
@@ -235,18 +229,18 @@ class _OnePass:
             )
 
 
-def steps_ahead(tokens: int) -> int:
-    """How many steps of so many tokens are read ahead: 32, fewer of very large ones."""
-    return max(1, min(_STEPS_AHEAD, _TOKENS_AHEAD // tokens))
+def prefetch_steps(tokens: int) -> int:
+    """How many steps of so many tokens to prefetch: 32, fewer of very large ones."""
+    return max(1, min(_MOST_PREFETCHED_STEPS, _MOST_PREFETCHED_TOKENS // tokens))
 
 
-class Prefetched:
+class Prefetcher:
     """Runs an iterator in a thread, a few items ahead, so that training does not wait for reading and encoding.
 
-    What the iterator raises is raised here, in its turn. `close` ends the thread and the iterator.
+    An exception of the iterator is raised by `next` after the items before it.
     """
 
-    def __init__(self, items: Iterable[T], ahead: int = _STEPS_AHEAD) -> None:
+    def __init__(self, items: Iterable[T], ahead: int = _MOST_PREFETCHED_STEPS) -> None:
         self._items = items
         self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
         self._closed = threading.Event()
@@ -260,7 +254,7 @@ class Prefetched:
                 if not self._put((item, None)):
                     return
             self._put((None, StopIteration()))
-        except BaseException as error:  # noqa: BLE001  handed to whoever waits for the items
+        except BaseException as error:  # noqa: BLE001  raised again by `next`
             self._put((None, error))
         finally:
             close = getattr(iterator, "close", None)
@@ -277,7 +271,7 @@ class Prefetched:
         return False
 
     def next(self, timeout_seconds: float) -> Any:
-        """The next item, or None where there is none yet after so many seconds. Raises what the iterator raised."""
+        """Returns the next item, or None if there is none after so many seconds. Raises what the iterator raised."""
         try:
             item, error = self._queue.get(timeout=timeout_seconds)
         except queue.Empty:
@@ -287,6 +281,6 @@ class Prefetched:
         return item
 
     def close(self) -> None:
-        """End the thread; waits a moment for the iterator to be closed."""
+        """Ends the thread and closes the iterator; waits up to 5 s."""
         self._closed.set()
         self._thread.join(timeout=5)

@@ -1,4 +1,4 @@
-"""Cleaning stories for training."""
+"""Cleaning of stories for training, and the normal form by which two stories count as the same."""
 
 from __future__ import annotations
 
@@ -9,35 +9,11 @@ from storyteller.config.configs import Clean
 
 END_OF_TEXT = "<|endoftext|>"
 _QUOTES = str.maketrans(
-    {
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201a": "'",
-        "\u201b": "'",
-        "\u2032": "'",
-        "\u00b4": "'",
-        "`": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-        "\u201e": '"',
-        "\u201f": '"',
-        "\u2033": '"',
-        "\u00ab": '"',
-        "\u00bb": '"',
-    }
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4`", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
 )
-_DASHES = str.maketrans(
-    {
-        "\u2026": "...",
-        "\u2010": "-",
-        "\u2011": "-",
-        "\u2012": "-",
-        "\u2013": "-",
-        "\u2014": "-",
-        "\u2015": "-",
-    }
-)
-# UTF-8 read as Windows-1252: a lead byte and its continuation bytes, each shown as the character of that code page.
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015", "-") | {"\u2026": "..."})
+# Mojibake: UTF-8 that was decoded as Windows-1252. A lead byte and its continuation bytes appear as one character each.
 _CONTINUATION = "".join(
     bytes([b]).decode("cp1252") if b not in (0x81, 0x8D, 0x8F, 0x90, 0x9D) else chr(b) for b in range(0x80, 0xC0)
 )
@@ -46,12 +22,12 @@ _MOJIBAKE = re.compile(
     f"|[\u00e0-\u00ef][{re.escape(_CONTINUATION)}]{{2}}"
     f"|[\u00f0-\u00f4][{re.escape(_CONTINUATION)}]{{3}}"
 )
-# A right double quote whose last byte (0x9D, no character in that code page) was lost on the way.
+# A right double quote whose last byte was lost: 0x9D is no character in that code page.
 _TORN_QUOTE = re.compile("\u00e2\u20ac(?=$|[\\s.,!?A-Za-z0-9])")
 _DROPPED_LIGHT = re.compile(
     "[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"  # controls
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # invisible and bidirectional
-    "\ufffc\ufffd\ud800-\udfff]"  # what stands for something that could not be read
+    "\ufffc\ufffd\ud800-\udfff]"  # stand-ins for text that could not be decoded
 )
 _DROPPED_CLASSIC = re.compile(r"[^A-Za-z0-9.,!?'\" ]")
 
@@ -66,16 +42,16 @@ def _mend(match: re.Match[str]) -> str:
 
 
 def mend_mojibake(text: str) -> str:
-    """Undo UTF-8 that was once read as Windows-1252 (a curly quote shown as three odd characters)."""
+    """Repairs UTF-8 that was decoded as Windows-1252 (a curly quote appears as three odd characters)."""
     return text if text.isascii() else _TORN_QUOTE.sub('"', _MOJIBAKE.sub(_mend, text))
 
 
 def clean(story: str, how: Clean = "light") -> str:
-    """A story made fit to train on; the empty string where nothing is left.
+    """Cleans a story for training; returns the empty string where nothing is left.
 
-    `light`: mojibake, curly quotes, dashes and ellipses mended; control and invisible characters dropped; white space
-    folded, each paragraph on a line of its own. `classic`, the published recipe: all white space to single spaces,
-    curly quotes to straight, everything outside letters, digits and `. , ! ? ' "` dropped.
+    `light` repairs mojibake, makes curly quotes, dashes and ellipses ASCII, drops control and invisible characters, and
+    collapses white space, with one line per paragraph. `classic` is the published recipe: it makes quotes straight and
+    all white space single spaces, and drops everything but ASCII letters, digits and `. , ! ? ' "`.
     """
     story = story.replace(END_OF_TEXT, " ")
     if how == "classic":
@@ -89,15 +65,15 @@ def clean(story: str, how: Clean = "light") -> str:
 
 _NOT_WORD = re.compile(r"[\W_]+")
 _ASCII_WORDS = bytes(code if chr(code).isalnum() and code < 0x80 else 0x20 for code in range(0x100)).lower()
-"""What each ASCII character is to `fold`: its small letter, its digit, or a space."""
+"""Translation table of `fold` for ASCII: lower-case letters and digits stay, everything else becomes a space."""
 
 
 def fold(story: str) -> str:
-    """What stays of a story when case, quotes, punctuation and white space are left out: two equal ones are one story.
+    """Reduces a story to its words, in lower case, without quotes and punctuation. Stories with equal words are equal.
 
-    The same for every way of cleaning, so that what is held out does not depend on it.
+    The result is the same after either way of cleaning, so the held-out split does not depend on it.
     """
-    if story.isascii():  # the same, at five times the pace: each story of a corpus comes through here
+    if story.isascii():  # five times faster with the same result; every story of a corpus passes through here
         return b" ".join(story.encode().translate(_ASCII_WORDS, b"'`").split()).decode()
     straight = mend_mojibake(story).translate(_QUOTES).replace("'", "")
     return _NOT_WORD.sub(" ", straight.casefold()).strip()

@@ -1,14 +1,12 @@
-"""What is worked out once from a corpus and kept in the user's cache folder: held-out stories, tokenizers, tokens.
+"""A cache in the user's cache folder for what is computed once per corpus: held-out stories and trained tokenizers.
 
-    <cache>/storyteller/data-1/tokens-0f3c.../   an entry: the name's hash is of all that its contents depend on
-        about.json                               that, readable
-        lock                                     held by the one process that adds to the entry
-        00000000                                 pieces, each with the checksum of its contents in its first line
+    <cache>/storyteller/data-1/tokenizer-0f3c.../   an entry, named by a hash of all that its contents depend on
+        about.json                                  what the hash was made of
+        tokenizer.json                              a piece, with the checksum of its contents in the first line
 
-Nothing here is needed. What is missing or damaged is worked out again; where the disk is full or cannot be written, one
-line says so and training goes on without. A piece is written aside, brought to the disk and renamed, so a kill leaves
-none that is half there, and any number of processes may read. Past the size that is allowed, entries go that were used
-longest ago.
+Nothing depends on the cache: a missing or damaged piece is computed again, and after a write error one line is logged
+and nothing more is stored. Pieces are written atomically, so any number of processes may use the cache at once. Beyond
+the size limit, the least recently used entries are removed.
 """
 
 from __future__ import annotations
@@ -24,203 +22,152 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storyteller.errors import is_disk_full
 from storyteller.system import files
 from storyteller.system.files import json_bytes, sweep_temporaries, write_bytes
 from storyteller.text import safe_line
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
 _LAYOUT = "data-1"
-"""Raised with every change of what lies in the entries."""
-_ABOUT, _LOCK = "about.json", "lock"
-_DECIDING = ("text.py", "config/configs.py", "data/*.py", "data/bundled/*.py")
-"""Code whose every change may change what comes of a corpus."""
+"""Version of the layout within entries."""
+_ABOUT = "about.json"
+_DECIDING_SOURCES = ("text.py", "config/configs.py", "data/*.py", "data/bundled/*.py")
+"""Files of the package whose changes may change what is computed from a corpus."""
 
 
 class DiskCache:
-    """The cache folder, as one process uses it. None of its methods raises OSError."""
+    """The cache folder, as one process uses it. No method raises OSError."""
 
-    def __init__(self, limit_bytes: int, say: Callable[[str], None], root: Path | None = None) -> None:
-        """`say` hears, once, why nothing more is kept."""
+    def __init__(self, limit_bytes: int, log: Callable[[str], None], root: Path | None = None) -> None:
+        """`log` is called once, when nothing more can be stored."""
         self._root = root
-        self._limit_bytes, self._say = limit_bytes, say
+        self._limit_bytes, self._log = limit_bytes, log
         self._used: set[Path] = set()
-        self.is_off = False
-        """Nothing more is kept; what was kept before is still read."""
+        self.is_disabled = False
+        """Nothing more is stored. What is there can still be read."""
 
     def entry(self, kind: str, depends_on: Mapping[str, Any]) -> CacheEntry:
-        """The entry of this kind for exactly these JSON values, of this code; made when something is kept in it."""
-        about = {"kind": kind, "code": _code(), **depends_on}
+        """Returns the entry for these JSON values and the current code. Its folder is created by the first write."""
+        about = {"kind": kind, "code": _code_hash(), **depends_on}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        root = self._root or folder()
-        entry = CacheEntry(self, root / f"{kind}-{digest[:32]}", about)
+        entry = CacheEntry(self, (self._root or cache_folder()) / f"{kind}-{digest[:32]}", about)
         self._used.add(entry.path)
         return entry
 
-    def stop(self, why: str) -> None:
-        """Keep nothing more, and say so once."""
-        if not self.is_off:
-            self.is_off = True
-            self._say(f"cache: {why}; training goes on without")
+    def disable(self, why: str) -> None:
+        """Stores nothing more, and logs the reason the first time."""
+        if not self.is_disabled:
+            self.is_disabled = True
+            self._log(f"cache: {why}; training goes on without")
 
-    def failed(self, error: OSError) -> None:
-        """Keep nothing more, since the disk does not take it."""
-        root = self._root or folder()
-        what = "the disk is full" if is_disk_full(error) else f"{safe_line(str(root), 200)}: {error.strerror or error}"
-        self.stop(f"nothing more is kept ({safe_line(what)})")
-
-    def has_room(self, root: Path, n_bytes: int) -> bool:
-        """Whether so many bytes more may be kept; entries used longest ago give way. Raises OSError."""
-        entries = {
-            path: _size_bytes(path) for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-        }
-        total = sum(entries.values()) + n_bytes
-        for path in sorted(entries, key=_last_used):
+    def make_room(self, root: Path, n_bytes: int) -> bool:
+        """Removes old entries until `n_bytes` more fit. Returns False where they do not. Raises OSError."""
+        sizes = {path: _size_bytes(path) for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        total = sum(sizes.values()) + n_bytes
+        for path in sorted(sizes, key=_last_used):
             if total <= self._limit_bytes:
                 break
-            if path not in self._used and _drop(path):
-                total -= entries[path]
+            if path not in self._used and _remove(path):
+                total -= sizes[path]
         if total > self._limit_bytes:
-            gib = self._limit_bytes / 2**30
-            self.stop(f"it has its {gib:.3g} GiB (--set cache_gib allows more)")
+            self.disable(f"it has its {self._limit_bytes / 2**30:.3g} GiB (--set cache_gib allows more)")
         return total <= self._limit_bytes
 
 
 class CacheEntry:
-    """Pieces that depend on the same things. None of its methods raises OSError."""
+    """Named pieces that depend on the same values. No method raises OSError."""
 
     def __init__(self, store: DiskCache, path: Path, about: Mapping[str, Any]) -> None:
         self._store, self.path, self._about = store, path, about
-        self._lock: BaseFileLock | None = None
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a piece, sound or not."""
-        return (self.path / name).is_file()
 
     def read(self, name: str) -> bytes | None:
-        """A piece as it was kept; None where there is none, or where it is damaged: then it is dropped."""
+        """Returns a piece. None where there is none, or where it is damaged; it is then removed."""
         path = self.path / name
         try:
             contents = path.read_bytes()
         except OSError:
             return None
         digest, body = contents[:64], contents[65:]
-        if digest != hashlib.sha256(body).hexdigest().encode():
-            self.drop(name)
-            return None
+        is_sound = digest == hashlib.sha256(body).hexdigest().encode()
         with contextlib.suppress(OSError):
-            os.utime(self.path / _ABOUT)
-        return body
+            if is_sound:
+                os.utime(self.path / _ABOUT)  # its time tells when the entry was last used
+            else:
+                path.unlink()
+        return body if is_sound else None
 
-    def begins(self, name: str, n_bytes: int) -> bytes:
-        """The first bytes of a piece, unverified; none where there is none."""
+    def write(self, name: str, body: bytes) -> None:
+        """Stores a piece atomically, unless the cache is disabled, full, or cannot be written."""
+        if self._store.is_disabled:
+            return
         try:
-            with (self.path / name).open("rb") as file:
-                return file.read(65 + n_bytes)[65:]
-        except OSError:
-            return b""
-
-    def keep(self, name: str, body: bytes) -> bool:
-        """Keep a piece, whole or not at all; whether it was."""
-        if self._store.is_off:
-            return False
-        try:
-            self._make()
-            if not self._store.has_room(self.path.parent, len(body)):
-                return False
-            write_bytes(self.path / name, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            self._make_folder()
+            if self._store.make_room(self.path.parent, len(body)):
+                write_bytes(self.path / name, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         except OSError as error:
-            self._store.failed(error)
-            return False
-        return True
+            where = safe_line(str(self.path.parent), 200)
+            what = "the disk is full" if is_disk_full(error) else f"{where}: {error.strerror or error}"
+            self._store.disable(f"nothing more is kept ({safe_line(what)})")
 
-    def drop(self, name: str) -> None:
-        """Forget a piece."""
-        with contextlib.suppress(OSError):
-            (self.path / name).unlink()
-
-    def claim(self) -> bool:
-        """Whether this process is the one that adds to the entry, from now on to `release`; the first that asks is."""
-        from filelock import FileLock, Timeout
-
-        if self._lock is not None:
-            return True
-        if self._store.is_off:
-            return False
-        try:
-            self._make()
-            # Taken by one thread, given back by another: the lock is the process's.
-            lock = FileLock(self.path / _LOCK, thread_local=False)
-            lock.acquire(timeout=0)
-            sweep_temporaries(self.path)
-        except Timeout:
-            return False
-        except OSError as error:
-            self._store.failed(error)
-            return False
-        self._lock = lock
-        return True
-
-    def release(self) -> None:
-        """Let another process add to the entry."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    def _make(self) -> None:
+    def _make_folder(self) -> None:
         root = self.path.parent
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.mkdir(exist_ok=True)
+        sweep_temporaries(self.path)
         if not (self.path / _ABOUT).exists():
             files.sweep(root)
             write_bytes(self.path / _ABOUT, json_bytes(self._about))
 
 
-def open_store(cache_gib: float, say: Callable[[str], None]) -> DiskCache | None:
-    """The user's cache, of at most so many GiB; None: there is to be none, or no place for it."""
+def open_cache(cache_gib: float, log: Callable[[str], None]) -> DiskCache | None:
+    """Opens the user's cache with this size limit. None where the limit is 0, or the package lies in an archive."""
     if cache_gib <= 0:
         return None
     try:
-        _code()
-    except OSError:  # a package that lies in an archive: what it decides cannot be told from another version's
+        _code_hash()
+    except OSError:
         return None
-    return DiskCache(int(cache_gib * 2**30), say)
+    return DiskCache(int(cache_gib * 2**30), log)
 
 
-def folder() -> Path:
-    """Where the entries lie: in the user's cache folder (`XDG_CACHE_HOME`, say)."""
+def cache_folder() -> Path:
+    """The folder of the entries, in the user's cache folder (`XDG_CACHE_HOME`, for example)."""
     import platformdirs
 
     return platformdirs.user_cache_path("storyteller", appauthor=False) / _LAYOUT
 
 
 @cache
-def _code() -> str:
-    """A hash of the code and the libraries that decide what comes of a corpus. Raises OSError."""
+def _code_hash() -> str:
+    """A hash of the code and the libraries that decide what is computed from a corpus.
+
+    Raises OSError where the package's files cannot be read, and RuntimeError where a pattern of `_DECIDING_SOURCES`
+    matches no file: then a moved module would no longer be covered.
+    """
     import importlib.metadata
 
     home = Path(__file__).resolve().parent.parent
+    if not home.is_dir():
+        raise NotADirectoryError(home)
     digest = hashlib.sha256(f"{sys.version_info[:2]} {unicodedata.unidata_version}".encode())
     digest.update(importlib.metadata.version("tokenizers").encode())
-    paths = [path for pattern in _DECIDING for path in sorted(home.glob(pattern))]
-    if not paths:
-        raise FileNotFoundError(home)
-    for path in paths:
-        digest.update(path.read_bytes())
+    for pattern in _DECIDING_SOURCES:
+        paths = sorted(home.glob(pattern))
+        if not paths:
+            raise RuntimeError(f"no file of {home} matches {pattern!r}")
+        for path in paths:
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 
 
 def _size_bytes(path: Path) -> int:
-    """Of the files in an entry; 0 for one that is going."""
+    """The total size of an entry's files; 0 for one that another process is removing."""
     total = 0
-    with contextlib.suppress(OSError), os.scandir(path) as files:
-        for file in files:
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
-                total += file.stat(follow_symlinks=False).st_size
+                total += entry.stat(follow_symlinks=False).st_size
     return total
 
 
@@ -230,22 +177,13 @@ def _last_used(path: Path) -> float:
     return 0.0
 
 
-def _drop(path: Path) -> bool:
-    """Remove an entry, unless some process adds to it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path / _LOCK)
+def _remove(path: Path) -> bool:
+    """Removes an entry; returns whether it is gone."""
     try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return False
-    try:
-        # Under another name first: whoever begins it anew meanwhile loses nothing.
+        # Renamed first, so that a process that creates the entry again in the meantime loses nothing.
         removed = path.with_name(f".removed-{os.getpid()}-{secrets.token_hex(6)}")
         path.rename(removed)
-        shutil.rmtree(removed, ignore_errors=True)
     except OSError:
         return False
-    finally:
-        lock.release()
+    shutil.rmtree(removed, ignore_errors=True)
     return True

@@ -1,7 +1,7 @@
-"""The story formats: how the bytes of a file fall into pieces, and how a piece becomes a story.
+"""File formats of stories: how a file is split into pieces, and how a piece is parsed into a story.
 
-Every splitter reads a stream from a byte offset on and says, with each piece, the offset behind it: reading from there
-gives the pieces that follow. A piece over 1 MiB is passed over in small chunks and never held in memory.
+A splitter reads a stream from a byte offset on and yields pieces, each with the offset after it, from which reading can
+be resumed. A piece over 1 MiB is skipped in small chunks and never held in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,11 +21,11 @@ from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
 STORY_BYTES = 1 << 20
-"""A line, record or story of more bytes is left out."""
+"""Limit of a line, record or story in bytes. Longer ones are left out."""
 HEAD_BYTES = 1 << 20
-"""Bytes of a file's beginning in which its format is looked for."""
+"""Bytes at a file's beginning from which its format is detected."""
 FIELDS = ("text", "story", "content", "document", "body", "completion", "output")
-"""Names under which a JSON object or a table keeps its story, in order of preference."""
+"""Names of the field or column that holds the story, in order of preference."""
 
 _CHUNK_BYTES = 1 << 16
 _MARK = END_OF_TEXT.encode()
@@ -33,19 +33,20 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Piece(NamedTuple):
-    """What may be one story, as it stands in the file."""
+    """The bytes of one possible story, unparsed."""
 
     data: bytes | None
-    """The bytes; None where they are more than STORY_BYTES."""
+    """None where they are more than STORY_BYTES."""
     end: int
-    """Offset in bytes behind the piece and what parts it from the next."""
+    """Byte offset after the piece and the separator that follows it."""
     line: int
-    """The line on which it begins, from 1."""
+    """Line number of the beginning, from 1."""
     next_line: int
-    """The line at `end`."""
+    """Line number at `end`."""
 
 
 Splitter = Callable[[BinaryIO, int, int], Iterator[Piece]]
+"""Yields the pieces of a stream that is positioned at a byte offset, given that offset and its line number."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,20 @@ class Format:
     """How one file is read."""
 
     name: str
-    """What was found, in words: for the log and for run.json."""
+    """Description for the log and for run.json."""
     split: Splitter
     parse: Callable[[bytes], str]
-    """A piece's story. Raises ValueError or RecursionError where it has none."""
+    """Returns a piece's story. Raises ValueError or RecursionError where it has none."""
     begin: int = 0
-    """Offset in bytes of the first piece."""
+    """Byte offset of the first piece."""
     begin_line: int = 1
 
 
-# --- pieces -----------------------------------------------------------------------------------------------------------
+# --- splitters --------------------------------------------------------------------------------------------------------
 
 
 def records(stream: BinaryIO, at: int, line: int, quoted: bool = False) -> Iterator[Piece]:
-    """Lines; with `quoted`, lines that belong together because a quote stays open across them (CSV)."""
+    """Splits into lines. With `quoted` (CSV), a line goes on while a quotation mark is open."""
     held, first, too_long, odd_quotes = bytearray(), line, False, False
     while chunk := stream.readline(_CHUNK_BYTES):
         at += len(chunk)
@@ -81,8 +82,8 @@ def records(stream: BinaryIO, at: int, line: int, quoted: bool = False) -> Itera
         yield Piece(None if too_long else bytes(held), at, first, line)
 
 
-def blank_parted(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
-    """Runs of lines that blank lines part."""
+def paragraphs(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
+    """Splits at blank lines."""
     held, first, too_long, line_begins = bytearray(), line, False, True
     while chunk := stream.readline(_CHUNK_BYTES):
         at += len(chunk)
@@ -100,7 +101,7 @@ def blank_parted(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
 
 
 def _hold(held: bytearray, chunk: bytes, too_long: bool) -> bool:
-    """Adds to the piece, or lets go of one that is too long (the answer)."""
+    """Appends to the piece in `held`. Returns True, with `held` empty, once the piece is too long."""
     if too_long or len(held) + len(chunk) > STORY_BYTES:
         held.clear()
         return True
@@ -108,8 +109,8 @@ def _hold(held: bytearray, chunk: bytes, too_long: bool) -> bool:
     return False
 
 
-def mark_parted(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
-    """What stands between the marks of end of text."""
+def end_of_text_separated(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
+    """Splits at end-of-text marks."""
     held, first, too_long = bytearray(), line, False
     while chunk := stream.read(_CHUNK_BYTES):
         held += chunk
@@ -120,7 +121,7 @@ def mark_parted(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
             del held[: hit + len(_MARK)]
             first, too_long = line, False
         if too_long or len(held) > STORY_BYTES:
-            dropped = max(len(held) - len(_MARK) + 1, 0)  # the mark may stand astride two chunks
+            dropped = max(len(held) - len(_MARK) + 1, 0)  # a mark may straddle two chunks
             at, line, too_long = at + dropped, line + held.count(b"\n", 0, dropped), True
             del held[:dropped]
     if held or too_long:
@@ -133,7 +134,11 @@ _STRUCTURE = re.compile(rb'["\[\]{},]')
 
 
 def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
-    """The elements of a JSON array, from behind its bracket or behind any comma between two elements."""
+    """Splits a JSON array into elements, from after its opening bracket or any comma between elements.
+
+    Only strings and nesting are tracked, so that a broken element does not affect those after it and the array is never
+    held in memory as a whole.
+    """
     held, pos, depth, in_string, first, too_long = bytearray(), 0, 0, False, line, False
     while chunk := stream.read(_CHUNK_BYTES):
         held += chunk
@@ -141,7 +146,7 @@ def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
             if in_string:
                 pos = _string_end(held, pos)
                 if held[pos : pos + 1] != b'"':
-                    break  # the string, or an escape in it, goes on in the next chunk
+                    break  # the string, or an escape sequence in it, continues in the next chunk
                 pos, in_string = pos + 1, False
                 continue
             hit = _STRUCTURE.search(held, pos)
@@ -152,7 +157,7 @@ def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
             in_string = sign == b'"'
             if sign in b",]" and depth == 0:
                 at, line = at + pos, line + held.count(b"\n", 0, pos)
-                if sign == b"]":  # what follows the array is no element: the end is the file's
+                if sign == b"]":  # nothing after the array is read, so its last element ends with the file
                     at += len(held) - pos + sum(map(len, iter(partial(stream.read, _CHUNK_BYTES), b"")))
                 yield Piece(None if too_long or pos > STORY_BYTES else bytes(held[: pos - 1]), at, first, line)
                 if sign == b"]":
@@ -165,30 +170,30 @@ def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
             at, line, too_long = at + pos, line + held.count(b"\n", 0, pos), True
             del held[:pos]
             pos = 0
-    if too_long or held.strip():  # no closing bracket: what is left parses, or is named as broken
+    if too_long or held.strip():  # without a closing bracket, the rest is an element too, if it can be parsed
         yield Piece(None if too_long else bytes(held), at + len(held), first, line + held.count(b"\n"))
 
 
 def _string_end(held: bytearray, pos: int) -> int:
-    """Where the string's closing quote, a torn escape or the end of what is held stands."""
+    """The position of the string's closing quote, of an incomplete escape sequence, or the end of `held`."""
     match = _IN_STRING.match(held, pos)
     return match.end() if match else pos
 
 
-# --- stories ----------------------------------------------------------------------------------------------------------
+# --- parsers ----------------------------------------------------------------------------------------------------------
 
 
 def text_of(data: bytes) -> str:
-    """The piece as text; bytes that are not UTF-8 become replacement characters."""
+    """Decodes a piece as UTF-8, with replacement characters for invalid bytes."""
     return data.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def json_story(data: bytes) -> str:
-    """The story of a JSON value: a string, or an object's text."""
+    """Parses a JSON value that is a string, or an object with a text field."""
     try:
         value = json.loads(text_of(data))
     except json.JSONDecodeError as error:
-        raise ValueError(error.msg) from error  # its line is the piece's, not the file's
+        raise ValueError(error.msg) from error  # without the position, which is relative to the piece
     field = _json_field(value)
     if field is None:
         raise ValueError(f"no field named {', '.join(FIELDS[:3])}")
@@ -196,7 +201,7 @@ def json_story(data: bytes) -> str:
 
 
 def _json_field(value: Any) -> str | None:
-    """The name of the field that has the story: the empty string for the value itself, None where there is none."""
+    """The name of the field that holds the story; "" if the value is the story itself, None if there is none."""
     if isinstance(value, str):
         return ""
     if not isinstance(value, dict):
@@ -209,7 +214,7 @@ def _json_field(value: Any) -> str | None:
 
 
 def csv_story(data: bytes, column: int, delimiter: str) -> str:
-    """The story of a CSV record."""
+    """Returns one column of a CSV record."""
     row = _csv_row(data, delimiter)
     if column >= len(row):
         raise ValueError(f"it has {len(row)} columns")
@@ -217,26 +222,26 @@ def csv_story(data: bytes, column: int, delimiter: str) -> str:
 
 
 def _csv_row(data: bytes, delimiter: str) -> list[str]:
-    csv.field_size_limit(max(csv.field_size_limit(), STORY_BYTES))  # the module's own limit is 128 KiB
+    csv.field_size_limit(max(csv.field_size_limit(), STORY_BYTES))  # the default is 128 KiB
     try:
         return next(csv.reader(io.StringIO(text_of(data), newline=""), delimiter=delimiter), [])
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
 
-# --- which format -----------------------------------------------------------------------------------------------------
+# --- detection --------------------------------------------------------------------------------------------------------
 
 
 def find_format(kind: str, head: bytes, name: str) -> Format:
-    """The format of a file of `kind` (`.jsonl`, `.json`, `.txt`, `.csv`) whose first MiB is `head`.
+    """Detects the format of a file of `kind` (`.jsonl`, `.json`, `.txt`, `.csv`) from its first MiB.
 
-    Raises CorpusError, naming the file, where it has no column or element that could be a story.
+    Raises CorpusError, with the file's name, where no column or element can be a story.
     """
     begin = len(_BOM) if head.startswith(_BOM) else 0
     if kind == ".txt":
         if _MARK in head:
-            return Format(f"stories parted by {END_OF_TEXT}", mark_parted, text_of, begin)
-        return Format("stories parted by blank lines", blank_parted, text_of, begin)
+            return Format(f"stories separated by {END_OF_TEXT}", end_of_text_separated, text_of, begin)
+        return Format("stories separated by blank lines", paragraphs, text_of, begin)
     if kind == ".csv":
         return _csv_format(head, begin, name)
     return _json_format(kind, head, begin, name)
@@ -248,7 +253,7 @@ def _json_format(kind: str, head: bytes, begin: int, name: str) -> Format:
         array = _array_at(head)
         if len(head) < HEAD_BYTES and rest.strip() and _is_story(head):
             return Format("one JSON object", whole, json_story, begin)
-        # Many a .json file holds JSON lines: its first line is then a story by itself.
+        # Many .json files hold JSON lines: the first line is then a story of its own.
         if not _is_story(first_line) and array is not None:
             found = _field_found(array_elements(io.BytesIO(head[array:]), 0, 1))
             first = head.count(b"\n", 0, array) + 1
@@ -260,27 +265,24 @@ def _json_format(kind: str, head: bytes, begin: int, name: str) -> Format:
 
 
 def whole(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
-    """The whole file as one piece."""
+    """Yields the whole file as one piece."""
     if data := stream.read(STORY_BYTES):
         yield Piece(data, at + len(data), line, line + data.count(b"\n"))
 
 
 def _is_story(data: bytes) -> bool:
-    """Whether the JSON value is one story, rather than an object around an array of them."""
+    """True if the JSON value is one story, rather than an object around an array of stories."""
     try:
         value = json.loads(text_of(data))
     except (ValueError, RecursionError):
         return False
     field = _json_field(value)
-    return field in FIELDS or (field is not None and not any(isinstance(item, list) for item in _values(value)))
-
-
-def _values(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else ()
+    values = value.values() if isinstance(value, dict) else ()
+    return field in FIELDS or (field is not None and not any(isinstance(item, list) for item in values))
 
 
 def _field_found(pieces: Iterator[Piece]) -> str:
-    """Where the first good one of the first pieces has its story, in words."""
+    """Describes where the first valid one of the first 100 pieces has its story."""
     for piece in islice(pieces, 100):
         try:
             field = _json_field(json.loads(text_of(piece.data or b"")))
@@ -295,7 +297,7 @@ _JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
 def _array_at(head: bytes) -> int | None:
-    """The offset behind the bracket that opens the array of stories: the value itself, or an object's first array."""
+    """The offset after the bracket that opens the array of stories: the value itself, or an object's first array."""
     depth = 0
     for token in _JSON_TOKEN.finditer(head):
         if token[0] == b"[" and depth <= 1:
@@ -305,16 +307,14 @@ def _array_at(head: bytes) -> int | None:
 
 
 def _csv_format(head: bytes, begin: int, name: str) -> Format:
-    """The column of stories: the one with a known name, or the only one."""
+    """Detects the column of stories: the one with a known name, or the only one."""
     header = next(records(io.BytesIO(head[begin:]), begin, 1, quoted=True), None)
     if header is None or header.data is None:
-        raise CorpusError(f"{name} has no header row", "its first line is to name the columns")
+        raise CorpusError(f"{name} has no header row", "its first line must name the columns")
     try:
         rows = {delimiter: _csv_row(header.data, delimiter) for delimiter in ",;\t|"}
     except ValueError as error:
-        raise CorpusError(
-            f"{name} has a broken header row ({error})", "its first line is to name the columns"
-        ) from None
+        raise CorpusError(f"{name} has a broken header row ({error})", "its first line must name the columns") from None
     split = partial(records, quoted=True)
     for delimiter, row in rows.items():
         names = [cell.strip().casefold() for cell in row]

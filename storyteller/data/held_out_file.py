@@ -1,64 +1,51 @@
-"""The held-out stories of a run, kept in its folder: a resume scores the same ones, and reads nothing again for them.
+"""The file in a run's folder that keeps its held-out stories, so that a resume scores the same ones without a search.
 
-JSON lines: first how many follow, then a line a story with its text, then one a key that training leaves out. Without
-the keys a resumed run could train on stories that `--valid` once held.
+JSON lines: the two counts, then one line per story (`text`), then one per hash of a story that training leaves out
+(`key`). Without the hashes a resumed run could train on stories that `--valid` held when it began.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from storyteller.system.files import write_text
 
 HeldOut = tuple[list[str], frozenset[bytes]]
+"""The held-out stories, and the hashes of all stories that training leaves out."""
 
 
-def keep(path: Path, stories: Sequence[str], keys: frozenset[bytes]) -> None:
-    """Write them, whole or not at all. Raises OSError."""
-    write_text(path, written(stories, keys))
+def save(path: Path, stories: Sequence[str], held_out_hashes: frozenset[bytes]) -> None:
+    """Writes the file atomically. Raises OSError."""
+    write_text(path, to_text(stories, held_out_hashes))
 
 
-def written(stories: Sequence[str], keys: frozenset[bytes]) -> str:
-    """They as text, of ASCII alone."""
-    lines: list[dict[str, object]] = [{"stories": len(stories), "keys": len(keys)}]
+def to_text(stories: Sequence[str], held_out_hashes: frozenset[bytes]) -> str:
+    """Returns the contents of the file, in ASCII."""
+    lines: list[dict[str, object]] = [{"stories": len(stories), "keys": len(held_out_hashes)}]
     lines += [{"text": story} for story in stories]
-    lines += [{"key": key.hex()} for key in sorted(keys)]
+    lines += [{"key": key.hex()} for key in sorted(held_out_hashes)]
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-def kept(path: Path) -> HeldOut | None:
-    """What `keep` wrote; None where it is missing or not as it was written."""
+def load(path: Path) -> HeldOut | None:
+    """Reads what `save` wrote; None where the file is missing or damaged."""
     try:
         with path.open(encoding="utf-8") as file:
-            return read(file)
+            return from_lines(file)
     except (OSError, ValueError):
         return None
 
 
-def read(lines: Iterable[str]) -> HeldOut | None:
-    """What the lines of `written` say; None where they are others."""
+def from_lines(lines: Iterable[str]) -> HeldOut | None:
+    """Parses the lines of `to_text`; None where they are damaged or incomplete."""
     try:
-        records = _records(lines)
-        counts = next(records)
-        stories = [str(next(records)["text"]) for _ in range(_count(counts["stories"]))]
-        keys = [bytes.fromhex(str(next(records)["key"])) for _ in range(_count(counts["keys"]))]
-        whole = next(records, None) is None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration):
+        counts, *records = map(json.loads, lines)
+        n_stories, n_hashes = counts["stories"], counts["keys"]
+        stories = [str(record["text"]) for record in records[:n_stories]]
+        hashes = [bytes.fromhex(record["key"]) for record in records[n_stories:]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return (stories, frozenset(keys)) if whole and stories and keys and all(len(key) == 16 for key in keys) else None
-
-
-def _records(file: Iterable[str]) -> Iterator[dict[str, object]]:
-    for line in file:
-        record = json.loads(line)
-        if not isinstance(record, dict):
-            raise ValueError(line)
-        yield record
-
-
-def _count(number: object) -> int:
-    if not isinstance(number, int):
-        raise ValueError(number)
-    return number
+    is_whole = len(stories) == n_stories > 0 and len(hashes) == n_hashes > 0
+    return (stories, frozenset(hashes)) if is_whole and all(len(each) == 16 for each in hashes) else None

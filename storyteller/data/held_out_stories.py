@@ -1,4 +1,7 @@
-"""Choosing the held-out stories."""
+"""Held-out stories: which stories are kept out of training, and the choice of those that are scored.
+
+A hash of a story's words decides, so the split is the same in every run, on every machine, in any order.
+"""
 
 from __future__ import annotations
 
@@ -11,81 +14,86 @@ from storyteller.data.sources import StorySource
 from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
-_SCAN_STORIES = 400  # stories read at most to find one that the hash holds out
+_SCANNED_PER_STORY = 400
+"""Stories read at most for each held-out story that is wanted."""
 
 
-def story_key(story: str) -> bytes:
-    """16 bytes that stand for a story's words, however it is cleaned; case, punctuation and white space don't count."""
-    return _digest(clean(story))
+def story_hash(story: str) -> bytes:
+    """A 16-byte hash of a story's words. Case, punctuation, white space and the way of cleaning do not change it."""
+    return _hash(clean(story))
 
 
 def is_held_out(story: str, valid_pct: float) -> bool:
-    """Whether the story is among the `valid_pct` percent that are never trained on."""
-    return _below(story_key(story), valid_pct)
+    """True if the story is among the `valid_pct` percent that are never trained on."""
+    return is_below(story_hash(story), valid_pct)
 
 
-def _digest(cleaned: str) -> bytes:
+def _hash(cleaned: str) -> bytes:
     return hashlib.blake2b(fold(cleaned).encode("utf-8", "replace"), digest_size=16).digest()
 
 
-def _below(key: bytes, pct: float) -> bool:
-    return int.from_bytes(key[:8], "big") < pct / 100 * 2**64
+def is_below(digest: bytes, pct: float) -> bool:
+    """True if the hash is within the lowest `pct` percent of all hashes."""
+    return int.from_bytes(digest[:8], "big") < pct / 100 * 2**64
 
 
-def _cleaned(raw: str, how: Clean) -> tuple[str, bytes, bytes]:
-    """A story cleaned; its key; and the key of what cleaning left, since `classic` can make one of two stories."""
+def clean_and_hash(raw: str, how: Clean) -> tuple[str, bytes, bytes]:
+    """Returns the cleaned story, its `story_hash`, and the hash of the cleaned text.
+
+    The two hashes differ only for `classic` cleaning, which can make two different stories equal.
+    """
     lightly = clean(raw)
-    key = _digest(lightly)
+    digest = _hash(lightly)
     if how == "light":
-        return lightly, key, key
+        return lightly, digest, digest
     story = clean(raw, how)
-    return story, key, _digest(story)
+    return story, digest, _hash(story)
 
 
 def held_out_stories(source: StorySource, data: DataConfig, *, limit: int) -> tuple[list[str], frozenset[bytes]]:
-    """The first `limit` held-out stories, cleaned and distinct, and the keys that `Stories` is to leave out.
+    """Returns the first `limit` held-out stories, cleaned and distinct, and the hashes that training must leave out.
 
-    With `data.valid` these are the stories of its files, and the keys are of all of them. Else they are those of the
-    source that the hash picks, or, where a small corpus has none, the story of the smallest hash; a pass is read until
-    there are enough, at most 400 stories for each. Raises CorpusError where there is none.
+    With `data.valid`, these are the stories of its files, and the hashes are of all of them. Otherwise they are the
+    source's stories whose hash is low enough, or the one with the lowest hash if a small corpus has none. The search
+    ends after 400 stories for each one wanted. Raises CorpusError where there is none.
     """
     if data.valid:
-        return _given_stories(source, data, limit)
+        return _stories_of_valid_files(source, data, limit)
     stories: dict[bytes, str] = {}
-    keys: set[bytes] = set()
-    smallest: tuple[bytes, str, bytes] | None = None
-    seen: set[bytes] = set()
+    hashes: set[bytes] = set()
+    lowest: tuple[bytes, str, bytes] | None = None
+    seen: set[bytes] = set()  # two are enough: training needs a story besides the held-out one
     for count, (raw, _) in enumerate(source.read(0, None), start=1):
-        story, key, own_key = _cleaned(raw, data.clean)
+        story, digest, own_digest = clean_and_hash(raw, data.clean)
         if len(story) >= data.min_chars:
-            seen = seen if len(seen) > 1 else {*seen, key}
-            smallest = min(smallest or (key, story, own_key), (key, story, own_key))
-            if _below(key, data.valid_pct):
-                stories.setdefault(key, story)
-                keys |= {key, own_key}
-        if len(seen) > 1 and (len(stories) >= limit or count >= limit * _SCAN_STORIES):
+            seen = seen if len(seen) > 1 else {*seen, digest}
+            lowest = min(lowest or (digest, story, own_digest), (digest, story, own_digest))
+            if is_below(digest, data.valid_pct):
+                stories.setdefault(digest, story)
+                hashes |= {digest, own_digest}
+        if len(seen) > 1 and (len(stories) >= limit or count >= limit * _SCANNED_PER_STORY):
             break
-    if smallest is None:
+    if lowest is None:
         raise CorpusError("no story survives cleaning", "look at --data, --clean and --set min_chars")
     if len(seen) < 2:
         raise CorpusError("the corpus has one story only, so none can be held out", "give more, or --valid PATH")
     if not stories:
-        return [smallest[1]], frozenset({smallest[0], smallest[2]})
-    return list(stories.values()), frozenset(keys)
+        return [lowest[1]], frozenset({lowest[0], lowest[2]})
+    return list(stories.values()), frozenset(hashes)
 
 
-def _given_stories(source: StorySource, data: DataConfig, limit: int) -> tuple[list[str], frozenset[bytes]]:
+def _stories_of_valid_files(source: StorySource, data: DataConfig, limit: int) -> tuple[list[str], frozenset[bytes]]:
     valid = Files(data.valid)
     stories: dict[bytes, str] = {}
-    keys: set[bytes] = set()
+    hashes: set[bytes] = set()
     for raw, _ in valid.read(0, None):
-        story, key, own_key = _cleaned(raw, data.clean)
+        story, digest, own_digest = clean_and_hash(raw, data.clean)
         if len(story) >= data.min_chars:
-            keys |= {key, own_key}
+            hashes |= {digest, own_digest}
             if len(stories) < limit:
-                stories.setdefault(key, story)
+                stories.setdefault(digest, story)
     source.notes.extend(valid.notes)
     if not stories:
         names = safe_line(", ".join(data.valid), 100)
         raise CorpusError(f"no story of --valid {names} survives cleaning", "look at --clean and --set min_chars")
-    return list(stories.values()), frozenset(keys)
+    return list(stories.values()), frozenset(hashes)

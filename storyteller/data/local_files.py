@@ -1,8 +1,8 @@
 """Local stories: files and folders of .jsonl, .json, .txt, .csv and .parquet, each also .gz, read in order.
 
-A file is read once a pass, piece by piece, and its position is an offset in bytes (of what is inside, for .gz) or a row
-group and row: a resume reads nothing before it, except that a .gz is unpacked up to it and a row group is decoded from
-its beginning. Broken pieces are named by file and line, counted and left out.
+A cursor is a byte offset (in the uncompressed data of a .gz), or a row group and row. A resume reads nothing before it,
+except that a .gz is decompressed up to it and a row group is decoded from its beginning. Broken pieces are counted,
+left out, and reported with file and line.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ KINDS = {
     ".csv": ".csv",
     ".parquet": ".parquet",
 }
-"""The format that each ending stands for; any of them may be followed by `.gz`."""
+"""The format of each file extension, which may be followed by `.gz`."""
 
 Cursor = dict[str, Any]
-"""Where a source stands, as JSON values."""
+"""A position in a source, as JSON values."""
 
 _FINGERPRINT_BYTES = 1 << 16
 _NAMED_PER_FILE = 3
@@ -60,10 +60,10 @@ _CONTROLS = bytes(code for code in range(0x20) if code not in b"\t\n\r\f")
 
 @dataclass
 class Faults:
-    """Pieces of the corpus that were left out, all passes of this process together."""
+    """Counts of pieces that were left out, over all passes of this process."""
 
     broken: int = 0
-    """Not readable as a story."""
+    """Cannot be parsed as a story."""
     too_long: int = 0
     """Over 1 MiB."""
 
@@ -72,22 +72,22 @@ class Faults:
 class _File:
     path: Path
     name: str
-    """The path as the user gave it or below the folder that the user gave, safe to show."""
+    """The path as the user gave it, or relative to the folder that the user gave; safe to show."""
     kind: str
     zipped: bool
     size_bytes: int = 0
     units: int = 0
-    """Unpacked bytes, or row groups of a parquet file: what a cursor's place in the file is a share of."""
+    """Uncompressed bytes, or the row groups of a parquet file: the scale of a cursor's place in the file."""
     format: Format | None = None
-    """None: parquet."""
+    """None for parquet."""
     column: str = ""
     found: str = ""
     named: set[str] = field(default_factory=set)
-    """Places in this file that the notes name."""
+    """Places in this file that the notes mention."""
 
 
 class Files:
-    """The stories of files and folders, in the order given, a folder's files sorted by path.
+    """The stories of files and folders in the given order; a folder's files are sorted by path.
 
     Raises CorpusError for a path that is missing, unreadable, empty, binary or of no known format.
     """
@@ -112,16 +112,16 @@ class Files:
             "formats": sorted({file.found for file in self._files}),
             "fingerprint": digest.hexdigest(),
         }
-        """`fingerprint`: SHA-256 over each file's name, size, and first and last 64 KiB, in order."""
+        """`fingerprint` is the SHA-256 of each file's name, size, and first and last 64 KiB, in order."""
 
     def stamps(self) -> list[list[str | int]]:
-        """Each file's path, size and time of its last change, as they are now. Raises OSError."""
+        """Returns each file's path, size and modification time, as they are now. Raises OSError."""
         found = ((file.path.resolve(), file.path.stat()) for file in self._files)
         return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in found]
 
     def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
-        """The stories from `cursor` to the end of the pass, each with the cursor behind it. Raises CorpusError."""
-        del epoch  # each pass is the same
+        """Yields the stories of a pass from `cursor` on, each with the cursor after it. Raises CorpusError."""
+        del epoch  # every pass is the same
         start = 0 if cursor is None else int(cursor["file"])
         if not 0 <= start < len(self._files):
             raise CorpusError("the corpus has fewer files than when the run began", "put the missing ones back")
@@ -135,7 +135,7 @@ class Files:
                 raise _unreadable(file.name, error) from error
 
     def share(self, cursor: Cursor) -> float:
-        """Share of a pass that lies before `cursor`, 0 to 1, by the files' sizes."""
+        """Estimates the share of a pass that lies before `cursor`, 0 to 1, from the files' sizes."""
         before = sum(file.size_bytes for file in self._files[: cursor["file"]])
         file = self._files[cursor["file"]]
         place = cursor["offset"] if file.format else cursor["group"]
@@ -143,11 +143,11 @@ class Files:
         return float((before + inside * file.size_bytes) / sum(file.size_bytes for file in self._files))
 
     def _read_file(self, file: _File, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
-        said_before = len(file.named)
+        named_before = len(file.named)
         broken = self.faults.broken + self.faults.too_long
         yield from self._read_pieces(file, cursor) if file.format else self._read_rows(file, cursor)
         broken = self.faults.broken + self.faults.too_long - broken
-        if broken > _NAMED_PER_FILE and len(file.named) > said_before:
+        if broken > _NAMED_PER_FILE and len(file.named) > named_before:
             self.notes.append(f"{file.name}: {broken:,} pieces left out in all")
 
     def _read_pieces(self, file: _File, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
@@ -177,12 +177,12 @@ class Files:
         with _open_parquet(file) as table:
             for group in range(first_group, table.num_row_groups):
                 row = 0
-                # Views of one column, some rows at a time: a row group may be as large as its file.
+                # In small batches of the one column, since a row group may be as large as its file.
                 batches = table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[file.column], use_threads=False)
                 for batch in batches:
                     skipped = max(first_row - row, 0) if group == first_group else 0
                     row += min(skipped, batch.num_rows)
-                    # As bytes: a cell that is not UTF-8 would end the reading otherwise.
+                    # As bytes: pyarrow fails on a string that is not valid UTF-8.
                     cells = batch.column(0).slice(skipped).cast(arrow.large_binary())
                     for cell in cells.to_pylist():
                         row += 1
@@ -194,7 +194,7 @@ class Files:
                             yield text_of(cell), {"group": group, "row": row}
 
     def _leave_out(self, file: _File, place: str, why: str, *, too_long: bool = False) -> None:
-        """Counts a piece, and names the first few of each file, once."""
+        """Counts a piece that is left out; the first few of each file get a note."""
         if too_long:
             self.faults.too_long += 1
         else:
@@ -205,7 +205,7 @@ class Files:
             self.notes.append(f"{file.name}, {place}: left out ({safe_line(why, 100)})")
 
     def _take(self, file: _File, digest: Any) -> bool:
-        """Finds out the file's format and adds it to the fingerprint; whether it holds anything."""
+        """Detects the file's format and adds the file to the fingerprint. Returns False for an empty file."""
         try:
             file.size_bytes = file.path.stat().st_size
             with file.path.open("rb") as raw:
@@ -222,7 +222,7 @@ class Files:
             with _open(file) as stream:
                 head = stream.read(HEAD_BYTES)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise CorpusError(f"{file.name} is no readable .gz file", "pack it again, or give it unpacked") from error
+            raise CorpusError(f"{file.name} is no readable .gz file", "compress it again, or decompress it") from error
         except OSError as error:
             raise _unreadable(file.name, error) from error
         if not head.strip():
@@ -262,18 +262,18 @@ class Files:
 
 
 def _search(given: str) -> list[_File]:
-    """The file at the path, or the files of known formats below the folder, sorted; hidden ones are passed over."""
+    """Returns the file at the path, or the files of known formats below the folder, sorted, without hidden ones."""
     path, shown = Path(given), safe_line(given, 200)
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             file = _known(path, shown)
             if file is None:
-                raise CorpusError(f"{shown} is of no known format", f"its name is to end in {_KNOWN}")
+                raise CorpusError(f"{shown} is of no known format", f"its name must end in {_KNOWN}")
             return [file]
         if not stat.S_ISDIR(mode):
             raise CorpusError(f"{shown} is neither a file nor a folder", "give a path of either")
-        next(path.iterdir(), None)  # os.walk passes over a folder that it may not read
+        next(path.iterdir(), None)  # os.walk silently skips a folder that it may not read
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise CorpusError(
             f"there is no {shown}", "--data takes a file, a folder, auto, tinystories or bundled"
@@ -304,7 +304,7 @@ def _open(file: _File) -> BinaryIO:
 
 @contextlib.contextmanager
 def _open_parquet(file: _File) -> Iterator[Any]:
-    """The parquet file; one inside a .gz is unpacked to a temporary file, since it is read from its end."""
+    """Opens a parquet file. A .gz is decompressed to a temporary file, since parquet is read from its end."""
     from pyarrow import ArrowException, parquet
 
     with contextlib.ExitStack() as stack:
@@ -324,7 +324,7 @@ def _open_parquet(file: _File) -> Iterator[Any]:
 
 
 def _refuse_binary(head: bytes, name: str) -> None:
-    """Raises CorpusError for what is plainly no text: known beginnings, or a tenth of controls and broken UTF-8."""
+    """Raises CorpusError for a known binary format, or where over a tenth is control characters or invalid UTF-8."""
     remedy = f"--data takes text, in files that end in {_KNOWN}"
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):

@@ -1,50 +1,37 @@
-"""Where stories come from: the Hub, local files, or the bundled tales, behind one iterator with a position.
-
-A source reads one pass in order. `TextStream` makes of it the endless stream that a model is trained on: cleaned, without
-the held-out stories, shuffled in blocks, and with a position after each story from which it goes on exactly. Which
-stories are held out is decided by a hash of their words alone, so it holds in every run, on every machine.
-"""
+"""The endless stream of training stories: cleaned, without the held-out ones, shuffled in blocks, exactly resumable."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterator, Sized
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from storyteller.config.configs import DataConfig
-from storyteller.data.held_out_stories import _below, _cleaned
+from storyteller.data.held_out_stories import clean_and_hash, is_below
 from storyteller.data.local_files import Cursor
 from storyteller.data.sources import StorySource
 from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
-_BLOCK_CHARS = 64 << 20  # a block ends here, whatever its count of stories: memory stays bounded
+_BLOCK_CHARS = 64 << 20
+"""A block ends here, however few stories it has, so that memory stays bounded."""
 
-S = TypeVar("S", bound=Sized)
-T = TypeVar("T")
-
-
-# --- sources ----------------------------------------------------------------------------------------------------------
-
-
-# --- held out ---------------------------------------------------------------------------------------------------------
-
-
-# --- the stream -------------------------------------------------------------------------------------------------------
+Block = tuple[list[str], Cursor | None, Cursor | None]
+"""Stories, the source's cursor before the first of them, and after the last (None: the pass ends there)."""
 
 
 @dataclass
-class Counts:
-    """What this process read, a block that a resume reads again included."""
+class StoryCounts:
+    """How many stories this process read, and why some were left out. A block read again on resume counts again."""
 
     read: int = 0
     kept: int = 0
     too_short: int = 0
     held_out: int = 0
-    """Left out by their hash."""
+    """Left out because their hash is low enough."""
     duplicates_of_valid: int = 0
-    """Left out by the keys of the held-out stories."""
+    """Left out because they have the hash of a held-out story."""
     broken: int = 0
     too_long: int = 0
 
@@ -54,16 +41,18 @@ def _position(epoch: int, block: int, offset: int, cursor: Cursor | None, share:
     return {"epoch": epoch, "block": block, "offset": offset, "cursor": cursor, "passes": passes}
 
 
-class StoryStream(Generic[S]):
-    """The training stories, epoch after epoch without end, as `(story, position)`; a subclass says what a story is.
+class StoryStream:
+    """Yields the training stories as `(story, position)`, epoch after epoch without end.
 
-    Its `len` is its count of characters.
+    A block of `data.shuffle_stories` stories (fewer where they exceed 64 Mi characters) is read in the source's order
+    and shuffled. The position after a story is JSON:
 
-    `data.shuffle_stories` stories at a time are read in order and shuffled among each other (fewer where they come to
-    more than 64 Mi characters). The position is JSON: `epoch`, `block`, `offset` (stories of the block already given),
-    `cursor` (the source's, at the block's beginning), and `passes`, over the corpus with their fraction, which is told
-    and not asked back. A stream made with it goes on with the next story and reads no
-    more than that block again. Raises CorpusError, where a whole pass has no story to train on too.
+    - `epoch` and `block` of the next story, and `offset`, how many stories of that block were already given;
+    - `cursor`: the source's cursor at the beginning of that block, None at the beginning of a pass;
+    - `passes`: passes over the corpus so far, with their fraction. Informative only, ignored on resume.
+
+    A stream made with `position` yields the next story and re-reads at most the one block. Raises CorpusError where a
+    whole pass has no story to train on, or the source cannot use the cursor.
     """
 
     def __init__(
@@ -75,45 +64,47 @@ class StoryStream(Generic[S]):
         held_out: frozenset[bytes] = frozenset(),
         position: dict[str, Any] | None = None,
     ) -> None:
+        """`held_out` holds the hashes of the stories to leave out."""
         self._source, self._data = source, data
         self._seed, self._held_out = seed, held_out
         self._start = position or _position(0, 0, 0, None)
-        self._counts = Counts()
+        self._counts = StoryCounts()
         self._faults_before = replace(source.faults)
 
     @property
-    def counts(self) -> Counts:
-        """What was read so far, and what of it was left out."""
+    def counts(self) -> StoryCounts:
+        """What was read and left out so far."""
         n, faults, before = self._counts, self._source.faults, self._faults_before
         broken, too_long = faults.broken - before.broken, faults.too_long - before.too_long
         return replace(n, broken=n.broken + broken, too_long=n.too_long + too_long)
 
-    def close(self) -> None:
-        """No more is read."""
-
-    def __iter__(self) -> Generator[tuple[S, dict[str, Any]], None, None]:
+    def __iter__(self) -> Generator[tuple[str, dict[str, Any]], None, None]:
         epoch, block, offset = (int(self._start[name]) for name in ("epoch", "block", "offset"))
         cursor: Cursor | None = self._start["cursor"]
         while True:
-            empty = cursor is None
+            is_empty = cursor is None  # a resumed pass may end without another story
             for stories, start, following in self._checked(self._blocks(epoch, cursor), cursor):
-                empty = False
+                is_empty = False
+                # The order within a block depends on seed, epoch and block number alone, not on a generator that runs
+                # along. So a resume reads the block from its cursor, gets the same order, and skips `offset` stories.
                 random.Random(f"{self._seed}:{epoch}:{block}").shuffle(stories)
                 begin, end = self._share(start, 0.0), self._share(following, 1.0)
                 for index in range(offset, len(stories) - 1):
                     share = begin + (end - begin) * (index + 1) / len(stories)
                     yield stories[index], _position(epoch, block, index + 1, start, share)
+                # The position after a block's last story is the beginning of the next block or pass. Otherwise a
+                # resume would read the whole block again only to skip it.
                 if offset < len(stories) and following is None:
                     yield stories[-1], _position(epoch + 1, 0, 0, None)
                 elif offset < len(stories):
                     yield stories[-1], _position(epoch, block + 1, 0, following, end)
                 block, offset = block + 1, 0
-            if empty:
+            if is_empty:
                 raise self._no_story()
             epoch, block, offset, cursor = epoch + 1, 0, 0, None
 
-    def _checked(self, blocks: Iterator[T], cursor: Cursor | None) -> Iterator[T]:
-        """The blocks; a cursor of a checkpoint that the source cannot read raises CorpusError at the first."""
+    def _checked(self, blocks: Iterator[Block], cursor: Cursor | None) -> Iterator[Block]:
+        """Yields the blocks. Raises CorpusError if the source cannot use the cursor that the stream began with."""
         try:
             first = next(blocks, None)
         except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -128,14 +119,15 @@ class StoryStream(Generic[S]):
             yield first
             yield from blocks
 
-    def _share(self, cursor: Cursor | None, without: float) -> float:
-        return without if cursor is None else self._source.share(cursor)
+    def _share(self, cursor: Cursor | None, default: float) -> float:
+        return default if cursor is None else self._source.share(cursor)
 
-    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[list[S], Cursor | None, Cursor | None]]:
-        """The blocks of a pass, each with the cursor at its start and at the next one's; None: there is no next."""
-        stories: list[S] = []
+    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[Block]:
+        """Yields the unshuffled blocks of a pass from `cursor` on."""
+        stories: list[str] = []
         start, end, chars = cursor, cursor, 0
-        for story, after in self._kept(epoch, cursor):
+        for story, after in self._training_stories(epoch, cursor):
+            # Whether a block is full is decided by the next story, so that the last block of a pass is known as such.
             if len(stories) == self._data.shuffle_stories or (stories and chars + len(story) > _BLOCK_CHARS):
                 yield stories, start, end
                 stories, start, chars = [], end, 0
@@ -145,21 +137,17 @@ class StoryStream(Generic[S]):
         if stories:
             yield stories, start, None
 
-    def _kept(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[S, Cursor]]:
-        """The stories of a pass that are trained on, in the source's order, each with the cursor behind it."""
-        raise NotImplementedError
-
-    def _texts(self, epoch: int, cursor: Cursor | None) -> Generator[tuple[str, Cursor], None, None]:
-        """Those stories' texts, from the source."""
+    def _training_stories(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
+        """Yields the cleaned training stories of a pass in the source's order, each with the cursor after it."""
         data, counts = self._data, self._counts
         for raw, after in self._source.read(epoch, cursor):
             counts.read += 1
-            story, key, own_key = _cleaned(raw, data.clean)
+            story, digest, own_digest = clean_and_hash(raw, data.clean)
             if len(story) < data.min_chars:
                 counts.too_short += 1
-            elif not data.valid and _below(key, data.valid_pct):
+            elif not data.valid and is_below(digest, data.valid_pct):
                 counts.held_out += 1
-            elif key in self._held_out or own_key in self._held_out:
+            elif digest in self._held_out or own_digest in self._held_out:
                 counts.duplicates_of_valid += 1
             else:
                 counts.kept += 1
@@ -170,10 +158,3 @@ class StoryStream(Generic[S]):
         what = f"{n.read:,} read, {n.too_short:,} under {fewest} characters, {n.broken:,} broken, {n.too_long:,} "
         what += f"over 1 MiB, {n.held_out + n.duplicates_of_valid:,} held out"
         return CorpusError(f"no story survives cleaning ({what})", "look at --data, --clean and --set min_chars")
-
-
-class TextStream(StoryStream[str]):
-    """The stream of texts, from the source."""
-
-    def _kept(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
-        return self._texts(epoch, cursor)

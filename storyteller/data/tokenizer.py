@@ -1,7 +1,7 @@
-"""Tokenizers: a byte-level BPE trained on the corpus, GPT-2's, or any folder that holds a `tokenizer.json`.
+"""Tokenizers: a byte-level BPE trained on the corpus, GPT-2's, or the one of a folder with a `tokenizer.json`.
 
-A story in training is: end-of-text, its tokens, end-of-text. The end-of-text token is thus the beginning token as well,
-and the model learns where stories end.
+A training story is end-of-text, its tokens, end-of-text. The end-of-text token is thus the beginning token as well, and
+the model learns where stories end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyteller.data.cleaning import END_OF_TEXT
-from storyteller.errors import TokenizerError, UsageError
+from storyteller.errors import TokenizerError, invalid_value
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ _END_KEYS = ("eos_token", "bos_token")
 
 
 class Tokenizer:
-    """Text to token ids and back. Special tokens inside of a story are plain text: no story can end another."""
+    """Converts text to token ids and back. Special tokens inside a story are encoded as plain text."""
 
     def __init__(self, fast: tokenizers.Tokenizer, end_of_text: str, kind: str) -> None:
         fast.no_padding()
         fast.no_truncation()
-        # Without this a story that spells out a special token would become that token.
+        # Otherwise a story that contains the text of the end-of-text token would be split in two.
         fast.encode_special_tokens = True
         end_id = fast.token_to_id(end_of_text)
         if end_id is None:
@@ -44,24 +44,24 @@ class Tokenizer:
         self.vocab_size: int = fast.get_vocab_size(with_added_tokens=True)
 
     def encode(self, stories: Sequence[str]) -> list[list[int]]:
-        """Token ids of each story, without beginning or end."""
+        """Returns each story's token ids, without end-of-text tokens. Works on all cores."""
         return [encoding.ids for encoding in self._fast.encode_batch(list(stories), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """Returns the text of token ids, without special tokens."""
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
     def to_json(self) -> str:
-        """The whole tokenizer as the text of a `tokenizer.json`."""
+        """Returns the contents of a `tokenizer.json`."""
         return str(self._fast.to_str())
 
     @property
     def sha256(self) -> str:
-        """Checksum of `tokenizer.json`: two tokenizers with the same one are the same."""
+        """SHA-256 of `to_json()`, which identifies the tokenizer."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, folder: Path, context: int) -> None:
-        """Write the two files that `transformers.AutoTokenizer` loads from."""
+        """Writes the two files that `transformers.AutoTokenizer` loads."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.json").write_text(self.to_json(), encoding="utf-8")
         settings = {
@@ -76,11 +76,11 @@ class Tokenizer:
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def train_bpe(stories: Iterable[str], vocab_size: int, n_bytes: int, say: Callable[[float], None]) -> Tokenizer:
-    """A byte-level BPE with GPT-2's splitting, trained on the first `n_bytes` of `stories`.
+def train_bpe(stories: Iterable[str], vocab_size: int, n_bytes: int, on_progress: Callable[[float], None]) -> Tokenizer:
+    """Trains a byte-level BPE with GPT-2's pre-tokenization on the first `n_bytes` of `stories`.
 
-    `say` hears the share of those bytes that has been read, 0 to 1. The vocabulary is smaller than asked for where the
-    corpus has no more pairs to merge.
+    `on_progress` is called with the share of those bytes that was read, 0 to 1. The vocabulary is smaller than asked
+    for where the corpus has no more pairs to merge.
     """
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -94,22 +94,22 @@ def train_bpe(stories: Iterable[str], vocab_size: int, n_bytes: int, say: Callab
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    fast.train_from_iterator(_beginning(stories, n_bytes, say), trainer)
+    fast.train_from_iterator(_first_bytes(stories, n_bytes, on_progress), trainer)
     return Tokenizer(fast, END_OF_TEXT, "bpe")
 
 
-def _beginning(stories: Iterable[str], n_bytes: int, say: Callable[[float], None]) -> Iterator[str]:
+def _first_bytes(stories: Iterable[str], n_bytes: int, on_progress: Callable[[float], None]) -> Iterator[str]:
     seen = 0
     for story in stories:
         yield story
         seen += len(story.encode())
-        say(min(seen / n_bytes, 1.0))
+        on_progress(min(seen / n_bytes, 1.0))
         if seen >= n_bytes:
             return
 
 
 def load(folder: Path, kind: str = "folder") -> Tokenizer:
-    """The tokenizer of a folder with a `tokenizer.json`. Raises TokenizerError where it is missing or broken."""
+    """Loads a folder's `tokenizer.json`. Raises TokenizerError where it is missing or broken."""
     import tokenizers
 
     shown = safe_line(str(folder))
@@ -126,7 +126,7 @@ def load(folder: Path, kind: str = "folder") -> Tokenizer:
 
 
 def from_json(text: str, end_of_text: str, kind: str) -> Tokenizer | None:
-    """The tokenizer that `to_json` gave as text; None where it is none."""
+    """Makes a tokenizer from the output of `to_json`; None where the text is not a valid one."""
     import tokenizers
 
     try:
@@ -136,7 +136,7 @@ def from_json(text: str, end_of_text: str, kind: str) -> Tokenizer | None:
 
 
 def _end_of_text(folder: Path, fast: tokenizers.Tokenizer) -> str:
-    """The end-of-text token that a tokenizer folder names, or the usual one where it has that."""
+    """Returns the end-of-text token that a tokenizer folder names, or one of the usual ones if the tokenizer has it."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
             settings: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -156,15 +156,13 @@ def _end_of_text(folder: Path, fast: tokenizers.Tokenizer) -> str:
 
 
 def check(choice: str) -> None:
-    """Raise UsageError where `--tokenizer` is neither a known word nor a folder."""
+    """Raises UsageError where `--tokenizer` is neither a known name nor a folder."""
     if choice not in ("bpe", "gpt2") and not Path(choice).is_dir():
-        raise UsageError(
-            f"--tokenizer {safe_line(choice, 120)} is no folder", "take bpe, gpt2, or a folder with a tokenizer.json"
-        )
+        raise invalid_value("--tokenizer", choice, "bpe, gpt2, or a folder with a tokenizer.json")
 
 
 def open_tokenizer(choice: str) -> Tokenizer:
-    """`gpt2` from the Hub, or a folder. Raises TokenizerError with the remedy where it cannot be had."""
+    """Opens `gpt2` from the Hub, or a folder's tokenizer. Raises TokenizerError, or UsageError as `check` does."""
     if choice != "gpt2":
         check(choice)
         return load(Path(choice))

@@ -1,11 +1,14 @@
-"""How well a model foretells stories: bits per byte, nats a token, perplexity, each with its 95 % interval.
+"""Scores a model on held-out stories: bits per byte, nats per token and perplexity, with 95 % intervals.
 
-    scores = score_model("latest", held_out("latest", root).stories, root)
+    scores = score_model("latest", held_out(["latest"], root).stories, root)
     scores.bits_per_byte.value
 
-Our own checkpoints and any model in Hugging Face's layout are scored alike, as `lm.evaluate` has it: each story on its
-own from the beginning token on, without the end-of-text after it, nothing dropped. Intervals are by bootstrap over the
-stories (`judging.intervals`).
+Bits per byte is the negative log-likelihood in bits divided by the UTF-8 bytes of the text. Unlike the loss per token it
+does not depend on the tokenizer: a tokenizer with longer tokens has fewer, but harder predictions.
+
+Checkpoints of runs and models in Hugging Face's format are scored alike (`model/loss_eval.py`): each story by itself,
+after the begin-of-text token and without an end-of-text token. A story longer than the context is scored in overlapping
+windows, each token once. Intervals come from a bootstrap over stories (`bootstrap.py`).
 """
 
 from __future__ import annotations
@@ -32,66 +35,65 @@ if TYPE_CHECKING:
 
 Cleaning = Literal["light", "classic", "none"]
 
-MOST_STORIES = 1000
-"""Scored where nobody says how many."""
-BUNDLED_STORIES = 100
-"""Of the bundled tales: one in a hundred is held out, so more of them take long to find."""
+DEFAULT_STORIES = 1000
+DEFAULT_BUNDLED_STORIES = 100
+"""Of the bundled stories: one in a hundred is held out, so more of them take long to find."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Stories to score on."""
+class EvalSet:
+    """Stories to score models on."""
 
     stories: tuple[str, ...]
     source: str
-    """Where they are from, in words that are safe to show."""
+    """Where the stories come from; safe to show."""
 
 
 @dataclass(frozen=True)
 class ModelScores:
-    """What a model made of stories; the lists have an item a story."""
+    """The scores of a model; the lists have one item per story."""
 
     model: str
-    """What it is called: `run@step`, a folder, or `owner/name`."""
+    """`run@step`, a folder, or `owner/name`."""
     nats: list[float] = field(repr=False)
     n_tokens: list[int] = field(repr=False)
     n_bytes: list[int] = field(repr=False)
-    """UTF-8."""
+    """Bytes of UTF-8."""
     parameters: int
     device: str
     precision: str
     bf16_bits: float | None
-    """By how much bf16 differed from fp32 on a sample, in bits per byte; None where it was not tried."""
+    """Difference between bf16 and fp32 on a sample, in bits per byte; None if bf16 was not tried."""
     changed_stories: int
-    """Stories that the model's tokenizer does not give back as they were, white space apart: what it loses it need not
-    foretell, so they flatter the model."""
+    """Stories that the tokenizer does not decode to the same text, white space apart. The model need not predict what
+    the tokenizer loses, so that its scores are too good."""
     seconds: float
 
     @property
     def bits(self) -> list[float]:
-        """Of each story."""
+        """Negative log-likelihood of each story in bits."""
         return [nats / math.log(2) for nats in self.nats]
 
     @cached_property
     def bits_per_byte(self) -> Interval:
-        """Nats over ln 2, over UTF-8 bytes: compares models of any tokenizer."""
+        """Bits over bytes, summed over the stories. Comparable between tokenizers."""
         return _interval(self.bits, self.n_bytes)
 
     @cached_property
     def nats_per_token(self) -> Interval:
-        """Compares models of one tokenizer alone."""
+        """Comparable only between models with the same tokenizer."""
         return _interval(self.nats, self.n_tokens)
 
     @cached_property
     def perplexity(self) -> Interval:
-        """e to the nats a token."""
+        """exp(nats per token). Comparable only between models with the same tokenizer."""
         from storyteller.evaluation.bootstrap import Interval
 
         nats = self.nats_per_token
         return Interval(*(math.exp(min(bound, 700.0)) for bound in (nats.value, nats.low, nats.high)))
 
     def difference(self, other: ModelScores) -> Difference:
-        """Bits per byte of this model less those of another on the same stories, by paired bootstrap."""
+        """Bits per byte of this model minus those of another on the same stories, by a paired bootstrap."""
         from storyteller.evaluation.bootstrap import difference
 
         return difference(self.bits, other.bits, self.n_bytes)
@@ -130,24 +132,24 @@ def held_out(
     data: Sequence[str] = (),
     limit: int | None = None,
     cleaning: Cleaning = "light",
-) -> HeldOut:
-    """Up to `limit` stories that none of the models was trained on, the same for each, as far as can be known.
+) -> EvalSet:
+    """Returns up to `limit` stories that, as far as is known, none of the models was trained on.
 
-    Those of the files and folders in `data`, cleaned as `cleaning` says; else the held-out stories of those `models`
-    that are runs' checkpoints, in equal numbers where they are not the same; else the bundled tales' held-out ones.
-    Raises CorpusError, RunError.
+    Reads the files and folders in `data`, cleaned as `cleaning` says; else the held-out stories of those `models` that
+    are checkpoints of runs, alternating between the runs; else held-out bundled stories.
+    Raises CorpusError or RunError.
     """
     if data:
-        return _of_files(data, limit or MOST_STORIES, cleaning)
-    if kept := _of_runs(models, runs_root):
-        stories = dict.fromkeys(story for row in zip_longest(*kept.values()) for story in row if story is not None)
-        names = ", ".join(kept)
-        whose = f"the held-out stories of {names}" if len(kept) == 1 else f"the held-out stories of the runs {names}"
-        return HeldOut(tuple(islice(stories, limit or MOST_STORIES)), whose)
-    return _bundled(limit or BUNDLED_STORIES)
+        return _from_files(data, limit or DEFAULT_STORIES, cleaning)
+    if by_run := _from_runs(models, runs_root):
+        # One story of each run in turn, without duplicates: equal shares however many stories each run kept.
+        stories = dict.fromkeys(story for row in zip_longest(*by_run.values()) for story in row if story is not None)
+        source = f"the held-out stories of {'the runs ' if len(by_run) > 1 else ''}{', '.join(by_run)}"
+        return EvalSet(tuple(islice(stories, limit or DEFAULT_STORIES)), source)
+    return _from_bundled(limit or DEFAULT_BUNDLED_STORIES)
 
 
-def _of_files(data: Sequence[str], limit: int, cleaning: Cleaning) -> HeldOut:
+def _from_files(data: Sequence[str], limit: int, cleaning: Cleaning) -> EvalSet:
     from storyteller.data.local_files import Files
 
     files = Files(data)
@@ -155,13 +157,13 @@ def _of_files(data: Sequence[str], limit: int, cleaning: Cleaning) -> HeldOut:
     stories = tuple(islice((text for text in texts if text.strip()), limit))
     names = safe_line(", ".join(map(str, data)), 100)
     if not stories:
-        raise CorpusError(f"there is no story in {names}", "look at --data and --clean")
-    return HeldOut(stories, f"{names}, {'as it is' if cleaning == 'none' else f'cleaned {cleaning}'}")
+        raise CorpusError(f"no stories in {names}", "check --data and --clean")
+    return EvalSet(stories, f"{names}, {'not cleaned' if cleaning == 'none' else f'cleaned {cleaning}'}")
 
 
-def _of_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[str]]:
-    """The kept held-out stories by run, of those models that are checkpoints of runs."""
-    from storyteller.data import held_out_file as keeping
+def _from_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[str]]:
+    """The held-out stories of each run among `models`, by run name."""
+    from storyteller.data import held_out_file
     from storyteller.inference.engine import is_run
     from storyteller.tracking.run_folder import runs_root as default_root
     from storyteller.tracking.run_index import find_run
@@ -169,17 +171,17 @@ def _of_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[st
     found: dict[str, list[str]] = {}
     for model in filter(is_run, models):
         folder = find_run(runs_root or default_root(), model.partition("@")[0])
-        if kept := keeping.kept(folder.held_out):
+        if kept := held_out_file.load(folder.held_out):
             found[folder.name] = kept[0]
     return found
 
 
-def _bundled(limit: int) -> HeldOut:
+def _from_bundled(limit: int) -> EvalSet:
     from storyteller.data.held_out_stories import held_out_stories
     from storyteller.data.sources import BundledSource
 
     stories, _ = held_out_stories(BundledSource(), DataConfig(source="bundled"), limit=limit)
-    return HeldOut(tuple(stories[:limit]), "the bundled tales' held-out stories")
+    return EvalSet(tuple(stories[:limit]), "the held-out bundled stories")
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -191,55 +193,57 @@ def score_model(
     runs_root: Path | None = None,
     *,
     settings: TrainConfig | None = None,
-    say: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> ModelScores:
-    """Score the stories under the model that `model` names (as `engine.open_model` has it).
+    """Computes the negative log-likelihood of the stories under the model that `model` names, as in `open_model`.
 
-    `settings` names device, precision (`auto`, `fp32`, `bf16`) and threads, `say` hears the share that is done, `log`
-    of what takes long. Raises RunError, CheckpointError, ModelError, HubError, UsageError, OutOfMemoryError.
+    settings: device, precision (`auto`, `fp32` or `bf16`) and threads.
+    on_progress: called with the share that is done, 0 to 1.
+    log: called with messages about slow steps.
+    Raises RunError, CheckpointError, ModelError, HubError, UsageError or OutOfMemoryError.
     """
     from storyteller.inference.engine import find_model, is_run
 
     if not stories:
-        raise CorpusError("there is no story to score", "give some with --data")
+        raise CorpusError("no stories to score", "set --data")
     while True:
         folder = find_model(model, runs_root, log)
         try:
-            return _score(folder, stories, settings or TrainConfig(), say)
+            return _score(folder, stories, settings or TrainConfig(), on_progress)
         except (ModelError, OSError):
-            # A training run may have pruned the checkpoint meanwhile: look again.
+            # A training run may have deleted the checkpoint meanwhile: find its newest one again.
             if not is_run(model) or folder.path.is_dir():
                 raise
 
 
 def _score(
-    folder: ModelFolder, stories: Sequence[str], settings: TrainConfig, say: Callable[[float], None] | None
+    folder: ModelFolder, stories: Sequence[str], settings: TrainConfig, on_progress: Callable[[float], None] | None
 ) -> ModelScores:
     from storyteller.inference.generate import load_tokenizer
     from storyteller.model.score_folder import score_folder
 
     began = time.perf_counter()
     tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
-    # What no UTF-8 can hold (a lone surrogate) is no character that a tokenizer could take.
+    # Lone surrogates cannot be encoded as UTF-8, which tokenizers require.
     texts = [story.encode("utf-8", "replace").decode() for story in stories]
     encoded = [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    if max(chain.from_iterable(encoded), default=0) >= folder.vocabulary:
-        raise ModelError(f"the tokenizer of {folder.label} has more tokens than the model", "take another model")
+    if max(chain.from_iterable(encoded), default=0) >= folder.vocab_size:
+        raise ModelError(f"the tokenizer of {folder.label} has more tokens than the model", "use another model")
     if not any(encoded):
-        raise ModelError(f"the tokenizer of {folder.label} makes nothing of these stories", "take another model")
-    if folder.begin is None:
-        raise ModelError(f"{folder.label} has no token to begin with", "take a model with a bos or eos token")
+        raise ModelError(f"the tokenizer of {folder.label} finds no tokens in these stories", "use another model")
+    if folder.bos_id is None:
+        raise ModelError(f"{folder.label} has no begin-of-text token", "use a model with a bos or eos token")
     n_bytes = [len(text.encode()) for text in texts]
     found = score_folder(
         folder.path,
         folder.label,
         encoded,
         n_bytes,
-        beginning_id=folder.begin,
+        beginning_id=folder.bos_id,
         context=folder.context,
         settings=settings,
-        say=say,
+        say=on_progress,
     )
     return ModelScores(
         model=folder.label,
@@ -250,16 +254,12 @@ def _score(
         device=found.device,
         precision=found.precision,
         bf16_bits=found.bf16_bits,
-        changed_stories=_changed(tokenizer, texts, encoded),
+        changed_stories=_count_changed(tokenizer, texts, encoded),
         seconds=time.perf_counter() - began,
     )
 
 
-def _changed(tokenizer: Tokenizer, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> int:
-    """How many texts the tokenizer does not give back, white space apart: it knows no such character, or folds case."""
-    back = tokenizer.decode_batch([list(ids) for ids in encoded], skip_special_tokens=False)
-    return sum(_squeezed(text) != _squeezed(again) for text, again in zip(texts, back, strict=True))
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
+def _count_changed(tokenizer: Tokenizer, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> int:
+    """Counts texts that change when encoded and decoded, white space apart: by unknown characters or lower-casing."""
+    decoded = tokenizer.decode_batch([list(ids) for ids in encoded], skip_special_tokens=False)
+    return sum("".join(a.split()) != "".join(b.split()) for a, b in zip(texts, decoded, strict=True))

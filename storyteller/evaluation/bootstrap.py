@@ -1,9 +1,12 @@
-"""How sure a figure is: 95 % intervals by bootstrap over stories (Efron 1979; the percentile interval).
+"""95 % confidence intervals by the bootstrap over stories (percentile interval, Efron 1979).
 
-A figure is a ratio of sums, sum(values) / sum(weights): nats over bytes, faults over words, or a plain mean where the
-weights are 1. Stories are resampled whole, with replacement. Where several stories belong together (ten endings of one
-prompt), `groups` says which, and whole groups are resampled: stories of one prompt are alike, and to take them for
-independent would make the interval too narrow.
+A statistic is a ratio of sums, sum(values) / sum(weights): nats over bytes, errors over words, or a mean if all weights
+are 1. Each resample draws as many stories as there are, with replacement, and computes the statistic again; the
+interval spans the middle 95 % of the results.
+
+Stories that share a prompt are alike. Drawing them independently would understate the variance, so that `groups` makes
+the bootstrap draw whole groups instead. Two models are compared by a paired bootstrap: each resample draws the same
+stories for both, which removes the variance that comes from some stories being harder than others.
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ if TYPE_CHECKING:
 
 COVERAGE_PCT = 95
 RESAMPLES = 2000
-_INDICES_AT_ONCE = 2_000_000
-"""Bounds the memory of resampling many stories."""
+_MAX_INDICES = 2_000_000
+"""Indices drawn at a time; bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure, and between which bounds it would lie for 95 of 100 other draws of stories."""
+    """A statistic and its 95 % confidence interval."""
 
     value: float
     low: float
@@ -35,13 +38,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of one model less that of another on the same items, with its bounds."""
+    """A statistic of one model minus that of another on the same stories, with its 95 % confidence interval."""
 
     value: float
     low: float
     high: float
-    real: bool
-    """Whether the interval leaves 0 out."""
+    significant: bool
+    """True if the interval does not contain 0."""
+
+    def to_json(self) -> dict[str, float | bool]:
+        return {"value": self.value, "low": self.low, "high": self.high, "real": self.significant}
 
 
 def interval(
@@ -52,14 +58,13 @@ def interval(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """sum(values) / sum(weights) with its 95 % interval, the same for the same arguments.
+    """Returns sum(values) / sum(weights) with its 95 % interval; deterministic for a given `seed`.
 
-    values, weights, groups: one an item; weights (not negative) are 1 by default, each item is its own group.
-    Raises ValueError where there is no item, a number is not finite, or the weights sum to 0.
+    values, weights, groups: one per item. Weights are not negative and 1 by default; by default each item is a group of
+    its own. Raises ValueError if there are no items, a number is not finite, or the weights sum to 0.
     """
-    summed = _summed([values, _weights(values, weights)], groups)
-    ratios = _ratios(summed, seed, resamples)
-    low, high = _bounds(ratios)
+    summed = _sum_groups([values, _weights(values, weights)], groups)
+    low, high = _bounds(_ratios(summed, seed, resamples))
     value = float(summed[0].sum() / summed[1].sum())
     return Interval(value, min(low, value), max(high, value))
 
@@ -74,39 +79,40 @@ def difference(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Difference:
-    """The ratio of `a` less that of `b` with its 95 % interval, by paired bootstrap: both over the same items.
+    """Returns the ratio of `a` minus that of `b` with its 95 % interval, by a paired bootstrap over the same items.
 
-    a, b, weights, weights_b, groups: one an item; `weights_b` are those of `b` where they differ from `weights`.
-    Raises ValueError as `interval` does, and where the lengths differ.
+    a, b, weights, weights_b, groups: one per item; `weights_b` are the weights of `b` if they differ from `weights`.
+    Raises ValueError as `interval` does, and if the lengths differ.
     """
     w_a = _weights(a, weights)
     w_b = w_a if weights_b is None else _weights(b, weights_b)
-    summed = _summed([a, w_a, b, w_b], groups)
+    summed = _sum_groups([a, w_a, b, w_b], groups)
     of_a, of_b = float(summed[0].sum() / summed[1].sum()), float(summed[2].sum() / summed[3].sum())
     value = of_a - of_b
     low, high = _bounds(_ratios(summed, seed, resamples))
     low, high = min(low, value), max(high, value)
+    # Two models with the same scores must not differ significantly by a rounding error.
     rounding = 1e-12 * max(abs(of_a), abs(of_b))
-    return Difference(value, low, high, real=low > rounding or high < -rounding)
+    return Difference(value, low, high, significant=low > rounding or high < -rounding)
 
 
 def _weights(values: Sequence[float], weights: Sequence[float] | None) -> Sequence[float]:
     return [1.0] * len(values) if weights is None else weights
 
 
-def _summed(columns: Sequence[Sequence[float]], groups: Sequence[Hashable] | None) -> Floats:
-    """The columns (values and weights in turn), added up within each group: (columns, groups)."""
+def _sum_groups(columns: Sequence[Sequence[float]], groups: Sequence[Hashable] | None) -> Floats:
+    """Validates the columns (values and weights in turn) and sums them within groups: -> (columns, groups)."""
     import numpy as np
 
     if not len(columns[0]):
-        raise ValueError("there is no item to measure")
+        raise ValueError("there are no items")
     if len({len(column) for column in columns}) > 1 or (groups is not None and len(groups) != len(columns[0])):
-        raise ValueError(f"the items differ in number: {[len(column) for column in columns]}")
+        raise ValueError(f"the columns differ in length: {[len(column) for column in columns]}")
     table = np.array([np.asarray(column, dtype=np.float64) for column in columns])
     if not np.isfinite(table).all():
-        raise ValueError("a value or a weight is not a finite number")
+        raise ValueError("a value or a weight is not finite")
     if (table[1::2] < 0).any() or not table[1::2].sum(axis=1).all():
-        raise ValueError("the weights must not be negative, nor all 0")
+        raise ValueError("weights must not be negative, nor all 0")
     if groups is None:
         return table
     numbers: dict[Hashable, int] = {}
@@ -116,16 +122,17 @@ def _summed(columns: Sequence[Sequence[float]], groups: Sequence[Hashable] | Non
 
 
 def _ratios(summed: Floats, seed: int, resamples: int) -> Floats:
-    """Of each resample the ratio of the first two rows, less that of the next two where there are four."""
+    """The statistic of each resample: row 0 / row 1, minus row 2 / row 3 if there are four rows. -> (resamples,)"""
     import numpy as np
 
     random = np.random.default_rng(seed)
     n, found = summed.shape[1], []
-    rows = max(1, _INDICES_AT_ONCE // n)
+    rows = max(1, _MAX_INDICES // n)
     for start in range(0, resamples, rows):
+        # All rows are summed over the same drawn groups: this is what pairs the two models.
         drawn = random.integers(n, size=(min(rows, resamples - start), n))
         sums = np.array([row[drawn].sum(axis=1) for row in summed])
-        found.append(sums[:, sums[1::2].all(axis=0)])  # a draw without any weight has no ratio
+        found.append(sums[:, sums[1::2].all(axis=0)])  # a resample whose weights are all 0 has no ratio
     sums = np.concatenate(found, axis=1)
     ratios: Floats = sums[0] / sums[1]
     return ratios if len(summed) == 2 else ratios - sums[2] / sums[3]
@@ -135,7 +142,7 @@ def _bounds(ratios: Floats) -> tuple[float, float]:
     import numpy as np
 
     if not len(ratios):
-        return float("inf"), float("-inf")  # each draw was without weight: the figure itself is all there is
+        return float("inf"), float("-inf")  # no resample has a ratio: the callers fall back to the value itself
     tail = (100 - COVERAGE_PCT) / 2
     low, high = np.percentile(ratios, [tail, 100 - tail])
     return float(low), float(high)

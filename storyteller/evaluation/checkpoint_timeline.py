@@ -16,10 +16,10 @@ from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, RunError
 from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord
 
-Part = tuple[str, bool]
+DiffPart = tuple[str, bool]
 """A piece of a story, and whether it is new against the story before."""
 
-ALIKE = 1 / 3
+SIMILAR_SHARE = 1 / 3
 """The share of words kept from which on the new ones are worth pointing out; below it, the story is another one."""
 _SHORTEST_KEPT_WORDS = 3
 """So many words in a row that stood there before are kept; two stories share `was a` by chance."""
@@ -36,7 +36,7 @@ class TimelineStory:
     problem: str = ""
     bpb: float | None = None
     """Bits per byte of held-out stories at this step, where they were scored."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[DiffPart, ...] = ()
     """The story after its prompt, in pieces."""
     kept: float | None = None
     """The share of its words that stood in the story before; None where there is none before."""
@@ -44,7 +44,7 @@ class TimelineStory:
     @property
     def is_alike(self) -> bool:
         """Whether it is the story before with changes, rather than another one."""
-        return self.kept is not None and self.kept >= ALIKE
+        return self.kept is not None and self.kept >= SIMILAR_SHARE
 
     def to_json(self) -> dict[str, Any]:
         told = self.told
@@ -59,7 +59,7 @@ class TimelineStory:
         }
 
 
-def steps_of(
+def timeline_steps(
     growth: SampleHistory, prompt: str, sample: SamplingParams, saved: Sequence[int], most: int = 0
 ) -> list[int]:
     """The steps at which there is a story told like this, or a checkpoint to tell one from; with `most`, so many of
@@ -71,7 +71,7 @@ def steps_of(
     return sorted({steps[i * (len(steps) - 1) // max(1, most - 1)] for i in range(most)})
 
 
-def moments(
+def timeline_stories(
     root: Path,
     run: str,
     growth: SampleHistory,
@@ -98,12 +98,12 @@ def moments(
         if told is None:
             yield TimelineStory(step, None, problem, bpb_at(step))
             continue
-        parts, kept = changes(before.text if before is not None else None, told.text)
+        parts, kept = diff_words(before.text if before is not None else None, told.text)
         yield TimelineStory(step, told, "", bpb_at(step), parts, kept)
         before = told
 
 
-def changes(before: str | None, text: str) -> tuple[tuple[Part, ...], float | None]:
+def diff_words(before: str | None, text: str) -> tuple[tuple[DiffPart, ...], float | None]:
     """The text in pieces, new or kept from the one before, and the share of its words that are kept.
 
     Kept are words of which three or more in a row stood before, in the same order (or all, where there are fewer).
@@ -117,7 +117,7 @@ def changes(before: str | None, text: str) -> tuple[tuple[Part, ...], float | No
     for block in SequenceMatcher(None, old, words, autojunk=False).get_matching_blocks():
         if block.size >= max(1, shortest):
             kept[block.b : block.b + block.size] = [True] * block.size
-    parts: list[Part] = []
+    parts: list[DiffPart] = []
     for piece, is_kept in zip(pieces, kept, strict=True):
         if parts and parts[-1][1] is not is_kept:
             parts[-1] = (parts[-1][0] + piece, not is_kept)

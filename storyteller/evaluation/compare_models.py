@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from storyteller.config.configs import SamplingParams
 
 if TYPE_CHECKING:
-    from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
+    from storyteller.evaluation.bits_per_byte import EvalSet, ModelScores
     from storyteller.evaluation.bootstrap import Difference
     from storyteller.inference.engine import Engine
 
@@ -49,7 +49,7 @@ class ModelComparison:
     """How every story was told; its seed is set."""
     tellings: tuple[tuple[ModelStories | None, ...], ...]
     """By model, then by prompt; None where the prompt does not fit into the model's context."""
-    held: HeldOut
+    held: EvalSet
     scores: tuple[ModelScores, ...]
 
     def differences(self) -> Iterator[PairedDifference]:
@@ -66,7 +66,7 @@ class ModelComparison:
         return {
             "models": [{**scores.to_json(), "model": label} for label, scores in self._scored()],
             "score_differences": [
-                {"a": each.a, "b": each.b, "bits_per_byte": asdict(each.bits_per_byte)} for each in self.differences()
+                {"a": each.a, "b": each.b, "bits_per_byte": each.bits_per_byte.to_json()} for each in self.differences()
             ],
             "held_out": {"stories": len(self.held.stories), "source": self.held.source},
             "sample": asdict(self.sample),
@@ -108,7 +108,7 @@ def verdict(versus: PairedDifference, n_stories: int) -> str:
     """One line on which of two models foretells better, if that can be told; as untrusted as their labels."""
     difference = versus.bits_per_byte
     low, high = sorted((abs(difference.low), abs(difference.high)))
-    if not difference.real:
+    if not difference.significant:
         return (
             f"{versus.a} and {versus.b} cannot be told apart on these {n_stories:,} stories: "
             f"{difference.value:+.4f} bits per byte, 95 % from {difference.low:+.4f} to {difference.high:+.4f}"

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from storyteller.errors import UsageError
 from storyteller.text import safe_line
 
-LIMIT_CHARS = 1_000_000
+MAX_PROMPT_CHARS = 1_000_000
 """Of one prompt."""
 
 
@@ -32,14 +32,14 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptRequest:
     """A prompt, and the line on which it stands (0: no file's)."""
 
     prompt: str
     line: int = 0
 
 
-def bundled() -> list[Prompt]:
+def bundled_prompts() -> list[Prompt]:
     """The package's own prompts, the plainest first."""
     lines = resources.files(__package__).joinpath("prompts.txt").read_text(encoding="utf-8").splitlines()
     prompts, kind = [], ""
@@ -54,14 +54,14 @@ def bundled() -> list[Prompt]:
 def load_prompts(path: Path | None = None) -> list[str]:
     """The prompts of a file (see `read_prompts`), or the package's own. Raises UsageError."""
     if path is None:
-        return [prompt.text for prompt in bundled()]
+        return [prompt.text for prompt in bundled_prompts()]
     prompts = [asked.prompt for asked in read_prompts(str(path))[0]]
     if not prompts:
         raise UsageError(f"there is no prompt in {safe_line(str(path), 100)}", "write one a line")
     return prompts
 
 
-def read_prompts(path: str) -> tuple[Iterator[Asked], int | None]:
+def read_prompts(path: str) -> tuple[Iterator[PromptRequest], int | None]:
     """The prompts of a file, and how many there are (None where it is standard input, `-`, and not known).
 
     One prompt a line, blank lines left out; in a `.jsonl` file, `{"prompt": ...}` a line. Standard input is one or the
@@ -83,14 +83,14 @@ def read_prompts(path: str) -> tuple[Iterator[Asked], int | None]:
         raise UsageError(f"{shown} cannot be read: {reason}", "name a file of prompts, one a line") from error
 
 
-def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[Asked]:
+def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[PromptRequest]:
     number = 0
-    while raw := file.readline(4 * LIMIT_CHARS + 1):
+    while raw := file.readline(4 * MAX_PROMPT_CHARS + 1):
         number += 1
         line = raw.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r\n")
-        if len(line) > LIMIT_CHARS:
+        if len(line) > MAX_PROMPT_CHARS:
             raise UsageError(
-                f"line {number:,} of {name} has more than {LIMIT_CHARS:,} characters", "give a shorter prompt"
+                f"line {number:,} of {name} has more than {MAX_PROMPT_CHARS:,} characters", "give a shorter prompt"
             )
         if not line.strip():
             continue
@@ -100,7 +100,7 @@ def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[Asked]
         if prompt is None:
             raise UsageError(f'line {number:,} of {name} is no {{"prompt": "..."}}', "mend it, or leave it out")
         if prompt.strip():
-            yield Asked(prompt, number)
+            yield PromptRequest(prompt, number)
 
 
 def _json_prompt(line: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Voices of CTranslate2, for GPT-2 and Llama: no torch, a story in half a second."""
+"""A backend for GPT-2 and Llama: CTranslate2, which generates a story in half a second and needs no torch."""
 
 from __future__ import annotations
 
@@ -12,123 +12,136 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import ModelError, UsageError
-from storyteller.inference.ctranslate2_workers import Hearing, WorkerPool, seeded
-from storyteller.inference.generate import SEED_STRIDE, until_enough
-from storyteller.system.malloc import keep_what_is_freed
+from storyteller.inference.ctranslate2_workers import TokenQueue, WorkerPool, seeded
+from storyteller.inference.generate import SEED_STRIDE, until_stop
+from storyteller.system.malloc import keep_freed_blocks
 
 if TYPE_CHECKING:
     import ctranslate2
 
-Numbers = Literal["fp32", "int8"]
+ComputeType = Literal["fp32", "int8"]
 
-_COMPUTE_TYPES: dict[Numbers, str] = {"fp32": "float32", "int8": "int8_float32"}
-_BATCH_ROWS: dict[Numbers, int] = {"fp32": 16, "int8": 8}
-"""Stories of a telling: more of them share each read of the weights, until their keys and values outgrow the cache."""
-_SMALL_BYTES = 64 * 2**20
-"""Weights that lie in two cores' caches: further threads wait for each other longer than they compute."""
-
-_CREW = 8
-"""Stories that are told before the weights are loaded anew; each keeps its keys and values for so long."""
+_COMPUTE_TYPES: dict[ComputeType, str] = {"fp32": "float32", "int8": "int8_float32"}
+_BATCH_ROWS: dict[ComputeType, int] = {"fp32": 16, "int8": 8}
+"""Stories of a decoding. More of them share each read of the weights, until their keys and values outgrow the cache."""
+_SMALL_MODEL_BYTES = 64 * 2**20
+"""Weights up to this size fit into the caches of two cores. Their matrix products are so short that further threads
+spend more time waiting for each other than computing."""
+_POOL_WORKERS = 8
+"""Stories generated before the weights are loaded again; each worker keeps its keys and values for so long."""
 
 
 class CTranslate2Backend:
-    """A model in memory.
+    """Implements `Backend` with a model in memory.
 
-    CTranslate2 seeds a worker's thread once (`crew`), so each telling that draws gets a worker of its own: of a crew
-    with 8 bits, where one thread is quickest; else of a generator of its own, since the idle threads of some workers
-    stand in the way of the one that computes.
+    CTranslate2 seeds the random numbers of a worker thread only once, so each sampled story needs a worker of its own
+    (see `WorkerPool`). Small int8 models, which are fastest with one thread, get them from a pool of workers that share
+    the weights. All others get a newly loaded generator, because the idle threads of a pool slow the busy ones down.
     """
 
     def __init__(
-        self, files: Mapping[str, bytes], vocabulary: int, ends: Sequence[int], threads: int, numbers: Numbers = "fp32"
+        self,
+        files: Mapping[str, bytes],
+        vocab_size: int,
+        eos_ids: Sequence[int],
+        threads: int,
+        compute_type: ComputeType = "fp32",
     ) -> None:
-        """`files`: what `pack` made; `threads` of the CPU, 0 for a default.
+        """`files` are those that `pack` returns; `threads` is the number of CPU threads, 0 for a default.
 
-        The default depends on nothing but the machine and the model: another number of threads adds in another order,
-        and the last bits of a sum may turn a story. Raises ModelError where CTranslate2 cannot load it.
+        The default depends only on the machine and the model: another number of threads sums in another order, and the
+        last bits of a sum can change a story. Raises ModelError if CTranslate2 cannot load the model.
         """
         from storyteller.system.hardware import n_cores
 
-        self.vocabulary = vocabulary
-        self.batch_rows = _BATCH_ROWS[numbers]
+        self.vocab_size = vocab_size
+        self.batch_rows = _BATCH_ROWS[compute_type]
         self._files = dict(files)
-        self._ends = list(ends)
-        self._numbers = numbers
+        self._eos_ids = list(eos_ids)
+        self._compute_type = compute_type
         cores = n_cores()
-        few = 2 if numbers == "fp32" else 1
-        small = sum(map(len, files.values())) <= _SMALL_BYTES
-        self._threads = threads or min(cores, few if small else 8)
-        self.lanes = threads or cores
-        self._workers = _CREW if small and numbers == "int8" and self._threads == 1 else 1
-        self._leaves_a_core = self._threads < cores and small
-        if small:
-            keep_what_is_freed()
-            if numbers == "fp32":
-                _leave_mkl_out()
+        is_small = sum(map(len, files.values())) <= _SMALL_MODEL_BYTES
+        few_threads = 2 if compute_type == "fp32" else 1
+        self._threads = threads or min(cores, few_threads if is_small else 8)
+        self.parallel_decodings = threads or cores
+        self._workers = _POOL_WORKERS if is_small and compute_type == "int8" and self._threads == 1 else 1
+        self._leaves_a_core = self._threads < cores and is_small
+        if is_small:
+            keep_freed_blocks()
+            if compute_type == "fp32":
+                _prefer_onednn()
         self._lock = threading.Lock()
-        self._crew: WorkerPool | None = None
-        self._tellings = 0
+        self._pool: WorkerPool | None = None
+        self._sampled_stories = 0
         self._ready: dict[tuple[int, int], _Loading] = {}
+        """Generators loaded in advance, by their numbers of threads and workers."""
         self._prepare()
         self._ready[self._threads, self._workers].generator()
-        self._steady: dict[int, ctranslate2.Generator] = {}
-        # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
-        weakref.finalize(self, self._steady.clear)
+        self._unseeded: dict[int, ctranslate2.Generator] = {}
+        """Generators of decodings that draw no random numbers, by worker number; they can be used again and again."""
+        # They have to be freed before Python exits: a CTranslate2 thread that calls into it later aborts the process.
+        weakref.finalize(self, self._unseeded.clear)
 
-    def check(self, sample: SamplingParams) -> None:
-        """Raise UsageError for min-p: CTranslate2 does not have it, and a token could be drawn here only by stopping
-        it after each one and showing it the whole window again."""
-        if sample.min_p:
+    def check(self, sampling: SamplingParams) -> None:
+        """Raises UsageError for min-p, which CTranslate2 does not support.
+
+        Sampling with it here would mean to stop CTranslate2 after each token, and to process the whole window again.
+        """
+        if sampling.min_p:
             raise UsageError(
-                f"--min-p {sample.min_p:g} is not had from GPT-2 and Llama models, which CTranslate2 tells",
+                f"--min-p {sampling.min_p:g} is not supported for GPT-2 and Llama models, which run on CTranslate2",
                 "--top-p, or a lower --temperature, serves the same end",
             )
 
-    def begin(self, sample: SamplingParams, lane: int | None = None) -> CTranslate2Decoding:
-        # Tellings side by side take a thread each: so many of them are told faster than one by as many threads.
-        threads = self._threads if lane is None else 1
-        if sample.draws:
-            crew = self._enlisted if self._workers > 1 and lane is None else None
+    def start(self, sampling: SamplingParams, worker: int | None = None) -> CTranslate2Decoding:
+        # Parallel decodings have one thread each: that is faster than one decoding with as many threads.
+        is_alone = worker is None
+        threads = self._threads if is_alone else 1
+        if sampling.draws:
+            reserve = self._reserve_worker if self._workers > 1 and is_alone else None
             return CTranslate2Decoding(
-                lambda: self._seeded(threads, sample, alone=lane is None), sample, self._ends, crew
+                lambda: self._seeded(threads, sampling, is_alone), sampling, self._eos_ids, reserve
             )
-        key = -1 if lane is None else lane
-        if key not in self._steady:
-            self._steady[key] = self._take(threads, self._workers if lane is None else 1)
-        return CTranslate2Decoding(lambda: self._steady[key], sample, self._ends)
+        key = -1 if worker is None else worker
+        if key not in self._unseeded:
+            self._unseeded[key] = self._take(threads, self._workers if is_alone else 1)
+        return CTranslate2Decoding(lambda: self._unseeded[key], sampling, self._eos_ids)
 
     def close(self) -> None:
         self._ready.clear()
-        self._steady.clear()
-        self._crew = None
+        self._unseeded.clear()
+        self._pool = None
         self._files = {}
 
-    def _enlisted(self) -> WorkerPool:
-        """A crew with a worker who will tell."""
+    def _reserve_worker(self) -> WorkerPool:
+        """Returns a pool in which an unused worker is reserved for the next story."""
         with self._lock:
-            if self._crew is None or not self._crew.enlist():
-                self._crew = WorkerPool(self._take(self._threads, self._workers), self._workers)
-                self._crew.enlist()
-            if not self._crew.left and self._leaves_a_core:  # beside the last story of this crew
-                self._prepare()
-            return self._crew
+            if self._pool is None or not self._pool.reserve():
+                self._pool = WorkerPool(self._take(self._threads, self._workers), self._workers)
+                self._pool.reserve()
+            if not self._pool.unused and self._leaves_a_core:
+                self._prepare()  # on an idle core, while the last worker of this pool generates
+            return self._pool
 
-    def _seeded(self, threads: int, sample: SamplingParams, alone: bool) -> ctranslate2.Generator:
+    def _seeded(self, threads: int, sampling: SamplingParams, is_alone: bool) -> ctranslate2.Generator:
+        """Returns a new generator whose random numbers begin with the seed."""
         generator = self._take(threads, 1)
-        with seeded(sample.seed or 0), _refused():
-            # A first draw, that of no story, takes up the seed; then the next telling may set its own.
+        with seeded(sampling.seed or 0), _model_errors():
+            # The worker takes up the process's seed when it draws for the first time. So it draws once here, for no
+            # story, and another decoding may then set the seed of the process.
             generator.generate_batch([["0"]], max_length=1, sampling_topk=2, include_prompt_in_result=False)
-        self._tellings += 1
-        if alone and self._workers == 1 and self._leaves_a_core and self._tellings > 1:  # the first may be the only one
+        self._sampled_stories += 1
+        # The first story of a process may be its only one, so nothing is loaded in advance until the second.
+        if is_alone and self._workers == 1 and self._leaves_a_core and self._sampled_stories > 1:
             self._prepare()
         return generator
 
     def _prepare(self) -> None:
-        """Have what the next story wants loaded meanwhile."""
+        """Starts to load the generator that the next story needs."""
         self._ready[self._threads, self._workers] = self._load(self._threads, self._workers)
 
     def _take(self, threads: int, workers: int) -> ctranslate2.Generator:
-        """A generator that has told nothing yet."""
+        """Returns a generator that has not been used."""
         return (self._ready.pop((threads, workers), None) or self._load(threads, workers)).generator()
 
     def _load(self, threads: int, workers: int) -> _Loading:
@@ -137,27 +150,27 @@ class CTranslate2Backend:
         if not self._files:
             raise ModelError("the model is closed", "open it again")
         options = {
-            "compute_type": _COMPUTE_TYPES[self._numbers],
+            "compute_type": _COMPUTE_TYPES[self._compute_type],
             "intra_threads": threads,
             "inter_threads": workers,
         }
         return _Loading(partial(ctranslate2.Generator, "model", files=self._files, **options))
 
 
-def _leave_mkl_out() -> None:
-    """Have CTranslate2 take oneDNN's products, unless its user says otherwise; it decides at its first, for good.
+def _prefer_onednn() -> None:
+    """Makes CTranslate2 multiply with oneDNN instead of MKL, unless the user has set the variable.
 
-    With fp32 they tell a small model's story a fifth faster than MKL's, which Intel's processors get by themselves;
-    8-bit ones take twice as long.
+    With fp32 that generates a small model's story a fifth faster than MKL, the default on Intel processors; with int8
+    it takes twice as long. CTranslate2 reads the variable once, at its first product.
     """
     os.environ.setdefault("CT2_USE_MKL", "0")
 
 
 class _Loading:
-    """A generator that is being loaded.
+    """A generator that is loaded on a thread, which ends when it is loaded.
 
-    On a thread that ends with it: OpenMP's threads, which a thread that has loaded would keep, halve the speed of those
-    that tell.
+    A thread that has loaded a model keeps OpenMP's threads for itself, and those halve the speed of the threads that
+    generate; they end with it.
     """
 
     def __init__(self, load: Callable[[], ctranslate2.Generator]) -> None:
@@ -166,9 +179,9 @@ class _Loading:
         self._thread.start()
 
     def generator(self) -> ctranslate2.Generator:
-        """Once it is loaded. Raises ModelError where CTranslate2 cannot load it."""
+        """Waits for the generator. Raises ModelError if CTranslate2 cannot load it."""
         self._thread.join()
-        with _refused("load"):
+        with _model_errors("load"):
             if isinstance(self._outcome, Exception):
                 raise self._outcome
             return self._outcome
@@ -181,112 +194,114 @@ class _Loading:
 
 
 class CTranslate2Decoding:
-    """One telling."""
+    """Implements `Decoding`."""
 
     def __init__(
         self,
-        take: Callable[[], ctranslate2.Generator],
-        sample: SamplingParams,
-        ends: Sequence[int],
-        crew: Callable[[], WorkerPool] | None = None,
+        take_generator: Callable[[], ctranslate2.Generator],
+        sampling: SamplingParams,
+        eos_ids: Sequence[int],
+        reserve_worker: Callable[[], WorkerPool] | None = None,
     ) -> None:
-        """`take` gives the generator of the whole telling; `crew`, if there is one, who tells a single story's next
-        window."""
-        self._take, self._enlisted = take, crew
-        self._seed, self._windows = sample.seed or 0, 0
-        self._beams = sample.beams
-        # Both look back at what was told, and CTranslate2 takes the prompts of a batch that are longer than its
-        # shortest for told as well: so such rows go with those of their own length alone.
-        self._looks_back = sample.repetition_penalty != 1 or sample.no_repeat_ngram > 0
+        """`take_generator` returns the generator of the whole decoding. If `reserve_worker` is given, each window of a
+        single story is instead generated by a worker of the pool that it returns."""
+        self._take_generator, self._reserve_worker = take_generator, reserve_worker
+        self._seed, self._windows = sampling.seed or 0, 0
+        self._beams = sampling.beams
+        self._has_penalties = sampling.repetition_penalty != 1 or sampling.no_repeat_ngram > 0
         self._options: dict[str, Any] = {
-            "end_token": list(ends),
-            "repetition_penalty": sample.repetition_penalty,
-            "no_repeat_ngram_size": sample.no_repeat_ngram,
+            "end_token": list(eos_ids),
+            "repetition_penalty": sampling.repetition_penalty,
+            "no_repeat_ngram_size": sampling.no_repeat_ngram,
         }
-        if sample.draws:
+        if sampling.draws:
             self._options |= {
-                "sampling_topk": sample.top_k,
-                "sampling_topp": sample.top_p,
-                "sampling_temperature": sample.temperature,
+                "sampling_topk": sampling.top_k,
+                "sampling_topp": sampling.top_p,
+                "sampling_temperature": sampling.temperature,
             }
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
-        if self._beams > 1:  # the likeliest story is known at its end
+        if self._beams > 1:  # beam search knows the tokens only at its end
             yield self.batch([window], limit, lambda _, __: False, [0])[0]
             return
-        if self._enlisted is not None:
+        if self._reserve_worker is not None:
             seed = (self._seed + SEED_STRIDE * self._windows) % 2**32
             self._windows += 1
-            with _refused():
-                yield from self._enlisted().tell(_named(window), limit, seed, self._options)
+            with _model_errors():
+                yield from self._reserve_worker().generate(_token_names(window), limit, seed, self._options)
             return
-        hearing = Hearing()
-        with _refused():
-            telling = self._generator.generate_batch(
-                [_named(window)],
+        queue = TokenQueue()
+        with _model_errors():
+            result = self._generator.generate_batch(
+                [_token_names(window)],
                 max_length=limit,
                 include_prompt_in_result=False,
-                callback=hearing.callback(),
+                callback=queue.callback(),
                 asynchronous=True,
                 **self._options,
             )[0]
             try:
-                yield from hearing.tokens(telling.done)
+                yield from queue.tokens(result.done)
             finally:
-                hearing.stopped = True
-                telling.result()  # in a moment: after the token that is being computed
+                queue.stopped = True
+                result.result()  # returns after the token that is being computed
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
+        self, windows: Sequence[Sequence[int]], limit: int, stop: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
-        del rows  # one source of random numbers serves them all
-        told: list[list[int]] = [[] for _ in windows]
-        for group in self._together(windows):
-            searched = self._beams > 1
+        del rows  # all rows draw from one random generator
+        generated: list[list[int]] = [[] for _ in windows]
+        is_search = self._beams > 1
+        for group in self._groups(windows):
 
-            def listen(step: Any, group: Sequence[int] = group) -> bool:
-                return enough(group[step.batch_id], step.token_id)
+            def on_step(step: Any, group: Sequence[int] = group) -> bool:
+                return stop(group[step.batch_id], step.token_id)
 
-            with _refused():
+            with _model_errors():
                 results = self._generator.generate_batch(
-                    [_named(windows[index]) for index in group],
+                    [_token_names(windows[index]) for index in group],
                     max_length=limit,
                     include_prompt_in_result=False,
                     return_end_token=True,
                     beam_size=self._beams,
-                    callback=None if searched else listen,
+                    callback=None if is_search else on_step,
                     **self._options,
                 )
             for index, result in zip(group, results, strict=True):
                 tokens = [int(token) for token in result.sequences_ids[0]]
-                told[index] = list(until_enough(tokens, index, enough)) if searched else tokens
-        return told
+                generated[index] = list(until_stop(tokens, index, stop)) if is_search else tokens
+        return generated
 
     @cached_property
     def _generator(self) -> ctranslate2.Generator:
-        return self._take()
+        return self._take_generator()
 
     def close(self) -> None:
-        """Nothing runs on between two windows."""
+        """Does nothing: no computation goes on between two windows."""
 
-    def _together(self, windows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """The rows, in groups that may be told at once."""
+    def _groups(self, windows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Groups the windows, by index, that CTranslate2 generates correctly in one batch.
+
+        Of longer prompts, CTranslate2 counts the tokens beyond the length of the shortest as generated. Penalties
+        would count them too, so with penalties only windows of one length go together. A window of one token never
+        goes with longer ones, whose prompts would be returned as generated text.
+        """
         groups: dict[int, list[int]] = {}
         for row, window in enumerate(windows):
-            # Beside longer ones, a window of a single token would have their prompts counted as told.
-            groups.setdefault(len(window) if self._looks_back or len(window) == 1 else 0, []).append(row)
+            groups.setdefault(len(window) if self._has_penalties or len(window) == 1 else 0, []).append(row)
         yield from groups.values()
 
 
 @contextlib.contextmanager
-def _refused(what: str = "tell from") -> Iterator[None]:
-    """What CTranslate2 raises, as ModelError."""
+def _model_errors(action: str = "run") -> Iterator[None]:
+    """Turns the exceptions of CTranslate2 into ModelError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"CTranslate2 cannot {what} the model ({error})", "take another model") from error
+        raise ModelError(f"CTranslate2 cannot {action} the model ({error})", "take another model") from error
 
 
-def _named(window: Sequence[int]) -> list[str]:
-    """Tokens by the names that `pack` gave them."""
+def _token_names(window: Sequence[int]) -> list[str]:
+    """The names that `pack` gives the tokens in CTranslate2's vocabulary."""
     return [str(token) for token in window]

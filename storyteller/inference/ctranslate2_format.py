@@ -1,6 +1,17 @@
-"""Weights packed in the binary form that CTranslate2 loads from memory, for GPT-2 and Llama.
+"""Converts the weights of GPT-2 and Llama to the binary format that CTranslate2 loads from memory.
 
-`ctranslate2.specs` would do the same, but it imports torch wherever torch is installed.
+`ctranslate2.specs` writes the same format, but it imports torch wherever torch is installed. A test compares both.
+
+`model.bin`, little endian (`ModelSpec._serialize` in ctranslate2/specs/model_spec.py, `Model::load` in
+src/models/model.cc):
+
+    uint32 version, string spec name, uint32 spec revision
+    uint32 number of variables, then for each:
+        string name, uint8 rank, uint32 shape[rank], uint8 type, uint32 bytes, the values in row-major order
+    uint32 number of aliases, then for each: string name, string name of the variable that it stands for
+
+A string is a uint16 length, which counts the final zero byte, and the bytes of the text. Settings such as the number of
+heads are variables of rank 0. The names are the paths of the attributes in ctranslate2/specs/transformer_spec.py.
 """
 
 from __future__ import annotations
@@ -13,20 +24,21 @@ from typing import Any
 
 from storyteller.errors import CheckpointError
 from storyteller.inference.model_folder import ModelFolder
-from storyteller.system.safetensors_file import Tensor, joined
+from storyteller.system.safetensors_file import Tensor, concatenate
 from storyteller.text import safe_line
 
 _BINARY_VERSION, _SPEC_NAME, _SPEC_REVISION = 6, "TransformerDecoderSpec", 8
 _TYPE_IDS = {"F32": 0, "int8": 1, "int16": 2, "int32": 3, "F16": 4, "BF16": 5}
-"""The DataType enum of CTranslate2 (include/ctranslate2/types.h)."""
+"""The enum DataType of CTranslate2 (include/ctranslate2/types.h)."""
 _ACTIVATIONS = {
     **{"relu": 0, "gelu_fast": 1, "gelu_new": 1, "gelu_pytorch_tanh": 1, "silu": 2, "swish": 2},
     **{"gelu": 3, "gelu_python": 3, "quick_gelu": 4},
 }
+"""The enum ActivationType (include/ctranslate2/ops/activation.h), by transformers' names."""
 
 
-def packable(config: Mapping[str, Any]) -> bool:
-    """Whether CTranslate2 computes this model exactly as its config asks."""
+def is_supported(config: Mapping[str, Any]) -> bool:
+    """True if CTranslate2 computes exactly the model that the config describes."""
     if config.get("quantization_config") or config.get("add_cross_attention"):
         return False
     if config.get("model_type") == "gpt2":
@@ -41,10 +53,10 @@ def packable(config: Mapping[str, Any]) -> bool:
 
 
 def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
-    """What CTranslate2 loads, as files in memory.
+    """Returns the files that CTranslate2 loads, by name.
 
-    Tokens are named by their numbers, so that no tokenizer's odd or doubled names matter. Raises CheckpointError where
-    the config lacks a number, or a tensor is missing, of another shape than the config asks for, or not finite.
+    Raises CheckpointError if the config lacks a value, or a tensor is missing, has another shape than the config
+    describes, or is not finite.
     """
     packer = _Packer(tensors)
     config = folder.config
@@ -52,6 +64,7 @@ def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]
         _pack_gpt2(packer, config, folder.context) if config["model_type"] == "gpt2" else _pack_llama(packer, config)
     )
     settings = {"unk_token": "0", "bos_token": "0", "eos_token": "0", "layer_norm_epsilon": epsilon}
+    # Tokens are named by their ids. CTranslate2 needs names, and those of tokenizers may be odd or occur twice.
     return {
         "model.bin": packer.binary(),
         "config.json": json.dumps({**settings, "multi_query_attention": True}).encode(),
@@ -59,34 +72,35 @@ def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]
     }
 
 
-def _whole(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def _positive_int(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = config.get(key)
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise _off(key, value, "a whole number above 0")
+        raise _invalid(key, value, "a positive integer")
     return value
 
 
-def _number(value: object, key: str) -> float:
+def _positive_float(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-        raise _off(key, value, "a number above 0")
+        raise _invalid(key, value, "a positive number")
     return float(value)
 
 
-def _off(key: str, value: object, wants: str) -> CheckpointError:
+def _invalid(key: str, value: object, expected: str) -> CheckpointError:
     shown = safe_line(str(value), 40)
-    return CheckpointError(f"config.json: {key} is {shown}, it wants {wants}", "take another checkpoint")
+    problem = f"config.json: invalid value {shown} for {key} (expected {expected})"
+    return CheckpointError(problem, "take another checkpoint")
 
 
 def _heads(config: Mapping[str, Any], key: str, width: int) -> int:
-    heads = _whole(config, key)
+    heads = _positive_int(config, key)
     if heads > 2**15 - 1 or width % heads:
-        raise _off(key, heads, f"a number that divides {width}")
+        raise _invalid(key, heads, f"a divisor of {width}")
     return heads
 
 
 def _rope(config: Mapping[str, Any]) -> tuple[object, object]:
-    """How positions turn: type and base, from either generation of transformers' configs."""
+    """Returns the type and the base (theta) of rotary embeddings, from the config of transformers 4 or 5."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, dict):
         return None, None
@@ -94,7 +108,7 @@ def _rope(config: Mapping[str, Any]) -> tuple[object, object]:
 
 
 class _Packer:
-    """Takes tensors by name, checks them, and lays them out under CTranslate2's names."""
+    """Takes tensors by their names in transformers, and collects variables under their names in CTranslate2."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
@@ -103,19 +117,19 @@ class _Packer:
         self._aliases: dict[str, str] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """A tensor, checked."""
+        """Returns a tensor of the state dict, after checking it."""
         tensor = self.tensors.get(name)
         if tensor is None:
             raise CheckpointError(f"model.safetensors has no {name}", "take another checkpoint")
         if tensor.shape != shape:
             raise CheckpointError(
-                f"model.safetensors: {name} has the shape {list(tensor.shape)}, config.json asks for {list(shape)}",
+                f"model.safetensors: {name} has the shape {list(tensor.shape)}, config.json needs {list(shape)}",
                 "take a folder whose files belong together",
             )
         tensor = tensor.single()
         if not tensor.finite():
             raise CheckpointError(
-                f"model.safetensors: {name} holds values that are no numbers", "go back to an earlier checkpoint"
+                f"model.safetensors: {name} has non-finite values", "go back to an earlier checkpoint"
             )
         return tensor
 
@@ -128,11 +142,11 @@ class _Packer:
         self._arrays[name] = tensor
 
     def alias(self, name: str, other: str) -> None:
-        """Let `name` be the same tensor as `other`, held once."""
+        """Makes `name` stand for the variable `other`, which is stored once."""
         self._aliases[name] = other
 
     def binary(self) -> bytes:
-        """`model.bin`: version, name, revision, the variables, the aliases."""
+        """Returns the contents of `model.bin`."""
         out = io.BytesIO()
         out.write(struct.pack("<I", _BINARY_VERSION) + _string(_SPEC_NAME) + struct.pack("<I", _SPEC_REVISION))
         out.write(struct.pack("<I", len(self._scalars) + len(self._arrays)))
@@ -154,11 +168,11 @@ def _string(text: str) -> bytes:
     return struct.pack("<H", len(raw) + 1) + raw + b"\0"
 
 
-def _joined(tensors: list[Tensor]) -> Tensor:
-    """Tensors of one kind on top of each other."""
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    """Concatenates tensors along their first axis. Raises CheckpointError if their types differ."""
     if len({tensor.kind for tensor in tensors}) > 1:
-        raise CheckpointError("model.safetensors mixes number formats in one layer", "save the checkpoint anew")
-    return joined(tensors)
+        raise CheckpointError("model.safetensors mixes data types in one layer", "save the checkpoint again")
+    return concatenate(tensors)
 
 
 def _pack_shared(packer: _Packer, heads: int, activation: int) -> None:
@@ -180,11 +194,11 @@ def _pack_output(packer: _Packer, tied: bool, vocabulary: int, width: int) -> No
 
 
 def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> float:
-    """GPT-2: the epsilon of its layer norms is returned."""
-    width, vocabulary = _whole(config, "n_embd"), _whole(config, "vocab_size")
-    inner = _whole(config, "n_inner", 4 * width)
+    """Packs GPT-2. Returns the epsilon of its layer norms."""
+    width, vocabulary = _positive_int(config, "n_embd"), _positive_int(config, "vocab_size")
+    inner = _positive_int(config, "n_inner", 4 * width)
     _pack_shared(packer, _heads(config, "n_head", width), _ACTIVATIONS[config.get("activation_function", "gelu_new")])
-    # The first published GPT-2 files have no prefix.
+    # The original GPT-2 checkpoints of OpenAI on the Hub have no prefix.
     prefix = "" if "wte.weight" in packer.tensors else "transformer."
 
     def norm(name: str, source: str) -> None:
@@ -192,7 +206,7 @@ def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> floa
         packer.array(f"{name}/beta", packer.take(f"{prefix}{source}.bias", width))
 
     def linear(name: str, source: str, into: int, out: int) -> None:
-        # GPT-2 keeps its matrices the other way round: (in, out).
+        # GPT-2 stores its matrices as (in, out), CTranslate2 as (out, in).
         packer.array(f"{name}/weight", packer.take(f"{prefix}{source}.weight", into, out).transposed())
         packer.array(f"{name}/bias", packer.take(f"{prefix}{source}.bias", out))
 
@@ -200,7 +214,7 @@ def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> floa
     packer.array("decoder/position_encodings/encodings", packer.take(f"{prefix}wpe.weight", context, width))
     norm("decoder/layer_norm", "ln_f")
     _pack_output(packer, config.get("tie_word_embeddings", True), vocabulary, width)
-    for i in range(_whole(config, "n_layer")):
+    for i in range(_positive_int(config, "n_layer")):
         layer = f"decoder/layer_{i}"
         norm(f"{layer}/self_attention/layer_norm", f"h.{i}.ln_1")
         linear(f"{layer}/self_attention/linear_0", f"h.{i}.attn.c_attn", width, 3 * width)
@@ -208,16 +222,18 @@ def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> floa
         norm(f"{layer}/ffn/layer_norm", f"h.{i}.ln_2")
         linear(f"{layer}/ffn/linear_0", f"h.{i}.mlp.c_fc", width, inner)
         linear(f"{layer}/ffn/linear_1", f"h.{i}.mlp.c_proj", inner, width)
-    return _number(config.get("layer_norm_epsilon", 1e-5), "layer_norm_epsilon")
+    return _positive_float(config.get("layer_norm_epsilon", 1e-5), "layer_norm_epsilon")
 
 
 def _pack_llama(packer: _Packer, config: Mapping[str, Any]) -> float:
-    """Llama: the epsilon of its norms is returned."""
-    width, vocabulary, inner = (_whole(config, key) for key in ("hidden_size", "vocab_size", "intermediate_size"))
-    heads = _whole(config, "num_attention_heads")
+    """Packs Llama. Returns the epsilon of its norms."""
+    width, vocabulary, inner = (
+        _positive_int(config, key) for key in ("hidden_size", "vocab_size", "intermediate_size")
+    )
+    heads = _positive_int(config, "num_attention_heads")
     kv_heads = _heads(config, "num_key_value_heads", heads) if config.get("num_key_value_heads") else heads
-    head_width = _whole(config, "head_dim", width // heads)
-    theta = _number(_rope(config)[1], "rope_theta")
+    head_width = _positive_int(config, "head_dim", width // heads)
+    theta = _positive_float(_rope(config)[1], "rope_theta")
     _pack_shared(packer, heads, _ACTIVATIONS[config.get("hidden_act", "silu")])
 
     def norm(name: str, source: str) -> None:
@@ -225,16 +241,16 @@ def _pack_llama(packer: _Packer, config: Mapping[str, Any]) -> float:
 
     def linear(name: str, *sources: tuple[str, int, int], bias: object) -> None:
         parts = [packer.take(f"model.{source}.weight", out, into) for source, out, into in sources]
-        packer.array(f"{name}/weight", _joined(parts))
+        packer.array(f"{name}/weight", _stacked(parts))
         if bias:
-            packer.array(f"{name}/bias", _joined([packer.take(f"model.{s}.bias", out) for s, out, _ in sources]))
+            packer.array(f"{name}/bias", _stacked([packer.take(f"model.{s}.bias", out) for s, out, _ in sources]))
 
     packer.array("decoder/embeddings/weight", packer.take("model.embed_tokens.weight", vocabulary, width))
     norm("decoder/layer_norm", "norm")
     _pack_output(packer, config.get("tie_word_embeddings", False), vocabulary, width)
-    for i in range(_whole(config, "num_hidden_layers")):
+    for i in range(_positive_int(config, "num_hidden_layers")):
         attention, feed, source = f"decoder/layer_{i}/self_attention", f"decoder/layer_{i}/ffn", f"layers.{i}"
-        packer.scalar(f"{attention}/rotary_dim", "int32", 0)
+        packer.scalar(f"{attention}/rotary_dim", "int32", 0)  # 0: all dimensions of a head
         packer.scalar(f"{attention}/rotary_interleave", "int8", 0)
         packer.scalar(f"{attention}/rotary_base", "F32", theta)
         if kv_heads != heads:
@@ -242,6 +258,7 @@ def _pack_llama(packer: _Packer, config: Mapping[str, Any]) -> float:
         if head_width * heads != width:
             packer.scalar(f"{attention}/head_dim", "int32", head_width)
         norm(f"{attention}/layer_norm", f"{source}.input_layernorm")
+        # CTranslate2 computes queries, keys and values with one product: their matrices are stacked.
         linear(
             f"{attention}/linear_0",
             (f"{source}.self_attn.q_proj", heads * head_width, width),
@@ -255,4 +272,4 @@ def _pack_llama(packer: _Packer, config: Mapping[str, Any]) -> float:
         linear(f"{feed}/linear_0", (f"{source}.mlp.gate_proj", inner, width), bias=config.get("mlp_bias"))
         linear(f"{feed}/linear_0_noact", (f"{source}.mlp.up_proj", inner, width), bias=config.get("mlp_bias"))
         linear(f"{feed}/linear_1", (f"{source}.mlp.down_proj", width, inner), bias=config.get("mlp_bias"))
-    return _number(config.get("rms_norm_eps", 1e-6), "rms_norm_eps")
+    return _positive_float(config.get("rms_norm_eps", 1e-6), "rms_norm_eps")

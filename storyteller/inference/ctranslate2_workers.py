@@ -1,4 +1,4 @@
-"""Several workers over one set of weights, each of which tells once: a seed without loading the model anew for it."""
+"""Seeded random numbers with CTranslate2 without loading the model again for each story, and its tokens as a stream."""
 
 from __future__ import annotations
 
@@ -11,148 +11,151 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from storyteller.system.cpu_priority import PACE
+from storyteller.system.cpu_priority import THROTTLE
 
 if TYPE_CHECKING:
     import ctranslate2
 
-_LOOK_SECONDS = 0.01
-"""Between two looks at what has been told meanwhile."""
+_POLL_SECONDS = 0.01
+"""How often a waiting thread looks for new tokens."""
 
-_seeding = threading.Lock()
+_seed_lock = threading.Lock()
 """CTranslate2 has one seed for the whole process."""
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Whatever draws its first number inside draws by this seed."""
+    """Sets the seed of CTranslate2 workers that draw their first random number inside the block."""
     import ctranslate2
 
-    with _seeding:
+    with _seed_lock:
         ctranslate2.set_random_seed(seed)
         yield
 
 
 class WorkerPool:
-    """A generator whose workers compute on one thread each.
+    """A generator with several workers of one thread each, every one of which generates one story.
 
-    CTranslate2 draws in a worker's thread, whose random numbers begin with the process's seed when the first of them is
-    drawn, and never again. So a worker that has told something is kept busy, in the callback of its last token, and the
-    next telling comes to one that has not.
+    A CTranslate2 worker takes the process's seed when it draws its first random number, and cannot be seeded again. So
+    every story needs an unused worker. CTranslate2 gives a job to any idle worker; a used one is therefore kept busy by
+    blocking in the callback of its last token until the pool is dropped.
     """
 
     def __init__(self, generator: ctranslate2.Generator, workers: int) -> None:
         self._generators = [generator]
-        self._left = workers
+        self._unused = workers
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._tellings: list[ctranslate2.AsyncGenerationResult] = []
-        # At the latest before Python ends: a thread of CTranslate2 that comes back to it later aborts the process.
-        weakref.finalize(self, _let_go, self._over, self._tellings, self._generators)
+        self._dropped = threading.Event()
+        self._results: list[ctranslate2.AsyncGenerationResult] = []
+        # This has to happen before Python exits: a CTranslate2 thread that calls into it later aborts the process.
+        weakref.finalize(self, _release_workers, self._dropped, self._results, self._generators)
 
     @property
-    def left(self) -> int:
-        """Workers that are still to tell."""
-        return self._left
+    def unused(self) -> int:
+        """Number of workers that are neither used nor reserved."""
+        return self._unused
 
-    def enlist(self) -> bool:
-        """Keep a worker for the `tell` that follows; False where none is left."""
+    def reserve(self) -> bool:
+        """Reserves a worker for one call of `generate`. Returns False if none is left."""
         with self._lock:
-            if not self._left:
+            if not self._unused:
                 return False
-            self._left -= 1
+            self._unused -= 1
             return True
 
-    def tell(
+    def generate(
         self, window: Sequence[str], limit: int, seed: int, options: Mapping[str, Any]
     ) -> Generator[Sequence[int]]:
-        """At most `limit` tokens after the window, some at a time, drawn by the seed; once for each `enlist`.
+        """Yields up to `limit` tokens after `window`, some at a time. `reserve` has to be called before.
 
-        Raises as CTranslate2 does.
+        Raises what CTranslate2 raises.
         """
-        hearing = Hearing()
+        queue = TokenQueue()
         try:
             with seeded(seed):
-                telling = self._generators[0].generate_batch(
+                result = self._generators[0].generate_batch(
                     [list(window)],
                     max_length=limit,
                     include_prompt_in_result=False,
-                    callback=hearing.callback(kept_until=self._over),
+                    callback=queue.callback(block_until=self._dropped),
                     asynchronous=True,
                     **options,
                 )[0]
-                self._tellings.append(telling)
-                tokens = hearing.tokens(telling.done)
-                first = next(tokens, None)  # then the seed has been taken up
+                self._results.append(result)
+                tokens = queue.tokens(result.done)
+                first = next(tokens, None)  # after this the worker has taken the seed
             if first is not None:
                 yield first
                 yield from tokens
-            if telling.done():  # one that went well is kept busy
-                telling.result()
+            if result.done():  # it failed, since a worker that succeeded blocks in its last callback
+                result.result()
         finally:
-            hearing.stopped = True
+            queue.stopped = True
 
 
-class Hearing:
-    """The tokens of one telling, from CTranslate2's thread to the one that waits for them.
+class TokenQueue:
+    """Passes the tokens of one story from CTranslate2's thread to the thread that waits for them.
 
-    CTranslate2's own `generate_tokens` waits at a queue whose lock a Ctrl-C can leave locked, or released twice, and
-    both threads wait for ever then. A SimpleQueue is one step of C to Python, which a signal cannot divide.
+    CTranslate2's own `generate_tokens` waits on a `queue.Queue`, whose Python lock Ctrl-C can leave locked or release
+    twice, and then both threads wait forever. A SimpleQueue is written in C, and a signal cannot interrupt it halfway.
 
-    The one who waits is woken for the first token and for the last, and looks in by itself between them: to be woken
-    for each costs a small model's telling a tenth of its speed, as the two threads want the same interpreter.
+    The waiting thread is woken only for the first and the last token, and polls in between: waking it for each token
+    slows a small model down by a tenth, because both threads then compete for the interpreter.
     """
 
     def __init__(self) -> None:
         self.stopped = False
-        """Set by the one who waits: the telling ends after the token that is being computed."""
-        self._told: deque[int] = deque()
-        self._bell: SimpleQueue[bool] = SimpleQueue()
-        """Rung for the first token and the last; True: it was the last."""
+        """Set by the waiting thread to end the story after the token that is being computed."""
+        self._tokens: deque[int] = deque()
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        """Gets one item for the first token and one for the last, which is True for the last."""
 
-    def callback(self, kept_until: threading.Event | None = None) -> Callable[[ctranslate2.GenerationStepResult], bool]:
-        """For `generate_batch`; it keeps the thread of a telling that has ended until then.
+    def callback(
+        self, block_until: threading.Event | None = None
+    ) -> Callable[[ctranslate2.GenerationStepResult], bool]:
+        """Returns the callback for `generate_batch`. With `block_until`, it blocks after the last token.
 
-        It goes on in a generator's frame, since CTranslate2's thread is new to Python with each token: the frame of a
-        function would have its memory mapped and given back each time, a tenth of what a small model takes.
+        It is the `send` method of a Python generator, because CTranslate2's thread enters Python anew for each token:
+        the stack frame of a function would be allocated and freed each time, which takes a tenth of a small model's
+        time. The frame of a generator stays.
         """
-        hearing = self._hear(kept_until)
-        next(hearing)
-        return hearing.send
+        handler = self._handle_steps(block_until)
+        next(handler)
+        return handler.send
 
-    def _hear(self, kept_until: threading.Event | None) -> Generator[bool, ctranslate2.GenerationStepResult]:
-        step, first = (yield False), True
+    def _handle_steps(self, block_until: threading.Event | None) -> Generator[bool, ctranslate2.GenerationStepResult]:
+        step, is_first = (yield False), True
         while True:
-            self._told.append(step.token_id)
-            if first or step.is_last:
-                self._bell.put(step.is_last)
-                first = False
-            if kept_until is not None and (step.is_last or self.stopped):
-                kept_until.wait()
-            elif PACE.rest_seconds and not step.is_last:
-                time.sleep(PACE.rest_seconds)
+            self._tokens.append(step.token_id)
+            if is_first or step.is_last:
+                self._wake.put(step.is_last)
+                is_first = False
+            if block_until is not None and (step.is_last or self.stopped):
+                block_until.wait()
+            elif THROTTLE.rest_seconds and not step.is_last:
+                time.sleep(THROTTLE.rest_seconds)
             step = yield self.stopped
 
-    def tokens(self, done: Callable[[], bool]) -> Generator[Sequence[int]]:
-        """What was told, some at a time, to its last token, or until a telling that failed is `done`."""
-        last = False
-        while not last:
+    def tokens(self, is_done: Callable[[], bool]) -> Generator[Sequence[int]]:
+        """Yields new tokens, some at a time, up to the last one, or until a computation that failed `is_done`."""
+        is_last = False
+        while not is_last:
             try:
-                last = self._bell.get(timeout=_LOOK_SECONDS)
+                is_last = self._wake.get(timeout=_POLL_SECONDS)
             except Empty:
-                last = done()
-            if told := [self._told.popleft() for _ in range(len(self._told))]:
-                yield told
+                is_last = is_done()
+            if tokens := [self._tokens.popleft() for _ in range(len(self._tokens))]:
+                yield tokens
 
 
-def _let_go(
-    over: threading.Event,
-    tellings: Sequence[ctranslate2.AsyncGenerationResult],
+def _release_workers(
+    dropped: threading.Event,
+    results: Sequence[ctranslate2.AsyncGenerationResult],
     generators: list[ctranslate2.Generator],
 ) -> None:
-    """Let the workers come back, and end them: each still has its callback to drop, which is Python's."""
-    over.set()
-    for telling in tellings:
-        with contextlib.suppress(RuntimeError, ValueError):  # it was raised where it was told
-            telling.result()
+    """Unblocks the workers and waits for them, since each still has to release its Python callback; then frees them."""
+    dropped.set()
+    for result in results:
+        with contextlib.suppress(RuntimeError, ValueError):  # it was raised in `generate`
+            result.result()
     generators.clear()

@@ -1,11 +1,11 @@
-"""The engine: a checkpoint and a prompt in, pieces of text out. No torch in this process.
+"""Opens models and generates stories from them, in a process without torch.
 
     engine = open_model("latest", runs_root)
-    for piece in engine.stream("Once upon a time", Sample(seed=7)):
+    for piece in engine.stream("Once upon a time", SamplingParams(seed=7)):
         ...
 
-GPT-2 and Llama are told by CTranslate2 (`native`), every other architecture by transformers in a child process
-(`foreign`), both through the same interface (`telling`).
+GPT-2 and Llama run on CTranslate2, every other architecture on transformers in a child process. Both backends are used
+through `StoryGenerator` (`generate`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from storyteller.config.configs import STARTER, SamplingParams
-from storyteller.errors import CheckpointError, UsageError
+from storyteller.errors import CheckpointError, UsageError, invalid_value
 from storyteller.inference.generate import GeneratedStory, StoryGenerator, load_tokenizer, with_seed
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from storyteller.inference.ctranslate2_backend import ComputeType
     from storyteller.inference.generate import Backend
     from storyteller.inference.model_folder import ModelFolder
     from storyteller.system.safetensors_file import Array, Tensor
@@ -46,36 +47,36 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 class Engine(Protocol):
-    """A model that stories are told from."""
+    """An open model that generates stories."""
 
     label: str
-    """What the model is called: `run@step`, a folder, or `owner/name`."""
+    """The model's name: `run@step`, a folder, or `owner/name`."""
     context: int
-    """Tokens that the model sees at once."""
+    """Maximum number of tokens that the model processes at once."""
     end_of_text: str | None
-    """The token that ends a story, as the tokenizer writes it."""
+    """The text of the end-of-text token."""
 
-    def stream(self, prompt: str, sample: SamplingParams) -> Generator[str, None, GeneratedStory]:
-        """Pieces of the story after `prompt`, as they are told; the generator's return value is the Story.
+    def stream(self, prompt: str, sampling: SamplingParams) -> Generator[str, None, GeneratedStory]:
+        """Yields the story after `prompt` in pieces, and returns it. Closing the generator stops the generation.
 
-        Closing it stops the telling. Raises UsageError at once where the prompt does not fit.
+        Raises UsageError at once if the prompt does not fit.
         """
         ...
 
-    def batch(self, prompts: Sequence[str], sample: SamplingParams) -> list[GeneratedStory]:
-        """A story for each prompt, told side by side; a batch of one is what `stream` tells."""
+    def batch(self, prompts: Sequence[str], sampling: SamplingParams) -> list[GeneratedStory]:
+        """Generates a story for each prompt at once. A batch of one gives the story that `stream` gives."""
         ...
 
     def count(self, prompt: str) -> int:
-        """Tokens of `prompt`."""
+        """Number of tokens in `prompt`."""
         ...
 
     def recent(self, text: str) -> str:
-        """As much of the newest part of `text` as leaves room for as much again, from a sentence's start."""
+        """The end of `text` that fills half of the context, from the start of a sentence; all of it if it fits."""
         ...
 
     def close(self) -> None:
-        """Free the model, and end its process where it has one."""
+        """Frees the model, and ends its child process if it has one."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -88,25 +89,25 @@ def open_model(
     runs_root: Path | None = None,
     threads: int = 0,
     log: Callable[[str], None] = lambda _: None,
-    numbers: str = "fp32",
+    compute_type: str = "fp32",
 ) -> Engine:
-    """The model that `reference` names: a run (`RUN`, `RUN@STEP`, `RUN@best`, `latest`), a folder, or `owner/name`.
+    """Opens a model: a run (`RUN`, `RUN@STEP`, `RUN@best`, `latest`), `starter`, a folder, or `owner/name` on the Hub.
 
-    `starter` is the model that comes with the package, whatever runs there are. `runs_root` is where runs lie (None:
-    where they lie by default), `threads` of the CPU (0: a default that depends on nothing but the machine and the
-    model, so that a seed tells the same story), `log` is told of what takes long. `numbers`: `fp32`, or `int8`, which
-    is twice as fast where CTranslate2 tells, and tells another story for the same seed. There is no choice between the
-    two by itself: a seed should mean one story. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
+    `runs_root` is the folder of the runs (None: the default), and `log` is called before work that takes long.
+    `threads` is the number of CPU threads; the default, 0, depends only on the machine and the model, so that a seed
+    gives the same story each time. `compute_type` is `fp32` or `int8`, which is twice as fast with CTranslate2 but
+    gives another story for the same seed; for that reason it is never chosen automatically. Raises RunError,
+    CheckpointError, ModelError, HubError or UsageError.
     """
-    if numbers not in ("fp32", "int8"):
-        raise UsageError(f"--numbers {safe_line(numbers, 40)} is off", "it wants fp32 or int8")
-    way = _OpenOptions(threads, numbers, log)
+    if compute_type not in ("fp32", "int8"):
+        raise invalid_value("--compute-type", compute_type, "fp32 or int8")
+    options = _OpenOptions(threads, compute_type, log)
     while True:
         folder = find_model(reference, runs_root, log)
         try:
-            return _open_folder(folder, way)
+            return _open_folder(folder, options)
         except CheckpointError:
-            # A training run may have pruned the checkpoint between finding and reading it: look again.
+            # A training run may have pruned the checkpoint between finding and reading it: search again.
             if not is_run(reference) or folder.path.is_dir():
                 raise
 
@@ -114,14 +115,14 @@ def open_model(
 def find_model(
     reference: str, runs_root: Path | None = None, log: Callable[[str], None] = lambda _: None
 ) -> ModelFolder:
-    """The folder of the model that `reference` names, as `open_model` has it, verified where a run sealed it.
+    """Finds the folder of a model, named as for `open_model`, and verifies the checksums of a run's checkpoint.
 
-    Its weights are not read yet. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
+    Does not read the weights. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
     """
     from storyteller.inference.model_folder import ModelFolder
 
     if not reference.strip() or "\0" in reference:
-        raise UsageError(f"--model {safe_line(reference, 60)} is off", "name a run, a checkpoint folder or owner/name")
+        raise invalid_value("--model", reference, "a run, a checkpoint folder or owner/name")
     path, label = Path(reference).expanduser(), safe_line(reference, 100)
     if reference == STARTER:
         return _find_starter()
@@ -136,16 +137,15 @@ def find_model(
 
 
 def is_run(reference: str) -> bool:
-    """Whether it names a run, with or without a step, rather than the starter, a folder or a model of the Hub."""
+    """True if the reference is a run, with or without a step, and not the starter, a folder or a model of the Hub."""
     return reference != STARTER and "/" not in reference and not reference.startswith((".", "~"))
 
 
 def newest_label(reference: str, runs_root: Path | None = None) -> str | None:
-    """The label that `open_model(reference)` would have now, where it names a run whose checkpoints come and go.
+    """Returns the label that `open_model(reference)` would have now, or None if the reference is not a run.
 
-    None for any other reference. Cheap: names alone are read, and no file of a checkpoint is looked into (for `RUN` and
-    `latest`; `RUN@best` reads the manifests). A session asks it between two stories, and opens the model anew where the
-    answer is another than its engine's label. Raises RunError where there is no such run or checkpoint.
+    A session calls it between two stories, and opens the model again if the label has changed. It is cheap: only names
+    of folders are read (and the manifests, for `RUN@best`). Raises RunError if there is no such run or checkpoint.
     """
     if not is_run(reference):
         return None
@@ -165,9 +165,9 @@ def newest_label(reference: str, runs_root: Path | None = None) -> str | None:
 def engine_from_memory(
     weights: Mapping[str, Array], config: Mapping[str, Any], tokenizer_json: str, threads: int = 0, label: str = "model"
 ) -> Engine:
-    """Tell from weights in memory: a state dict in transformers' names (F32 or F16), and the config that goes with it.
+    """Opens a model from a state dict with the parameter names of transformers (F32 or F16) and its config.
 
-    For a training process that tells a story on the way. Raises CheckpointError, ModelError.
+    A training process generates its samples with it. Raises CheckpointError or ModelError.
     """
     from storyteller.inference.model_folder import ModelFolder
     from storyteller.system.safetensors_file import Tensor
@@ -176,14 +176,12 @@ def engine_from_memory(
         name: Tensor(f"F{8 * values.dtype.itemsize}", values.shape, memoryview(values.tobytes()))
         for name, values in weights.items()
     }
-    return _native(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
+    return _open_ctranslate2(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
 
 
 class _OpenOptions(NamedTuple):
-    """How a model is opened."""
-
     threads: int
-    numbers: str
+    compute_type: str
     log: Callable[[str], None]
 
 
@@ -206,63 +204,61 @@ def _find_run(reference: str, runs_root: Path | None, log: Callable[[str], None]
 
     root = runs_root or default_root()
     while True:
-        path = find_checkpoint(root, reference, lambda error: log(f"skipped: {error.problem}"), to_tell=True)
+        path = find_checkpoint(root, reference, lambda error: log(f"skipped: {error.problem}"), for_inference=True)
         try:
             if "@" in reference:
-                checkpoint_folders.verify(path, to_tell=True)  # a run's newest was verified when it was found
+                checkpoint_folders.verify(path, for_inference=True)  # a run's newest was verified when it was found
             return ModelFolder.open(path, _label(path))
         except CheckpointError:
-            # A training run may have pruned the checkpoint between finding and reading it: look again.
+            # A training run may have pruned the checkpoint between finding and reading it: search again.
             if path.is_dir():
                 raise
 
 
 def _label(checkpoint: Path) -> str:
-    """`run@step`."""
     return f"{checkpoint.parent.parent.name}@{int(checkpoint.name.rpartition('-')[2])}"
 
 
 def _verify(path: Path) -> None:
-    """Check the sums of a checkpoint that a run sealed; other folders have none."""
+    """Verifies the checksums of a run's checkpoint; other folders have none."""
     from storyteller.tracking import checkpoint_folders
 
     if (path / checkpoint_folders.MANIFEST).exists():
-        checkpoint_folders.verify(path, to_tell=True)
+        checkpoint_folders.verify(path, for_inference=True)
 
 
-def _open_folder(folder: ModelFolder, way: _OpenOptions) -> Engine:
-    from storyteller.inference.ctranslate2_format import packable
+def _open_folder(folder: ModelFolder, options: _OpenOptions) -> Engine:
+    from storyteller.inference.ctranslate2_format import is_supported
 
-    if packable(folder.config):
-        return _native(folder, folder.tensors(), way.threads, way.numbers)
+    if is_supported(folder.config):
+        return _open_ctranslate2(folder, folder.tensors(), options.threads, options.compute_type)
     from storyteller.inference.transformers_backend import TransformersBackend
 
-    if way.numbers != "fp32":
+    if options.compute_type != "fp32":
         raise UsageError(
-            f"{folder.label} is told by transformers, which has no --numbers {way.numbers} here", "leave it out"
+            f"--compute-type {options.compute_type} is not supported for {folder.label}, which runs on transformers",
+            "leave it out",
         )
-    way.log(f"{folder.label} is told by transformers, which takes some seconds to start")
-    return _teller(
-        folder, TransformersBackend(folder, way.threads), load_tokenizer(folder.tokenizer_json, folder.label)
-    )
+    options.log(f"{folder.label} runs on transformers, which takes some seconds to start")
+    tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
+    return _story_generator(folder, TransformersBackend(folder, options.threads), tokenizer)
 
 
-def _native(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, numbers: str = "fp32") -> Engine:
+def _open_ctranslate2(
+    folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, compute_type: str = "fp32"
+) -> Engine:
     from storyteller.inference.ctranslate2_backend import CTranslate2Backend
     from storyteller.inference.ctranslate2_format import pack
 
     files = pack(folder, tensors)
-    voices: list[CTranslate2Backend | BaseException] = []
+    loaded: list[CTranslate2Backend | BaseException] = []
 
     def load() -> None:
         try:
-            voices.append(
-                CTranslate2Backend(
-                    files, folder.vocabulary, folder.ends, threads, "int8" if numbers == "int8" else "fp32"
-                )
-            )
+            kind: ComputeType = "int8" if compute_type == "int8" else "fp32"
+            loaded.append(CTranslate2Backend(files, folder.vocab_size, folder.eos_ids, threads, kind))
         except BaseException as error:  # noqa: BLE001  raised below
-            voices.append(error)
+            loaded.append(error)
 
     # CTranslate2 loads the model while this thread reads the tokenizer.
     loading = threading.Thread(target=load)
@@ -271,11 +267,11 @@ def _native(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, nu
         tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
     finally:
         loading.join()
-    loaded = voices[0]
-    if isinstance(loaded, BaseException):
-        raise loaded
-    return _teller(folder, loaded, tokenizer)
+    backend = loaded[0]
+    if isinstance(backend, BaseException):
+        raise backend
+    return _story_generator(folder, backend, tokenizer)
 
 
-def _teller(folder: ModelFolder, voices: Backend, tokenizer: Tokenizer) -> Engine:
-    return StoryGenerator(folder.label, voices, tokenizer, folder.context, folder.begin, folder.ends)
+def _story_generator(folder: ModelFolder, backend: Backend, tokenizer: Tokenizer) -> Engine:
+    return StoryGenerator(folder.label, backend, tokenizer, folder.context, folder.bos_id, folder.eos_ids)

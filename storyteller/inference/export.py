@@ -1,4 +1,4 @@
-"""A checkpoint as a folder to give away: weights in the precision asked for, tokenizer, and a card. No torch."""
+"""Exports a checkpoint as a model folder that can be shared: weights, tokenizer and a model card. Without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from storyteller.errors import CheckpointError, UsageError
+from storyteller.errors import CheckpointError, UsageError, invalid_value
 from storyteller.system.files import fsync_files
 from storyteller.system.safetensors_file import FLOATS, Tensor, read_json, read_safetensors
 from storyteller.text import safe, safe_line
@@ -29,16 +29,15 @@ _COPIED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
 def export(path: Path, folder: Path, precision: Precision = "fp32", name: str = "") -> int:
-    """Write the checkpoint `path` to the new folder `folder`, all of it or nothing; returns its size in bytes.
+    """Writes the checkpoint `path` to a new or empty folder, atomically. Returns its size in bytes.
 
-    The card, README.md, is made of what the checkpoint's run wrote down; places on this machine are left out of it.
-    Raises CheckpointError, UsageError where there is something in `folder` already or a weight is too large for fp16,
-    OSError.
+    The card, README.md, is written from the records of the checkpoint's run, without paths of this machine. Raises
+    CheckpointError, UsageError if `folder` is not empty or a weight is too large for fp16, or OSError.
     """
     if precision not in _DTYPES:
-        raise UsageError(f"--precision {safe_line(precision, 40)} is off", f"take one of {', '.join(_DTYPES)}")
+        raise invalid_value("--precision", precision, f"one of {', '.join(_DTYPES)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{safe_line(str(folder), 200)} is there already", "name a folder that is not")
+        raise UsageError(f"{safe_line(str(folder), 200)} exists already", "name a folder that does not")
     facts = checkpoint_folders.verify(path) if (path / checkpoint_folders.MANIFEST).exists() else {}
     config = read_json(path / "config.json") | {"dtype": _DTYPES[precision]}
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,7 @@ def _write_weights(source: Path, target: Path, precision: Precision) -> None:
 
     tensors = read_safetensors(source)
     data = {name: np.frombuffer(_data(name, tensor, precision), np.uint8) for name, tensor in tensors.items()}
-    # The specs hold addresses alone: `data` keeps what is there.
+    # The specs only hold addresses, so `data` has to stay alive until the file is written.
     specs = {
         name: TensorSpec(
             dtype=_DTYPES[precision],
@@ -89,17 +88,18 @@ def _write_weights(source: Path, target: Path, precision: Precision) -> None:
 
 
 def _data(name: str, tensor: Tensor, precision: Precision) -> bytes:
-    """The values' bytes at `precision`, each the nearest there is. Raises UsageError where fp16 cannot hold one."""
+    """The values rounded to `precision`, as bytes. Raises UsageError if fp16 cannot represent one."""
     import numpy as np
 
     if not tensor.finite():
-        raise CheckpointError(f"{safe_line(name, 80)} has values that are no numbers", "take another checkpoint")
+        raise CheckpointError(f"{safe_line(name, 80)} has non-finite values", "take another checkpoint")
     if tensor.kind == _KINDS[precision]:
         return tensor.raw.tobytes()
     values = _fp32(tensor)
     if precision == "bf16":
         bits = values.view(np.uint32)
-        # Round to nearest, ties to even: half of the last bit that stays, and one more where that bit is set.
+        # bf16 is the upper half of fp32. Rounds to nearest, ties to even: adds just under half of the lowest bit that
+        # stays, and one more if that bit is set, so that a tie carries only into odd values.
         halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     elif precision == "fp16":
         with np.errstate(over="ignore"):
@@ -124,7 +124,7 @@ def _fp32(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 
 def _card(path: Path, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """A model card in Markdown: what it is, how it was made, what it scores."""
+    """A model card in Markdown: architecture, training and evaluation."""
     run = _run_of(path)
     shape = ", ".join(
         f"{words} {config[key]:,}"
@@ -159,7 +159,7 @@ def _loads(config: Mapping[str, Any]) -> str:
 
 
 def _made(run: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    """Facts of a run that someone needs to make the model again."""
+    """What is needed to reproduce the run, one item a line."""
     words = [Path(word).name if word.startswith(("/", "~")) else word for word in str(run.get("command", "")).split()]
     data, tokens, seconds = run.get("data"), facts.get("tokens"), facts.get("seconds")
     data = data if isinstance(data, dict) else {}
@@ -181,8 +181,8 @@ def _get(run: Mapping[str, Any], section: str, key: str) -> Any:
 
 
 def _run_of(path: Path) -> dict[str, Any]:
-    """What the checkpoint's run wrote down; nothing where it lies in none."""
+    """The record of the checkpoint's run; empty if it is not part of a run."""
     try:
         return RunFolder(path.resolve().parent.parent).read_run()
-    except Exception:  # noqa: BLE001  a card without its history is a card all the same
+    except Exception:  # noqa: BLE001  a card can be written without it
         return {}

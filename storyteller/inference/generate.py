@@ -1,7 +1,6 @@
-"""From tokens to text that can be shown as it is made: whole characters, stop strings, and a window that moves on.
+"""Generates stories with any backend: sliding windows, batches, stop strings, and text that is shown as it is made.
 
-Everything here is the same for every kind of model. A model is a `Backend`: something that can be given a window of
-tokens and tells the ones that follow.
+A `Backend` is a model that continues a window of tokens; everything else here is the same for every model.
 """
 
 from __future__ import annotations
@@ -20,91 +19,96 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, UsageError
+from storyteller.inference.detokenizer import REPLACEMENT, Detokenizer, StopStrings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEED_STRIDE = 0x9E3779B1
-"""Between the seeds of a batch's tellings, or of a story's windows: an odd number, so that no two of 2^32 are alike,
-and no near neighbours."""
-_BROKEN = "\ufffd"
-"""What a tokenizer decodes bytes to that are no whole character."""
+"""Difference between the seeds of a batch's decodings, or of a story's windows. An odd number (2^32 divided by the
+golden ratio), so that the first 2^32 multiples are all distinct modulo 2^32, and neighbours lie far apart."""
 _SENTENCE_START = re.compile(r"(?:[.!?][\"'\u201d\u2019)]*\s+|\n+)(?=\S)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class GeneratedStory:
-    """A story as it was told."""
+    """A story, and how it was generated."""
 
     prompt: str
     text: str
-    """What was told after the prompt."""
+    """Without the prompt."""
     tokens: int
-    """Tokens told, the end of text not counted."""
+    """Generated tokens, without the end-of-text token."""
     seconds: float
-    """From the prompt to the end; for a batch, of the whole batch."""
+    """Generation time; in a batch, that of the whole batch."""
     seed: int
     finished: bool
-    """Whether the model ended it, rather than a limit or a stop string."""
+    """True if the model ended the story, rather than a limit or a stop string."""
 
 
 class Decoding(Protocol):
-    """One telling: its random draws go on from window to window."""
+    """The generation of one story or one batch; its random numbers continue from window to window."""
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
-        """At most `limit` tokens after `window`, some at a time as they are made; the last may be an end of text."""
+        """Yields up to `limit` tokens after `window`, some at a time; the last may be an end-of-text token."""
         ...
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
+        self, windows: Sequence[Sequence[int]], limit: int, stop: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
-        """The same for several windows at once. `enough(index, token)` may end any of them after any token; `rows` says
-        which of the telling's stories each is of, for those that are drawn on their own."""
+        """Returns up to `limit` tokens after each window.
+
+        `stop(index, token)` is called with the index of a window and each of its tokens, and ends that window by
+        returning True. `rows` are the numbers of the stories in the batch, for backends with a random generator each.
+        """
         ...
 
     def close(self) -> None:
-        """Stop telling; what was being computed is dropped."""
+        """Stops generation and frees what it holds."""
         ...
 
 
-def until_enough(tokens: Sequence[int], index: int, enough: Callable[[int, int], bool]) -> Iterator[int]:
-    """The tokens as far as the one that is enough."""
+def until_stop(tokens: Sequence[int], index: int, stop: Callable[[int, int], bool]) -> Iterator[int]:
+    """Yields the tokens up to and including the one at which `stop` returns True."""
     for token in tokens:
         yield token
-        if enough(index, token):
+        if stop(index, token):
             return
 
 
 class Backend(Protocol):
-    """A model that tells tokens."""
+    """A model that continues token sequences."""
 
-    vocabulary: int
+    vocab_size: int
     batch_rows: int
-    """Stories that one telling is best given."""
-    lanes: int
-    """Tellings that are best at work side by side."""
+    """Stories of one decoding at which it is fastest."""
+    parallel_decodings: int
+    """Number of decodings at which the model is fastest, each on a worker thread."""
 
-    def check(self, sample: SamplingParams) -> None:
-        """Raise UsageError where the sample asks for something that these voices do not have."""
+    def check(self, sampling: SamplingParams) -> None:
+        """Raises UsageError if a sampling parameter is not supported."""
         ...
 
-    def begin(self, sample: SamplingParams, lane: int | None = None) -> Decoding:
-        """A new telling. `sample.seed` is set; `lane`: which of several side by side it is one of."""
+    def start(self, sampling: SamplingParams, worker: int | None = None) -> Decoding:
+        """Starts a decoding. `sampling.seed` is set; `worker` numbers the thread if several decodings run at once."""
         ...
 
     def close(self) -> None:
-        """Free the model."""
+        """Frees the model."""
         ...
 
 
-def with_seed(sample: SamplingParams) -> SamplingParams:
-    """`sample`, with a seed drawn where it has none."""
-    return sample if sample.seed is not None else dataclasses.replace(sample, seed=secrets.randbits(32))
+def with_seed(sampling: SamplingParams) -> SamplingParams:
+    """Returns the parameters with a random seed if they have none."""
+    return sampling if sampling.seed is not None else dataclasses.replace(sampling, seed=secrets.randbits(32))
 
 
 def load_tokenizer(tokenizer_json: str, name: str) -> Tokenizer:
-    """A tokenizer for which special tokens in a text are plain text. Raises CheckpointError where it is broken."""
+    """Loads a tokenizer that treats special tokens in a prompt as plain text. Raises CheckpointError if it is broken.
+
+    Otherwise a prompt that contains the text of an end-of-text token would end the story before it begins.
+    """
     from tokenizers import Tokenizer
 
     try:
@@ -117,123 +121,60 @@ def load_tokenizer(tokenizer_json: str, name: str) -> Tokenizer:
     return tokenizer
 
 
-class Detokenizer:
-    """Tokens in, text out; a character of several bytes is held back until it is whole."""
-
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int]) -> None:
-        """`before`: the tokens that the text goes on from; a few of them settle the first token's space."""
-        self._tokenizer = tokenizer
-        self._ids: list[int] = self._tail(list(before)) or []
-        self._shown = len(self._decode(self._ids))
-
-    def push(self, tokens: Sequence[int]) -> str:
-        """The text that these tokens complete; what stays incomplete at the end is never shown."""
-        return "".join(self._push(tokens[i : i + 8]) for i in range(0, len(tokens), 8))
-
-    def _push(self, tokens: Sequence[int]) -> str:
-        self._ids += tokens
-        text = self._decode(self._ids)
-        # An unfinished character shows as one replacement character or, with byte fallback, takes all the bytes before
-        # it along, one each. A model that tells nothing but broken bytes is not waited for.
-        broken = len(text) - len(text.rstrip(_BROKEN))
-        whole = len(text) - (broken if broken <= 48 else 0)
-        piece = text[self._shown : whole]
-        self._shown = max(self._shown, whole)
-        if whole == len(text) and len(self._ids) > 24 and (tail := self._tail(self._ids)):
-            self._ids = tail
-            self._shown = len(self._decode(tail))
-        return piece
-
-    def _tail(self, ids: list[int]) -> list[int] | None:
-        """The last few tokens, from one where a character begins."""
-        for length in range(min(8, len(ids)), min(24, len(ids)) + 1):
-            if not self._decode(ids[-length:]).startswith(_BROKEN):
-                return ids[-length:] if length else []
-        return None
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
-
-
-class StopStrings:
-    """Text in pieces, cut before the first stop string, also where it straddles pieces."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._held = ""
-        self.found = False
-
-    def push(self, piece: str) -> str:
-        """What can be shown: nothing that may turn out to be the beginning of a stop string."""
-        if self.found:
-            return ""
-        text = self._held + piece
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if places:
-            self.found, self._held = True, ""
-            return text[: min(places)]
-        held = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
-
-    def rest(self) -> str:
-        """What was held back, once nothing more comes."""
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Characters at the end of `text` with which `stop` begins."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
 @dataclass
 class _StoryInProgress:
-    """One story while it is told."""
-
     prompt: str
     ids: list[int]
-    """Prompt and story, as far back as the window reaches."""
-    joiner: Detokenizer
-    cutter: StopStrings
+    """The prompt and the generated tokens, as far back as the window reaches."""
+    detokenizer: Detokenizer
+    stop_strings: StopStrings
     left: int
-    """Tokens that may still be told."""
+    """Tokens that may still be generated."""
     pieces: list[str] = field(default_factory=list)
-    told: int = 0
+    generated: int = 0
     finished: bool = False
 
-    def hear(self, tokens: Sequence[int]) -> str:
-        """Take tokens that end nothing; the piece of text that they bring."""
+    def append(self, tokens: Sequence[int]) -> str:
+        """Appends tokens other than end-of-text, and returns the piece of text that can be shown."""
         self.ids += tokens
-        self.told += len(tokens)
+        self.generated += len(tokens)
         self.left -= len(tokens)
-        self.pieces.append(self.cutter.push(self.joiner.push(tokens)))
+        self.pieces.append(self.stop_strings.push(self.detokenizer.push(tokens)))
         return self.pieces[-1]
 
-    def rest(self) -> str:
-        """What the cutter still holds, once nothing more comes."""
-        self.pieces.append(self.cutter.rest())
+    def flush(self) -> str:
+        """Returns the text that was held back for a stop string, at the end of the story."""
+        self.pieces.append(self.stop_strings.rest())
         return self.pieces[-1]
 
     @property
-    def over(self) -> bool:
-        return self.finished or self.cutter.found or self.left <= 0
+    def ended(self) -> bool:
+        return self.finished or self.stop_strings.found or self.left <= 0
+
+    def result(self, seed: int | None, seconds: float) -> GeneratedStory:
+        return GeneratedStory(self.prompt, "".join(self.pieces), self.generated, seconds, seed or 0, self.finished)
 
 
 class StoryGenerator:
-    """The engine over any `Backend`."""
+    """Implements the `Engine` protocol with any `Backend`."""
 
     def __init__(
-        self, label: str, voices: Backend, tokenizer: Tokenizer, context: int, begin: int | None, ends: Sequence[int]
+        self,
+        label: str,
+        backend: Backend,
+        tokenizer: Tokenizer,
+        context: int,
+        bos_id: int | None,
+        eos_ids: Sequence[int],
     ) -> None:
-        """`context`: tokens that the model sees at once; `begin`: what each story begins with; `ends`: what ends it."""
+        """`context` is the model's maximum number of tokens; `bos_id` is put before each window."""
         self.label = label
         self.context = context
-        self.end_of_text: str | None = tokenizer.id_to_token(ends[0]) if ends else None
-        self._voices = voices
+        self.end_of_text: str | None = tokenizer.id_to_token(eos_ids[0]) if eos_ids else None
+        self._backend = backend
         self._tokenizer = tokenizer
-        self._begin = [] if begin is None else [begin]
-        self._ends = frozenset(ends)
+        self._bos = [] if bos_id is None else [bos_id]
+        self._eos_ids = frozenset(eos_ids)
 
     def __enter__(self) -> Self:
         return self
@@ -242,145 +183,150 @@ class StoryGenerator:
         self.close()
 
     def close(self) -> None:
-        """Free the model."""
-        self._voices.close()
+        self._backend.close()
 
     def count(self, prompt: str) -> int:
-        """Tokens of `prompt`; what every story begins with is not counted."""
-        return len(self._ids(prompt))
+        """Number of tokens in `prompt`, without the beginning-of-text token."""
+        return len(self._encode(prompt))
 
     def recent(self, text: str) -> str:
-        """The newest part of `text` that fills half of the context, from a sentence's start; all of it if it fits."""
-        ids = self._ids(text)
-        return text if len(ids) <= self.context // 2 else self._recent(ids)
+        """The end of `text` that fills half of the context, from the start of a sentence; all of it if it fits."""
+        ids = self._encode(text)
+        return text if len(ids) <= self.context // 2 else self._newest_half(ids)
 
-    def stream(self, prompt: str, sample: SamplingParams) -> Generator[str, None, GeneratedStory]:
-        """Pieces of the story after `prompt`, as they are told; closing the generator stops the telling.
+    def stream(self, prompt: str, sampling: SamplingParams) -> Generator[str, None, GeneratedStory]:
+        """Yields the story after `prompt` in pieces, and returns it. Closing the generator stops the generation.
 
-        Its return value is the whole Story. Raises UsageError at once where the prompt does not fit or the model cannot
-        tell as `sample` asks, ModelError where telling fails.
+        Raises UsageError at once if the prompt does not fit or a sampling parameter is not supported, and ModelError if
+        generation fails.
         """
-        self._voices.check(sample)
-        return self._stream(prompt, self._checked(prompt), with_seed(sample))
+        self._backend.check(sampling)
+        return self._stream(prompt, self._checked_ids(prompt), with_seed(sampling))
 
-    def batch(self, prompts: Sequence[str], sample: SamplingParams) -> list[GeneratedStory]:
-        """A story for each prompt, told side by side.
+    def batch(self, prompts: Sequence[str], sampling: SamplingParams) -> list[GeneratedStory]:
+        """Generates a story for each prompt at once.
 
-        The same prompts with the same seed give the same stories, however many threads there are; a batch of one is
-        what `stream` tells. Raises as `stream` does.
+        The same prompts with the same seed give the same stories, whatever the number of threads. A batch of one gives
+        the story that `stream` gives. Raises as `stream` does.
         """
         if len(prompts) == 1:
-            return [_heard(self.stream(prompts[0], sample))]
-        self._voices.check(sample)
-        sample, began = with_seed(sample), time.perf_counter()
-        rows = [self._row(prompt, self._checked(prompt), sample) for prompt in prompts]
-        # Rows of like length go together, since a telling waits for its longest prompt. Each telling has a seed of its
-        # own that its place alone decides, so that it does not matter which lane takes it.
-        order = sorted(rows, key=lambda row: len(row.ids))
-        size = self._voices.batch_rows
-        parts = [order[first : first + size] for first in range(0, len(order), size)]
-        seeded = [
-            dataclasses.replace(sample, seed=((sample.seed or 0) + SEED_STRIDE * number) % 2**32)
-            for number in range(len(parts))
-        ]
-        _side_by_side(
-            [partial(self._tell, part, one) for part, one in zip(parts, seeded, strict=True)], self._voices.lanes
-        )
+            return [_exhaust(self.stream(prompts[0], sampling))]
+        self._backend.check(sampling)
+        sampling, began = with_seed(sampling), time.perf_counter()
+        rows = [self._new_story(prompt, self._checked_ids(prompt), sampling) for prompt in prompts]
+        # Prompts of similar length go into one decoding, since its window is limited by the longest of them. Each
+        # decoding has a seed that depends only on its position, so the stories do not depend on which worker runs it.
+        by_length = sorted(rows, key=lambda row: len(row.ids))
+        size = self._backend.batch_rows
+        work = []
+        for number, first in enumerate(range(0, len(by_length), size)):
+            seed = ((sampling.seed or 0) + SEED_STRIDE * number) % 2**32
+            seeded = dataclasses.replace(sampling, seed=seed)
+            work.append(partial(self._generate_rows, by_length[first : first + size], seeded))
+        _run_in_parallel(work, self._backend.parallel_decodings)
         seconds = time.perf_counter() - began
-        return [_story(row, sample, seconds) for row in rows]
+        return [row.result(sampling.seed, seconds) for row in rows]
 
-    def _tell(
-        self, rows: Sequence[_StoryInProgress], sample: SamplingParams, lane: int | None, stopped: threading.Event
+    def _generate_rows(
+        self, rows: Sequence[_StoryInProgress], sampling: SamplingParams, worker: int | None, cancelled: threading.Event
     ) -> None:
-        """Tell the rows to their ends, or until it is `stopped`."""
-        with closing(self._voices.begin(sample, lane)) as voice:
-            while alive := [number for number, row in enumerate(rows) if not row.over]:
-                self._tell_on(voice, alive, [rows[number] for number in alive], stopped, watch=bool(sample.stop))
+        """Generates the rows to their ends. Raises _Cancelled once the event is set."""
+        with closing(self._backend.start(sampling, worker)) as decoding:
+            while alive := [number for number, row in enumerate(rows) if not row.ended]:
+                self._generate_window(decoding, alive, rows, cancelled, watch=bool(sampling.stop))
         for row in rows:
-            row.rest()
+            row.flush()
 
-    def _stream(self, prompt: str, ids: list[int], sample: SamplingParams) -> Generator[str, None, GeneratedStory]:
+    def _stream(self, prompt: str, ids: list[int], sampling: SamplingParams) -> Generator[str, None, GeneratedStory]:
         began = time.perf_counter()
-        row = self._row(prompt, ids, sample)
-        with closing(self._voices.begin(sample)) as voice:
-            while not row.over:
+        row = self._new_story(prompt, ids, sampling)
+        with closing(self._backend.start(sampling)) as decoding:
+            while not row.ended:
                 window = self._window(row)
-                with closing(voice.tokens(window, min(self.context - len(window) + 1, row.left))) as told:
-                    # What follows a stop string is not counted as told, so each token is looked at by itself then.
-                    for some in ([token] for tokens in told for token in tokens) if sample.stop else told:
-                        row.finished = some[-1] in self._ends
-                        if piece := row.hear(some[:-1] if row.finished else some):
+                with closing(decoding.tokens(window, min(self.context - len(window) + 1, row.left))) as chunks:
+                    # With stop strings, tokens are appended one by one, since those after a stop string do not count.
+                    for chunk in ([token] for tokens in chunks for token in tokens) if sampling.stop else chunks:
+                        row.finished = chunk[-1] in self._eos_ids
+                        if piece := row.append(chunk[:-1] if row.finished else chunk):
                             yield piece
-                        if row.over:
+                        if row.ended:
                             break
-        if piece := row.rest():
+        if piece := row.flush():
             yield piece
-        return _story(row, sample, time.perf_counter() - began)
+        return row.result(sampling.seed, time.perf_counter() - began)
 
-    def _tell_on(
+    def _generate_window(
         self,
-        voice: Decoding,
+        decoding: Decoding,
         numbers: Sequence[int],
-        rows: Sequence[_StoryInProgress],
-        stopped: threading.Event,
+        all_rows: Sequence[_StoryInProgress],
+        cancelled: threading.Event,
         *,
         watch: bool,
     ) -> None:
-        """Take every row as far as the longest one's window lasts; `watch`: listen for stop strings on the way."""
+        """Extends the rows of these numbers until one of them fills the context; `watch` looks for stop strings."""
+        rows = [all_rows[number] for number in numbers]
         windows = [self._window(row) for row in rows]
         limit = min(self.context - max(map(len, windows)) + 1, *(row.left for row in rows))
 
-        def enough(index: int, token: int) -> bool:
-            if not watch or token in self._ends:
-                return stopped.is_set()
-            return (rows[index].hear([token]), rows[index].over)[1] or stopped.is_set()
+        def stop(index: int, token: int) -> bool:
+            if watch and token not in self._eos_ids:
+                rows[index].append([token])
+                return rows[index].ended or cancelled.is_set()
+            return cancelled.is_set()
 
-        told = voice.batch(windows, limit, enough, numbers)
-        if stopped.is_set():
+        generated = decoding.batch(windows, limit, stop, numbers)
+        if cancelled.is_set():
             raise _Cancelled
-        for row, tokens in zip(rows, told, strict=True):
-            row.finished = not tokens or tokens[-1] in self._ends
+        for row, tokens in zip(rows, generated, strict=True):
+            row.finished = not tokens or tokens[-1] in self._eos_ids
             if not watch:
-                row.hear(tokens[:-1] if row.finished else tokens)
+                row.append(tokens[:-1] if row.finished else tokens)
 
-    def _row(self, prompt: str, ids: list[int], sample: SamplingParams) -> _StoryInProgress:
-        return _StoryInProgress(
-            prompt, list(ids), Detokenizer(self._tokenizer, ids), StopStrings(sample.stop), sample.max_tokens
-        )
+    def _new_story(self, prompt: str, ids: list[int], sampling: SamplingParams) -> _StoryInProgress:
+        detokenizer = Detokenizer(self._tokenizer, ids)
+        return _StoryInProgress(prompt, list(ids), detokenizer, StopStrings(sampling.stop), sampling.max_tokens)
 
     def _window(self, row: _StoryInProgress) -> list[int]:
-        """What the model is given next; a full window is first cut to its newest half, at a sentence's start."""
-        if len(self._begin) + len(row.ids) > self.context:
-            half = row.ids[-(self.context // 2) :]
-            row.ids = self._ids(self._recent(row.ids))[-len(half) :] or half
-        return self._begin + row.ids
+        """Returns the tokens that the model is given next.
 
-    def _recent(self, ids: Sequence[int]) -> str:
-        text = self._tokenizer.decode(list(ids[-(self.context // 2) :]), skip_special_tokens=True).lstrip(_BROKEN)
+        A story may grow longer than the context, and the model has no positions beyond it. So when the window is full,
+        the older part of the story is dropped: half of the context stays, from the start of a sentence. Dropping half,
+        and not a single token, means that the window is processed anew only once in half a context of tokens.
+        """
+        if len(self._bos) + len(row.ids) > self.context:
+            half = row.ids[-(self.context // 2) :]
+            # The cut text is tokenized anew, which may give more tokens than before, or none.
+            row.ids = self._encode(self._newest_half(row.ids))[-len(half) :] or half
+        return self._bos + row.ids
+
+    def _newest_half(self, ids: Sequence[int]) -> str:
+        """The text of the last half context of tokens, from the first sentence that starts in its first half."""
+        text = self._tokenizer.decode(list(ids[-(self.context // 2) :]), skip_special_tokens=True).lstrip(REPLACEMENT)
         start = _SENTENCE_START.search(text, 0, len(text) // 2)
         return text[start.end() :] if start else text
 
-    def _ids(self, text: str) -> list[int]:
-        # A lone surrogate (an argument that was no UTF-8) is no character that a tokenizer could take.
-        ids: list[int] = self._tokenizer.encode(_SURROGATE.sub(_BROKEN, text), add_special_tokens=False).ids
+    def _encode(self, text: str) -> list[int]:
+        # Command line arguments that are not UTF-8 contain lone surrogates, which tokenizers cannot encode.
+        ids: list[int] = self._tokenizer.encode(_SURROGATE.sub(REPLACEMENT, text), add_special_tokens=False).ids
         return ids
 
-    def _checked(self, prompt: str) -> list[int]:
-        """The prompt's tokens. Raises UsageError, ModelError where the model cannot be given them."""
-        ids = self._ids(prompt)
+    def _checked_ids(self, prompt: str) -> list[int]:
+        """Encodes the prompt. Raises UsageError or ModelError if the model cannot take it."""
+        ids = self._encode(prompt)
         if len(ids) > self.context - 1:
             raise UsageError(
                 f"the prompt is {len(ids):,} tokens long, the model takes {self.context - 1:,}", "give a shorter one"
             )
-        if not ids and not self._begin:
-            raise UsageError(f"{self.label} has no beginning of its own", "give a prompt")
-        if max(ids, default=0) >= self._voices.vocabulary:
+        if not ids and not self._bos:
+            raise UsageError(f"{self.label} has no beginning-of-text token", "give a prompt")
+        if max(ids, default=0) >= self._backend.vocab_size:
             raise ModelError(f"the tokenizer of {self.label} has more tokens than the model", "take another model")
         return ids
 
 
-def _heard(pieces: Generator[str, None, GeneratedStory]) -> GeneratedStory:
-    """The story that a stream ends in."""
+def _exhaust(pieces: Generator[str, None, GeneratedStory]) -> GeneratedStory:
+    """Runs a stream to its end and returns the story."""
     while True:
         try:
             next(pieces)
@@ -390,38 +336,37 @@ def _heard(pieces: Generator[str, None, GeneratedStory]) -> GeneratedStory:
 
 
 class _Cancelled(Exception):
-    """Raised in a lane, once nobody waits for it."""
+    """Raised on a worker thread after another one failed, or after Ctrl-C."""
 
 
-def _side_by_side(tellings: Sequence[Callable[[int | None, threading.Event], None]], lanes: int) -> None:
-    """Run the tellings, so many at a time; the first error, or Ctrl-C, stops them all and is raised."""
-    left, stopped, errors = deque(tellings), threading.Event(), deque[BaseException]()
+def _run_in_parallel(work: Sequence[Callable[[int | None, threading.Event], None]], workers: int) -> None:
+    """Calls each function with a worker's number and an event, on up to `workers` threads.
 
-    def work(lane: int) -> None:
-        while not stopped.is_set():
+    The first error, or Ctrl-C, sets the event, and is raised once all threads have ended.
+    """
+    waiting, cancelled, errors = deque(work), threading.Event(), deque[BaseException]()
+
+    def run(worker: int) -> None:
+        while not cancelled.is_set():
             try:
-                telling = left.popleft()
+                function = waiting.popleft()
             except IndexError:
                 return
             try:
-                telling(lane, stopped)
-            except BaseException as error:  # noqa: BLE001  raised below, where someone waits for it
+                function(worker, cancelled)
+            except BaseException as error:  # noqa: BLE001  raised below, in the waiting thread
                 errors.append(error)
-                stopped.set()
+                cancelled.set()
 
-    threads = [threading.Thread(target=work, args=(lane,)) for lane in range(min(lanes, len(tellings)))]
+    threads = [threading.Thread(target=run, args=(worker,)) for worker in range(min(workers, len(work)))]
     try:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     finally:
-        stopped.set()
+        cancelled.set()
         for thread in threads:
             thread.join()
     if errors:
         raise errors[0]
-
-
-def _story(row: _StoryInProgress, sample: SamplingParams, seconds: float) -> GeneratedStory:
-    return GeneratedStory(row.prompt, "".join(row.pieces), row.told, seconds, sample.seed or 0, row.finished)

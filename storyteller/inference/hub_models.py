@@ -1,4 +1,4 @@
-"""A model fetched from the Hugging Face Hub: safetensors alone, never a pickle."""
+"""Fetches models from the Hugging Face Hub: only safetensors, never a pickle."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 8
 _STALL_SECONDS = 15
-"""The library itself goes on trying for minutes."""
-_BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+"""A download without progress for so long is given up. huggingface_hub itself retries for minutes."""
+_OTHER_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _CONVERTER = "SFconvertbot"
-"""The Hub's own account that offers a safetensors copy of a repository's weights as a pull request."""
+"""The Hub's own account, which opens pull requests that add a safetensors copy of a repository's weights."""
 
 
 def fetch(name: str, log: Callable[[str], None]) -> Path:
-    """The folder of the model `owner/name`: from the Hub, or from its cache where the Hub does not answer.
+    """Returns the folder of the model `owner/name`, from the Hub or, if the Hub does not answer, from its cache.
 
-    Weights come from the main revision, else from the conversion that the Hub offers. Raises HubError where there is no
-    such model or no answer, ModelError where its weights are a pickle alone.
+    Weights come from the main revision, else from the Hub's own conversion to safetensors. Raises HubError if there is
+    no such model or no answer, and ModelError if its weights are only a pickle.
     """
     from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
     from huggingface_hub.utils.logging import set_verbosity
@@ -48,7 +48,7 @@ def fetch(name: str, log: Callable[[str], None]) -> Path:
         raise HubError(f"the Hub has no model {name}, or it is private", "check the name, or set HF_TOKEN") from error
     except Exception as error:  # the library lets through what its HTTP client raises, and more
         if cached := _cached(name):
-            log(f"the Hub does not answer: taking {name} from its cache")
+            log(f"the Hub does not answer: using {name} from the cache")
             return cached
         if isinstance(error, OfflineModeIsEnabled):
             raise HubError(f"{name} is not in the cache", "unset HF_HUB_OFFLINE to fetch it") from error
@@ -57,34 +57,37 @@ def fetch(name: str, log: Callable[[str], None]) -> Path:
 
 
 def _find(name: str) -> tuple[str, Sequence[str]]:
-    """The commit that has safetensors, and the files to fetch, those that make it whole last."""
+    """Returns the commit that has safetensors, and the files to fetch.
+
+    config.json and tokenizer.json come last, so that an interrupted download is not taken for a complete copy.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi()
     if found := _files(api, name, "main"):
         return found
     offers = api.get_repo_discussions(name, author=_CONVERTER, discussion_type="pull_request")
-    # Anyone may open a pull request: only the Hub's own is trusted.
+    # Anyone may open a pull request: only those of the Hub itself are trusted.
     for number in sorted((offer.num for offer in offers if offer.author == _CONVERTER), reverse=True):
         if found := _files(api, name, f"refs/pr/{number}"):
             return found
     raise ModelError(
         f"{name} has no safetensors on the Hub, and a .bin may carry code, so it is not loaded",
-        "take another model, or save this one anew with transformers",
+        "take another model, or save this one again with transformers",
     )
 
 
 def _files(api: HfApi, name: str, revision: str) -> tuple[str, Sequence[str]] | None:
-    """The revision's commit and the names of the files to fetch, where it has safetensors."""
+    """Returns the revision's commit and the files to fetch, or None if it has no safetensors."""
     info = api.model_info(name, revision=revision, timeout=_TIMEOUT_SECONDS)
-    there = [file.rfilename for file in info.siblings or []]
-    weights = [WEIGHTS] if WEIGHTS in there else [*filter(SHARD.fullmatch, there), INDEX] if INDEX in there else []
-    beside = [file for file in _BESIDE if file in there]
-    return (info.sha or revision, [*weights, *reversed(beside)]) if weights else None
+    names = [file.rfilename for file in info.siblings or []]
+    weights = [WEIGHTS] if WEIGHTS in names else [*filter(SHARD.fullmatch, names), INDEX] if INDEX in names else []
+    others = [file for file in _OTHER_FILES if file in names]
+    return (info.sha or revision, [*weights, *reversed(others)]) if weights else None
 
 
 def _download(name: str, revision: str, files: Sequence[str]) -> Path:
-    """Fetch the files; the folder that they lie in. Raises TimeoutError where nothing comes for a while."""
+    """Downloads the files and returns their folder. Raises TimeoutError if no data arrives for a while."""
     from huggingface_hub import hf_hub_download
 
     fetched: list[Path] = []
@@ -95,10 +98,10 @@ def _download(name: str, revision: str, files: Sequence[str]) -> Path:
             for file in files:
                 path = hf_hub_download(name, file, revision=revision, etag_timeout=_TIMEOUT_SECONDS)
                 fetched.append(Path(path))
-        except Exception as error:  # noqa: BLE001  raised again below, where someone waits for it
+        except Exception as error:  # noqa: BLE001  raised again below
             failures.append(error)
 
-    # A thread that may be left behind: neither the library's attempts nor its pauses can be cut short.
+    # The library's retries cannot be interrupted, so they run on a daemon thread, which may be left behind.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     size, since = -1, time.monotonic()
@@ -115,6 +118,7 @@ def _download(name: str, revision: str, files: Sequence[str]) -> Path:
 
 
 def _cache(name: str) -> Path:
+    """The model's folder in the Hub's cache. `repo_folder_name` is not documented: see `test_model_folders`."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -122,22 +126,22 @@ def _cache(name: str) -> Path:
 
 
 def _cached_bytes(name: str) -> int:
-    """What has come so far, unfinished files too."""
+    """Bytes downloaded so far, with incomplete files."""
     total = 0
     for blob in (_cache(name) / "blobs").glob("*"):
         try:
             total += blob.stat().st_size
-        except FileNotFoundError:  # renamed on being finished
+        except FileNotFoundError:  # renamed when it was complete
             continue
     return total
 
 
 def _cached(name: str) -> Path | None:
-    """The newest whole copy in the Hub's cache, of whichever revision."""
-    whole = [
+    """The newest complete copy in the Hub's cache, of any revision."""
+    complete = [
         folder
         for folder in (_cache(name) / "snapshots").glob("*")
         if all((folder / file).exists() for file in ("config.json", "tokenizer.json"))
         and ((folder / WEIGHTS).exists() or (folder / INDEX).exists())
     ]
-    return max(whole, key=lambda folder: folder.stat().st_mtime, default=None)
+    return max(complete, key=lambda folder: folder.stat().st_mtime, default=None)

@@ -1,4 +1,4 @@
-"""A model's folder, read without trusting it: its JSON, and where its weights are."""
+"""Reads the folder of a model, whose contents are not trusted: its JSON files, and where its weights are."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from storyteller.errors import CheckpointError, ModelError
-from storyteller.system.safetensors_file import Tensor, is_natural, read_bytes, read_json, read_safetensors, shown
+from storyteller.system.json_values import is_natural
+from storyteller.system.safetensors_file import Tensor, read_bytes, read_json, read_safetensors, shown
 from storyteller.text import safe_line
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-"""The files that weights come in: one, or an index and its shards."""
+"""Weights come in one file, or in shards listed by an index."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model's folder with its JSON read; the weights are still on disk."""
+    """A model's folder with its JSON files read. The weights are still on disk."""
 
     label: str
-    """What messages call the model."""
+    """The model's name in messages."""
     path: Path
     config: Mapping[str, Any]
     generation: Mapping[str, Any]
@@ -31,16 +32,16 @@ class ModelFolder:
 
     @classmethod
     def open(cls, path: Path, label: str) -> ModelFolder:
-        """Read what stands beside the weights.
+        """Reads the JSON files of a folder.
 
-        Raises CheckpointError for a missing or broken file, ModelError for a model that brings its own code.
+        Raises CheckpointError if a file is missing or broken, and ModelError if the model needs code of its own.
         """
         if not path.is_dir():
             raise CheckpointError(f"there is no folder {shown(path)}", "name a run, a checkpoint folder or owner/name")
         config = read_json(path / "config.json")
         if config.get("auto_map"):
             kind = safe_line(str(config.get("model_type", "?")), 40)
-            raise ModelError(f"{label} ({kind}) brings its own code, which is not run", "take a model without auto_map")
+            raise ModelError(f"{label} ({kind}) needs its own code, which is not run", "take a model without auto_map")
         generation = path / "generation_config.json"
         return cls(
             label,
@@ -51,10 +52,7 @@ class ModelFolder:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of floating-point numbers, by name, mapped and not yet read.
-
-        Raises CheckpointError for a missing or damaged file.
-        """
+        """Memory-maps all floating-point tensors. Raises CheckpointError if a file is missing or damaged."""
         index = self.path / INDEX
         if not index.exists():
             return read_safetensors(self.path / WEIGHTS)
@@ -66,7 +64,7 @@ class ModelFolder:
 
     @property
     def context(self) -> int:
-        """Tokens that the model sees at once. Raises ModelError where the config does not say."""
+        """Maximum number of tokens that the model processes at once. Raises ModelError if it is not in the config."""
         for key in ("n_positions", "max_position_embeddings", "n_ctx"):
             tokens = self.config.get(key)
             if is_natural(tokens) and tokens > 1:
@@ -74,20 +72,20 @@ class ModelFolder:
         raise ModelError(f"the config.json of {self.label} does not say how long its context is", "take another model")
 
     @property
-    def ends(self) -> list[int]:
-        """The tokens that end a story: what the folder says of generation, else of the model; and the next beginning.
+    def eos_ids(self) -> list[int]:
+        """The tokens that end a story: those of the generation config, else of the config, and the bos token.
 
-        Models that were trained on `begin story begin story` (llama2.c's) never tell their end of text.
+        Models that were trained on `bos story bos story` (llama2.c) never generate their end-of-text token.
         """
         named = self._tokens("eos_token_id", self.generation) or self._tokens("eos_token_id", self.config)
-        return list(dict.fromkeys([*named, *self._begins()]))
+        return list(dict.fromkeys([*named, *self._bos_ids()]))
 
     @property
-    def begin(self) -> int | None:
-        """The token that a story begins with: the model's beginning, else its end of text."""
-        return next(iter([*self._begins(), *self.ends]), None)
+    def bos_id(self) -> int | None:
+        """The token that a story begins with: the bos token, else the first end-of-text token."""
+        return next(iter([*self._bos_ids(), *self.eos_ids]), None)
 
-    def _begins(self) -> list[int]:
+    def _bos_ids(self) -> list[int]:
         return self._tokens("bos_token_id", self.config) or self._tokens("bos_token_id", self.generation)
 
     def _tokens(self, key: str, source: Mapping[str, Any]) -> list[int]:
@@ -95,15 +93,15 @@ class ModelFolder:
         return [token for token in (ids if isinstance(ids, list) else [ids]) if self._is_token(token)]
 
     @property
-    def vocabulary(self) -> int:
-        """Tokens that the model knows. Raises CheckpointError where the config does not say."""
+    def vocab_size(self) -> int:
+        """Size of the model's vocabulary. Raises CheckpointError if it is not in the config."""
         tokens = self.config.get("vocab_size")
         if not is_natural(tokens) or tokens == 0:
             raise CheckpointError(f"the config.json of {self.label} has no vocab_size", "take another checkpoint")
         return tokens
 
     def _is_token(self, token: object) -> TypeGuard[int]:
-        return is_natural(token) and token < self.vocabulary
+        return is_natural(token) and token < self.vocab_size
 
 
 def _all_text(values: Iterable[object]) -> bool:

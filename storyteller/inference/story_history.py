@@ -1,8 +1,8 @@
-"""The shelf: every story told is kept, with all that it takes to tell it again.
+"""The history of generated stories, each with all that is needed to generate it again.
 
-`stories.jsonl` in the user's data folder, one JSON object a line, appended by any number of processes at once. A line
-is one write to a file opened for appending, which the system does not mix with another's; nobody ever shortens the
-file, so a line torn by a kill or a full disk stays where it is and readers pass over it.
+It is the file `stories.jsonl` in the user's data folder, with one JSON object a line. Any number of processes may
+append to it at once: each line is one write to a file opened with O_APPEND, which the system does not interleave with
+others. The file is never truncated, so a line that a kill or a full disk cut off stays there, and readers skip it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from typing import Any
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import DiskError, RunError, StorytellerError
 from storyteller.system.files import open_regular
+from storyteller.system.json_values import read_dataclass
 from storyteller.text import safe_line
 from storyteller.tracking.metrics_log import lines_backwards
 
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Without what is easily taken for something else."""
+"""Without l, o, 0 and 1, which are easily confused."""
 _ID_LENGTH = 8
-_MOST_LINE_BYTES = 32 << 20
-"""A longer line is no story of ours."""
+_JSON_NAMES = {"compute_type": "numbers"}
+"""Fields of `StoryRecord` whose JSON field has another name."""
+_MAX_LINE_BYTES = 32 << 20
 
 
 def _new_id() -> str:
@@ -41,33 +43,33 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class StoryRecord:
-    """A story as it was told, and what told it."""
+    """A generated story, and how it was generated."""
 
     model: str
-    """What `--model` takes to open the same weights: `RUN@STEP`, an absolute folder, `owner/name`, `starter`."""
+    """The `--model` value that opens the same weights: `RUN@STEP`, an absolute folder, `owner/name`, `starter`."""
     prompt: str
     text: str
-    """What was told after the prompt."""
+    """Without the prompt."""
     sample: SamplingParams
-    """All the settings; the seed is the one that was used."""
+    """Its seed is set."""
     tokens: int
-    """Tokens told."""
+    """Number of generated tokens."""
     seconds: float
-    """From the prompt to the end; of the whole batch, for a story of one."""
+    """Generation time; for a story of a batch, that of the whole batch."""
     finished: bool = False
-    """Whether the model ended it, rather than a limit, a stop string or its reader."""
+    """True if the model ended the story, rather than a limit, a stop string or the user."""
     runs_dir: str = ""
-    """Where the model's run lay; empty for a model that is no run."""
-    numbers: str = "fp32"
-    """What the model computed with: `fp32` or `int8`."""
+    """The folder of the model's run; empty if the model is not a run."""
+    compute_type: str = "fp32"
+    """`fp32` or `int8`; the field `numbers` of the JSON object."""
     goes_on: bool = False
-    """The prompt is a story so far: the model was given as much of its newest part as fits."""
+    """True if the prompt is an unfinished story, of which the model was given the newest part."""
     batch: str = ""
-    """Stories of one batch have this in common; empty for one that was told alone."""
+    """An identifier of the batch; empty for a story that was generated alone."""
     row: int = 0
-    """Its place in the batch, from 0."""
+    """Index in the batch."""
     rows: int = 1
-    """Stories in the batch."""
+    """Size of the batch."""
     time: str = field(default_factory=_now)
     """UTC, ISO 8601."""
     id: str = field(default_factory=_new_id)
@@ -78,39 +80,39 @@ class StoryRecord:
 
     @property
     def whole(self) -> str:
-        """The story from its first word on."""
+        """The prompt and the text."""
         return self.prompt + self.text
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, the seed also at the top."""
-        plain = dataclasses.asdict(self)
+        """The JSON object of the story; the seed is also at its top level."""
+        plain = {_JSON_NAMES.get(name, name): value for name, value in dataclasses.asdict(self).items()}
         return {"id": plain.pop("id"), "time": plain.pop("time"), **plain, "seed": self.seed}
 
 
 def stories_path() -> Path:
-    """Where the stories are kept."""
+    """The file of the history."""
     return data_folder() / "stories.jsonl"
 
 
 def data_folder() -> Path:
-    """The user's data folder of this program; made when something is first kept in it."""
+    """The user's data folder of this program; created when the first file is written to it."""
     import platformdirs
 
     return platformdirs.user_data_path("storyteller", appauthor=False)
 
 
-def keep(told: StoryRecord) -> None:
-    """Put a story on the shelf. Raises DiskError where it cannot be kept; what is there already is never touched."""
+def keep(story: StoryRecord) -> None:
+    """Appends a story to the history. Raises DiskError if it cannot be written."""
     path = stories_path()
-    line = json.dumps(told.to_json()).encode("ascii") + b"\n"
+    line = json.dumps(story.to_json()).encode("ascii") + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
-            if _ends_torn(handle):
+            if _ends_without_newline(handle):
                 line = b"\n" + line
             written = os.write(handle, line)
-            while written < len(line):  # only a disk that fills up takes less than all; the next write says why
+            while written < len(line):  # a write is partial only on a full disk; the next one raises the error
                 written += os.write(handle, line[written:])
         finally:
             os.close(handle)
@@ -121,18 +123,17 @@ def keep(told: StoryRecord) -> None:
 
 
 def recent(limit: int, contains: str = "") -> list[StoryRecord]:
-    """The newest `limit` stories, the newest first; of those alone that have `contains` in their text, model or id.
+    """Returns the newest `limit` stories with `contains` in their text, model or id, the newest first.
 
-    The file is read from its end and no further than needed. Broken lines are passed over; no file, no stories. Raises
-    DiskError where the file cannot be read.
+    Reads the file backwards and only as far as needed, and skips broken lines. Raises DiskError if it cannot be read.
     """
     wanted = contains.casefold()
-    found = (told for told in _stories() if wanted in f"{told.whole}\n{told.model}\n{told.id}".casefold())
+    found = (story for story in _stories() if wanted in f"{story.whole}\n{story.model}\n{story.id}".casefold())
     return list(itertools.islice(found, max(limit, 0)))
 
 
 def find(identity: str) -> StoryRecord:
-    """The story with this id, or whose id alone begins so; `latest` is the newest. Raises RunError, DiskError."""
+    """Finds a story by its id, the unique beginning of its id, or `latest`. Raises RunError or DiskError."""
     name = identity.strip().lower()
     shown = safe_line(identity, 40) or "without an id"
     if name == "latest":
@@ -140,47 +141,49 @@ def find(identity: str) -> StoryRecord:
         if not newest:
             raise RunError("no story is kept yet", 'storyteller tell "Once there was a little boy"')
         return newest[0]
-    begun: dict[str, StoryRecord] = {}
+    matches: dict[str, StoryRecord] = {}
     if name and all(letter in _ID_LETTERS for letter in name):
-        for told in _stories(holding=f'"id": "{name}'.encode("ascii")):
-            if told.id == name:
-                return told
-            if told.id.startswith(name):
-                begun[told.id] = told
-    if len(begun) == 1:
-        return next(iter(begun.values()))
-    if begun:
-        several = ", ".join(itertools.islice(begun, 4))
-        raise RunError(f"{shown} could be {several}" + (" or others" if len(begun) > 4 else ""), "give more of the id")
+        for story in _stories(containing=f'"id": "{name}'.encode("ascii")):
+            if story.id == name:
+                return story
+            if story.id.startswith(name):
+                matches[story.id] = story
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    if matches:
+        several = ", ".join(itertools.islice(matches, 4))
+        raise RunError(
+            f"{shown} could be {several}" + (" or others" if len(matches) > 4 else ""), "give more of the id"
+        )
     raise RunError(f"there is no story {shown}", "storyteller stories lists them")
 
 
-def batch_of(told: StoryRecord) -> list[StoryRecord] | None:
-    """The stories that were told in one batch with this one, in their order; None where one of them is gone."""
-    if not told.batch:
-        return [told]
+def batch_of(story: StoryRecord) -> list[StoryRecord] | None:
+    """Returns all stories of a story's batch in order, or None if one of them is missing."""
+    if not story.batch:
+        return [story]
     rows: dict[int, StoryRecord] = {}
-    for mate in _stories(holding=json.dumps(told.batch).encode("ascii")):
-        if mate.batch == told.batch:
-            rows.setdefault(mate.row, mate)
-        if len(rows) == told.rows:
+    for other in _stories(containing=json.dumps(story.batch).encode("ascii")):
+        if other.batch == story.batch:
+            rows.setdefault(other.row, other)
+        if len(rows) == story.rows:
             break
-    return [rows[row] for row in range(told.rows)] if rows.keys() == set(range(told.rows)) else None
+    return [rows[row] for row in range(story.rows)] if rows.keys() == set(range(story.rows)) else None
 
 
-def _ends_torn(handle: int) -> bool:
-    """Whether the last line has no newline. Beside another writer this may be wrong: then a line is left blank."""
+def _ends_without_newline(handle: int) -> bool:
+    """True if the last line has no newline. If another process writes just then, the result is a blank line at worst."""
     size = os.fstat(handle).st_size
     return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
 
 
-def _stories(holding: bytes = b"") -> Iterator[StoryRecord]:
-    """The stories, the newest first; `holding`: of lines with these bytes in them alone."""
+def _stories(containing: bytes = b"") -> Iterator[StoryRecord]:
+    """Yields the stories whose lines contain these bytes, the newest first."""
     try:
         with open_regular(stories_path()) as file:
-            for line in lines_backwards(file, most_line_bytes=_MOST_LINE_BYTES):
-                if holding in line and (told := _read(line)) is not None:
-                    yield told
+            for line in lines_backwards(file, most_line_bytes=_MAX_LINE_BYTES):
+                if containing in line and (story := _read(line)) is not None:
+                    yield story
     except FileNotFoundError:
         return
     except OSError as error:
@@ -189,31 +192,14 @@ def _stories(holding: bytes = b"") -> Iterator[StoryRecord]:
         raise DiskError(f"the stories cannot be read: {reason} ({where})", "check the path") from error
 
 
-_FIELDS = {each.name for each in dataclasses.fields(StoryRecord)} - {"sample"}
-_SAMPLE_FIELDS = {each.name for each in dataclasses.fields(SamplingParams)}
-
-
 def _read(line: bytes) -> StoryRecord | None:
-    """The story that a line holds, or None. What a later version has added is left out."""
+    """Parses a line; returns None if it is not a story. Unknown fields, of later versions, are ignored."""
     try:
         plain = json.loads(line)
-        settings = {name: value for name, value in plain["sample"].items() if name in _SAMPLE_FIELDS}
-        sample = SamplingParams(**{**settings, "stop": tuple(settings.get("stop", ())), "seed": plain["seed"]})
-        told = StoryRecord(**{name: value for name, value in plain.items() if name in _FIELDS}, sample=sample)
-        return told if _is_sound(told) else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, StorytellerError):
+        renamed = {name: plain[key] for name, key in _JSON_NAMES.items() if key in plain}
+        sample = {**plain["sample"], "seed": plain["seed"]}
+        story = read_dataclass(StoryRecord, {**plain, **renamed, "sample": sample})
+    except (ValueError, TypeError, KeyError, RecursionError, StorytellerError):
         return None
-
-
-def _is_sound(told: StoryRecord) -> bool:
-    """Whether every value has its type: the file may have been written by anything."""
-    texts = (told.model, told.prompt, told.text, told.runs_dir, told.numbers, told.batch, told.time, told.id)
-    wholes = (told.tokens, told.row, told.rows, told.sample.seed, told.sample.max_tokens, told.sample.top_k)
-    return (
-        all(isinstance(value, str) for value in texts)
-        and all(isinstance(value, int) for value in wholes)
-        and isinstance(told.seconds, int | float)
-        and all(isinstance(stop, str) for stop in told.sample.stop)
-        and set(told.id) <= set(_ID_LETTERS)
-        and 1 <= told.rows <= 100_000
-    )
+    is_sound = story.sample.seed is not None and set(story.id) <= set(_ID_LETTERS) and 1 <= story.rows <= 100_000
+    return story if is_sound else None

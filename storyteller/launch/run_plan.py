@@ -1,4 +1,4 @@
-"""Runs planned and begun: what the command line and the app do alike, up to the training process's first word."""
+"""Creates, resumes and starts runs, for the command line and the app."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from storyteller.tracking.run_status import LIVING, now_utc, read_status, seen_s
 
 BUDGETS = ("minutes", "steps", "epochs", "tokens")
 
-# --- what the options say ---------------------------------------------------------------------------------------------
+# --- option values ----------------------------------------------------------------------------------------------------
 
 
-def source(data: Sequence[str] | None) -> str | tuple[str, ...] | None:
-    """`--data` as the config has it. Raises CorpusError for a path that does not exist."""
+def parse_source(data: Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Converts `--data` for the config. Raises CorpusError for a path that does not exist."""
     if not data:
         return None
     if len(data) == 1 and data[0] in ("auto", "tinystories", "bundled"):
         return data[0]
-    return paths(data, "--data")
+    return absolute_paths(data, "--data")
 
 
-def paths(given: Sequence[str], option: str) -> tuple[str, ...]:
-    """Absolute paths: the training process does not share this one's current folder. Raises CorpusError."""
+def absolute_paths(given: Sequence[str], option: str) -> tuple[str, ...]:
+    """Makes paths absolute, since a resume may start in another folder. Raises CorpusError for one that is missing."""
     for path in given:
         if not path or "\0" in path or not Path(path).exists():
             raise CorpusError(f"{option} {safe_line(path, 200) or '(empty)'} does not exist", "check the path")
     return tuple(str(Path(path).resolve()) for path in given)
 
 
-def tokenizer(given: str | None) -> str | None:
-    """`--tokenizer` as the config has it. Raises TokenizerError for a folder that holds none."""
+def parse_tokenizer(given: str | None) -> str | None:
+    """Converts `--tokenizer` for the config. Raises UsageError where it is neither a known name nor a folder."""
     if given is None or given in ("bpe", "gpt2"):
         return given
     from storyteller.data.tokenizer import check
@@ -54,19 +54,19 @@ def tokenizer(given: str | None) -> str | None:
     return str(Path(given).resolve())
 
 
-# --- planning ---------------------------------------------------------------------------------------------------------
+# --- run plans --------------------------------------------------------------------------------------------------------
 
 
-def plan(
+def create_run(
     root: Path,
     name: str | None,
     config: Config,
     command: Sequence[str],
-    of: TorchrunSpec = TorchrunSpec(),  # noqa: B008  it is frozen
+    spec: TorchrunSpec = TorchrunSpec(),  # noqa: B008  it is frozen
 ) -> RunFolder:
-    """A new run folder with its `run.json`; `command` is how the same run is asked for at a shell, `of` trains it.
+    """Creates a run folder with its `run.json`. `command` is the command line for the same run.
 
-    Raises UsageError and RunError as `layout.create` does, OSError where the disk does not take it.
+    Raises UsageError and RunError as `run_folder.create` does, OSError where the folder cannot be written.
     """
     chosen = run_folder.check_name(name) if name is not None else run_folder.default_name(root, datetime.date.today())
     folder = run_folder.create(root, chosen)
@@ -81,7 +81,7 @@ def plan(
                 "versions": hardware.versions(),
                 "git_commit": hardware.git_commit(Path(__file__).resolve().parent),
                 "host": {"cores": hardware.n_cores(), "memory_gib": round(hardware.memory_gib(), 1)},
-                **_processes(of),
+                **_process_fields(spec),
             }
         )
     except BaseException:
@@ -93,58 +93,55 @@ def plan(
 def prepare_resume(
     folder: RunFolder, given: Mapping[str, Any], from_step: int | None = None
 ) -> tuple[wandb_mirror.Mode, str]:
-    """Make the run ready to go on, with a new budget where `given` has one; how its mirror is to run, as `choose_mode`.
+    """Prepares a run to be resumed, and returns the W&B mode and message of `wandb_mirror.choose_mode`.
 
-    `given` are fields of `config.Train`, None where not given. Raises RunBusyError for a run that lives, UsageError for
-    one that has finished and gets no budget, RunError where there is no checkpoint of `from_step`.
+    `given` maps fields of `TrainConfig` to new values, such as a budget; None keeps the old one. Raises RunBusyError
+    for a run that is alive, UsageError for a finished run without a new budget, RunError for a missing checkpoint.
     """
     state = seen_state(folder)
     if state in LIVING:
         raise RunBusyError(f"{folder.name} is {state}", f"storyteller train --attach {folder.name} follows it")
-    _check_regular(folder)
+    _check_regular_files(folder)
     settings = {f"train.{key}": value for key, value in given.items() if value is not None}
     has_budget = any(given.get(name) is not None for name in BUDGETS)
     if not has_budget and state == "finished" and from_step is None:
         raise UsageError(f"{folder.name} has finished", "give it a larger budget, such as --minutes 10")
     if settings:
-        _replan(folder, settings, has_budget)
+        _update_plan(folder, settings, has_budget)
     if from_step is not None and from_step not in checkpoint_folders.steps(folder):
         run_index.find_checkpoint(folder.path.parent, f"{folder.name}@{from_step}")
     return wandb_mirror.choose_mode(Config.from_json(folder.read_run().get("config") or {}).mirror.wandb)
 
 
-def fleet_again(folder: RunFolder, nproc: int | None = None) -> TorchrunSpec:
-    """The processes on this machine that are to go on with the run: so many, which its plan remembers, or as before."""
+def resume_spec(folder: RunFolder, nproc: int | None = None) -> TorchrunSpec:
+    """Returns how many processes resume the run on this machine: `nproc`, which `run.json` then keeps, or as before."""
     run = folder.read_run()
     if nproc is None:
         before = run.get("nproc")
         with contextlib.suppress(UsageError):
             return TorchrunSpec(before) if isinstance(before, int) and not isinstance(before, bool) else TorchrunSpec()
         return TorchrunSpec()
-    of = TorchrunSpec(nproc)
-    plain = {key: value for key, value in run.items() if key != "nproc"} | _processes(of)
-    if plain != run:
-        folder.write_run(plain)
-    return of
+    spec = TorchrunSpec(nproc)
+    updated = {key: value for key, value in run.items() if key != "nproc"} | _process_fields(spec)
+    if updated != run:
+        folder.write_run(updated)
+    return spec
 
 
-def _processes(of: TorchrunSpec) -> dict[str, int]:
-    """What a plan remembers of them. Those of several machines are named anew each time, on each of them."""
-    return {"nproc": of.nproc} if of.nproc > 1 and of.nnodes == 1 else {}
+def _process_fields(spec: TorchrunSpec) -> dict[str, int]:
+    """The fields of `run.json` about processes. Several machines are not recorded: each start names them anew."""
+    return {"nproc": spec.nproc} if spec.nproc > 1 and spec.nnodes == 1 else {}
 
 
-def _check_regular(folder: RunFolder) -> None:
-    """Raise RunError where something else stands in the place of a file that training appends to, such as a pipe.
-
-    To open one waits for whoever reads it.
-    """
+def _check_regular_files(folder: RunFolder) -> None:
+    """Raises RunError where a file that training appends to is none, such as a pipe: opening one would block."""
     for path in (folder.log, folder.metrics, folder.samples, folder.mirror_log):
         if path.exists() and not path.is_file():
             raise RunError(f"{path.name} of {folder.name} is no file that can be written to", f"move {path} away")
 
 
-def _replan(folder: RunFolder, given: Mapping[str, Any], has_budget: bool) -> None:
-    """Put a new budget, or another setting, into the run's plan; the plan keeps the budget asked for before."""
+def _update_plan(folder: RunFolder, given: Mapping[str, Any], has_budget: bool) -> None:
+    """Writes a new budget or other settings to `run.json`, which keeps the earlier budgets."""
     run = folder.read_run()
     config = run["config"]
     replaced = BUDGETS if has_budget else ()
@@ -160,41 +157,36 @@ def _replan(folder: RunFolder, given: Mapping[str, Any], has_budget: bool) -> No
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
-def begin(
+def start_run(
     folder: RunFolder,
     mode: wandb_mirror.Mode,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     from_step: int | None = None,
-    of: TorchrunSpec | None = None,
+    spec: TorchrunSpec | None = None,
 ) -> Popen[bytes]:
-    """Start the run's processes: the one that trains, or leads those that do, and its mirror; the first is returned.
+    """Starts the run's W&B mirror and its training process, which is returned; it starts the others of `spec`.
 
-    `of` None: as many as its plan has.
-
-    Raises as `daemon.start`.
+    Without `spec`, `run.json` says how many processes train. Raises as `start.start` does.
     """
-    of = of or fleet_again(folder)
-    process = start.start(folder, [*([] if from_step is None else ["--from", str(from_step)]), *of.words])
-    begin_mirror(folder, mode, say)
+    spec = spec or resume_spec(folder)
+    process = start.start(folder, [*([] if from_step is None else ["--from", str(from_step)]), *spec.arguments])
+    start_run_mirror(folder, mode, log)
     return process
 
 
-def begin_mirror(folder: RunFolder, mode: wandb_mirror.Mode, say: Callable[[str], None]) -> None:
-    """Start the run's mirror, unless it is off; `say` is told where it cannot be started: training needs none."""
+def start_run_mirror(folder: RunFolder, mode: wandb_mirror.Mode, log: Callable[[str], None]) -> None:
+    """Starts the run's W&B mirror unless `mode` is `off`. A failure is only logged, since training does not need it."""
     if mode == "off":
         return
     try:
         start.start_mirror(folder, mode)
     except OSError as error:
-        say(f"W&B: its mirror cannot be started ({error.strerror}); storyteller sync {folder.name} sends the run later")
+        log(f"W&B: its mirror cannot be started ({error.strerror}); storyteller sync {folder.name} sends the run later")
 
 
-def drop_unbegun(folder: RunFolder) -> None:
-    """A run that failed before it trained anything leaves nothing behind, and its name is free again."""
+def remove_unstarted(folder: RunFolder) -> None:
+    """Deletes a run that ended before its first step, so that its name is free again."""
     status = read_status(folder)
-    if (
-        seen_state(folder) not in LIVING
-        and not checkpoint_folders.steps(folder)
-        and (status is None or status.step == 0)
-    ):
+    is_unstarted = not checkpoint_folders.steps(folder) and (status is None or status.step == 0)
+    if is_unstarted and seen_state(folder) not in LIVING:
         shutil.rmtree(folder.path, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""One run trained by several processes, from outside: torchrun is started, watched, and its end recorded.
+"""Leads a run that several processes train: starts torchrun, watches it, and records how the run ended.
 
-The process that is here leads. It is the run's owner in `status.json` and holds its lock; signals come to it. Under it
-torchrun (`torch.distributed.run`) starts the processes that train, each a `storyteller.training.worker --member-of`. The first
-of them alone writes the run folder. What they tell each other is `lm.distributed`'s business.
+The leader owns the run in `status.json`, holds its lock, and receives the signals. It starts torchrun
+(`torch.distributed.run`), which starts the training processes, each a `storyteller.training.worker --member-of`. Only
+the first of those writes the run folder. How they communicate is the matter of `training.distributed`.
 
     leader -- torchrun -- process 1 (writes the run folder), process 2, ...
 
-All of them read a pipe whose one writing end the leader holds: should it die, they end at once.
+All of them watch a pipe whose only writing end is the leader's, so that they end at once if the leader dies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from storyteller.errors import RunError, StorytellerError, UsageError
+from storyteller.errors import RunError, StorytellerError, UsageError, invalid_value
 from storyteller.system import child_process
 from storyteller.system.hardware import n_cores
 from storyteller.text import safe_line
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
-"""For so long the others may go on once one process has ended: they notice it, unless they hang in a collective."""
-_MOST_PROCESSES = 4096
-_OVER = "over.json"
+"""Time for the other processes to notice that one has ended. Those that hang in a collective are killed after it."""
+_MAX_PROCESSES = 4096
+_END_FILE = "over.json"
 _ENDED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+) \(pid: (\d+)\)")
-"""How torchrun tells of each process that failed."""
+"""What torchrun logs about each process that failed."""
 
 
 @dataclass(frozen=True)
@@ -52,49 +52,48 @@ class TorchrunSpec:
     """How many processes train a run, and on how many machines."""
 
     nproc: int = 1
-    """Processes on each machine: one a GPU, say."""
+    """Processes per machine, usually one per GPU."""
     nnodes: int = 1
-    """Machines."""
+    """Number of machines."""
     node_rank: int = 0
-    """Which of the machines this is, from 0; the first one has the run folder."""
+    """Index of this machine, from 0. The first one has the run folder."""
     rendezvous: str = ""
-    """`HOST:PORT` of the first machine, which the others can reach."""
+    """`HOST:PORT` of the first machine, reachable from the others."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.nproc <= _MOST_PROCESSES:
-            raise UsageError(f"--nproc {self.nproc} is off", "it wants the processes of this machine, 1 or more")
-        if not 1 <= self.nnodes <= _MOST_PROCESSES:
-            raise UsageError(f"--nnodes {self.nnodes} is off", "it wants the count of machines, 1 or more")
+        for option, value in (("--nproc", self.nproc), ("--nnodes", self.nnodes)):
+            if not 1 <= value <= _MAX_PROCESSES:
+                what = "processes on each machine" if option == "--nproc" else "machines"
+                raise invalid_value(option, value, f"1 to {_MAX_PROCESSES} {what}")
         if not 0 <= self.node_rank < self.nnodes:
-            raise UsageError(
-                f"--node-rank {self.node_rank} is off", f"it wants 0 (the first machine) to {self.nnodes - 1}"
-            )
+            raise invalid_value("--node-rank", self.node_rank, f"0 (the first machine) to {self.nnodes - 1}")
         if self.nnodes > 1 and _address(self.rendezvous) is None:
-            shown = safe_line(self.rendezvous, 60)
-            problem = f"--rendezvous {shown} is off" if shown else f"--nnodes {self.nnodes} wants a --rendezvous, too"
-            raise UsageError(problem, "it wants HOST:PORT of the first machine, such as node1:29500")
+            address = "HOST:PORT of the first machine, such as node1:29500"
+            if self.rendezvous:
+                raise invalid_value("--rendezvous", self.rendezvous, address)
+            raise UsageError(f"--nnodes {self.nnodes} needs --rendezvous", address)
 
     @property
     def size(self) -> int:
-        """Processes in all."""
+        """Number of processes on all machines."""
         return self.nproc * self.nnodes
 
     @property
-    def words(self) -> list[str]:
-        """The worker's arguments for it; none for one process."""
+    def arguments(self) -> list[str]:
+        """The worker's command-line arguments for this spec; none for a single process."""
         if self.size == 1:
             return []
-        words = ["--nproc", str(self.nproc)]
+        arguments = ["--nproc", str(self.nproc)]
         if self.nnodes > 1:
-            words += ["--nnodes", str(self.nnodes), "--node-rank", str(self.node_rank)]
-            words += ["--rendezvous", self.rendezvous]
-        return words
+            arguments += ["--nnodes", str(self.nnodes), "--node-rank", str(self.node_rank)]
+            arguments += ["--rendezvous", self.rendezvous]
+        return arguments
 
 
-def of_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous: str | None) -> TorchrunSpec:
-    """The fleet that the command's options name; under Slurm, which machine this is need not be said.
+def spec_from_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous: str | None) -> TorchrunSpec:
+    """Makes a spec from the command's options. Under Slurm, the default of `node_rank` is that of this machine.
 
-    Raises UsageError, naming the option that is off.
+    Raises UsageError for an invalid value.
     """
     slurm = os.environ.get("SLURM_NODEID", "")
     if node_rank is None:
@@ -109,58 +108,62 @@ def _address(rendezvous: str) -> tuple[str, str] | None:
     return host, port
 
 
-def lead(folder: RunFolder | None, fleet: TorchrunSpec, from_step: int | None = None) -> int:
-    """Train the run in the fleet's processes, to its end; the exit status. The caller holds the run's lock.
+def lead(folder: RunFolder | None, spec: TorchrunSpec, from_step: int | None = None) -> int:
+    """Trains the run with the processes of `spec` to its end and returns the exit status.
 
-    `folder` is None on every machine but the first, which has it: what the run's end was is printed there.
+    The caller holds the run's lock. `folder` is None on every machine but the first; how the run ended is then printed.
     """
-    return _Leader(folder, fleet).run(from_step)
+    return _Leader(folder, spec).run(from_step)
 
 
 @dataclass
 class _Leader:
     folder: RunFolder | None
-    fleet: TorchrunSpec
-    _stop_asked: bool = False
+    spec: TorchrunSpec
+    _is_stop_requested: bool = False
     _members: list[psutil.Process] = field(default_factory=list)
+    """The training processes of this machine."""
     _killed: set[int] = field(default_factory=set)
-    """Pids of members that this process ended itself."""
+    """Pids of members that the leader killed."""
 
     def run(self, from_step: int | None) -> int:
-        with tempfile.TemporaryDirectory(prefix="storyteller-") as name, self._hearing():
+        with tempfile.TemporaryDirectory(prefix="storyteller-") as name, self._signal_handlers():
             scratch = Path(name)
-            self._say_starting()
+            self._write_starting()
             process, lifeline = self._start(scratch, from_step)
+            # Whatever happens here, nothing may survive the leader: the run's lock ends with it, and another process
+            # may then write to the run folder. Closing the lifeline ends the members that still run, even those that
+            # torchrun, once killed, no longer ends.
             try:
                 self._watch(process)
             finally:
                 os.close(lifeline)
                 process.kill()
                 process.wait()
-                self._bury()
-            return self._told(scratch, process.returncode)
+                self._end_members()
+            return self._record_end(scratch, process.returncode)
 
     # --- the processes ------------------------------------------------------------------------------------------------
 
     def _start(self, scratch: Path, from_step: int | None) -> tuple[subprocess.Popen[bytes], int]:
-        """torchrun, and the end of the pipe that keeps what is under it alive."""
-        fleet = self.fleet
+        """Starts torchrun. Returns its process and the writing end of the pipe that the members watch."""
+        spec = self.spec
         where = ["--standalone", "--local-addr", "127.0.0.1"]
-        if (address := _address(fleet.rendezvous)) is not None and fleet.nnodes > 1:
-            where = ["--nnodes", str(fleet.nnodes), "--node-rank", str(fleet.node_rank)]
+        if (address := _address(spec.rendezvous)) is not None and spec.nnodes > 1:
+            where = ["--nnodes", str(spec.nnodes), "--node-rank", str(spec.node_rank)]
             where += ["--master-addr", address[0], "--master-port", address[1]]
         worker = ["-m", "storyteller.training.worker", str(self.folder.path) if self.folder else "-"]
         worker += ["--member-of", str(os.getpid()), "--scratch", str(scratch)]
         worker += [] if from_step is None else ["--from", str(from_step)]
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(fleet.nproc)]
-        environment = {"OMP_NUM_THREADS": str(max(1, n_cores() // fleet.nproc))}
-        if fleet.nnodes == 1 and Path("/sys/class/net/lo").exists():
-            environment["GLOO_SOCKET_IFNAME"] = "lo"  # else it asks for the host's name, which need not resolve
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(spec.nproc)]
+        environment = {"OMP_NUM_THREADS": str(max(1, n_cores() // spec.nproc))}
+        if spec.nnodes == 1 and Path("/sys/class/net/lo").exists():
+            environment["GLOO_SOCKET_IFNAME"] = "lo"  # otherwise gloo looks up the host's name, which may not resolve
         reading, writing = os.pipe()
         try:
-            # Held back in all that is under this one: torchrun would give what trains 30 s to save, and a process that
-            # still imports would die of it. Those that train take the signals up once they can stop.
-            with (scratch / "torchrun.log").open("ab") as log, child_process.held_back(STOP_SIGNALS):
+            # Signals are blocked in torchrun and all below it. A stop that reached torchrun would give the members 30 s
+            # to save, and a member that still imports would die of it. Members unblock the signals once they can stop.
+            with (scratch / "torchrun.log").open("ab") as log, child_process.block_signals(STOP_SIGNALS):
                 process = subprocess.Popen(
                     [*torchrun, *where, "--max-restarts", "0", *worker],
                     stdin=reading,
@@ -177,35 +180,36 @@ class _Leader:
         return process, writing
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Until torchrun has ended: pass a stop on, and let no process outlive another for long."""
-        told, first_gone = False, None
+        """Waits for torchrun to end. Forwards a stop to the members, and kills them soon after one has ended."""
+        is_forwarded, first_end = False, None
         while process.poll() is None:
-            self._meet(process)
-            living = [member for member in self._members if _lives(member)]
-            if self._stop_asked and not told:
-                told = True
+            self._find_members(process)
+            living = [member for member in self._members if _is_alive(member)]
+            if self._is_stop_requested and not is_forwarded:
+                is_forwarded = True
                 if not living:
-                    return  # nothing has begun
+                    return  # nothing was started yet
                 for member in living:
                     _signal(member, signal.SIGTERM)
+            # When one member dies, the others wait for it in a collective operation, which may take minutes to fail.
             if len(living) < len(self._members):
-                first_gone = first_gone or time.monotonic()
-                if time.monotonic() - first_gone > _GRACE_SECONDS:
+                first_end = first_end or time.monotonic()
+                if time.monotonic() - first_end > _GRACE_SECONDS:
                     for member in living:
                         self._killed.add(member.pid)
                         _signal(member, signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
 
-    def _meet(self, process: subprocess.Popen[bytes]) -> None:
-        """Know the processes that train as soon as they are there."""
+    def _find_members(self, process: subprocess.Popen[bytes]) -> None:
+        """Records the training processes once torchrun has started them."""
         import psutil
 
-        if len(self._members) < self.fleet.nproc:
+        if len(self._members) < self.spec.nproc:
             with contextlib.suppress(psutil.Error):
                 self._members = psutil.Process(process.pid).children()
 
-    def _bury(self) -> None:
-        """Let none of the processes that train live on: nobody may write the run folder after this one."""
+    def _end_members(self) -> None:
+        """Waits for the members to end, and kills those that do not."""
         import psutil
 
         _, left = psutil.wait_procs(self._members, timeout=_GRACE_SECONDS)
@@ -214,11 +218,11 @@ class _Leader:
         psutil.wait_procs(left, timeout=_GRACE_SECONDS)
 
     @contextlib.contextmanager
-    def _hearing(self) -> Iterator[None]:
-        """The first signal asks to stop, the second ends this process, and with it all that is under it."""
+    def _signal_handlers(self) -> Iterator[None]:
+        """Installs signal handlers: the first signal requests a stop, the second ends the leader and all below it."""
         handlers = {}
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.signal(number, self._signalled) for number in STOP_SIGNALS}
+            handlers = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         try:
             yield
@@ -226,62 +230,62 @@ class _Leader:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        if self._stop_asked:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_stop_requested:
             os._exit(128 + number)
-        self._stop_asked = True
+        self._is_stop_requested = True
 
-    # --- what is recorded ---------------------------------------------------------------------------------------------
+    # --- status -------------------------------------------------------------------------------------------------------
 
-    def _say_starting(self) -> None:
+    def _write_starting(self) -> None:
         if self.folder is None:
             return
-        before = read_status(self.folder)  # a resumed run has come so far already
+        before = read_status(self.folder)  # a resumed run keeps its step and tokens
         step, tokens = (before.step, before.tokens) if before is not None else (0, 0)
         with contextlib.suppress(OSError):
             write_status(self.folder, own_status("starting", step=step, tokens=tokens))
 
-    def _told(self, scratch: Path, returncode: int) -> int:
-        """Record how the run ended where the first process could not; the exit status."""
+    def _record_end(self, scratch: Path, returncode: int) -> int:
+        """Returns the exit status, after recording how the run ended where the first member could not."""
         if self.folder is None:
-            return self._told_elsewhere(scratch, returncode)
+            return self._report_end(scratch, returncode)
         status = read_status(self.folder)
-        own = status is not None and same_owner(status, own_status("running"))
-        # Told to stop by torchrun, since another had died, is no stop.
-        meant = status is not None and (status.state != "stopped" or self._stop_asked or returncode == 0)
-        if status is not None and own and meant and status.state not in LIVING:
-            return status.exit_code or 0
-        if self._stop_asked and not self._members:
+        if status is not None and same_owner(status, own_status("running")) and status.state not in LIVING:
+            # When a member dies, torchrun stops the others. The first one may then record `stopped`, but the run failed.
+            was_meant = status.state != "stopped" or self._is_stop_requested or returncode == 0
+            if was_meant:
+                return status.exit_code or 0
+        if self._is_stop_requested and not self._members:
             step = status.step if status is not None else 0
             how = "stopped before its first step" if step == 0 else f"stopped before it went on from {step:,}"
-            return self._record("stopped", how, how, 0)
+            return self._write_end_status("stopped", how, how, 0)
         resume = f"storyteller resume {self.folder.name} goes on from the newest checkpoint"
-        error = self._why(scratch, returncode, resume)
-        return self._record("failed", f"failed: {error}", str(error), error.exit_status)
+        error = self._failure(scratch, returncode, resume)
+        return self._write_end_status("failed", f"failed: {error}", str(error), error.exit_status)
 
-    def _told_elsewhere(self, scratch: Path, returncode: int) -> int:
-        """On another machine than the first: say how the run ended, as the first process told the others."""
+    def _report_end(self, scratch: Path, returncode: int) -> int:
+        """Prints how the run ended, on a machine other than the first, and returns the exit status."""
         with contextlib.suppress(OSError, ValueError):
-            over = json.loads((scratch / _OVER).read_text(encoding="utf-8"))
+            over = json.loads((scratch / _END_FILE).read_text(encoding="utf-8"))
             how = f": {safe_line(over['message'])}" if over["message"] else ""
             print(f"storyteller: the run {'was' if over['state'] == 'stopped' else 'has'} {over['state']}{how}")
             return int(over["exit_code"])
-        if self._stop_asked and not self._members:
+        if self._is_stop_requested and not self._members:
             return 0
         for line in (scratch / "torchrun.log").read_text(encoding="utf-8", errors="replace").splitlines():
             print(safe_line(line), file=sys.stderr)
-        raise self._why(scratch, returncode, "the first machine's log may say more")
+        raise self._failure(scratch, returncode, "the first machine's log may say more")
 
-    def _why(self, scratch: Path, returncode: int, remedy: str) -> StorytellerError:
-        """Why the processes ended: what one of them said, how one was killed, or torchrun's own last words."""
+    def _failure(self, scratch: Path, returncode: int, remedy: str) -> StorytellerError:
+        """The reason of the failure: a member's own error, how a member ended, or the last line of torchrun's log."""
         for path in sorted(scratch.glob("failed-*.json"), key=lambda path: path.stat().st_mtime_ns):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 plain = json.loads(path.read_text(encoding="utf-8"))
                 kind = UsageError if plain["exit_status"] == UsageError.exit_status else RunError
                 return kind(plain["problem"], plain["remedy"])
         said = (scratch / "torchrun.log").read_text(encoding="utf-8", errors="replace")
-        # It names the first failure last. Whom this one or torchrun ended did not fail, and an exit may be another's
-        # consequence.
+        # torchrun lists the first failure last. Members that the leader or torchrun ended did not fail, and a member
+        # that exited may have done so because another one was killed.
         ended = [
             (int(rank), int(code)) for rank, code, pid in reversed(_ENDED.findall(said)) if int(pid) not in self._killed
         ]
@@ -290,15 +294,15 @@ class _Leader:
             rank, code = ended[0]
             how = f"was {child_process.signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
             how += ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
-            how += ", as it does where one on another machine ends" if code == 1 and self.fleet.nnodes > 1 else ""
-            return RunError(f"process {rank + 1} of {self.fleet.size} {how}", remedy)
+            how += ", as it does where one on another machine ends" if code == 1 and self.spec.nnodes > 1 else ""
+            return RunError(f"process {rank + 1} of {self.spec.size} {how}", remedy)
         lines = [line for line in said.splitlines() if line.strip()]
         last = safe_line(lines[-1], 200) if lines else "it said nothing"
         return RunError(f"torchrun ended with exit status {returncode} ({last})", remedy)
 
-    def _record(self, state: State, line: str, message: str, exit_code: int) -> int:
-        """Write the run's last status and a line of its log."""
-        assert self.folder is not None  # noqa: S101  the callers looked
+    def _write_end_status(self, state: State, line: str, message: str, exit_code: int) -> int:
+        """Writes the run's last status and a line of its log, and returns the exit status."""
+        assert self.folder is not None  # noqa: S101  checked by the caller
         before = read_status(self.folder) or own_status("starting")
         now = own_status(state, exit_code=exit_code, message=message)
         with contextlib.suppress(OSError):
@@ -308,7 +312,7 @@ class _Leader:
         return exit_code
 
 
-def _lives(member: psutil.Process) -> bool:
+def _is_alive(member: psutil.Process) -> bool:
     import psutil
 
     try:
@@ -324,19 +328,19 @@ def _signal(member: psutil.Process, which: signal.Signals) -> None:
         member.send_signal(which)
 
 
-# --- what a member leaves for its leader ------------------------------------------------------------------------------
+# --- files from members to the leader ---------------------------------------------------------------------------------
 
 
-def leave_failure(scratch: Path, rank: int, error: StorytellerError) -> None:
-    """Why the process of this rank failed, for its leader to find."""
+def write_failure(scratch: Path, rank: int, error: StorytellerError) -> None:
+    """Leaves the error of the process of this rank for its leader."""
     plain = {"problem": error.problem, "remedy": error.remedy, "exit_status": error.exit_status}
     with contextlib.suppress(OSError):
         (scratch / f"failed-{rank}.json").write_text(json.dumps(plain), encoding="utf-8")
 
 
-def leave_end(scratch: Path, state: str, message: str, exit_code: int) -> None:
-    """How the run ended, for a leader that does not see its folder."""
+def write_end(scratch: Path, state: str, message: str, exit_code: int) -> None:
+    """Leaves how the run ended for a leader that does not have its folder."""
     with contextlib.suppress(OSError):
-        (scratch / _OVER).write_text(
+        (scratch / _END_FILE).write_text(
             json.dumps({"state": state, "message": message, "exit_code": exit_code}), encoding="utf-8"
         )

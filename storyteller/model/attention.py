@@ -1,7 +1,7 @@
-"""Causal attention: torch's own, and one taken forward and back by hand for training on a CPU in bf16.
+"""Causal attention with a backward pass of its own, for training on a CPU in bf16.
 
-Torch's flash attention takes seven times as long backward as forward on a CPU. Whole matrix products over some rows at
-a time take half the time of both together.
+On a CPU the backward pass of torch's flash attention takes seven times as long as its forward pass. Plain matrix
+products over a block of queries at a time take half the time of both together.
 """
 
 from __future__ import annotations
@@ -12,31 +12,22 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-_ROWS = 128
-"""Queries taken at a time: what causality rules out is computed for half a block of them alone."""
-_KEPT_CONTEXT = 512
-"""Up to so many tokens the weights of attention are kept for the way back; past that their square is too much memory,
-and they are taken again."""
-_PAST = 512
-"""Tokens in steps of which there is a mask: of each one a smaller one is cut."""
+from storyteller.model import compat
 
-
-def causal(qkv: Tensor, n_head: int, dropout: float = 0.0) -> Tensor:
-    """Softmax(q k^T / sqrt(d)) v over the tokens up to each: `qkv` (B, T, 3 C) to (B, T, C), heads side by side.
-
-    `dropout` is the share of attention weights dropped. Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
-    """
-    B, T, C3 = qkv.shape
-    q, k, v = qkv.view(B, T, 3, n_head, C3 // 3 // n_head).permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, C/H)
-    y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    return y.transpose(1, 2).reshape(B, T, C3 // 3)
+_QUERY_ROWS = 128
+"""Queries of a block. Keys that causality masks are computed only in the block's own square, so that on average half a
+block of scores is wasted for each query."""
+_MAX_SAVED_CONTEXT = 512
+"""Longest context whose attention weights are kept for the backward pass. Beyond it their memory, quadratic in the
+context, is too much, and they are computed again."""
+_MASK_STEP = 512
+"""Causal masks are made for key counts that are multiples of this; smaller ones are slices of them."""
 
 
 @dataclass
 class SavedForBackward:
-    """What `forward` keeps for `backward`: queries, keys and values (B H, T, D), and the weights by rows."""
+    """What `forward` keeps for `backward`: queries, keys and values (B H, T, D), and attention weights by block."""
 
     q: Tensor
     k: Tensor
@@ -46,62 +37,64 @@ class SavedForBackward:
 
 
 def forward(qkv: Tensor, n_head: int) -> tuple[Tensor, SavedForBackward]:
-    """What `causal` gives of `qkv` (B, T, 3 C), whose queries are divided by sqrt(d) already, and what the way back
-    needs."""
+    """Causal attention over `qkv` (B, T, 3 C), whose queries are divided by sqrt(d) already; returns (B, T, C)."""
     B, T, C3 = qkv.shape
     D = C3 // 3 // n_head
-    q, k, v = qkv.view(B, T, 3, n_head, D).permute(2, 0, 3, 1, 4).reshape(3, -1, T, D)
-    kept = SavedForBackward(q, k, v, [], n_head)
+    q, k, v = qkv.view(B, T, 3, n_head, D).permute(2, 0, 3, 1, 4).reshape(3, -1, T, D)  # each (B H, T, D)
+    saved = SavedForBackward(q, k, v, [], n_head)
     y = torch.empty(B, T, n_head, D, dtype=q.dtype)
     begin = 0
-    for of_q, of_y in zip(torch.split(q, _ROWS, 1), torch.split(y, _ROWS, 1), strict=True):
-        weights = _weights(of_q, k, begin)
-        begin += _ROWS
-        of_y.copy_(torch.bmm(weights, v[:, :begin]).view(B, n_head, -1, D).transpose(1, 2))
-        if T <= _KEPT_CONTEXT:
-            kept.weights.append(weights)
-    return y.view(B, T, -1), kept
+    for q_rows, y_rows in zip(torch.split(q, _QUERY_ROWS, 1), torch.split(y, _QUERY_ROWS, 1), strict=True):
+        weights = _attention_weights(q_rows, k, begin)  # (B H, rows, keys)
+        begin += _QUERY_ROWS
+        y_rows.copy_(torch.bmm(weights, v[:, :begin]).view(B, n_head, -1, D).transpose(1, 2))
+        if T <= _MAX_SAVED_CONTEXT:
+            saved.weights.append(weights)
+    return y.view(B, T, -1), saved
 
 
-def backward(grad: Tensor, kept: SavedForBackward) -> Tensor:
-    """The gradient (B, T, 3 C) of `qkv`, from that of what `forward` gave (B, T, C).
+def backward(grad: Tensor, saved: SavedForBackward) -> Tensor:
+    """The gradient (B, T, 3 C) of `qkv`, from that of `forward`'s output (B, T, C).
 
     With p = softmax(q k^T): dv = p^T dy, ds = p (dp - sum(p dp)), dq = ds k, dk = ds^T q.
     """
     B, T, C = grad.shape
-    q, k, v = kept.q, kept.k, kept.v
-    D = C // kept.n_head
-    dy = grad.view(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)
+    q, k, v = saved.q, saved.k, saved.v
+    D = C // saved.n_head
+    dy = grad.view(B, T, -1, D).transpose(1, 2).reshape(-1, T, D)  # (B H, T, D)
     d = torch.empty(3, *q.shape, dtype=q.dtype)
     dq, dk, dv = d
-    rows = list(zip(torch.split(q, _ROWS, 1), torch.split(dq, _ROWS, 1), torch.split(dy, _ROWS, 1), strict=True))
-    # From the last rows back: those see every key, so they lay down what the others add to.
-    for i in reversed(range(len(rows))):
-        of_q, of_dq, of_dy = rows[i]
-        seen = slice(0, (i + 1) * _ROWS)
-        p = kept.weights[i] if kept.weights else _weights(of_q, k, i * _ROWS)
-        dp = torch.bmm(of_dy, v[:, seen].mT)
-        d_scores = torch._softmax_backward_data(dp, p, -1, p.dtype)
-        torch.bmm(d_scores, k[:, seen], out=of_dq)
-        for of_d, of_scores, by in ((dk, d_scores, of_q), (dv, p, of_dy)):
-            if i == len(rows) - 1:
-                torch.bmm(of_scores.mT, by, out=of_d)
+    blocks = list(
+        zip(
+            torch.split(q, _QUERY_ROWS, 1), torch.split(dq, _QUERY_ROWS, 1), torch.split(dy, _QUERY_ROWS, 1), strict=True
+        )
+    )
+    # The last block attends to every key, so it goes first and writes dk and dv; the others add to them.
+    for i in reversed(range(len(blocks))):
+        q_rows, dq_rows, dy_rows = blocks[i]
+        seen = slice(0, (i + 1) * _QUERY_ROWS)
+        p = saved.weights[i] if saved.weights else _attention_weights(q_rows, k, i * _QUERY_ROWS)
+        dp = torch.bmm(dy_rows, v[:, seen].mT)
+        d_scores = compat.softmax_backward(dp, p)
+        torch.bmm(d_scores, k[:, seen], out=dq_rows)
+        for d_keys, factor, rows in ((dk, d_scores, q_rows), (dv, p, dy_rows)):
+            if i == len(blocks) - 1:
+                torch.bmm(factor.mT, rows, out=d_keys)
             else:
-                of_d[:, seen].baddbmm_(of_scores.mT, by)
+                d_keys[:, seen].baddbmm_(factor.mT, rows)
     return d.view(3, B, -1, T, D).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * C)
 
 
-def _weights(of_q: Tensor, k: Tensor, begin: int) -> Tensor:
-    """The weights (B H, rows, keys) of the queries from `begin` on, over the keys up to the last of them."""
-    n = of_q.shape[1]
-    past = -(-begin // _PAST) * _PAST
-    later = _later(past, k.dtype)[:n, past - begin : past + n]
-    scores = torch.baddbmm(later, of_q, k[:, : begin + n].mT)
+def _attention_weights(q_rows: Tensor, k: Tensor, begin: int) -> Tensor:
+    """Softmax (B H, rows, keys) of the queries from position `begin` on, over the keys up to the last of them."""
+    n = q_rows.shape[1]
+    past = -(-begin // _MASK_STEP) * _MASK_STEP  # `begin`, rounded up to a size for which there is a mask
+    mask = _causal_mask(past, k.dtype)[:n, past - begin : past + n]
+    scores = torch.baddbmm(mask, q_rows, k[:, : begin + n].mT)
     return torch.softmax(scores, -1, out=scores)
 
 
 @cache
-def _later(past: int, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores (_ROWS, past + _ROWS) of tokens over `past` others and themselves: none sees a later
-    one."""
-    return torch.full((_ROWS, past + _ROWS), -math.inf, dtype=dtype).triu_(past + 1)
+def _causal_mask(past: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores (rows, past + rows) of a block after `past` tokens: -inf at later positions."""
+    return torch.full((_QUERY_ROWS, past + _QUERY_ROWS), -math.inf, dtype=dtype).triu_(past + 1)

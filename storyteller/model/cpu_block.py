@@ -1,166 +1,196 @@
-"""A block of the model forward and back by hand, for training and evaluation on a CPU that multiplies in bf16.
+"""A transformer block with a backward pass of its own, for training and evaluation on a CPU in bf16.
 
-It computes what `model.Block` does. Between two matrix products a CPU waits for its memory, so everything here is in
-bf16, the residual stream too, nothing is cast on the way, and each gradient is taken in the product that is quickest.
-A step takes a fifth less time than torch's autograd with autocast.
+It computes what `gpt2.Block` does. Between matrix products a CPU waits for memory, so activations and the residual
+stream are bf16 throughout, nothing is cast on the way, and each gradient is computed by the fastest form of its product.
+A step takes a fifth less time than with torch's autograd and autocast.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from storyteller.model import attention
-
-if TYPE_CHECKING:
-    from storyteller.model.gpt2 import Block
+from storyteller.model import attention, compat
 
 
-def pays(kind: str) -> bool:
-    """Whether a block is to be taken by hand on a device of this kind, as things stand: on a CPU, with matrix products
-    in bf16, where no compiler takes it."""
+class AttentionParts(Protocol):
+    """What is used of `gpt2.Attention`."""
+
+    n_head: int
+    c_attn: nn.Linear
+    c_proj: nn.Linear
+
+
+class MLPParts(Protocol):
+    """What is used of `gpt2.MLP`."""
+
+    approximate: str
+    c_fc: nn.Linear
+    c_proj: nn.Linear
+
+
+class BlockParts(Protocol):
+    """What is used of `gpt2.Block`."""
+
+    ln_1: nn.LayerNorm
+    ln_2: nn.LayerNorm
+
+    @property
+    def attn(self) -> AttentionParts: ...
+
+    @property
+    def mlp(self) -> MLPParts: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+def is_usable(device: torch.device, dropout: float) -> bool:
+    """True on a CPU without dropout, inside autocast to bf16, unless the compiler is tracing."""
     return (
-        kind == "cpu"
+        device.type == "cpu"
+        and not dropout
         and not torch.compiler.is_compiling()
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )
 
 
+def fastest_block_fn(device: torch.device, dropout: float = 0.0) -> Callable[[BlockParts, Tensor], Tensor]:
+    """How to compute a block in the current autocast context: by `forward` where it is usable, else by itself."""
+    return forward if is_usable(device, dropout) else lambda block, x: block(x)
+
+
 @dataclass(frozen=True)
 class BlockWeights:
-    """The four linear layers of a block as its products take them: weight and bias of queries, keys and values, of
-    attention's output, and of the MLP's two.
+    """Weights and biases of a block's four linear layers (qkv, attention output, MLP up, MLP down) for its products.
 
-    Once for a step, however many rows and lanes it has. Gradients are of `wide`; `followed` takes them on from there.
+    Derived from the parameters once a step, however many batches and threads the step has. `wide` are the leaves that
+    the loss is differentiated by, so that gradients of all batches are summed before `parameter_gradients` takes the
+    derivation's backward pass, once.
     """
 
     wide: tuple[Tensor, ...]
-    """In fp32."""
+    """In fp32, detached from `derived`."""
     low: tuple[Tensor, ...]
-    """The same in bf16."""
-    made: tuple[Tensor, ...]
-    """What `wide` is cut off from, so that its gradients can be added up before they are followed to the parameters."""
+    """The same values in bf16."""
+    derived: tuple[Tensor, ...]
+    """The same values, attached to the parameters by autograd."""
 
-    def followed(self, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    @classmethod
+    def of(cls, block: BlockParts) -> BlockWeights:
+        """The weights of `block`, ready to be differentiated by."""
+        derived = _derive(block)
+        wide = tuple(each.detach().requires_grad_() for each in derived)
+        return cls(wide, _to_bf16(wide), derived)
+
+    def parameter_gradients(self, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """The gradients of `parameters`, the block's, from those of `wide`."""
-        return torch.autograd.grad(self.made, parameters, gradients)
+        return torch.autograd.grad(self.derived, parameters, gradients)
 
 
-def linears(module: Block) -> BlockWeights:
-    """The layers of `module`, whose `wide` is to be differentiated by."""
-    made = _made(module)
-    wide = tuple(each.detach().requires_grad_() for each in made)
-    return BlockWeights(wide, _low(wide), made)
+def forward(block: BlockParts, x: Tensor, weights: BlockWeights | None = None) -> Tensor:
+    """The output of `block` for `x` (B, T, C), in bf16.
 
-
-def block(module: Block, x: Tensor, given: BlockWeights | None = None) -> Tensor:
-    """What `module` gives of `x` (B, T, C), without dropout, in bf16; its layers, where they are not `given`, are made
-    here, and gradients go to its parameters."""
+    Without `weights` they are derived here, and gradients go to the block's parameters.
+    """
     with torch.autocast("cpu", enabled=False):
-        wide = given.wide if given else _made(module)
-        low = given.low if given else _low(wide)
-        facts = (module.attn.n_head, module.mlp.approximate, module.ln_1.eps)
-        out: Tensor = _Block.apply(x.to(torch.bfloat16), *facts, low, *wide)  # type: ignore[no-untyped-call]
+        wide = weights.wide if weights else _derive(block)
+        low = weights.low if weights else _to_bf16(wide)
+        settings = (block.attn.n_head, block.mlp.approximate, block.ln_1.eps)
+        out: Tensor = _BlockFunction.apply(x.to(torch.bfloat16), *settings, low, *wide)  # type: ignore[no-untyped-call]
     return out
 
 
-def _made(module: Block) -> tuple[Tensor, ...]:
-    """Weight and bias of each layer in fp32: those behind a norm have its own taken in, and give queries that are
-    divided by sqrt(d).
+def _derive(block: BlockParts) -> tuple[Tensor, ...]:
+    """Weight and bias of each linear layer in fp32, with the LayerNorms and the attention scale folded in.
 
-    W (g n + b) + c = (W g) n + (W b + c): what belongs to the norm is then a matter of matrices instead of
-    activations, and its gradient, a small difference of large sums, is taken in fp32.
+    W (g n + b) + c = (W g) n + (W b + c): the norm's weight and bias become a matter of matrices instead of
+    activations, and their gradients, small differences of large sums, are computed in fp32.
     """
-    attn, mlp = module.attn, module.mlp
-    scale = _scale(module.ln_1.weight.shape[0], attn.n_head)
-    weight, bias = _folded(module.ln_1, attn.c_attn)
+    attn, mlp = block.attn, block.mlp
+    scale = _query_scale(block.ln_1.weight.shape[0], attn.n_head)
+    weight, bias = _fold(block.ln_1, attn.c_attn)
     qkv = weight * scale[:, None], bias * scale
+    attention_output, mlp_down = attn.c_proj, mlp.c_proj
     return (
         *qkv,
-        attn.c_proj.weight,
-        attn.c_proj.bias,
-        *_folded(module.ln_2, mlp.c_fc),
-        mlp.c_proj.weight,
-        mlp.c_proj.bias,
+        attention_output.weight,
+        attention_output.bias,
+        *_fold(block.ln_2, mlp.c_fc),
+        mlp_down.weight,
+        mlp_down.bias,
     )
 
 
-def _folded(norm: nn.LayerNorm, behind: nn.Linear) -> tuple[Tensor, Tensor]:
-    return behind.weight * norm.weight, behind.bias + behind.weight @ norm.bias
+def _fold(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    return linear.weight * norm.weight, linear.bias + linear.weight @ norm.bias
 
 
 @cache
-def _scale(width: int, n_head: int) -> Tensor:
-    """What queries, keys and values (3 width) are multiplied by."""
-    with torch.inference_mode(False):  # what is kept serves training too, whoever asked first
+def _query_scale(width: int, n_head: int) -> Tensor:
+    """Factors (3 C) of queries, keys and values: 1/sqrt(d) for queries, 1 for the rest."""
+    with torch.inference_mode(False):  # cached, so it must serve training even if an evaluation asks first
         scale = torch.ones(3 * width)
         scale[:width] = 1 / math.sqrt(width // n_head)
     return scale
 
 
-def _low(wide: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(each.detach().to(torch.bfloat16) for each in wide)
+def _to_bf16(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(each.detach().to(torch.bfloat16) for each in tensors)
 
 
-class _Block(torch.autograd.Function):
-    """`x + attention(norm(x))`, then the same with the MLP, the norms without weight and bias (see `_made`)."""
+class _BlockFunction(torch.autograd.Function):
+    """`x + attention(norm(x))`, then the same with the MLP; the norms' weights and biases are folded (`_derive`)."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, n_head: int, approximate: str, eps: float, low: Sequence[Tensor], *_wide: Tensor
     ) -> Tensor:
-        """`x` (B, T, C) and the block's output, both in bf16; `low` and what gradients are of as in `BlockWeights`."""
-        width = (x.shape[-1],)
+        """`x` (B, T, C) and the output are bf16. The products use `low`; gradients are returned for `_wide`."""
         w_qkv, b_qkv, w_out, b_out, w_up, b_up, w_down, b_down = low
-        normed_1, *stats_1 = torch.native_layer_norm(x, width, None, None, eps)
-        y, kept = attention.forward(F.linear(normed_1, w_qkv, b_qkv), n_head)
-        middle = F.linear(y, w_out, b_out).add_(x)
-        normed_2, *stats_2 = torch.native_layer_norm(middle, width, None, None, eps)
-        up = F.linear(normed_2, w_up, b_up)
+        normed_1, stats_1 = compat.layer_norm(x, eps)
+        y, saved = attention.forward(F.linear(normed_1, w_qkv, b_qkv), n_head)
+        middle = F.linear(y, w_out, b_out).add_(x)  # the residual stream between the two halves
+        normed_2, stats_2 = compat.layer_norm(middle, eps)
+        up = F.linear(normed_2, w_up, b_up)  # (B, T, 4 C)
         active = F.gelu(up, approximate=approximate)
         ctx.approximate = approximate
-        ctx.attention = (x, stats_1, normed_1, w_qkv, kept, y, w_out)
+        ctx.attention = (x, stats_1, normed_1, w_qkv, saved, y, w_out)
         ctx.mlp = (middle, stats_2, normed_2, w_up, up, active, w_down)
         return F.linear(active, w_down, b_down).add_(middle)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of `x`, in bf16, and of `wide`, in fp32."""
+        """The gradients of `x`, in bf16, and of the eight weights and biases, in fp32."""
         middle, stats_2, normed_2, w_up, up, active, w_down = ctx.mlp
-        x, stats_1, normed_1, w_qkv, kept, y, w_out = ctx.attention
-        ctx.mlp = ctx.attention = None  # what was kept goes as soon as it has served
+        x, stats_1, normed_1, w_qkv, saved, y, w_out = ctx.attention
+        ctx.mlp = ctx.attention = None  # so that each tensor is freed after its last use below
         grad = grad.contiguous()
-        d_down = _of_linear(grad, active)
-        d_wide = torch.ops.aten.gelu_backward(grad @ w_down, up, approximate=ctx.approximate)
-        d_up = _of_linear(d_wide, normed_2)
-        d_middle = _of_norm(d_wide @ w_up, middle, stats_2).add_(grad)
-        d_out = _of_linear(d_middle, y)
-        d_qkv_out = attention.backward(d_middle @ w_out, kept)
-        d_qkv = _of_linear(d_qkv_out, normed_1)
-        d_x = _of_norm(d_qkv_out @ w_qkv, x, stats_1).add_(d_middle)
+        # MLP: down projection, GELU, up projection, norm; then the residual connection adds `grad`.
+        d_down = _linear_backward(grad, active)
+        d_up_out = compat.gelu_backward(grad @ w_down, up, ctx.approximate)
+        d_up = _linear_backward(d_up_out, normed_2)
+        d_middle = compat.layer_norm_backward(d_up_out @ w_up, middle, stats_2).add_(grad)
+        # Attention: output projection, attention, qkv projection, norm; then the residual connection.
+        d_out = _linear_backward(d_middle, y)
+        d_qkv_out = attention.backward(d_middle @ w_out, saved)
+        d_qkv = _linear_backward(d_qkv_out, normed_1)
+        d_x = compat.layer_norm_backward(d_qkv_out @ w_qkv, x, stats_1).add_(d_middle)
         return d_x, None, None, None, None, *d_qkv, *d_out, *d_up, *d_down
 
 
-def _of_linear(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of weight and bias, in fp32, from that of the output (B, T, out) and the input (B, T, in)."""
+def _linear_backward(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The fp32 gradients of weight and bias, from that of the output (B, T, out) and the input (B, T, in)."""
     grad, x = grad.flatten(0, 1), x.flatten(0, 1)
     weight = torch.empty(grad.shape[1], x.shape[1])
-    # The transpose of the product that one would write: a third quicker in oneDNN.
+    # `grad.T @ x` written as the transpose of its transpose, which is a third faster in oneDNN. `copy_` into fp32
+    # transposes and casts in one pass.
     weight.copy_((x.T @ grad).T)
     return weight, grad.sum(0).float()
-
-
-def _of_norm(grad: Tensor, x: Tensor, stats: Sequence[Tensor]) -> Tensor:
-    """The gradient of the input of a LayerNorm without weight and bias; `stats` are its means and deviations."""
-    d_x: Tensor = torch.ops.aten.native_layer_norm_backward(
-        grad, x, (x.shape[-1],), *stats, None, None, (True, False, False)
-    )[0]
-    return d_x

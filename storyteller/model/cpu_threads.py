@@ -1,7 +1,7 @@
-"""Threads among which a step is dealt out on a CPU, each with cores of its own.
+"""Threads that share a training step on a CPU, each with rows and cores of its own.
 
-Threads that share one operation wait for each other at its end, some hundred times a step; where the machine does other
-things too, each time for the one that was held up. Lanes meet once a step.
+Torch's own threads share one operation at a time and wait for each other at its end, some hundred times a step; on a
+machine that does other things too, each time for the one that was interrupted. These threads meet once a step.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from storyteller.system import malloc
 A = TypeVar("A")
 B = TypeVar("B")
 
-_MOST = 4
-"""Each lane has gradients of its own, which are added up at the end."""
-_HELD = 8
-"""Pieces of 64 MiB that a lane keeps: half of a step of `quick` stands in three."""
+_MAX_THREADS = 4
+"""Each thread has gradients of its own, which cost memory and must be added up at the end of the step."""
+_KEPT_HEAPS = 8
+"""Heaps of 64 MiB that malloc keeps for a thread; half a step of the preset `quick` fits into three."""
 
 
 class CpuThreads:
-    """So many threads, or the caller's own where there is but one."""
+    """A fixed number of threads, at most 4. With one, everything runs in the caller's thread."""
 
     def __init__(self, threads: int) -> None:
-        """Shares `threads` of torch's out among the lanes; the caller has no more than one of them from then on.
+        """Divide `threads` of torch among the workers; from then on the caller's thread has no more than a worker.
 
-        What it does between two maps is little, and a team of its own would go on turning for some milliseconds
-        afterwards, on the cores of the lanes.
+        The caller does little between two maps, and a thread team of its own would busy-wait for some milliseconds
+        afterwards on the workers' cores.
         """
-        self.size = max(1, min(threads, _MOST))
+        self.size = max(1, min(threads, _MAX_THREADS))
         if self.size == 1:
             return
-        torch.set_num_threads(threads // self.size)  # for every thread that comes later, too
-        self._pool = ThreadPoolExecutor(self.size, "lane", _begin)
+        torch.set_num_threads(threads // self.size)  # also for threads started later
+        self._pool = ThreadPoolExecutor(self.size, "cpu-threads", _start_thread)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> list[B]:
-        """What `function` gives of each item, in their order. What one of them raises is raised once all are done.
+        """The results of `function` for `items`, in order. An exception is raised once every item is done.
 
-        Torch's modes are each thread's own: `function` enters autocast and the like itself.
+        Torch's modes are thread-local: `function` enters autocast, no_grad and the like itself.
         """
         if self.size == 1:
             return [function(item) for item in items]
@@ -51,17 +51,15 @@ class CpuThreads:
         return [future.result() for future in futures]
 
 
-def _begin() -> None:
-    """What each lane's thread does first."""
-    torch.get_num_threads()  # the first look takes the count up
-    malloc.hold(_HELD)
+def _start_thread() -> None:
+    torch.get_num_threads()  # a thread adopts the number of `set_num_threads` when it first asks for it
+    malloc.keep_thread_heap(_KEPT_HEAPS)
 
 
-ONE = CpuThreads(1)
+SINGLE_THREAD = CpuThreads(1)
 
 
-def of(machine: ComputeDevice, dropout: float, compiled: bool = False) -> CpuThreads:
-    """The lanes of a run; one where the processor is not what computes, or where they would share a generator, or a
-    compiler."""
-    alone = machine.device.type != "cpu" or machine.precision == "fp16" or dropout > 0 or compiled
-    return ONE if alone else CpuThreads(machine.threads)
+def choose_cpu_threads(machine: ComputeDevice, dropout: float, compiled: bool = False) -> CpuThreads:
+    """The threads of a run: one where a GPU computes, or where threads would share a random generator or a compiler."""
+    single = machine.device.type != "cpu" or machine.precision == "fp16" or dropout > 0 or compiled
+    return SINGLE_THREAD if single else CpuThreads(machine.threads)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from storyteller.data.batches import IGNORED
-from storyteller.model.cpu_threads import ONE, CpuThreads
+from storyteller.model.cpu_threads import SINGLE_THREAD, CpuThreads
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ def score(
     context: int,
     device: torch.device,
     batch_tokens: int = 4096,
-    among: CpuThreads = ONE,
+    cpu_threads: CpuThreads = SINGLE_THREAD,
 ) -> Score:
     """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
 
     `nats_of` maps ids (B, T) and targets (B, T), of which -100 do not count, to their summed nats, such as
-    `GPT.loss_sum`; it is called on the threads that are `among` the lanes, each of which has rows of its own, about as
+    `GPT.loss_sum`; it is called on the threads that are `cpu_threads` the lanes, each of which has rows of its own, about as
     many tokens as the others. Rows of about equal length are scored together, at most `batch_tokens` positions at once
     in all lanes.
     """
@@ -78,10 +78,10 @@ def score(
 
     @torch.no_grad()  # each thread's own
     def nats_of_share(lane: int) -> float:
-        batches = _batches(pieces[lane :: among.size], beginning_id, batch_tokens // among.size)
+        batches = _batches(pieces[lane :: cpu_threads.size], beginning_id, batch_tokens // cpu_threads.size)
         return sum(float(nats_of(inputs.to(device), targets.to(device))) for _, inputs, targets, _ in batches)
 
-    nats = sum(among.map(nats_of_share, range(among.size)))
+    nats = sum(cpu_threads.map(nats_of_share, range(cpu_threads.size)))
     return Score(nats, sum(len(ids) for ids in encoded), sum(len(story.encode()) for story in stories))
 
 

@@ -27,14 +27,14 @@ _WORDS = (
 _ASKED = re.compile(r"tried to allocate (\d+) bytes|(?:Tried to|Unable to) allocate ([\d.]+ [KMGTPE]?i?B)")
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that an allocation failed, on any kind of device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
-def explained(error: BaseException, what: str, remedy: str = SMALLER) -> OutOfMemoryError:
+def out_of_memory_error(error: BaseException, what: str, remedy: str = SMALLER) -> OutOfMemoryError:
     """`error` as its user can use it: `what` did not fit, and how much was asked for where the error says so."""
     asked = _ASKED.search(str(error))
     much = ""
@@ -44,14 +44,14 @@ def explained(error: BaseException, what: str, remedy: str = SMALLER) -> OutOfMe
 
 
 @contextmanager
-def naming(what: str, remedy: str = SMALLER) -> Iterator[None]:
+def explain_out_of_memory(what: str, remedy: str = SMALLER) -> Iterator[None]:
     """Raises OutOfMemoryError, which names `what`, where an allocation fails inside."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
-        raise explained(error, what, remedy) from error
+        raise out_of_memory_error(error, what, remedy) from error
 
 
 def smaller_batch(rows: int, batches: int) -> str:

@@ -87,7 +87,7 @@ def score_folder(
             )
 
     try:
-        with memory.naming(f"scoring {label}", "close what else runs, or take a smaller model"):
+        with memory.explain_out_of_memory(f"scoring {label}", "close what else runs, or take a smaller model"):
             _refuse_foresight(row_nats, label, encoded, beginning_id, machine)
             off = None
             if wished == "auto" and device.has_bf16(machine.device.type):

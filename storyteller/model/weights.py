@@ -18,7 +18,8 @@ from torch import Tensor
 from storyteller.config.configs import DataConfig, ModelConfig
 from storyteller.errors import CheckpointError, UsageError
 from storyteller.model.gpt2 import GPT, Shape
-from storyteller.system.safetensors_file import FLOATS, is_natural, read_header, read_json
+from storyteller.system.json_values import is_natural
+from storyteller.system.safetensors_file import FLOATS, read_header, read_json
 from storyteller.text import safe_line
 
 _PREFIX = "transformer."

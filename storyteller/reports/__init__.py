@@ -1,4 +1,4 @@
-"""Self-contained pages for a browser: documents (`html`), their look (`style`), plots (`plots`)."""
+"""Self-contained HTML pages: documents (`html`), the style sheet (`style`), plots (`svg_plots`), and the reports."""
 
 from storyteller.reports.html import HtmlPage, Markup, element, write
 

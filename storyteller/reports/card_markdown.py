@@ -1,4 +1,4 @@
-"""A card in Markdown: figures, the worst stories, and a story of each prompt, with every text made harmless."""
+"""Model cards in Markdown. Untrusted text is escaped so that it cannot add markup."""
 
 from __future__ import annotations
 
@@ -6,53 +6,48 @@ import re
 from collections.abc import Sequence
 
 from storyteller.evaluation.model_card.card import Card, Example
-from storyteller.reports.card_page import facts, parts, row
+from storyteller.reports.card_page import FIGURE_COLUMNS, card_facts, figure_row, lead, marked_pieces
 from storyteller.text import safe, safe_line
 
-_STEERS = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|(?<=www)\.|:(?=//)|^[-+=](?=\s|$)", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|(?<=www)\.|:(?=//)|^[-+=](?=\s|$)", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
-"""What can begin or end something in Markdown, or in HTML within it: an address that becomes a link, too."""
+"""Characters with a meaning in Markdown or HTML, and those that make an address a link."""
 
 
 def markdown(card: Card) -> str:
-    """The whole document."""
+    """Returns the card as a Markdown document."""
     blocks = [
-        f"# The card of {plain(card.model)}",
-        f"{len(card.stories):,} stories told from {card.telling.get('prompts', '?')} prompts, measured, and held "
-        f"against {card.real.get('stories', 0):,} real ones. Intervals are 95 %, by bootstrap over the prompts.",
+        f"# Model card of {plain(card.model)}",
+        f"{lead(card)} Intervals are 95 %, by bootstrap over the prompts.",
         *(f"**{plain(note)}**" for note in card.notes),
         "## Measures",
-        table(
-            ("measure", "this model", "real stories", "so it is", "what it says"),
-            [row(figure) for figure in card.figures],
-        ),
+        _table(FIGURE_COLUMNS, [figure_row(figure) for figure in card.figures]),
     ]
     if card.examples:
         blocks += ["## What went wrong", *(_example(example) for example in card.examples)]
-    blocks += ["## A story from each prompt"]
+    blocks += ["## One story per prompt"]
     seen: set[str] = set()
     for story in card.stories:
         if story.prompt not in seen:
             seen.add(story.prompt)
-            blocks.append(quote((("prompt", story.prompt), ("", story.text))))
-    blocks += ["## How this was made", "\n".join(f"- {name}: {plain(words)}" for name, words in facts(card))]
+            blocks.append(_quote((("prompt", story.prompt), ("", story.text))))
+    blocks += ["## How this card was made", "\n".join(f"- {name}: {plain(words)}" for name, words in card_facts(card))]
     return "\n\n".join(blocks) + "\n"
 
 
 def plain(text: str) -> str:
-    """Text on one line that Markdown takes for nothing but text."""
+    """Returns the text on one line, with every character escaped that Markdown would interpret."""
     line = safe_line(" ".join(text.split()))
-    return _NUMBERED.sub(r"\1\\\2", _STEERS.sub(r"\\\g<0>", line))
+    return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head)]
-    cells = ["| " + " | ".join(map(plain, row)) + " |" for row in rows]
-    return "\n".join(["| " + " | ".join(lines[0]) + " |", "| " + " | ".join(lines[1]) + " |", *cells])
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *(map(plain, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def quote(pieces: Sequence[tuple[str, str]]) -> str:
-    """A story as a quotation: the prompt slanted, what is marked fat, a line each paragraph."""
+def _quote(pieces: Sequence[tuple[str, str]]) -> str:
+    """A story as a block quote: the prompt in italics, marked pieces in bold, one line per paragraph."""
     marks = {"prompt": "*", "new": "**", "": ""}
     lines = [""]
     for kind, text in pieces:
@@ -67,5 +62,5 @@ def quote(pieces: Sequence[tuple[str, str]]) -> str:
 
 
 def _example(example: Example) -> str:
-    source = f"\n\nIt stands in the training stories: {plain(example.source)}" if example.source else ""
-    return f"### {plain(example.title)}\n\n{quote(parts(example))}{source}"
+    source = f"\n\nIn the training stories: {plain(example.source)}" if example.source else ""
+    return f"### {plain(example.title)}\n\n{_quote(marked_pieces(example))}{source}"

@@ -1,4 +1,4 @@
-"""A card for a browser: on a page of its own, or as parts of another."""
+"""Model cards as HTML: a page of their own, or sections of another page."""
 
 from __future__ import annotations
 
@@ -8,106 +8,114 @@ from itertools import pairwise
 
 from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card.card import (
-    BETTER,
-    VERDICTS,
+    DIRECTION_LABELS,
+    VERDICT_LABELS,
     Card,
     Example,
     Figure,
-    form,
+    format_interval,
+    format_value,
     headline,
-    named,
-    spread,
+    title_with_unit,
 )
-from storyteller.evaluation.text_metrics.metrics import TokenizedStory
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.reports import HtmlPage, Markup
 from storyteller.reports.svg_plots import Dot, dots, grid
 
 HEADLINES = ("bits_per_byte", "ended_pct", "known_words_pct", "slips", "looped_pct", "copied_pct")
-"""The figures that are shown large, as far as there are any."""
-_MOST_PROMPTS = 100
-_MOST_EACH = 20
+"""The figures shown as tiles."""
+_MAX_PROMPTS = 100
+_MAX_PER_PROMPT = 20
+FIGURE_COLUMNS = ("measure", "this model", "real stories", "verdict", "meaning")
 _MODEL, _REAL = 0, 1
-"""Colours of the palette."""
+"""Indices into the palette."""
 
 
-def page(card: Card) -> HtmlPage:
-    """The card, whole."""
-    lead = (
-        f"{len(card.stories):,} stories told from {card.telling.get('prompts', '?')} prompts, measured, and held "
-        f"against {card.real.get('stories', 0):,} real ones."
-    )
-    made = HtmlPage(f"The card of {card.model}", lead=lead, footer=f"Made by storyteller, {card.made_at}.")
-    put(made, card)
-    made.heading("All stories")
-    _stories(made, card.stories)
-    made.heading("How this was made")
-    made.facts(facts(card))
-    return made
+def card_page(card: Card) -> HtmlPage:
+    """Returns a page with the whole card."""
+    page = HtmlPage(f"Model card of {card.model}", lead=lead(card), footer=f"Made by storyteller, {card.made_at}.")
+    add_card(page, card)
+    page.heading("All stories")
+    _stories(page, card.stories)
+    page.heading("How this card was made")
+    page.facts(card_facts(card))
+    return page
 
 
-def put(page: HtmlPage, card: Card, level: int = 2) -> None:
-    """The card's figures and its worst stories, for a page of its own or of a run."""
+def lead(card: Card) -> str:
+    """The sentence below the title."""
+    prompts, real = card.telling.get("prompts", "?"), card.real.get("stories", 0)
+    return f"{len(card.stories):,} stories generated from {prompts} prompts, compared with {real:,} real ones."
+
+
+def add_card(page: HtmlPage, card: Card, level: int = 2) -> None:
+    """Adds the card's figures and worst stories to a page. `level` is that of its headings."""
     page.figures(headline(card.figures, HEADLINES))
     for note in card.notes:
         page.warning(note)
     page.heading("Measures", level)
     page.note(
-        "Each with its 95 % interval, by bootstrap over the prompts. Real stories are cut to the length of the told "
-        "ones; where the two intervals meet, nothing tells the model's stories from them."
+        "With 95 % bootstrap intervals over the prompts. Real stories are cut to the length of the generated ones. "
+        "Where the intervals overlap, no difference was found."
     )
     page.table(
-        ("measure", "this model", "real stories", "so it is", "what it says"),
-        [row(figure) for figure in card.figures],
-        caption="What was measured, of this model's stories and of real ones",
+        FIGURE_COLUMNS,
+        [figure_row(figure) for figure in card.figures],
+        caption="Measures of this model's stories and of real ones",
         hide_caption=True,
     )
     drawn = [_plot(figure) for figure in card.figures]
-    page.figure(grid(drawn), "Dots are the figures, lines their 95 % intervals.")
+    page.figure(grid(drawn), "Dots are values, lines their 95 % intervals.")
     if card.examples:
         page.heading("What went wrong", level)
-        page.note("The worst of each kind; what is meant is marked.")
+        page.note("The worst story of each kind, with the place highlighted.")
         for example in card.examples:
             _example(page, example)
 
 
-def facts(card: Card) -> list[tuple[str, str]]:
-    """How the card came about, in words: its last table on a page, and in Markdown."""
+def card_facts(card: Card) -> list[tuple[str, str]]:
+    """How the card was made, as names and values."""
     telling = card.telling
-    told = (
+    generated = (
         f"{telling.get('stories', 0):,} stories, {telling.get('completions')} from each of {telling.get('prompts')} "
         f"prompts, {telling.get('tokens', 0):,} tokens in {telling.get('seconds', 0):.0f} s"
     )
-    drawn = f"temperature {telling.get('temperature')}, at most {telling.get('max_tokens')} tokens, seed"
+    sampling = f"temperature {telling.get('temperature')}, at most {telling.get('max_tokens')} tokens, seed"
     found = [("model", card.model)]
     if card.parameters:
         found.append(("parameters", f"{card.parameters:,}"))
     found += [
-        ("told", told),
-        ("drawn", f"{drawn} {telling.get('seed')}"),
+        ("stories", generated),
+        ("sampling", f"{sampling} {telling.get('seed')}"),
         ("real stories", f"{card.real.get('stories', 0):,}: {card.real.get('words', '?')}"),
-        ("copies looked for in", str(card.trained_on.get("words", "?"))),
+        ("searched for copies", str(card.trained_on.get("words", "?"))),
     ]
     if card.judge is not None:
         judge = card.judge
-        graded = f"{judge.model} at {judge.host}: {judge.stories:,} told and {judge.real_stories:,} real stories"
+        graded = f"{judge.model} at {judge.host}: {judge.stories:,} generated and {judge.real_stories:,} real stories"
         found.append(
             ("judge", graded + (f", {judge.unreadable:,} without a readable answer" if judge.unreadable else ""))
         )
     return [*found, ("made", f"{card.made_at}, in {card.seconds:.0f} s")]
 
 
-def row(figure: Figure) -> tuple[str, ...]:
-    """A figure as a row of words: what it is of, its value, that of real stories, what follows, what it says."""
-    said = f"{figure.what} ({BETTER[figure.better]})"
-    value, real = spread(figure, figure.value), spread(figure, figure.real)
-    return named(figure), value, real, VERDICTS[figure.verdict], said
+def figure_row(figure: Figure) -> tuple[str, ...]:
+    """The cells of a figure under `FIGURE_COLUMNS`."""
+    meaning = f"{figure.what} ({DIRECTION_LABELS[figure.better]})"
+    value, real = format_interval(figure, figure.value), format_interval(figure, figure.real)
+    return title_with_unit(figure), value, real, VERDICT_LABELS[figure.verdict], meaning
 
 
 def _plot(figure: Figure) -> Markup:
     rows = [_dot("this model", figure.value, _MODEL)]
     if figure.real is not None:
         rows.append(_dot("real stories", figure.real, _REAL))
-    return dots(rows, title=named(figure), note=BETTER[figure.better], form=partial(form, figure.unit))
+    return dots(
+        rows,
+        title=title_with_unit(figure),
+        note=DIRECTION_LABELS[figure.better],
+        form=partial(format_value, figure.unit),
+    )
 
 
 def _dot(label: str, interval: Interval, color: int) -> Dot:
@@ -115,36 +123,32 @@ def _dot(label: str, interval: Interval, color: int) -> Dot:
 
 
 def _example(page: HtmlPage, example: Example) -> None:
-    source = f"It stands in the training stories: {example.source}" if example.source else ""
-    page.told(parts(example), label=example.title, note=source)
+    source = f"In the training stories: {example.source}" if example.source else ""
+    page.marked_story(marked_pieces(example), label=example.title, note=source)
 
 
-def parts(example: Example) -> list[tuple[str, str]]:
-    """A story in pieces, each with its kind: `prompt`, `new` for what is marked, or none."""
-    whole, told_from = example.prompt + example.text, len(example.prompt)
-    borders = sorted({0, told_from, len(whole), *(at for mark in example.marks for at in mark)})
+def marked_pieces(example: Example) -> list[tuple[str, str]]:
+    """Splits a story into pieces, each with its kind: `prompt`, `new` if it is marked, or empty."""
+    whole, prompt_end = example.prompt + example.text, len(example.prompt)
+    borders = sorted({0, prompt_end, len(whole), *(at for mark in example.marks for at in mark)})
     found = []
     for begin, end in pairwise(borders):
         marked = any(first <= begin and end <= last for first, last in example.marks)
-        found.append(("new" if marked else "prompt" if end <= told_from else "", whole[begin:end]))
+        found.append(("new" if marked else "prompt" if end <= prompt_end else "", whole[begin:end]))
     return found
 
 
-def _stories(page: HtmlPage, stories: Sequence[TokenizedStory]) -> None:
+def _stories(page: HtmlPage, stories: Sequence[StoryCompletion]) -> None:
     prompts = list(dict.fromkeys(story.prompt for story in stories))
-    for prompt in prompts[:_MOST_PROMPTS]:
-        told = [story for story in stories if story.prompt == prompt]
+    for prompt in prompts[:_MAX_PROMPTS]:
+        completions = [story for story in stories if story.prompt == prompt]
         with page.details(prompt):
-            for story in told[:_MOST_EACH]:
-                page.story(story.prompt, story.text, note=_ending(story))
-            _more(page, len(told) - _MOST_EACH)
-    _more(page, len(prompts) - _MOST_PROMPTS)
+            for story in completions[:_MAX_PER_PROMPT]:
+                page.story(story.prompt, story.text, note="" if story.ended else "cut off at the token limit")
+            _more(page, len(completions) - _MAX_PER_PROMPT)
+    _more(page, len(prompts) - _MAX_PROMPTS)
 
 
 def _more(page: HtmlPage, left: int) -> None:
     if left > 0:
-        page.note(f"{left:,} more are in the card's JSON.")
-
-
-def _ending(story: TokenizedStory) -> str:
-    return "" if story.ended else "cut off at the limit of tokens"
+        page.note(f"{left:,} more are in the JSON of the card.")

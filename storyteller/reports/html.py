@@ -1,12 +1,12 @@
-"""A page for a browser, in one file: nothing is loaded from outside, nothing in it runs, every text is escaped.
+"""Builds an HTML page in one file. It loads nothing, runs no scripts, and all text in it is escaped.
 
-    page = Page("A run", lead="trained for five minutes")
+    page = HtmlPage("A run", lead="trained for five minutes")
     page.heading("Stories")
     page.story("Once", " there was a fox.", label="step 100")
     write(Path("report.html"), page)
 
-What is given as `str` is text, whatever is in it: it is made safe and escaped here. Only `Markup`, which `element` and
-the plots make, goes in as it stands.
+A `str` is always text: it is made safe and escaped. Only `Markup`, which `element` and the plots return, is inserted
+unchanged.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from storyteller.system.files import open_regular, write_text
 from storyteller.text import safe, safe_line
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-"""What a page may do, as its Content-Security-Policy: style itself."""
+"""The Content-Security-Policy of a page: only inline styles are allowed."""
 
 _VOID = frozenset(("br", "col", "hr", "img", "meta", "line", "path", "circle", "rect"))
-"""Elements that are closed in their start tag where nothing is in them: HTML passes over that for its own."""
+"""Elements that are written as `<name />` when they are empty, which both HTML and SVG accept."""
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
-_BEGINNING = re.compile(rb"\s*<(!doctype\s+html|html)[\s>]", re.IGNORECASE)
-_LOOKED_AT_BYTES = 1024
-_LONGEST_FIGURE = 32
-_LONGEST_WORDS = 40
-_NO_FIGURE = ("", "-", "\u2013", "\u2014")
+_HTML_START = re.compile(rb"\s*<(!doctype\s+html|html)[\s>]", re.IGNORECASE)
+_HEAD_BYTES = 1024
+_MAX_FIGURE_CHARS = 32
+_LONG_CELL_CHARS = 40
+_DASHES = ("", "-", "\u2013", "\u2014")
 
 
 @dataclass(frozen=True)
 class Markup:
-    """HTML or SVG that is safe as it stands: made of elements, its texts escaped."""
+    """HTML or SVG whose text is already escaped."""
 
     html: str
 
@@ -47,18 +47,19 @@ class Markup:
 
 
 Piece = str | Markup
-"""A text, which is escaped, or markup."""
+"""Text, which will be escaped, or markup."""
 
 
 def escaped(piece: Piece) -> str:
-    """A piece as HTML, fit for an attribute too; of a text, every control but newline and tab is a picture."""
+    """Returns a piece as HTML, also for use in attributes. In text, control characters become visible symbols."""
     return piece.html if isinstance(piece, Markup) else html.escape(safe(piece), quote=True)
 
 
 def element(name: str, /, *pieces: Piece, **attributes: Piece | float | bool | None) -> Markup:
-    """`<name ...>pieces</name>`. An attribute's `_` is a `-`, one at its end is left out (`class_`).
+    """Returns `<name attributes>pieces</name>`.
 
-    True is an attribute without a value; None and False leave it out. The names are our own, never text.
+    In attribute names `_` becomes `-`, and one at the end is dropped (`class_`). True gives an attribute without a
+    value; None and False leave it out. Names must not come from untrusted text.
     """
     words = [_checked(name)]
     for key, value in attributes.items():
@@ -72,30 +73,24 @@ def element(name: str, /, *pieces: Piece, **attributes: Piece | float | bool | N
     return Markup(f"<{start}>{''.join(map(escaped, pieces))}</{name}>")
 
 
-def joined(*pieces: Piece) -> Markup:
-    """Pieces one after the other."""
-    return Markup("".join(map(escaped, pieces)))
-
-
 class HtmlPage:
-    """A document, built from its top to its bottom; `str(page)` is all of it."""
+    """A document that is built from top to bottom. `str(page)` returns the HTML."""
 
     def __init__(self, title: str, *, lead: Piece = "", footer: Piece = "") -> None:
-        """`lead` stands below the title, `footer` at the end."""
+        """`lead` is shown below the title, `footer` at the end."""
         self._title = title
         self._lead = lead
         self._footer = footer
-        self._sections: list[tuple[str, str]] = []  # anchor, words
+        self._sections: list[tuple[str, str]] = []  # anchor and text
         self._stack: list[list[Markup]] = [[]]
 
-    # --- what can stand on a page -------------------------------------------------------------------------------------
+    # --- contents -----------------------------------------------------------------------------------------------------
 
     def add(self, *markup: Markup) -> None:
-        """Anything that `element` made."""
         self._stack[-1] += markup
 
     def heading(self, text: str, level: int = 2, *, note: Piece = "") -> None:
-        """A heading; those of level 2 stand in the page's contents. `note` is said beside it, small."""
+        """Adds a heading with a small `note`. Headings of level 2 are listed in the table of contents."""
         if level not in (2, 3, 4):
             raise ValueError(f"no heading of level {level}")
         anchor = None
@@ -109,21 +104,21 @@ class HtmlPage:
         self.add(element("p", *pieces))
 
     def note(self, *pieces: Piece) -> None:
-        """Something in small print."""
+        """Adds a paragraph in small print."""
         self.add(element("p", *pieces, class_="note"))
 
     def warning(self, *pieces: Piece) -> None:
-        """Something that a reader should see first: what is missing, what to be careful with."""
+        """Adds a highlighted paragraph, for example about missing data."""
         self.add(element("p", *pieces, class_="warning", role="note"))
 
     def facts(self, facts: Mapping[str, Piece] | Sequence[tuple[str, Piece]]) -> None:
-        """Names and what is said of each."""
+        """Adds a list of names and values."""
         pairs = list(facts.items()) if isinstance(facts, Mapping) else facts
         rows = [element("div", element("dt", name), element("dd", words)) for name, words in pairs]
         self.add(element("dl", *rows, class_="facts"))
 
     def figures(self, figures: Sequence[tuple[str, str]]) -> None:
-        """A few large figures in a row: each what it is of, and the figure."""
+        """Adds a row of large figures, each with its name."""
         tiles = [element("div", element("dt", name), element("dd", figure)) for name, figure in figures]
         self.add(element("dl", *tiles, class_="tiles"))
 
@@ -136,17 +131,17 @@ class HtmlPage:
         left: int | None = None,
         hide_caption: bool = False,
     ) -> None:
-        """Rows as wide as the head; the first cell names its row.
+        """Adds a table. The first cell of a row is its header; wide tables scroll.
 
-        The first `left` columns are words, the rest figures; without it, a column is of figures where none of its cells
-        is long and each has a digit or is empty (a dash). Every table has a caption, be it for screen readers alone
-        (`hide_caption`). A wide one scrolls within itself.
+        The first `left` columns are aligned left, as text, and the others right, as figures. Without `left`, a column
+        counts as figures if all its cells are short and contain a digit or a dash. Every table has a caption, though
+        `hide_caption` shows it to screen readers only.
         """
         figures = [i > 0 and all(map(_is_figure, column)) for i, column in enumerate(zip(*rows, strict=True))]
         if left is not None or not rows:
             figures = [i >= (left or 1) for i in range(len(head))]
-        # On a phone a column of sentences keeps a width that can be read, and the table scrolls.
-        long = [any(len(_plain(cell)) > _LONGEST_WORDS for cell in column) for column in zip(*rows, strict=True)]
+        # On a phone, columns of long text keep a readable width, and the table scrolls.
+        long = [any(len(_plain(cell)) > _LONG_CELL_CHARS for cell in column) for column in zip(*rows, strict=True)]
         sides = ["figure" if is_figure else "words" for is_figure in figures]
         sides = [f"{side} long" if i and rows and long[i] else side for i, side in enumerate(sides)]
         columns = [element("th", cell, scope="col", class_=side) for cell, side in zip(head, sides, strict=True)]
@@ -157,42 +152,41 @@ class HtmlPage:
             body.append(element("tr", element("th", first[0], scope="row", class_=first[1]), *cells))
         named = element("caption", caption, class_="unseen" if hide_caption else None)
         table = element("table", named, element("thead", element("tr", *columns)), element("tbody", *body))
-        # A box that scrolls has to be within reach of the keyboard.
+        # `tabindex` makes the scrolling box reachable by keyboard.
         self.add(element("div", table, class_="scroll", role="region", tabindex=0, aria_label=_plain(caption)))
 
     def story(self, prompt: str, text: str, *, label: Piece = "", note: Piece = "") -> None:
-        """A story: what was told after the prompt, the prompt itself a shade lighter."""
-        self.told((("prompt", prompt), ("", text)), label=label, note=note)
+        """Adds a story, with the prompt in a lighter colour."""
+        self.marked_story((("prompt", prompt), ("", text)), label=label, note=note)
 
-    def told(self, parts: Sequence[tuple[str, str]], *, label: Piece = "", note: Piece = "") -> None:
-        """A story in parts, each with its kind: `prompt`, `kept` (as before: a shade lighter), `new` (not so before,
-        marked) or none."""
+    def marked_story(self, parts: Sequence[tuple[str, str]], *, label: Piece = "", note: Piece = "") -> None:
+        """Adds a story in (kind, text) parts. `prompt` and `kept` are lighter, `new` is highlighted, "" is plain."""
         words = [element(_KINDS[kind][0], text, class_=_KINDS[kind][1]) if kind else text for kind, text in parts]
         named = [element("header", label)] if label else []
         noted = [element("footer", note)] if note else []
         self.add(element("article", *named, element("p", *words, dir="auto"), *noted, class_="story"))
 
     def figure(self, picture: Markup, caption: Piece = "") -> None:
-        """A plot, with a line below it."""
+        """Adds a plot with a caption."""
         named = [element("figcaption", caption)] if caption else []
         self.add(element("figure", picture, *named))
 
     def code(self, text: str) -> None:
-        """A command or a file's contents, as it stands."""
+        """Adds preformatted text, such as a command."""
         self.add(element("pre", element("code", text), tabindex=0))
 
-    # --- what can hold others -----------------------------------------------------------------------------------------
+    # --- containers ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def details(self, summary: Piece, *, is_open: bool = False) -> Iterator[None]:
-        """What is added within is folded up behind the summary."""
+        """Collapses what is added inside the `with` block behind a summary."""
         with self._within() as inside:
             yield
         self.add(element("details", element("summary", summary), *inside, open=is_open))
 
     @contextlib.contextmanager
     def side_by_side(self, narrowest_rem: float = 20) -> Iterator[None]:
-        """What is added within stands in columns of at least that width; below each other where there is no room."""
+        """Puts what is added inside the `with` block into columns of at least this width, if there is room."""
         with self._within() as inside:
             yield
         self.add(element("div", *inside, class_="grid", style=f"--narrowest:{narrowest_rem:g}rem"))
@@ -206,10 +200,9 @@ class HtmlPage:
         finally:
             self._stack.pop()
 
-    # --- the whole ----------------------------------------------------------------------------------------------------
+    # --- the document -------------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        """The document."""
         head = element(
             "head",
             element("meta", charset="utf-8"),
@@ -232,13 +225,13 @@ class HtmlPage:
 
 
 def write(path: Path, page: HtmlPage) -> int:
-    """Put the page in a file, all of it or nothing; returns its size in bytes.
+    """Writes the page to a file, atomically; returns its size in bytes.
 
-    A page that is there is replaced. Raises UsageError where anything else is there or the folder is not, DiskError
-    where the file cannot be written.
+    Replaces an HTML page. Raises UsageError if the file exists and is anything else, or if its folder does not exist,
+    and DiskError if it cannot be written.
     """
     shown = safe_line(str(path), 200)
-    check(path)
+    check_writable(path)
     try:
         text = str(page)
         write_text(path, text)
@@ -250,16 +243,16 @@ def write(path: Path, page: HtmlPage) -> int:
         raise DiskError(f"{shown} cannot be written: {reason}", "name another file") from error
 
 
-def check(path: Path) -> None:
-    """Raise UsageError where `write` would not put a page there: for whoever has long work to do before it."""
+def check_writable(path: Path) -> None:
+    """Raises what `write` would raise for this path. Call it before long work."""
     shown = safe_line(str(path), 200)
     if "\0" in str(path):
-        raise UsageError(f"{shown} is no name of a file", "name another file")
+        raise UsageError(f"{shown} is not a valid file name", "name another file")
     try:
         if path.exists() and not _is_page(path):
-            raise UsageError(f"{shown} is there already and is no HTML page", "name another file")
+            raise UsageError(f"{shown} exists and is not an HTML page", "name another file")
         if not path.parent.is_dir():
-            raise UsageError(f"{safe_line(str(path.parent), 200)} is no folder", "make it, or name another file")
+            raise UsageError(f"{safe_line(str(path.parent), 200)} is not a folder", "create it, or name another file")
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise DiskError(f"{shown} cannot be written: {reason}", "name another file") from error
@@ -269,18 +262,18 @@ _KINDS = {"prompt": ("span", "prompt"), "kept": ("span", "kept"), "new": ("mark"
 
 
 def _is_page(path: Path) -> bool:
-    """Whether the file is an HTML page, or empty: nothing is lost with it."""
+    """True if the file is an HTML page or empty, so that it may be replaced."""
     try:
         with open_regular(path) as file:
-            beginning = file.read(_LOOKED_AT_BYTES).removeprefix(b"\xef\xbb\xbf")
+            beginning = file.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf")
     except OSError:
         return False
-    return not beginning or _BEGINNING.match(beginning) is not None
+    return not beginning or _HTML_START.match(beginning) is not None
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of an element or attribute")
+        raise ValueError(f"{name!r} is not the name of an element or attribute")
     return name
 
 
@@ -290,9 +283,9 @@ def _value(value: Piece | float) -> str:
 
 def _is_figure(piece: Piece) -> bool:
     text = _plain(piece)
-    return len(text) <= _LONGEST_FIGURE and (text in _NO_FIGURE or any(map(str.isdecimal, text)))
+    return len(text) <= _MAX_FIGURE_CHARS and (text in _DASHES or any(map(str.isdecimal, text)))
 
 
 def _plain(piece: Piece) -> str:
-    """A piece without its tags, to be said where none can stand."""
+    """A piece as text, without tags."""
     return html.unescape(re.sub(r"<[^>]*>", "", piece.html)) if isinstance(piece, Markup) else piece

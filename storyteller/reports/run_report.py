@@ -1,68 +1,68 @@
-"""The report itself, from its first line to its last."""
+"""Builds the HTML report of one run, or of several runs compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from storyteller.charts import duration
+from storyteller.charts import format_duration
 from storyteller.config.configs import STARTER
-from storyteller.evaluation.model_card.card import Card, named, spread
+from storyteller.evaluation.model_card.card import Card, format_interval, title_with_unit
 from storyteller.reports import reproduce_command
-from storyteller.reports.card_page import put as put_card
+from storyteller.reports.card_page import add_card
 from storyteller.reports.html import HtmlPage, Piece, element
-from storyteller.reports.run_report_curves import put_curves
+from storyteller.reports.run_report_curves import add_curves
 from storyteller.reports.run_snapshot import EarlierRun, RunSnapshot, mapping, starter_card
-from storyteller.tracking.compare_runs import Result, compare_runs, shown
+from storyteller.tracking.compare_runs import RunResult, compare_runs, format_setting
 from storyteller.tracking.curves import X
 from storyteller.tracking.sample_history import SampleRecord
 
-_MOST_STORIES = 8
-"""Of a prompt: the first, the last, and some between, closer together where a model changes faster."""
-_MOST_CHARS = 1500
-_MOST_PROMPTS = 6
-_LONGEST_VALUE = 300
+_MAX_STORIES = 8
+"""Per prompt."""
+_MAX_CHARS = 1500
+_MAX_PROMPTS = 6
+_MAX_VALUE_CHARS = 300
 
 
-def report_page(portraits: Sequence[RunSnapshot], by: X | None = None, earlier: Sequence[EarlierRun] = ()) -> HtmlPage:
-    """The page of one run or several.
+def report_page(snapshots: Sequence[RunSnapshot], by: X | None = None, earlier: Sequence[EarlierRun] = ()) -> HtmlPage:
+    """Returns the page of one run, or of several.
 
-    `by` is what the curves' x axis counts (None: steps for one run, else tokens); `earlier` are runs that one run is
-    held against.
+    `by` is the x axis of the curves (None: steps for one run, else tokens). `earlier` are the runs that a single run is
+    compared with.
     """
-    names = [portrait.name for portrait in portraits]
-    several = len(portraits) > 1
+    names = [snapshot.name for snapshot in snapshots]
+    several = len(snapshots) > 1
     title = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
-    page = HtmlPage(title, lead=_lead(portraits), footer=_footer(portraits))
-    _put_missing(page, portraits)
+    page = HtmlPage(title, lead=_lead(snapshots), footer=_footer(snapshots))
+    _add_missing(page, snapshots)
     if not several:
-        _put_tiles(page, portraits[0])
+        _add_tiles(page, snapshots[0])
     else:
-        _put_results(page, portraits)
-        _put_differences(page, portraits)
-    put_curves(page, portraits, by or ("tokens" if several else "step"))
+        _add_results(page, snapshots)
+        _add_differences(page, snapshots)
+    add_curves(page, snapshots, by or ("tokens" if several else "step"))
     if several:
-        _put_last_stories(page, portraits)
-        _put_cards(page, [(portrait.name, portrait.card[1]) for portrait in portraits if portrait.card is not None])
+        _add_last_samples(page, snapshots)
+        _add_cards(page, [(snapshot.name, snapshot.card[1]) for snapshot in snapshots if snapshot.card is not None])
     else:
-        _put_growth(page, portraits[0])
-        _put_card(page, portraits[0])
-        _put_beside(page, portraits[0], earlier)
-        _put_settings(page, portraits[0])
-    _put_making(page, portraits)
+        _add_samples(page, snapshots[0])
+        _add_card(page, snapshots[0])
+        _add_earlier(page, snapshots[0], earlier)
+        _add_settings(page, snapshots[0])
+    _add_commands(page, snapshots)
     return page
 
 
 # --- the top ----------------------------------------------------------------------------------------------------------
 
 
-def _lead(portraits: Sequence[RunSnapshot]) -> str:
-    if len(portraits) > 1:
-        return f"{len(portraits)} runs side by side."
-    portrait = portraits[0]
-    model, result = portrait.section("model"), portrait.result
+def _lead(snapshots: Sequence[RunSnapshot]) -> str:
+    if len(snapshots) > 1:
+        return f"{len(snapshots)} runs side by side."
+    snapshot = snapshots[0]
+    model, result = snapshot.section("model"), snapshot.result
     shape = ", ".join(
-        f"{words} {shown(model[name])}"
+        f"{words} {format_setting(model[name])}"
         for name, words in (
             ("n_layer", "layers"),
             ("n_embd", "width"),
@@ -73,10 +73,10 @@ def _lead(portraits: Sequence[RunSnapshot]) -> str:
         if name in model
     )
     size = f" of {result.parameters:,} parameters" if result.parameters is not None else ""
-    sentence = f"A model{size}{f' ({shape})' if shape else ''} that tells small stories, trained from scratch"
+    sentence = f"A story model{size}{f' ({shape})' if shape else ''}, trained from scratch"
     if result.seconds is not None:
-        sentence += f" for {duration(result.seconds)}"
-    where = _where(portrait)
+        sentence += f" for {format_duration(result.seconds)}"
+    where = _where(snapshot)
     return f"{sentence}{f' on {where}' if where else ''}. The run {_STATES.get(result.state, result.state)}."
 
 
@@ -84,43 +84,43 @@ _STATES = {
     "finished": "has finished",
     "stopped": "was stopped",
     "failed": "has failed",
-    "died": "ended without a word",
-    "running": "was still training when this was written",
-    "starting": "was just starting when this was written",
-    "waiting": "was waiting for stories when this was written",
-    "stopping": "was stopping when this was written",
+    "died": "ended unexpectedly",
+    "running": "was still training when this report was made",
+    "starting": "was starting when this report was made",
+    "waiting": "was waiting for stories when this report was made",
+    "stopping": "was stopping when this report was made",
 }
 
 
-def _where(portrait: RunSnapshot) -> str:
-    host = portrait.section("host")
-    words = [shown(host[name]) for name in ("processor", "device") if isinstance(host.get(name), str)]
+def _where(snapshot: RunSnapshot) -> str:
+    host = snapshot.section("host")
+    words = [format_setting(host[name]) for name in ("processor", "device") if isinstance(host.get(name), str)]
     return words[0] if words else ""
 
 
-def _footer(portraits: Sequence[RunSnapshot]) -> str:
-    made = sorted({str(made) for portrait in portraits if (made := portrait.section("versions").get("storyteller"))})
-    return f"Made by storyteller, of runs of version {', '.join(made)}." if made else "Made by storyteller."
+def _footer(snapshots: Sequence[RunSnapshot]) -> str:
+    made = sorted({str(made) for snapshot in snapshots if (made := snapshot.section("versions").get("storyteller"))})
+    return f"Made by storyteller from runs of version {', '.join(made)}." if made else "Made by storyteller."
 
 
-def _put_missing(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
-    for portrait in portraits:
-        for words in portrait.missing:
-            whose = (element("b", portrait.name), ": ") if len(portraits) > 1 else ()
+def _add_missing(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
+    for snapshot in snapshots:
+        for words in snapshot.missing:
+            whose = (element("b", snapshot.name), ": ") if len(snapshots) > 1 else ()
             page.warning(*whose, words)
-        if portrait.summary.state in ("failed", "died") and portrait.summary.message:
-            page.warning("It ended with: ", portrait.summary.message)
+        if snapshot.summary.state in ("failed", "died") and snapshot.summary.message:
+            page.warning("It ended with: ", snapshot.summary.message)
 
 
-def _put_tiles(page: HtmlPage, portrait: RunSnapshot) -> None:
-    result = portrait.result
+def _add_tiles(page: HtmlPage, snapshot: RunSnapshot) -> None:
+    result = snapshot.result
     values = (
         ("held-out bits per byte", result.last_bpb, "{:.4f}"),
-        ("the best of them", result.best_bpb if result.best_bpb != result.last_bpb else None, "{:.4f}"),
-        ("training loss, nats a token", result.train_loss, "{:.4f}"),
+        ("best bits per byte", result.best_bpb if result.best_bpb != result.last_bpb else None, "{:.4f}"),
+        ("training loss, nats per token", result.train_loss, "{:.4f}"),
         ("steps", result.steps, "{:,}"),
         ("tokens", result.tokens, "{:,}"),
-        ("tokens a second", result.tokens_per_second, "{:,.0f}"),
+        ("tokens per second", result.tokens_per_second, "{:,.0f}"),
     )
     tiles = [(name, form.format(value)) for name, value, form in values if value is not None]
     if tiles:
@@ -130,100 +130,103 @@ def _put_tiles(page: HtmlPage, portrait: RunSnapshot) -> None:
 # --- several runs -----------------------------------------------------------------------------------------------------
 
 
-def _put_results(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
-    page.heading("What came of them")
-    rows = [_result_row(portrait.name, portrait.result) for portrait in portraits]
-    page.table(("run", *_RESULTS), rows, caption=_scored_alike(portraits))
+def _add_results(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
+    page.heading("Results")
+    rows = [_result_row(snapshot.name, snapshot.result) for snapshot in snapshots]
+    page.table(("run", *_RESULTS), rows, caption=_comparability(snapshots))
 
 
 _RESULTS = ("state", "parameters", "steps", "tokens", "trained", "tokens/s", "loss", "bits per byte", "best")
 
 
-def _result_row(name: Piece, result: Result) -> list[Piece]:
-    """A run as a row of `_RESULTS`."""
+def _result_row(name: Piece, result: RunResult) -> list[Piece]:
+    """The cells of a run under the columns `_RESULTS`."""
     return [
         name,
         result.state,
-        _said(result.parameters, "{:,}"),
-        _said(result.steps, "{:,}"),
-        _said(result.tokens, "{:,}"),
-        duration(result.seconds) if result.seconds is not None else "\u2013",
-        _said(result.tokens_per_second, "{:,.0f}"),
-        _said(result.train_loss, "{:.4f}"),
-        _said(result.last_bpb, "{:.4f}"),
-        _said(result.best_bpb, "{:.4f}"),
+        _format(result.parameters, "{:,}"),
+        _format(result.steps, "{:,}"),
+        _format(result.tokens, "{:,}"),
+        format_duration(result.seconds) if result.seconds is not None else "\u2013",
+        _format(result.tokens_per_second, "{:,.0f}"),
+        _format(result.train_loss, "{:.4f}"),
+        _format(result.last_bpb, "{:.4f}"),
+        _format(result.best_bpb, "{:.4f}"),
     ]
 
 
-def _scored_alike(portraits: Sequence[RunSnapshot]) -> str:
-    """Whether the figures of held-out stories may be compared, as a sentence."""
-    scored = {portrait.scored_on for portrait in portraits if portrait.result.best_bpb is not None}
+def _comparability(snapshots: Sequence[RunSnapshot]) -> str:
+    """Says whether the bits per byte of these runs can be compared."""
+    scored = {snapshot.scored_on for snapshot in snapshots if snapshot.result.best_bpb is not None}
     if len(scored) == 1 and "" not in scored:
-        return "All were scored on the same held-out stories, so their bits per byte compare."
+        return "All runs were evaluated on the same held-out stories, so their bits per byte can be compared."
     if "" in scored:
-        return "Bits per byte compare only where the held-out stories are the same; of some runs they are not known."
-    return "The runs were scored on different held-out stories: their bits per byte do not compare."
+        return "Bits per byte can be compared only on the same held-out stories, and those of some runs are not known."
+    return "The runs were evaluated on different held-out stories: their bits per byte cannot be compared."
 
 
-def _put_differences(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
-    curves = {portrait.name: portrait.curves for portrait in portraits}
-    compared = compare_runs([portrait.folder for portrait in portraits], curves)
-    page.heading("Where their settings differ")
+def _add_differences(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
+    curves = {snapshot.name: snapshot.curves for snapshot in snapshots}
+    compared = compare_runs([snapshot.folder for snapshot in snapshots], curves)
+    page.heading("Differing settings")
     if not compared.differences:
-        page.paragraph("They do not.")
+        page.paragraph("All settings are the same.")
         return
     rows: list[Sequence[Piece]] = [
-        (key, *(_short(shown(value)) for value in values)) for key, values in compared.differences
+        (key, *(_shorten(format_setting(value)) for value in values)) for key, values in compared.differences
     ]
     page.table(
         ("setting", *compared.names),
         rows,
-        caption="Settings that are not the same in all runs, and what each run came to by itself.",
-        left=len(portraits) + 1,
+        caption="Settings that are not the same in all runs, and values that a run chose itself.",
+        left=len(snapshots) + 1,
     )
 
 
-def _put_last_stories(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
-    prompts = list(dict.fromkeys(prompt for portrait in portraits for prompt in portrait.growth.prompts))
+def _add_last_samples(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
+    prompts = list(dict.fromkeys(prompt for snapshot in snapshots for prompt in snapshot.samples.prompts))
     if not prompts:
         return
-    page.heading("What they tell", note="the newest story of each")
-    for prompt in prompts[:_MOST_PROMPTS]:
-        page.heading(f"\u201c{_short(prompt)}\u201d", 3)
+    page.heading("Samples", note="the newest of each run")
+    for prompt in prompts[:_MAX_PROMPTS]:
+        page.heading(f"\u201c{_shorten(prompt)}\u201d", 3)
         with page.side_by_side(17):
-            for portrait in portraits:
-                steps = portrait.growth.steps(prompt)
-                if steps and (told := portrait.growth.at(prompt, steps[-1])) is not None:
-                    _put_story(page, portrait, told, f"{portrait.name}, step {told.step:,}")
+            for snapshot in snapshots:
+                steps = snapshot.samples.steps(prompt)
+                if steps and (sample := snapshot.samples.at(prompt, steps[-1])) is not None:
+                    _add_story(page, snapshot, sample, f"{snapshot.name}, step {sample.step:,}")
 
 
-# --- how it learned to speak ------------------------------------------------------------------------------------------
+# --- samples ----------------------------------------------------------------------------------------------------------
 
 
-def _put_growth(page: HtmlPage, portrait: RunSnapshot) -> None:
-    growth = portrait.growth
-    if not growth.prompts:
+def _add_samples(page: HtmlPage, snapshot: RunSnapshot) -> None:
+    samples = snapshot.samples
+    if not samples.prompts:
         return
-    page.heading("How it learned to speak", note="the same prompts and seed each time")
-    for i, prompt in enumerate(growth.prompts[:_MOST_PROMPTS]):
+    page.heading("Samples during training", note="the same prompts and seed each time")
+    for i, prompt in enumerate(samples.prompts[:_MAX_PROMPTS]):
         if i == 0:
-            _put_prompt(page, portrait, prompt)
+            _add_prompt(page, snapshot, prompt)
             continue
-        with page.details(f"\u201c{_short(prompt)}\u201d"):
-            _put_prompt(page, portrait, prompt)
-    told = sum(len(growth.steps(prompt)) for prompt in growth.prompts)
-    page.note(f"{told:,} stories were told during training; ", element("code", f"storyteller timeline {portrait.name}"),
-              " shows one prompt at every step, and tells what is missing.")  # fmt: skip
+        with page.details(f"\u201c{_shorten(prompt)}\u201d"):
+            _add_prompt(page, snapshot, prompt)
+    n_samples = sum(len(samples.steps(prompt)) for prompt in samples.prompts)
+    command = element("code", f"storyteller timeline {snapshot.name}")
+    page.note(f"{n_samples:,} samples were generated during training; ", command, " shows one prompt at every step.")
 
 
-def _put_prompt(page: HtmlPage, portrait: RunSnapshot, prompt: str) -> None:
-    for step in picked(portrait.growth.steps(prompt), _MOST_STORIES):
-        if (told := portrait.growth.at(prompt, step)) is not None:
-            _put_story(page, portrait, told, f"step {step:,}")
+def _add_prompt(page: HtmlPage, snapshot: RunSnapshot, prompt: str) -> None:
+    for step in spread_steps(snapshot.samples.steps(prompt), _MAX_STORIES):
+        if (sample := snapshot.samples.at(prompt, step)) is not None:
+            _add_story(page, snapshot, sample, f"step {step:,}")
 
 
-def picked(steps: Sequence[int], most: int) -> list[int]:
-    """At most so many of the steps: the first, the last, and between them those nearest to its half, quarter, ..."""
+def spread_steps(steps: Sequence[int], most: int) -> list[int]:
+    """Picks at most `most` steps: the first, the last, and those nearest to 1/2, 1/4, 1/8 ... of the last.
+
+    A model changes faster early on, so early steps are picked closer together.
+    """
     if len(steps) <= most:
         return list(steps)
     chosen = {steps[0], steps[-1]}
@@ -231,82 +234,82 @@ def picked(steps: Sequence[int], most: int) -> list[int]:
     for want in wanted:
         chosen.add(min(steps, key=lambda step: abs(step - want)))
     left = [step for step in steps if step not in chosen]
-    while len(chosen) < most and left:  # several wanted the same one: the later ones are worth more
+    while len(chosen) < most and left:  # some fractions share their nearest step: fill up with the latest steps
         chosen.add(left.pop())
     return sorted(chosen)
 
 
-def _put_story(page: HtmlPage, portrait: RunSnapshot, told: SampleRecord, label: str) -> None:
-    bpb = portrait.bpb_at(told.step)
+def _add_story(page: HtmlPage, snapshot: RunSnapshot, sample: SampleRecord, label: str) -> None:
+    bpb = snapshot.bpb_at(sample.step)
     words = [f"{bpb:.4f} bits per byte"] if bpb is not None else []
-    text = told.text[:_MOST_CHARS] + ("\u2026" if len(told.text) > _MOST_CHARS else "")
-    if not told.finished:
-        words.append("cut at its length")
-    page.story(told.prompt[:_MOST_CHARS], text, label=label, note=", ".join(words))
+    text = sample.text[:_MAX_CHARS] + ("\u2026" if len(sample.text) > _MAX_CHARS else "")
+    if not sample.finished:
+        words.append("cut off at the token limit")
+    page.story(sample.prompt[:_MAX_CHARS], text, label=label, note=", ".join(words))
 
 
-# --- what was measured of the stories ---------------------------------------------------------------------------------
+# --- model cards ------------------------------------------------------------------------------------------------------
 
 
-def _put_card(page: HtmlPage, portrait: RunSnapshot) -> None:
-    if portrait.card is None:
+def _add_card(page: HtmlPage, snapshot: RunSnapshot) -> None:
+    if snapshot.card is None:
         return
-    step, card = portrait.card
-    page.heading("How good its stories are", note=f"its card, step {step:,}")
-    put_card(page, card, level=3)
+    step, card = snapshot.card
+    page.heading("Model card", note=f"step {step:,}")
+    add_card(page, card, level=3)
     if (starter := starter_card()) is not None:
-        page.heading("Beside the starter", 3)
-        _put_figures(page, [(portrait.name, card), (STARTER, starter)])
+        page.heading("Compared with the starter model", 3)
+        _add_figures(page, [(snapshot.name, card), (STARTER, starter)])
 
 
-def _put_cards(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
+def _add_cards(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
     if cards:
-        page.heading("How good their stories are", note="their newest cards")
-        _put_figures(page, cards)
+        page.heading("Model cards", note="the newest of each run")
+        _add_figures(page, cards)
 
 
-def _put_figures(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
-    """Each measure, a column a model, and the same of real stories."""
+def _add_figures(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
+    """A table of the measures: one column per model, and one for real stories."""
     known = {figure.key: figure for _, card in cards for figure in card.figures}
     rows: list[Sequence[Piece]] = []
     for key, figure in known.items():
         values = [found.value if (found := card.figure(key)) is not None else None for _, card in cards]
-        rows.append((named(figure), *(spread(figure, value) for value in values), spread(figure, figure.real)))
+        intervals = [format_interval(figure, value) for value in (*values, figure.real)]
+        rows.append((title_with_unit(figure), *intervals))
     page.table(
         ("measure", *(name for name, _ in cards), "real stories"),
         rows,
-        caption="Each with its 95 % interval. Bits per byte compare only where the stories are the same.",
+        caption="With 95 % intervals. Bits per byte can be compared only on the same stories.",
         left=1,
     )
 
 
-# --- beside others ----------------------------------------------------------------------------------------------------
+# --- earlier runs -----------------------------------------------------------------------------------------------------
 
 
-def _put_beside(page: HtmlPage, portrait: RunSnapshot, earlier: Sequence[EarlierRun]) -> None:
-    """The runs before it, the newest first."""
+def _add_earlier(page: HtmlPage, snapshot: RunSnapshot, earlier: Sequence[EarlierRun]) -> None:
     if not earlier:
         return
-    page.heading("Beside earlier runs")
-    rows = [[*_result_row(element("strong", portrait.name), portrait.result), "\u2013"]]
+    page.heading("Compared with earlier runs")
+    rows = [[*_result_row(element("strong", snapshot.name), snapshot.result), "\u2013"]]
     for other in earlier:
-        known = bool(portrait.scored_on and other.scored_on)
-        same = "not known" if not known else "the same" if portrait.scored_on == other.scored_on else "others"
+        known = bool(snapshot.scored_on and other.scored_on)
+        same = "unknown" if not known else "the same" if snapshot.scored_on == other.scored_on else "different"
         rows.append([*_result_row(other.result.name, other.result), same])
     page.table(
         ("run", *_RESULTS, "held-out stories"),
         rows,
-        caption="Bits per byte compare only where the held-out stories are the same.",
+        caption="Bits per byte can be compared only on the same held-out stories.",
     )
-    names = " ".join((portrait.name, *(other.result.name for other in earlier[:2])))
-    page.note(element("code", f"storyteller report {names}"), " lays their curves over each other.")
+    names = " ".join((snapshot.name, *(other.result.name for other in earlier[:2])))
+    page.note(element("code", f"storyteller report {names}"), " plots their curves together.")
 
 
-# --- how it was made --------------------------------------------------------------------------------------------------
+# --- settings and environment -----------------------------------------------------------------------------------------
 
 
-def _put_settings(page: HtmlPage, portrait: RunSnapshot) -> None:
-    config = portrait.section("config")
+def _add_settings(page: HtmlPage, snapshot: RunSnapshot) -> None:
+    config = snapshot.section("config")
     if not config:
         return
     preset = str(config.get("preset", "?"))
@@ -315,59 +318,61 @@ def _put_settings(page: HtmlPage, portrait: RunSnapshot) -> None:
     if changed:
         page.table(
             ("setting", "this run", f"preset {preset}"),
-            [(key, _short(shown(value)), _short(shown(before))) for key, value, before in changed],
-            caption="What is not as the preset has it.",
+            [
+                (key, _shorten(format_setting(value)), _shorten(format_setting(before)))
+                for key, value, before in changed
+            ],
+            caption="Settings that differ from the preset.",
             left=3,
         )
     else:
-        page.paragraph("All are as the preset has them.")
+        page.paragraph("All settings are those of the preset.")
     with page.details("All settings"):
         for section, values in config.items():
             if isinstance(values, dict):
                 page.heading(section, 3)
-                page.facts([(name, _short(shown(value))) for name, value in values.items()])
+                page.facts([(name, _shorten(format_setting(value))) for name, value in values.items()])
 
 
-def _put_making(page: HtmlPage, portraits: Sequence[RunSnapshot]) -> None:
-    page.heading("How to train it again" if len(portraits) == 1 else "How to train them again")
-    for portrait in portraits:
-        if len(portraits) > 1:
-            page.heading(portrait.name, 3)
-        command = reproduce_command.command(portrait.run)
+def _add_commands(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
+    page.heading("Reproduce this run" if len(snapshots) == 1 else "Reproduce these runs")
+    for snapshot in snapshots:
+        if len(snapshots) > 1:
+            page.heading(snapshot.name, 3)
+        command = reproduce_command.command(snapshot.run)
         if command:
             page.code(command)
         else:
-            page.paragraph("The run did not write down what that would take.")
-        if command and portrait.setting("train", "minutes") is not None:
-            page.note("Its budget was time: another machine, or a busier one, gets another number of steps.")
-        _put_facts(page, portrait)
+            page.paragraph("The settings of the run are not known, so there is no command.")
+        if command and snapshot.setting("train", "minutes") is not None:
+            page.note("The budget is a time: a slower or busier machine takes fewer steps.")
+        _add_facts(page, snapshot)
 
 
-def _put_facts(page: HtmlPage, portrait: RunSnapshot) -> None:
-    """Stories, tokenizer, machine and versions, folded up."""
-    run = portrait.run
-    parts = {name: portrait.section(name) for name in ("data", "tokenizer", "host", "versions")}
+def _add_facts(page: HtmlPage, snapshot: RunSnapshot) -> None:
+    """Adds the data, tokenizer, machine and versions, collapsed."""
+    run = snapshot.run
+    parts = {name: snapshot.section(name) for name in ("data", "tokenizer", "host", "versions")}
     asked = {name: run[name] for name in ("created_at", "command", "seed", "git_commit") if run.get(name) is not None}
     if any(parts.values()) or asked:
-        with page.details("Stories, machine and versions"):
+        with page.details("Data, machine and versions"):
             for name, values in ({"run": asked} | parts).items():
                 if values:
                     page.heading(_PARTS[name], 3)
-                    page.facts([(str(key), _short(_flat(value))) for key, value in values.items()])
+                    page.facts([(str(key), _shorten(_one_line(value))) for key, value in values.items()])
 
 
-_PARTS = {"run": "Run", "data": "Stories", "tokenizer": "Tokenizer", "host": "Machine", "versions": "Versions"}
+_PARTS = {"run": "Run", "data": "Data", "tokenizer": "Tokenizer", "host": "Machine", "versions": "Versions"}
 
 
-def _flat(value: Any) -> str:
-    return (
-        ", ".join(f"{key} {shown(inner)}" for key, inner in mapping(value).items()) if mapping(value) else shown(value)
-    )
+def _one_line(value: Any) -> str:
+    pairs = [f"{key} {format_setting(inner)}" for key, inner in mapping(value).items()]
+    return ", ".join(pairs) or format_setting(value)
 
 
-def _short(words: str) -> str:
-    return words if len(words) <= _LONGEST_VALUE else f"{words[: _LONGEST_VALUE - 1]}\u2026"
+def _shorten(words: str) -> str:
+    return words if len(words) <= _MAX_VALUE_CHARS else f"{words[: _MAX_VALUE_CHARS - 1]}\u2026"
 
 
-def _said(value: float | None, form: str) -> str:
+def _format(value: float | None, form: str) -> str:
     return "\u2013" if value is None else form.format(value)

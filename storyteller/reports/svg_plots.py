@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storyteller.charts import Marks, Series, Unit, View, figure, place, ticks
+from storyteller.charts import Marks, Series, Unit, View, format_number, format_x, ticks
 from storyteller.charts.scales import Trace, x_range, y_range
 from storyteller.reports.html import Markup, element
 from storyteller.reports.style import COLORS
@@ -101,7 +101,7 @@ def dots(
     title: str,
     note: str = "",
     description: str = "",
-    form: Callable[[float], str] = figure,
+    form: Callable[[float], str] = format_number,
     begin: float | None = None,
     end: float | None = None,
     reference: float | None = None,
@@ -253,7 +253,7 @@ def _legend(series: Sequence[Series], marks: Sequence[Marks], several: bool) -> 
             stroke_dasharray=(_DASHES[number] or None) if several else None,
         )  # fmt: skip
         last = next((y for y in reversed(each.y) if math.isfinite(y)), None)
-        said = (" ", element("b", figure(last))) if last is not None else ()
+        said = (" ", element("b", format_number(last))) if last is not None else ()
         keys.append(element("li", _swatch(stroke), element("span", safe_line(each.name, 60), *said)))
     for mark in marks:
         if mark.name and len(mark.x):
@@ -278,8 +278,8 @@ def _described(series: Sequence[Series], x_name: str, x_unit: Unit) -> str:
         low_x, low = min(points, key=lambda point: point[1])
         at = f" {x_name}" if x_name else ""
         said.append(
-            f"{each.name}: {figure(first)} at{at} {place(x, x_unit)}, {figure(last)} at{at} {place(end, x_unit)}, "
-            f"lowest {figure(low)} at{at} {place(low_x, x_unit)}"
+            f"{each.name}: {format_number(first)} at{at} {format_x(x, x_unit)}, {format_number(last)} at{at} {format_x(end, x_unit)}, "
+            f"lowest {format_number(low)} at{at} {format_x(low_x, x_unit)}"
         )
     return ". ".join(said)
 
@@ -356,7 +356,7 @@ def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
     return [
         element(
             "circle",
-            element("title", f"{trace.series.name}: {figure(value)}"),
+            element("title", f"{trace.series.name}: {format_number(value)}"),
             cx=_percent(frame.across(x)),
             cy=_percent(frame.scaled_down(y)),
             r="2.5",

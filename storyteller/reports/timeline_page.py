@@ -1,4 +1,4 @@
-"""The timeline as a page."""
+"""The HTML page of a timeline: one prompt at each step of a run."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from storyteller.text import safe_line
 from storyteller.tracking.curves import Curves
 
 
-def said(moment: TimelineStory) -> str:
-    """What is known of a moment beside its story, in a line; safe to show."""
+def describe(moment: TimelineStory) -> str:
+    """Describes a story in one line that is safe to show: bits per byte, share unchanged, how it came about."""
     words = []
     if moment.bpb is not None:
         words.append(f"{moment.bpb:.4f} bits per byte")
     if moment.kept is not None:
-        words.append(f"{100 * moment.kept:.0f} % as before")
+        words.append(f"{100 * moment.kept:.0f} % unchanged")
     if moment.told is not None and moment.told.later:
-        words.append("told now")
+        words.append("generated later")
     if moment.told is not None and not moment.told.finished:
-        words.append("cut at its length")
+        words.append("cut off at the token limit")
     return safe_line(", ".join(words))
 
 
 def timeline_page(
     run: str, prompt: str, sample: SamplingParams, found: Sequence[TimelineStory], curves: Curves
 ) -> HtmlPage:
-    """The stories as a page for a browser."""
+    """Returns the page of the stories `found`, with the curve of bits per byte."""
     page = HtmlPage(
-        f"How {run} learned to speak",
-        lead=f"The same prompt and the same seed ({sample.seed}) at {len(found)} steps of its training. "
-        "What a story has from the one before it is lighter; where that is much, what is new is marked.",
+        f"Samples of {run} during training",
+        lead=f"The same prompt and the same seed ({sample.seed}) at {len(found)} steps. Text that is unchanged from "
+        "the previous step is lighter; in a story that is mostly unchanged, new text is highlighted.",
         footer="Made by storyteller.",
     )
     line = curves.line("eval/bpb", points=2000)
@@ -42,16 +42,15 @@ def timeline_page(
         series = Series("held out", line.x, line.mean, 0)
         page.figure(lines([series], title="Held-out stories", note="bits per byte, by step", height_px=160))
     for moment in found:
-        put_moment(page, prompt, moment)
+        add_story(page, prompt, moment)
     return page
 
 
-def put_moment(page: HtmlPage, prompt: str, moment: TimelineStory) -> None:
-    """A moment's story on a page: what it has from the one before is lighter; where that is much, what is new is
-    marked."""
+def add_story(page: HtmlPage, prompt: str, moment: TimelineStory) -> None:
+    """Adds a story to a page, with the text that is unchanged from the previous step lighter."""
     if moment.told is None:
         page.warning(f"Step {moment.step:,}: {moment.problem}.")
         return
     new = "new" if moment.is_alike else ""
     parts = [(new if is_new or moment.kept is None else "kept", text) for text, is_new in moment.parts]
-    page.told([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=said(moment))
+    page.marked_story([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=describe(moment))

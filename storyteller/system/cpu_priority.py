@@ -17,17 +17,17 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
-TRAINING = 5
+TRAINING_NICENESS = 5
 """The niceness of a run's process."""
-MIRROR = 10
-TELLING = 19
+MIRROR_NICENESS = 10
+GENERATION_NICENESS = 19
 """Of the threads that tell a story while a run trains."""
-THREADS = 1
+GENERATION_THREADS = 1
 _REST_SECONDS = 0.008
 """A story then comes at 50 to 100 tokens a second, ten times as fast as it is read."""
 
 
-class Pace:
+class Throttle:
     """How long a story of this process rests after each token."""
 
     rest_seconds = 0.0
@@ -37,33 +37,33 @@ class Pace:
         self.rest_seconds = _REST_SECONDS if slow else 0.0
 
 
-PACE = Pace()
+THROTTLE = Throttle()
 
 
-def train_behind_people() -> None:
+def lower_training_priority() -> None:
     """The calling process, and what it starts from here on, give way to what a person waits for.
 
     Linux may weigh whole sessions against each other, whatever their processes say; so the session of a daemon, which
     is its own, steps back too.
     """
     with contextlib.suppress(AttributeError, OSError):
-        os.nice(TRAINING)
+        os.nice(TRAINING_NICENESS)
         if os.getsid(0) == os.getpid():
-            Path("/proc/self/autogroup").write_text(str(TRAINING))
+            Path("/proc/self/autogroup").write_text(str(TRAINING_NICENESS))
 
 
-def step_back(besides: Collection[int] = (), *, children: bool = True) -> None:
+def lower_generation_priority(besides: Collection[int] = (), *, children: bool = True) -> None:
     """All threads of this process but `besides` wait for training from here on, and (`children`) its processes do.
 
-    Its stories rest on the way (`PACE`). A thread without privileges can never come forward again. Elsewhere than on
+    Its stories rest on the way (`THROTTLE`). A thread without privileges can never come forward again. Elsewhere than on
     Linux the whole process steps back.
     """
-    PACE.slow(True)
+    THROTTLE.enable(True)
     if not hasattr(os, "setpriority"):
         return
     if sys.platform != "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, TELLING)
+            os.setpriority(os.PRIO_PROCESS, 0, GENERATION_NICENESS)
         return
     for task in (Path("/proc/self/task"), *(_descendants() if children else ())):
         with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ def step_back(besides: Collection[int] = (), *, children: bool = True) -> None:
                     _step_back(thread)
 
 
-def thread_steps_back() -> None:
+def lower_thread_priority() -> None:
     """The calling thread, one of a run's own process, and those that it starts from here on give way to the others.
 
     By niceness alone: training shares an interpreter with it, and would wait for a thread that never gets a core while
@@ -80,7 +80,7 @@ def thread_steps_back() -> None:
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), TELLING)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GENERATION_NICENESS)
 
 
 def _step_back(thread: int) -> None:
@@ -90,7 +90,7 @@ def _step_back(thread: int) -> None:
     whose threads meet and part, waits as often for as long: a third of its tokens a second.
     """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, TELLING)
+        os.setpriority(os.PRIO_PROCESS, thread, GENERATION_NICENESS)
     with contextlib.suppress(OSError):
         os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 

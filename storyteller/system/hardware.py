@@ -114,7 +114,7 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def answers(url: str, timeout_seconds: float = 10.0) -> str | None:
+def connection_error(url: str, timeout_seconds: float = 10.0) -> str | None:
     """None where the server at `url` answers at all (whatever its status), else why it does not."""
     import httpx
 

@@ -15,7 +15,7 @@ _PIN = 1 << 11
 """Bytes, more than a thread's cache of small blocks takes, so that it lies behind the piece."""
 
 
-def keep_what_is_freed() -> None:
+def keep_freed_blocks() -> None:
     """Let the C library keep large blocks that are freed, where it is glibc, for the next that is asked for.
 
     By itself it gives them back to the kernel, which hands out zeroed pages anew: 30,000 page faults a step of the
@@ -28,8 +28,8 @@ def keep_what_is_freed() -> None:
             libc.mallopt(parameter, value)
 
 
-def hold(pieces: int) -> None:
-    """Let the heap of the calling thread keep up to `pieces` x 64 MiB that are freed, once `keep_what_is_freed` was
+def keep_thread_heap(pieces: int) -> None:
+    """Let the heap of the calling thread keep up to `pieces` x 64 MiB that are freed, once `keep_freed_blocks` was
     called; a no-op without glibc.
 
     A heap of a thread's own is mapped 64 MiB at a time, and each piece that is wholly free is given back whatever the

@@ -14,9 +14,10 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storyteller.errors import CheckpointError
+from storyteller.system.json_values import is_natural
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Tensor:
         return Tensor("F32", self.shape, memoryview(array("f", array("d", self.raw.tobytes())).tobytes()))
 
 
-def joined(tensors: Sequence[Tensor]) -> Tensor:
+def concatenate(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors of one kind on top of each other. Raises ValueError where kinds or other axes differ."""
     if len({(tensor.kind, tensor.shape[1:]) for tensor in tensors}) != 1:
         raise ValueError("tensors of different kinds or widths")
@@ -101,11 +102,6 @@ class TensorEntry(NamedTuple):
     shape: tuple[int, ...]
     begin: int
     end: int
-
-
-def is_natural(number: object) -> TypeGuard[int]:
-    """Whether it is a whole number from 0 on, and not a truth value."""
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
 
 
 def shown(path: Path) -> str:

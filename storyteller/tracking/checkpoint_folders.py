@@ -109,16 +109,16 @@ def manifest(path: Path) -> dict[str, Any]:
     return dict(contents)
 
 
-def verify(path: Path, *, to_tell: bool = False) -> dict[str, Any]:
+def verify(path: Path, *, for_inference: bool = False) -> dict[str, Any]:
     """The manifest, once every file it lists was found whole; extra files are no matter.
 
-    `to_tell`: what only training reads, more than half of the bytes, is looked at for its size alone. Raises
+    `for_inference`: what only training reads, more than half of the bytes, is looked at for its size alone. Raises
     CheckpointError, naming the first file that is off and how.
     """
     contents = manifest(path)
     _check_files(path, contents)
     for name, entry in contents["files"].items():
-        if to_tell and name.startswith(f"{TRAINING_STATE}/"):
+        if for_inference and name.startswith(f"{TRAINING_STATE}/"):
             continue
         try:
             with (path / name).open("rb") as file:
@@ -140,7 +140,7 @@ def steps(folder: RunFolder) -> list[int]:
     return sorted(found)
 
 
-def newest_good(folder: RunFolder, *, to_tell: bool = False) -> tuple[Path, list[CheckpointError]]:
+def newest_good(folder: RunFolder, *, for_inference: bool = False) -> tuple[Path, list[CheckpointError]]:
     """The newest checkpoint that verifies, as `verify` does, and what is wrong with each newer one that was skipped.
 
     Raises CheckpointError where there is none.
@@ -151,7 +151,7 @@ def newest_good(folder: RunFolder, *, to_tell: bool = False) -> tuple[Path, list
         try:
             if path.is_symlink():
                 raise CheckpointError(f"checkpoint {_shown(path)} is a link", "put the real folder there")
-            verify(path, to_tell=to_tell)
+            verify(path, for_inference=for_inference)
         except CheckpointError as error:
             skipped.append(error)
         else:

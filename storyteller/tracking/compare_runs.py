@@ -25,7 +25,7 @@ _NO_SETTINGS = "mirror"
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What came of one run; None where it is not known."""
 
     name: str
@@ -51,7 +51,7 @@ class RunComparison:
     names: tuple[str, ...]
     differences: tuple[tuple[str, tuple[Any, ...]], ...]
     """Each setting or fact that is not the same in all runs, and its JSON value in each; None where a run has none."""
-    results: tuple[Result, ...]
+    results: tuple[RunResult, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -84,7 +84,7 @@ def read_curves(folder: RunFolder) -> Curves:
     return curves
 
 
-def shown(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting's value in a few words, a digest by its beginning; `-` where there is none. As untrusted as it was."""
     if value is None:
         return "-"
@@ -97,7 +97,7 @@ def shown(value: Any) -> str:
     if isinstance(value, str) and _DIGEST.fullmatch(value):
         return value[:12]
     if isinstance(value, list):
-        return ", ".join(map(shown, value)) or "none"
+        return ", ".join(map(format_setting, value)) or "none"
     return str(value)
 
 
@@ -125,7 +125,7 @@ def _differ(one: Any, other: Any) -> bool:
     return isinstance(one, bool) != isinstance(other, bool) or one != other
 
 
-def _result(folder: RunFolder, curves: Curves | None) -> Result:
+def _result(folder: RunFolder, curves: Curves | None) -> RunResult:
     curves = curves or read_curves(folder)
     summary = summarise(folder, curves.last)
     try:
@@ -135,7 +135,7 @@ def _result(folder: RunFolder, curves: Curves | None) -> Result:
     parameters = model.get("parameters") if isinstance(model, dict) else None
     bpb = curves.line("eval/bpb", points=1)
     speed = curves.line("train/tokens_per_second", points=1)
-    return Result(
+    return RunResult(
         name=folder.name,
         state=summary.state,
         steps=summary.step,

@@ -1,55 +1,105 @@
-"""Reading a run's log."""
+"""Reads the training process's log, `train.log`, as it grows."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from storyteller.system.files import open_regular
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_process import _POLL_SECONDS
-from storyteller.tracking.run_status import (
-    LIVING,
-    seen_state,
-)
 
-_TAIL_BYTES = 1 << 16
-_BLOCK_BYTES = 1 << 16
+_POLL_SECONDS = 0.5
+"""Each look takes a moment of a core that the run could use."""
+_LAST_LINES_BYTES = 1 << 16
 
 
-def log_tail(folder: RunFolder, n: int = 5) -> list[str]:
-    """The last `n` lines of the log that are not blank, as they stand: not safe to show yet."""
+class NewLines(NamedTuple):
+    """What one read of a `FileTail` found. The lines are untrusted text: make them safe before they are shown."""
+
+    lines: list[str]
+    restarted: bool
+    """The lines replace all earlier ones: this is the first read of the file, or it was truncated."""
+    skipped: bool
+    """Lines before these were left out."""
+
+
+class FileTail:
+    """Reads the lines that are appended to a text file, each of them once."""
+
+    def __init__(self, path: Path, offset: int | None = None, most_bytes: int | None = None) -> None:
+        """Nothing is read yet. Reading starts at the byte `offset`, or at the start of the file.
+
+        If more than `most_bytes` are new at a read, only the last `most_bytes` of them are read.
+        """
+        self._path = path
+        self._offset = offset
+        self._most_bytes = most_bytes
+        self._partial = b""
+
+    def read(self) -> NewLines:
+        """Returns the lines completed since the last read; a last line without its newline waits for the next one.
+
+        Raises OSError if the file cannot be read. A missing file has no new lines.
+        """
+        try:
+            file = open_regular(self._path)
+        except FileNotFoundError:
+            return NewLines([], restarted=False, skipped=False)
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            restarted = self._offset is None or size < self._offset
+            begin = 0 if restarted or self._offset is None else self._offset
+            skipped = self._most_bytes is not None and size - begin > self._most_bytes
+            if skipped and self._most_bytes is not None:
+                begin = size - self._most_bytes
+            file.seek(begin)
+            data = file.read(size - begin)
+        self._offset = begin + len(data)
+        *lines, self._partial = ((b"" if skipped or restarted else self._partial) + data).split(b"\n")
+        if self._most_bytes is not None:
+            self._partial = self._partial[-self._most_bytes :]  # a line without end must not fill the memory
+        if skipped:
+            lines = lines[1:]  # the first one lacks its beginning
+        return NewLines([line.decode("utf-8", "replace") for line in lines], restarted, skipped)
+
+    @property
+    def partial(self) -> str:
+        """The last line, if it has no newline yet."""
+        return self._partial.decode("utf-8", "replace")
+
+
+def last_lines(folder: RunFolder, n: int = 5) -> list[str]:
+    """Returns the last `n` lines of the log that are not blank, untrusted text; none if the log cannot be read."""
+    tail = FileTail(folder.log, most_bytes=_LAST_LINES_BYTES)
     try:
-        with open_regular(folder.log) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
+        lines = [line.strip() for line in (*tail.read().lines, tail.partial)]
     except OSError:
         return []
-    lines = [line.strip() for line in text.split("\n")]
     return [line for line in lines if line][-n:] if n > 0 else []
 
 
-def follow_log(folder: RunFolder, follow: bool) -> Iterator[str]:
-    """The log's lines as they stand, not safe to show yet, without their newlines.
+def read_log(folder: RunFolder) -> list[str]:
+    """Returns all lines of the log, untrusted text. Raises OSError if it cannot be read; a missing log has none."""
+    tail = FileTail(folder.log)
+    lines = tail.read().lines
+    return [*lines, tail.partial] if tail.partial else lines
 
-    With `follow`, goes on until the run no longer lives and all it wrote was read.
-    """
-    while follow and not folder.log.exists() and seen_state(folder) in LIVING:
+
+def follow_log(folder: RunFolder, ended: Callable[[], bool], offset: int | None = None) -> Iterator[list[str]]:
+    """Yields the new lines of the log twice a second, untrusted text, until `ended()` is true and all was read."""
+    tail = FileTail(folder.log, offset)
+    while True:
+        is_last = ended()  # before the read, so that the last lines are not missed
+        lines: list[str] = []
+        with contextlib.suppress(OSError):
+            lines = tail.read().lines
+        yield lines
+        if is_last:
+            break
         time.sleep(_POLL_SECONDS)
-    try:
-        file = open_regular(folder.log)
-    except FileNotFoundError:
-        return
-    piece = b""
-    with file:
-        while True:
-            living = follow and seen_state(folder) in LIVING  # before the read: nothing written after it is missed
-            while block := file.read(_BLOCK_BYTES):
-                *lines, piece = (piece + block).split(b"\n")
-                yield from (line.decode("utf-8", "replace") for line in lines)
-            if not living:
-                break
-            time.sleep(4 * _POLL_SECONDS)
-    if piece:
-        yield piece.decode("utf-8", "replace")
+    if tail.partial:
+        yield [tail.partial]

@@ -1,7 +1,7 @@
-"""The log of a run: a JSON object a line, appended whole, mended after a kill, read from any offset.
+"""The JSON Lines logs of a run, `metrics.jsonl` and `samples.jsonl`: appending, repairing and reading them.
 
-The writer flushes each line with one system call, so that what a killed process logged is there; readers take complete
-lines alone, so that they may read while it is written.
+Each line is appended with one system call, so what a killed process had logged is in the file. Readers take complete
+lines only and may read while the log is being written.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from json.scanner import make_scanner
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
@@ -21,46 +20,48 @@ from storyteller.system.files import open_regular
 
 _BLOCK_BYTES = 1 << 16
 _WINDOW_BYTES = 1 << 12
-"""What is read at each place of a log that is sampled: a dozen lines."""
+"""Bytes read at each place of a log that is sampled: about a dozen lines."""
+_LARGEST_STEP = 2**53
+"""Larger integers are not exact in a float64 column. No run comes near."""
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
-_SCAN = make_scanner(_DECODER)  # type: ignore[arg-type]  # the stubs take the C class's own attributes for its argument
 
 
 class JsonLog:
-    """The one writer of a log. Opening it mends the torn line that a kill or a full disk left at its end."""
+    """The only writer of a log. Opening it repairs a torn last line that a kill or a full disk left."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` for appending, made if it is not there. Raises OSError."""
+        """Opens `path` for appending and creates it if missing. Raises OSError."""
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self._torn = True
         try:
-            self._mend()
+            self._repair()
         except BaseException:
             self.close()
             raise
 
     def append(self, record: Mapping[str, object]) -> None:
-        """Write one line; a key whose value is NaN or infinite is left out.
+        """Writes one line, leaving out keys whose value is NaN or infinite.
 
-        Raises OSError where the disk is full: the log then ends with the last complete line, and the next append works
-        as soon as there is space.
+        Raises OSError, for one when the disk is full. The log then ends with the last complete line, and the next
+        append works as soon as there is space.
         """
         finite = {key: value for key, value in record.items() if not _is_non_finite(value)}
-        # All ASCII: a lone surrogate, which UTF-8 cannot hold, and line separators in a story need no thought then.
+        # ASCII output escapes lone surrogates, which UTF-8 cannot encode, and Unicode line separators in stories.
         line = json.dumps(finite, allow_nan=False).encode("ascii") + b"\n"
         if self._torn:
-            self._mend()
+            self._repair()
         end = os.fstat(self._handle).st_size
         try:
             _write_all(self._handle, line)
         except OSError:
-            # Whatever got onto the disk would glue to the next line. Should even this fail, the next append mends.
+            # A part of the line on the disk would run into the next line. If truncating fails too, the next append
+            # repairs the log.
             self._torn = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._handle, end)
@@ -79,8 +80,8 @@ class JsonLog:
     ) -> None:
         self.close()
 
-    def _mend(self) -> None:
-        """Make the file end with a newline: a whole object keeps its place, a piece of one is cut off."""
+    def _repair(self) -> None:
+        """Makes the file end with a newline: completes a whole last record, cuts off a partial one."""
         size = os.fstat(self._handle).st_size
         start, piece = size, b""
         while start > 0:
@@ -98,27 +99,27 @@ class JsonLog:
         self._torn = False
 
 
-class PatientLog:
-    """A log that outlives a full disk: what cannot be written waits in memory, and goes first once there is space.
+class RetryingLog:
+    """A log that survives a full disk: records that cannot be written are queued in memory and written first later.
 
-    At most `most_waiting` lines wait; the oldest are lost where there are more.
+    At most `most_waiting` records are queued; beyond that the oldest are dropped.
     """
 
     def __init__(self, path: Path, most_waiting: int = 20_000) -> None:
-        """Open `path` as `JsonLog` does. Raises OSError."""
+        """Opens `path` as `JsonLog` does. Raises OSError."""
         self._log = JsonLog(path)
         self._waiting: deque[Mapping[str, object]] = deque(maxlen=most_waiting)
         self.fault: OSError | None = None
-        """Why lines wait; None where none does."""
+        """Why records are queued; None if none are."""
 
     def append(self, record: Mapping[str, object]) -> None:
-        """Write one line after those that wait; it waits too where the disk does not take it (`fault` says so)."""
+        """Writes the queued records and this one. Sets `fault` and queues it if the disk does not take it."""
         self._waiting.append(record)
         with contextlib.suppress(OSError):
             self.flush()
 
     def flush(self) -> None:
-        """Write the lines that wait. Raises OSError where some still have to."""
+        """Writes the queued records. Raises OSError if some are left."""
         self.fault = None
         while self._waiting:
             try:
@@ -137,48 +138,56 @@ class PatientLog:
         self._log.close()
 
 
-def read_records(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[dict[str, Any]], int]:
-    """The records of all complete lines from a byte offset on, at most `most`, and the offset after them.
+def iter_records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yields the record of each complete line from a byte offset on, with the offset behind its line.
 
-    Broken lines are skipped; a piece without its newline is left for the next time. A missing file has none, a file
-    that is shorter than the offset was begun anew and is read from its start.
+    Skips lines that are not JSON objects. A missing file has no records. Raises OSError if the file cannot be read.
     """
-    records: list[dict[str, Any]] = []
     try:
         file = open_regular(path)
     except FileNotFoundError:
-        return [], 0
+        return
     with file:
-        if file.seek(0, os.SEEK_END) < offset:
-            offset = 0
         file.seek(offset)
         for line in file:
-            if not line.endswith(b"\n") or len(records) == most:
-                break
+            if not line.endswith(b"\n"):
+                return
             offset += len(line)
             record = _parse(line)
             if record is not None:
-                records.append(record)
-    return records, offset
+                yield record, offset
+
+
+def read_records(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Returns all that `iter_records` yields, and the offset from which to go on.
+
+    A file shorter than the offset was started anew and is read from its start. Raises OSError as `iter_records` does.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size < offset:
+            offset = 0
+    found = list(iter_records(path, offset))
+    return [record for record, _ in found], found[-1][1] if found else offset
 
 
 def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
-    """Where in a block of complete lines each record begins, and the records; broken lines are skipped.
+    """Returns the records in a block of complete lines, and the offset in the block at which the line of each starts.
 
-    The same records as `read_records`', at less cost: for whoever reads a log of a million lines.
+    Parses the same records as `iter_records`, several times faster, which matters for a log of a million lines.
     """
     offsets: list[int] = []
     records: list[dict[str, Any]] = []
-    text = block.decode("ascii") if block.isascii() else ""  # a character is a byte: one scanner serves all lines
+    # In ASCII a character is a byte, so one decoded text serves all lines and its indices are offsets.
+    text = block.decode("ascii") if block.isascii() else ""
     begin = 0
     while (end := block.find(b"\n", begin)) >= 0:
         record = None
-        # An object that ends where its line ends is what parsing the line alone would give: JSON's strings hold no raw
+        # An object that ends where its line ends is what parsing the line alone would give: JSON strings hold no raw
         # newline, and an object that goes on past its line ends elsewhere.
         if text and block.startswith(b"{", begin) and block.endswith(b"}", begin, end):
             try:
-                record, stop = _SCAN(text, begin)
-            except (StopIteration, ValueError, RecursionError):
+                record, stop = _DECODER.raw_decode(text, begin)
+            except (ValueError, RecursionError):
                 stop = -1
             if stop != end:
                 record = None
@@ -192,9 +201,9 @@ def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
 
 
 def sampled_records(path: Path, places: int) -> tuple[list[int], list[dict[str, Any]]]:
-    """A few records from each of so many places, evenly over the file: their offsets, and the records.
+    """Returns a few records from each of `places` evenly spaced windows of the file, and the offset of each line.
 
-    The file's last complete lines are among them. A missing file has none. For a log too long to be read at once.
+    The last complete lines are among them. For logs too long to read at once. A missing file has no records.
     """
     offsets: list[int] = []
     records: list[dict[str, Any]] = []
@@ -212,11 +221,70 @@ def sampled_records(path: Path, places: int) -> tuple[list[int], list[dict[str, 
     return offsets, records
 
 
-def last_record(path: Path, needs: str | None = None, within_bytes: int | None = None) -> dict[str, Any] | None:
-    """The last record, or the last that has the key `needs`; None where there is none, or no file.
+# --- steps and resumes ------------------------------------------------------------------------------------------------
 
-    Read backwards from the end, at most `within_bytes`. A record of a step past the log's last one was left behind by a
-    resume from an earlier checkpoint, and does not count.
+
+def is_step(value: object) -> bool:
+    """True for an integer that a float64 column can hold exactly."""
+    return type(value) is int and -_LARGEST_STEP <= value <= _LARGEST_STEP
+
+
+def has_step(record: Mapping[str, Any]) -> bool:
+    """True if the record names its step; records without one have no place on a curve."""
+    return is_step(record.get("step"))
+
+
+def select_records(
+    offsets: list[int], records: list[dict[str, Any]], accept: Callable[[Mapping[str, Any]], bool] = has_step
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Returns the accepted records and their offsets."""
+    if all(map(accept, records)):
+        return offsets, records
+    chosen = [i for i, record in enumerate(records) if accept(record)]
+    return [offsets[i] for i in chosen], [records[i] for i in chosen]
+
+
+def split_at_resumes(records: Sequence[Mapping[str, Any]]) -> Iterator[slice]:
+    """Yields slices of the records within which the steps ascend.
+
+    Each slice but the first starts with a step below the one before it. That is a resume: the run went back to a
+    checkpoint, and its new records supersede all earlier ones from that step on.
+    """
+    begin = 0
+    for i in range(1, len(records)):
+        if records[i]["step"] < records[i - 1]["step"]:
+            yield slice(begin, i)
+            begin = i
+    yield slice(begin, len(records))
+
+
+def by_step(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one record a step, ascending, from records in the order of the log.
+
+    Merges the lines of one step (training, evaluation), the later value of a key winning. Drops what a resume
+    superseded, and records without a step.
+    """
+    known = [record for record in records if has_step(record)]
+    merged: list[dict[str, Any]] = []
+    for part in split_at_resumes(known):
+        while merged and merged[-1]["step"] >= known[part.start]["step"]:
+            merged.pop()
+        for record in known[part]:
+            if merged and merged[-1]["step"] == record["step"]:
+                merged[-1] |= record
+            else:
+                merged.append(dict(record))
+    return merged
+
+
+# --- reading backwards ------------------------------------------------------------------------------------------------
+
+
+def last_record(path: Path, needs: str | None = None, within_bytes: int | None = None) -> dict[str, Any] | None:
+    """Returns the last record, or the last one that has the key `needs`; None if there is none, or no file.
+
+    Searches at most the last `within_bytes` of the file. Ignores records that a resume superseded, which are those of
+    steps past the step of the log's last record.
     """
     return last_records(path, [needs], within_bytes).get(needs)
 
@@ -224,7 +292,7 @@ def last_record(path: Path, needs: str | None = None, within_bytes: int | None =
 def last_records(
     path: Path, needs: Sequence[str | None], within_bytes: int | None = None
 ) -> dict[str | None, dict[str, Any]]:
-    """What `last_record` gives for each of `needs`, in one pass; those that have none are left out."""
+    """Returns what `last_record` gives for each of `needs`, in one pass; those without a record are left out."""
     found: dict[str | None, dict[str, Any]] = {}
     needles = {need: json.dumps(need).encode("ascii") if need is not None else b"" for need in needs}
     last_step: int | None = None
@@ -234,8 +302,8 @@ def last_records(
         return {}
     with file:
         for lines in _blocks_backwards(file, within_bytes):
-            # Parsing is what costs: once the last step is known, only lines that hold a key are worth it, and of a
-            # block that holds none not even its lines are.
+            # Parsing is the expensive part. Once the last step is known, only lines that contain one of the keys are
+            # parsed, and a block that contains none is not even split into lines.
             if last_step is not None and not any(needle in lines for needle in needles.values()):
                 continue
             for line in reversed(lines.split(b"\n")):
@@ -257,35 +325,12 @@ def last_records(
     return found
 
 
-def by_step(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One record a step, ascending, from records in the order of the log.
-
-    Lines of one step that follow each other (its training and its evaluation) are merged, the later value winning. A
-    step below the one before it is a resume: all that was logged from that step on is superseded and dropped. Records
-    without a whole-number step are left out.
-    """
-    merged: list[dict[str, Any]] = []
-    for record in records:
-        step = record.get("step")
-        if not isinstance(step, int) or isinstance(step, bool):
-            continue
-        went_back = False
-        while merged and merged[-1]["step"] > step:
-            merged.pop()
-            went_back = True
-        if merged and merged[-1]["step"] == step:
-            merged[-1] = dict(record) if went_back else {**merged[-1], **record}
-        else:
-            merged.append(dict(record))
-    return merged
-
-
 def lines_backwards(
     file: BinaryIO, within_bytes: int | None = None, most_line_bytes: int | None = None
 ) -> Iterator[bytes]:
-    """Complete lines, without their newline, from the last to the first; reads a block at a time.
+    """Yields the complete lines, without their newline, from the last to the first, reading a block at a time.
 
-    `within_bytes` of the end alone are read; a line of more than `most_line_bytes` is passed over, and not held.
+    Reads at most the last `within_bytes` of the file. Skips lines longer than `most_line_bytes`.
     """
     for lines in _blocks_backwards(file, within_bytes, most_line_bytes):
         for line in reversed(lines.split(b"\n")):
@@ -294,11 +339,14 @@ def lines_backwards(
 
 
 def _blocks_backwards(file: BinaryIO, within_bytes: int | None, most_line_bytes: int | None = None) -> Iterator[bytes]:
-    """The complete lines, joined by newlines, a block's worth at a time from the file's end to its beginning."""
+    """Yields complete lines, joined by newlines, a block's worth at a time from the file's end to its beginning."""
     start = file.seek(0, os.SEEK_END)
     lowest = 0 if within_bytes is None else max(0, start - within_bytes)
-    rest: list[bytes] = []  # the end of a line whose beginning was not seen yet, its pieces from the last to the first
-    fits, complete = True, False  # what follows the file's last newline is torn
+    # A block usually starts in the middle of a line. That line's end is carried over, in pieces from the last to the
+    # first, until a block holds the newline before it.
+    rest: list[bytes] = []
+    fits = True  # False once the carried line is too long: its pieces are then dropped
+    complete = False  # False for what follows the last newline of the file: a torn line, or one being written
     while start > lowest:
         begin = max(lowest, start - _BLOCK_BYTES)
         file.seek(begin)
@@ -316,14 +364,14 @@ def _blocks_backwards(file: BinaryIO, within_bytes: int | None, most_line_bytes:
             rest.append(block)
         if most_line_bytes is not None and sum(map(len, rest)) > most_line_bytes:
             fits, rest = False, []
-    if complete and fits and start == 0:
+    if complete and fits and start == 0:  # the first line of the file has no newline before it
         yield b"".join(reversed(rest))
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The JSON object that `line` is, or None."""
+    """The JSON object on this line; None if there is none."""
     try:
-        record = _DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
+        record = _DECODER.decode(line.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -334,7 +382,7 @@ def _is_non_finite(value: object) -> bool:
 
 
 def _write_all(handle: int, line: bytes) -> None:
-    """One write; only a disk that fills up takes less than all, and the rest then raises the reason."""
+    # One write suffices, except on a disk that fills up: the second write then raises the reason.
     written = os.write(handle, line)
     while written < len(line):
         written += os.write(handle, line[written:])

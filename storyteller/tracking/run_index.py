@@ -18,8 +18,8 @@ from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import last_records
 from storyteller.tracking.run_folder import NAME, RunFolder, check_inside, check_links
-from storyteller.tracking.run_status import LIVING, Seen, read_status, seen_state
-from storyteller.tracking.wandb_cursor import read_mirrored
+from storyteller.tracking.run_status import LIVING, RunState, read_status, seen_state
+from storyteller.tracking.wandb_cursor import read_cursor
 
 LOOK_BACK_BYTES = 64 << 20
 """How much of a log's end is searched for a figure: hours of logging, some hundredths of a second of reading."""
@@ -33,7 +33,7 @@ class RunSummary:
     """One line of `ps`; None where it is not known."""
 
     name: str
-    state: Seen
+    state: RunState
     preset: str | None
     step: int | None
     tokens: int | None
@@ -122,12 +122,12 @@ def find_run(root: Path, name: str) -> RunFolder:
 
 
 def find_checkpoint(
-    root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None, *, to_tell: bool = False
+    root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None, *, for_inference: bool = False
 ) -> Path:
     """The checkpoint folder that `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest` or `latest` names.
 
     A run alone, or its `latest`, is its newest checkpoint that verifies; `on_skip` is told of each newer one that does
-    not; with `to_tell`, what only training reads is not hashed. A step or `best` is not verified here. Raises RunError
+    not; with `for_inference`, what only training reads is not hashed. A step or `best` is not verified here. Raises RunError
     where there is no such run, step or checkpoint yet, CheckpointError where none of the run's checkpoints is whole.
     """
     name, at, which = reference.rpartition("@") if "@" in reference else (reference, "", "latest")
@@ -139,7 +139,7 @@ def find_checkpoint(
             f"wait for its first (storyteller logs {folder.name} -f), or take another run",
         )
     if which == "latest":
-        path, skipped = checkpoint_folders.newest_good(folder, to_tell=to_tell)
+        path, skipped = checkpoint_folders.newest_good(folder, for_inference=for_inference)
         for error in skipped:
             if on_skip is not None:
                 on_skip(error)
@@ -163,7 +163,7 @@ def find_checkpoint(
 
 def default_model(root: Path) -> str:
     """What is told from where no model is named: the newest run that has a checkpoint, else the starter."""
-    return next((run.name for run in list_runs(root) if seen_steps(run)), STARTER)
+    return next((run.name for run in list_runs(root) if readable_steps(run)), STARTER)
 
 
 def newest_step(root: Path, reference: str) -> int | None:
@@ -172,11 +172,11 @@ def newest_step(root: Path, reference: str) -> int | None:
     if "/" in name or name in ("", STARTER, ".", ".."):
         return None
     if name == "latest":
-        return next((steps[-1] for run in list_runs(root) if (steps := seen_steps(run))), None)
-    return max(seen_steps(RunFolder(root / name)), default=None)
+        return next((steps[-1] for run in list_runs(root) if (steps := readable_steps(run))), None)
+    return max(readable_steps(RunFolder(root / name)), default=None)
 
 
-def seen_steps(run: RunFolder) -> list[int]:
+def readable_steps(run: RunFolder) -> list[int]:
     """The run's checkpoints, as `checkpoints.steps` has them; none where their folder cannot be read."""
     try:
         return checkpoint_folders.steps(run)
@@ -196,7 +196,7 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
         run = {}
     config = _mapping(run.get("config"))
     status = read_status(folder)
-    mirrored = read_mirrored(folder)
+    mirrored = read_cursor(folder)
     last = newest_figures(folder)[0] if figures is None else figures
     living = state in LIVING
     # Of the heartbeat and the log's last line, the one written later knows more: lines come between two heartbeats and

@@ -17,7 +17,7 @@ from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import (
     LIVING,
-    Seen,
+    RunState,
     Status,
     owner_alive,
     read_status,
@@ -27,7 +27,7 @@ from storyteller.tracking.run_status import (
 _POLL_SECONDS = 0.05
 
 
-def wait_end(folder: RunFolder, timeout_seconds: float | None = None) -> Seen:
+def wait_end(folder: RunFolder, timeout_seconds: float | None = None) -> RunState:
     """Wait until the run does not live any more; what it then is. Raises RunError where the time is up."""
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     while (state := seen_state(folder)) in LIVING:
@@ -38,7 +38,7 @@ def wait_end(folder: RunFolder, timeout_seconds: float | None = None) -> Seen:
     return state
 
 
-def stop(folder: RunFolder, now: bool = False, timeout_seconds: float = 60.0) -> Seen:
+def stop(folder: RunFolder, now: bool = False, timeout_seconds: float = 60.0) -> RunState:
     """Ask the run to finish its step, save and exit, and wait for that; with `now`, kill it. What it then is.
 
     Only the process that wrote the status is ever signalled, not one that has its pid by now. Raises RunError where the
@@ -73,7 +73,7 @@ def _not_alive(folder: RunFolder) -> RunError:
     return RunError(f"{name} is not running (it {_IS[state]})", remedy)
 
 
-_IS: dict[Seen, str] = {
+_IS: dict[RunState, str] = {
     "starting": "is starting",
     "running": "is running",
     "waiting": "is waiting",

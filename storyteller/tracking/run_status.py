@@ -5,19 +5,20 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from storyteller.system.files import json_bytes, read_regular, write_json
+from storyteller.system.json_values import read_dataclass
 from storyteller.tracking.run_folder import RunFolder
 
 State = Literal["starting", "running", "waiting", "stopping", "finished", "stopped", "failed"]
 """`waiting` is a run whose stories do not come (the Hub is away); the last three are ends."""
-Seen = State | Literal["died"]
+RunState = State | Literal["died"]
 """What a reader sees: `died` is a run that says it lives and has no living owner."""
 
-LIVING: tuple[Seen, ...] = ("starting", "running", "waiting", "stopping")
+LIVING: tuple[RunState, ...] = ("starting", "running", "waiting", "stopping")
 
 _AT_LEAST_BYTES = 1024
 """The file's length: room for a longer message where it has to be written over in its place."""
@@ -56,23 +57,10 @@ class Status:
     @classmethod
     def from_json(cls, plain: object) -> Self | None:
         """The status that `to_json` wrote; keys that are not known are left out; None where it is none."""
-        if not isinstance(plain, dict) or plain.get("state") not in get_args(State):
+        try:
+            return read_dataclass(cls, plain)
+        except ValueError:
             return None
-        known = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
-        kinds: dict[str, tuple[type, ...]] = {
-            "pid": (int,),
-            "create_time": (int, float),
-            "step": (int,),
-            "tokens": (int,),
-            "exit_code": (int, type(None)),
-        }
-        for name in ("pid", "create_time"):
-            if name not in known:
-                return None
-        for name, value in known.items():
-            if isinstance(value, bool) or not isinstance(value, kinds.get(name, (str,))):
-                return None
-        return cls(**known)
 
 
 def now_utc() -> str:
@@ -179,7 +167,7 @@ def owner_alive(status: Status) -> bool:
     return same_owner(status, owned_by("running", status.pid))
 
 
-def seen_state(folder: RunFolder) -> Seen:
+def seen_state(folder: RunFolder) -> RunState:
     """What the run is doing, as a reader may believe it: without a readable status or a living owner, `died`."""
     status = read_status(folder)
     if status is None:

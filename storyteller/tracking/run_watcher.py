@@ -46,7 +46,7 @@ class _Known:
     """By the number of points: the log's size then, and the points."""
 
 
-class RunList:
+class RunWatcher:
     """The runs of a folder, for whoever shows them live: `look` as often as once a second costs next to nothing.
 
     May be called from any thread.
@@ -57,7 +57,7 @@ class RunList:
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
 
-    def look(self) -> list[RunSummary]:
+    def poll(self) -> list[RunSummary]:
         """What `summarise` says of each run now, the newest first. Whether a living run still lives is always asked.
 
         Raises RunError as `store.check_readable`.
@@ -74,7 +74,7 @@ class RunList:
             folders.sort(key=lambda folder: (self._known[folder.name].created, folder.name), reverse=True)
             return [_looked_at(folder, self._known[folder.name]) for folder in folders]
 
-    def spark(self, name: str, points: int = 24) -> list[float]:
+    def loss_sparkline(self, name: str, points: int = 24) -> list[float]:
         """The training loss of the run called so from its beginning to now, as at most so many points."""
         with self._lock:
             known = self._known.get(name)

@@ -16,6 +16,7 @@ from typing import Any
 
 from storyteller.config.configs import PROMPTS, Config, SamplingParams
 from storyteller.errors import StorytellerError
+from storyteller.system.json_values import is_natural
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 
@@ -43,17 +44,17 @@ class SampleRecord:
     """Told from the step's checkpoint afterwards, not during training."""
 
 
-def recipe(config: Config) -> SamplingParams:
+def sampling_params(config: Config) -> SamplingParams:
     """How a run's stories are told, each time alike: the same seed, and no more tokens than a glance can hold."""
     return SamplingParams(max_tokens=min(_MOST_TOKENS, config.model.context), seed=config.train.seed % 2**32)
 
 
-def recipe_of(config: object) -> SamplingParams:
+def sampling_params_of(config: object) -> SamplingParams:
     """The same from a `run.json`'s config; the defaults' where it is none."""
     try:
-        return recipe(Config.from_json(config if isinstance(config, Mapping) else {}))
+        return sampling_params(Config.from_json(config if isinstance(config, Mapping) else {}))
     except (StorytellerError, TypeError, ValueError, AttributeError):
-        return recipe(Config())
+        return sampling_params(Config())
 
 
 class SampleHistory:
@@ -187,14 +188,12 @@ def _size(told: SampleRecord) -> int:
 def _told(record: Mapping[str, Any]) -> SampleRecord | None:
     """The story that a line of the file is; None where it is none."""
     step, prompt, text, seed = (record.get(key) for key in ("step", "prompt", "text", "seed"))
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < _LARGEST_STEP:
-        return None
-    if not isinstance(prompt, str) or not isinstance(text, str):
+    if not (is_natural(step, below=_LARGEST_STEP) and isinstance(prompt, str) and isinstance(text, str)):
         return None
     return SampleRecord(
         step=step,
         prompt=prompt[:LONGEST_CHARS],
         text=text[:LONGEST_CHARS],
-        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 else None,
+        seed=seed if is_natural(seed, below=2**32) else None,
         finished=record.get("finished") is not False,
     )

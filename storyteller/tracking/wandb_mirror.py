@@ -1,17 +1,17 @@
-"""The process that copies a run's log to its Weights & Biases page, beside the training process and after it.
+"""Copies a run to its Weights & Biases page, in a process of its own, while the run trains and after it has ended.
 
-`python -m storyteller.tracking.wandb_mirror RUN_FOLDER` reads the run's files alone, so nothing that happens to the network, the
-server or its client can delay or end training. What it promises:
+`python -m storyteller.tracking.wandb_mirror RUN_FOLDER` only reads the run's files, so no failure of the network, the
+server or its client can delay or end training.
 
-- Each line of the metrics, and the stories of each step, is one row of the page's history, in the order of the log. Its
-  number is the page's own step, so on every start the server says how many rows it has and the next one follows: a
-  killed mirror, an outage or a lost client leaves neither a gap nor a row twice. After the run has ended the server is
-  asked once more; only then is the page called complete.
-- Steps that a resumed run trains again are rows of their own: what they supersede stays in the history, drawn against
-  `trainer/step` as the log has it, and the last row of a step is the one that counts.
-- A reply that says "taken" for rows that were not (a captive portal, say) is noticed when they are the last ones: they
-  are sent again. Rows lost so in the midst of others cannot be told, and stay in the run's own log alone.
-- A table of stories is a row and a file beside it; of a mirror killed between the two, the page has the row alone.
+- Each line of the metrics, and the stories of each step, is one row of the page's history, in the order of the log. The
+  row's number is W&B's `step`. On every start the server says how many rows it has, and the next one follows: after a
+  kill, an outage or a crash of the client no row is missing and none is there twice. After the run has ended the server
+  is asked once more; only then is the page complete.
+- Steps that a resumed run trains again are new rows. The superseded ones stay in the history, plotted against
+  `trainer/step`; the last row of a step is the one that counts.
+- If a server accepts rows and does not keep them (a captive portal, for example), they are sent again as long as they
+  are the last ones. Rows lost between others cannot be detected; they remain in the run's own log.
+- A table of stories is a row and an uploaded file. A mirror killed between the two leaves the row without its table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,58 +34,57 @@ from storyteller.errors import RunError, StorytellerError
 from storyteller.system import cpu_priority, hardware
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_index, run_process
-from storyteller.tracking.metrics_log import by_step
+from storyteller.tracking.metrics_log import by_step, iter_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
 from storyteller.tracking.wandb_cursor import (
     WandbCursor,
     WandbRow,
     WandbRows,
-    best_seal,
+    best_manifest_sha256,
     is_complete,
-    read_mirrored,
-    records_from,
+    read_cursor,
 )
 
 Mode = Literal["online", "offline", "off"]
 
 _POLL_SECONDS = 1.0
 _GRACE_SECONDS = 120.0
-"""How long after the run's end what is missing may take; `sync` sends what is left."""
+"""Time after the run's end to send what is missing; `storyteller sync` sends the rest."""
 _INIT_SECONDS = 20.0
 _FIRST_STATUS_SECONDS = 20.0
-"""How long a run may take to say that it lives."""
+"""Time a run may take to write its first status."""
 _STOP_SECONDS = 40.0
-"""Within which the client has surely asked whether to stop: it does so every 15 s."""
+"""Longer than the client takes to ask the server whether to stop: it does so every 15 s."""
 _BACK_OFF_SECONDS = (2.0, 60.0)
 _REFUSALS = {
     r"\b401\b|unauthori[sz]ed|api.key": "the API key is not valid, see `wandb login --relogin`",
     r"\b403\b|permission": "the API key may not write to the project",
-    r"previously created and deleted": "the page was deleted, which `wandb.json` in the run's folder still names",
+    r"previously created and deleted": "the page named in `wandb.json` of the run's folder was deleted",
 }
-"""What the client's errors say where trying again is of no use, and what that means."""
+"""Patterns in the client's errors for which trying again is of no use, and what to tell the user."""
 
 
 # --- whether to mirror at all -----------------------------------------------------------------------------------------
 
 
 def choose_mode(wanted: str) -> tuple[Mode, str]:
-    """What `--wandb` comes to here, and a line that says so (empty where it was asked for in so many words).
+    """Resolves `--wandb`. Returns the mode and a line that explains it; the line is empty unless `wanted` is `auto`.
 
-    Raises RunError for `online` where there are no credentials.
+    Raises RunError for `online` without credentials.
     """
     if wanted == "auto":
         asked = os.environ.get("WANDB_MODE", "").lower()
         if asked == "disabled":
-            return "off", f"W&B: off (WANDB_MODE={asked})"
+            return "off", f"W&B: disabled (WANDB_MODE={asked})"
         if asked in ("offline", "dryrun"):
-            return "offline", f"W&B: offline (WANDB_MODE={asked}); storyteller sync sends the run later"
+            return "offline", f"W&B: offline (WANDB_MODE={asked}); storyteller sync uploads the run later"
         if not hardware.has_wandb_key():
-            return "off", "W&B: off (no API key here; `wandb login` or WANDB_API_KEY turns it on)"
-        return "online", "W&B: online (--wandb off turns it off)"
+            return "off", "W&B: disabled (no API key found; `wandb login` or WANDB_API_KEY enables it)"
+        return "online", "W&B: online (--wandb off disables it)"
     if wanted == "online" and not hardware.has_wandb_key():
         raise RunError(
-            "--wandb online finds no API key", "run `wandb login`, set WANDB_API_KEY, or take --wandb offline"
+            "--wandb online: no API key found", "run `wandb login`, set WANDB_API_KEY, or use --wandb offline"
         )
     return ("online" if wanted == "online" else "offline" if wanted == "offline" else "off"), ""
 
@@ -94,15 +93,19 @@ def choose_mode(wanted: str) -> tuple[Mode, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The process's exit status: 0 all is there, or there was nothing to do; 1 rows are missing on the server."""
-    parser = argparse.ArgumentParser(prog="storyteller.tracking.wandb_mirror", description="Mirror one run.")
+    """Returns the exit status: 0 if the server has everything or there is nothing to send, 1 if rows are missing."""
+    parser = argparse.ArgumentParser(
+        prog="storyteller.tracking.wandb_mirror", description="Mirror one run to Weights & Biases."
+    )
     parser.add_argument("folder", type=Path, help="the run's folder")
     parser.add_argument("--mode", choices=("online", "offline"), default="online")
-    parser.add_argument("--since", type=int, default=0, help="nanoseconds: an older status is of an earlier process")
+    parser.add_argument(
+        "--since", type=int, default=0, help="nanoseconds: an older status was written by an earlier process"
+    )
     parser.add_argument("--grace", type=float, default=_GRACE_SECONDS, help="seconds after the run's end")
     given = parser.parse_args(arguments)
     with contextlib.suppress(OSError):
-        os.nice(cpu_priority.MIRROR)
+        os.nice(cpu_priority.MIRROR_NICENESS)
     try:
         return mirror(RunFolder(given.folder.resolve()), given.mode, since_ns=given.since, grace_seconds=given.grace)
     except StorytellerError as error:
@@ -111,16 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def mirror(folder: RunFolder, mode: str, *, since_ns: int = 0, grace_seconds: float = _GRACE_SECONDS) -> int:
-    """Mirror the run until it has ended and all of it is sent; the exit status of `main`.
+    """Mirrors the run until it has ended and all of it is sent. Returns the exit status of `main`.
 
-    One mirror a run: where another has the run's lock, this one waits for it to end, and gives up where it goes on.
+    There is one mirror a run: if another holds the lock, waits for it to end, for a limited time.
     """
     from filelock import FileLock, Timeout
 
     if not folder.run_json.is_file():
         return 0
     try:
-        # A run may be resumed while its last mirror still sends what was left: that one ends, this one takes over.
+        # A run may be resumed while its earlier mirror still sends the rest. That one ends, this one takes over.
         lock = FileLock(folder.mirror_lock).acquire(timeout=grace_seconds + 60)
     except Timeout:
         return 0
@@ -129,11 +132,11 @@ def mirror(folder: RunFolder, mode: str, *, since_ns: int = 0, grace_seconds: fl
 
 
 class _Refused(Exception):
-    """The server will not have the run, now or later."""
+    """The server refuses the run; trying again is of no use."""
 
 
 class WandbMirror:
-    """One run's mirror: sessions with the server, one after another, until the server has all there is."""
+    """Mirrors one run: opens sessions with the server, one after another, until it has all rows."""
 
     def __init__(self, folder: RunFolder, mode: str, since_ns: int, grace_seconds: float) -> None:
         self.folder = folder
@@ -145,58 +148,63 @@ class WandbMirror:
         self._begin = time.monotonic()
         self._lived = False
         self._ended: float | None = None
-        self._told_end: tuple[str, str] | None = None
+        self._sent_end: tuple[str, str] | None = None
         self._is_away = False
         self._wait_seconds = _BACK_OFF_SECONDS[0]
         self._tries = (-1, 0)
         self._stop_asked = False
 
     def run(self) -> int:
-        """Mirror the run to its end; the exit status of `main`."""
+        """Mirrors the run to its end. Returns the exit status of `main`."""
         if not self._await_first_row():
             return 0
         while True:
-            problem = "what was sent is not all there"
+            problem = "the server does not have every row that was sent"
             try:
                 if self._session():
                     break
             except _Refused as error:
-                return self._give_up(f"W&B refuses {self.folder.name}", str(error), "put that right, then")
-            except Exception as error:  # noqa: BLE001  the client raises of every kind, and none may end the mirror
-                problem = _words(error)
-                self._away(problem)
+                return self._give_up(f"W&B refuses {self.folder.name}", str(error), "fix that, then run")
+            except Exception as error:  # noqa: BLE001  the client raises errors of every kind; none may end the mirror
+                problem = _one_line(error)
+                self._report_outage(problem)
             finally:
                 _tear_down()
-            if self._over() and self._left_seconds() <= 0:
+            if self._has_ended() and self._left_seconds() <= 0:
                 return self._give_up(f"W&B does not have all of {self.folder.name}", problem)
             if self._is_away:
                 time.sleep(max(0.1, min(self._wait_seconds, self._left_seconds())))
                 self._wait_seconds = min(2 * self._wait_seconds, _BACK_OFF_SECONDS[1])
             else:
-                time.sleep(_POLL_SECONDS)  # a server may take a moment to count what it was sent
-        self._drop("run-*")
+                time.sleep(_POLL_SECONDS)  # a server may take a moment to count the rows it was sent
+        self._remove_client_files("run-*")
         return 0
 
-    # --- the run, from outside ----------------------------------------------------------------------------------------
+    # --- the run ------------------------------------------------------------------------------------------------------
 
     def _await_first_row(self) -> bool:
-        """Wait until there is something to show; False where the run ended, or went, before there was."""
-        rows = WandbRows(self.folder, read_mirrored(self.folder) or WandbCursor.fresh(self.config.wandb_project))
+        """Waits until there is a row. False if the run ended or was deleted before, or its page is complete already."""
+        rows = self._rows()
         while True:
-            over = self._over()
+            over = self._has_ended()
             if not self.folder.run_json.is_file():
                 return False
-            if rows.mirrored.rows or not rows.at_end():
+            if rows.cursor.rows or not rows.at_end():
                 return not (over and self.mode == "online" and is_complete(self.folder))
             if over:
                 return False
             time.sleep(_POLL_SECONDS)
 
-    def _over(self) -> bool:
-        """Whether the run has ended: it no longer lives, and not because it is only now beginning."""
+    def _rows(self) -> WandbRows:
+        return WandbRows(self.folder, read_cursor(self.folder) or WandbCursor.fresh(self.config.wandb_project))
+
+    def _has_ended(self) -> bool:
+        """True once the run has ended, as opposed to not having started yet."""
         if seen_state(self.folder) in LIVING:
             self._lived, self._ended = True, None
             return False
+        # Until the new process writes its first status, the file may be that of an earlier process of a resumed run. An
+        # old status counts as an end only after a while.
         try:
             is_new = self.folder.status_json.stat().st_mtime_ns >= self._since_ns - 50_000_000
         except OSError:
@@ -207,87 +215,77 @@ class WandbMirror:
         return over
 
     def _left_seconds(self) -> float:
-        """Until the mirror gives up; without end while the run lives."""
+        """Time until the mirror gives up; infinite while the run is training."""
         return float("inf") if self._ended is None else self._ended + self._grace_seconds - time.monotonic()
 
     def stop_run(self) -> None:
-        """The page's "Stop run": ask the run to finish its step, save and end. Called on a thread of the client's."""
+        """Handles the page's "Stop run": asks the run to finish its step, save and end. Runs on a thread of the client."""
 
         def stop() -> None:
             with contextlib.suppress(StorytellerError):
                 run_process.stop(self.folder)
 
-        mirrored = read_mirrored(self.folder)
-        is_old = mirrored is not None and mirrored.was_stopped
-        if is_old and time.monotonic() - self.opened < _STOP_SECONDS:
-            return  # what stopped the run before it was resumed: its page may say so still
+        cursor = read_cursor(self.folder)
+        was_stopped = cursor is not None and cursor.was_stopped
+        if was_stopped and time.monotonic() - self.opened < _STOP_SECONDS:
+            return  # probably the request that stopped the run before it was resumed: the page may still show it
         if seen_state(self.folder) in LIVING:
             self._stop_asked = True
-            self._say("stopped from its W&B page")
+            self._log("stopped from its W&B page")
             threading.Thread(target=stop, name="stop", daemon=True).start()
 
     # --- the page -----------------------------------------------------------------------------------------------------
 
     def _session(self) -> bool:
-        """Send what the server does not have until the run ends; True where it was found to have all.
+        """Sends the rows that the server lacks until the run ends. True if the server confirmed that it has all.
 
-        Raises whatever the client raises; what was sent meanwhile is found out by the next session.
+        Raises whatever the client raises. The next session asks the server what arrived.
         """
-        rows = WandbRows(self.folder, read_mirrored(self.folder) or WandbCursor.fresh(self.config.wandb_project))
-        rows.note(mode=self.mode, ended_as="")
+        rows = self._rows()
+        rows.update_cursor(mode=self.mode, ended_as="")
         run = self._open(rows)
         if self.mode == "online":
-            if rows.mirrored.url != run.url or self._is_away:
-                self._say(f"W&B: {run.url}")
-            rows.note(url=run.url, entity=run.entity, problem="")
+            if rows.cursor.url != run.url or self._is_away:
+                self._log(f"W&B: {run.url}")
+            rows.update_cursor(url=run.url, entity=run.entity, problem="")
             rows.skip_to(run.starting_step)
         self._is_away, self._wait_seconds = False, _BACK_OFF_SECONDS[0]
         begin = rows.number
         self._follow(run, rows)
         sends_best = self.config.wandb_artifacts and self.mode == "online"
-        end = (seen_state(self.folder), best_seal(self.folder) if sends_best else "")
-        is_known = rows.number == begin and self._told_end == end
+        end = (seen_state(self.folder), best_manifest_sha256(self.folder) if sends_best else "")
+        # The client reports success before the server has confirmed anything. So the page counts as complete only when a
+        # later session, which asked for the number of rows, had nothing left to send and the end was sent before.
+        is_known = rows.number == begin and self._sent_end == end
         if not is_known:
             self._send_end(run, rows, *end)
-        rows.note(was_stopped=rows.mirrored.was_stopped or self._stop_asked)
+        rows.update_cursor(was_stopped=rows.cursor.was_stopped or self._stop_asked)
         run.finish(exit_code=0 if end[0] in ("finished", "stopped") else 1)
-        self._told_end = end
+        self._sent_end = end
         if self.mode == "offline" or is_known:
-            rows.note(ended_as=end[0], artifact=end[1])
+            rows.update_cursor(ended_as=end[0], artifact=end[1])
         return self.mode == "offline" or is_known
 
     def _open(self, rows: WandbRows) -> Any:
-        """The client's run. Raises _Refused where trying again is of no use."""
+        """Opens the run with the client. Raises _Refused if trying again is of no use."""
         import wandb
 
-        settings = wandb.Settings(
-            init_timeout=min(_INIT_SECONDS, max(3.0, self._grace_seconds / 6)),
-            finish_timeout=max(5.0, self._grace_seconds / 2),
-            finish_timeout_raises=True,
-            stop_fn=self.stop_run,
-            console="off",
-            silent=True,
-            symlink=False,
-            disable_git=True,
-            disable_code=True,
-            x_disable_meta=True,  # of this process: the run's own is in the config
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
-        self._drop("offline-run-*" if self.mode == "offline" else "run-*")  # of earlier sessions: the log has it all
+        self._remove_client_files(
+            "offline-run-*" if self.mode == "offline" else "run-*"
+        )  # of earlier sessions; the log has everything
         self.opened = time.monotonic()
         self.folder.wandb_files.mkdir(exist_ok=True)
         try:
             run = wandb.init(
                 mode="offline" if self.mode == "offline" else "online",
-                id=rows.mirrored.id,
+                id=rows.cursor.id,
                 resume=None if self.mode == "offline" else "allow",
-                project=rows.mirrored.project,
-                entity=rows.mirrored.entity,
+                project=rows.cursor.project,
+                entity=rows.cursor.entity,
                 name=self.folder.name,
                 dir=str(self.folder.path),
                 config=_config(self.folder.read_run()),
-                settings=settings,
+                settings=_client_settings(self._grace_seconds, self.stop_run),
             )
         except Exception as error:
             why = next((why for said, why in _REFUSALS.items() if re.search(said, str(error), re.I)), "")
@@ -299,9 +297,9 @@ class WandbMirror:
         return run
 
     def _follow(self, run: Any, rows: WandbRows) -> None:
-        """Send rows as they come, until the run has ended and there are no more."""
+        """Sends rows as they are logged, until the run has ended and none are left."""
         while True:
-            over = self._over()  # before the look: nothing written after it is missed
+            over = self._has_ended()  # before reading, so that the last rows are not missed
             while (row := rows.next(settled=over)) is not None:
                 self._send(run, row)
             if over:
@@ -310,24 +308,24 @@ class WandbMirror:
 
     def _send(self, run: Any, row: WandbRow) -> None:
         if row.metrics is not None:
-            run.log(_logged(row.metrics), step=row.number, commit=True)
+            run.log(_page_metrics(row.metrics), step=row.number, commit=True)
             return
         import wandb
 
-        # A table is uploaded as a file, which can fail where numbers get through: the third time it is told as text.
+        # A table is uploaded as a file, which can fail although rows get through. The third attempt sends plain text.
         self._tries = (row.number, self._tries[1] + 1 if self._tries[0] == row.number else 1)
         columns = ["step", "prompt", "text", "seed"]
-        told: Any = "\n\n".join(f"{story.get('prompt', '')}{story.get('text', '')}" for story in row.stories)
+        stories: Any = "\n\n".join(f"{story.get('prompt', '')}{story.get('text', '')}" for story in row.stories)
         if self._tries[1] <= 2:
-            told = wandb.Table(columns, [[story.get(column) for column in columns] for story in row.stories])
+            stories = wandb.Table(columns, [[story.get(column) for column in columns] for story in row.stories])
         step = row.stories[-1].get("step") if row.stories else None
-        run.log({"stories": told, "trainer/step": step}, step=row.number, commit=True)
+        run.log({"stories": stories, "trainer/step": step}, step=row.number, commit=True)
 
-    def _send_end(self, run: Any, rows: WandbRows, state: str, seal: str) -> None:
-        """The summary and, where that was asked for, the best checkpoint."""
+    def _send_end(self, run: Any, rows: WandbRows, state: str, manifest_sha256: str) -> None:
+        """Sends the summary and, unless `manifest_sha256` is empty or was uploaded before, the best checkpoint."""
         run.summary.update(summary(self.folder))
         best = checkpoint_folders.best(self.folder)
-        if not seal or best is None or rows.mirrored.artifact == seal:
+        if best is None or manifest_sha256 in ("", rows.cursor.artifact):
             return
         import wandb
 
@@ -338,34 +336,53 @@ class WandbMirror:
                 artifact.add_file(str(file))
         run.log_artifact(artifact, aliases=["best", best.name])
 
-    def _drop(self, pattern: str) -> None:
-        """Remove files of the client's own."""
+    def _remove_client_files(self, pattern: str) -> None:
         for left in self.folder.wandb_files.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _away(self, problem: str) -> None:
+    def _report_outage(self, problem: str) -> None:
         if not self._is_away:
-            self._say(f"W&B is away ({problem}): training goes on, and what is missing is sent when it is back")
+            self._log(f"W&B is unreachable ({problem}): training goes on, and the missing rows are sent later")
         self._is_away = True
 
     def _give_up(self, what: str, problem: str, first: str = "") -> int:
-        self._say(f"{what} ({problem}): {first} storyteller sync {self.folder.name}".replace("  ", " "))
-        mirrored = read_mirrored(self.folder)
-        if mirrored is not None:
+        self._log(f"{what} ({problem}): {first} storyteller sync {self.folder.name}".replace("  ", " "))
+        cursor = read_cursor(self.folder)
+        if cursor is not None:
             with contextlib.suppress(OSError):
-                WandbRows(self.folder, mirrored).note(problem=problem)
+                WandbRows(self.folder, cursor).update_cursor(problem=problem)
         return 1
 
-    def _say(self, line: str) -> None:
-        """A line for the mirror's log and for the run's."""
+    def _log(self, line: str) -> None:
+        """Writes a line to the mirror's log and to the run's."""
         stamped = f"{time.strftime('%H:%M:%S')} {safe_line(line)}\n"
         print(stamped, end="", flush=True)
         with contextlib.suppress(OSError), self.folder.log.open("a", encoding="utf-8") as log:
             log.write(stamped)
 
 
-def _logged(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the metrics as the page's: its step an ordinary figure, its time the row's own."""
+def _client_settings(grace_seconds: float, stop_fn: Callable[[], None]) -> Any:
+    """The client's settings. Those that start with `x_` are not part of wandb's public interface."""
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=min(_INIT_SECONDS, max(3.0, grace_seconds / 6)),
+        finish_timeout=max(5.0, grace_seconds / 2),
+        finish_timeout_raises=True,
+        stop_fn=stop_fn,
+        console="off",
+        silent=True,
+        symlink=False,
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,  # of this process: the training process's is in the config
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+
+
+def _page_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the metrics in the page's form: the step as a metric, the time as the row's timestamp."""
     data = {key: value for key, value in record.items() if key not in ("step", "time")}
     data["trainer/step"] = record.get("step")
     with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -374,30 +391,29 @@ def _logged(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows as the run's configuration."""
+    """The run's configuration on the page."""
     facts = ("name", "created_at", "seed", "data", "tokenizer", "model", "versions", "git_commit", "host")
     return {**(plan.get("config") or {}), "run": {key: plan[key] for key in facts if key in plan}}
 
 
 def summary(folder: RunFolder) -> dict[str, Any]:
-    """What the page says of the run as a whole."""
+    """The page's summary of the run."""
     seen = run_index.summarise(folder)
-    told: dict[str, Any] = {"state": seen.state, "final/step": seen.step, "final/tokens": seen.tokens}
-    told |= {"final/seconds": seen.seconds, "final/loss": seen.train_loss, "final/bpb": seen.eval_bpb}
-    evaluated = by_step(record for record, _ in records_from(folder.metrics, 0) if "eval/bpb" in record)
+    values: dict[str, Any] = {"state": seen.state, "final/step": seen.step, "final/tokens": seen.tokens}
+    values |= {"final/seconds": seen.seconds, "final/loss": seen.train_loss, "final/bpb": seen.eval_bpb}
+    evaluated = by_step(record for record, _ in iter_records(folder.metrics) if "eval/bpb" in record)
     if evaluated:
         best = min(evaluated, key=lambda record: float(record["eval/bpb"]))
-        told |= {"best/bpb": best["eval/bpb"], "best/step": best["step"]}
-    return {key: value for key, value in told.items() if value is not None}
+        values |= {"best/bpb": best["eval/bpb"], "best/step": best["step"]}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _words(error: BaseException) -> str:
-    """An error in one line."""
+def _one_line(error: BaseException) -> str:
     return safe_line(f"{type(error).__name__}: {error}".split("\n")[0], 200)
 
 
 def _tear_down() -> None:
-    """Let the client's own process go, whatever state it is in: the next start begins with a new one."""
+    """Ends the client's own process, whatever its state; the next session starts a new one."""
     import wandb
 
     with contextlib.suppress(Exception):

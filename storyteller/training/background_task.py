@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from storyteller.system.cpu_priority import thread_steps_back
+from storyteller.system.cpu_priority import lower_thread_priority
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class BackgroundTask:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        thread_steps_back()
+        lower_thread_priority()
         while (asked := self._queue.get()) is not None:
             step, weights = asked
             try:

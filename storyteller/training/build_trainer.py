@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyteller.config.configs import Config, DataConfig
-from storyteller.data.bundled.prefetch import BundledPrefetch
 from storyteller.errors import CorpusError, RunError
 from storyteller.system.files import fsync_files, sweep_temporaries
-from storyteller.system.hardware import n_cores
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.training.status_reporter import StatusReporter
 
 if TYPE_CHECKING:
-    from storyteller.data.batches import Prefetched
+    from storyteller.data.batches import Prefetcher
     from storyteller.data.disk_cache import DiskCache
     from storyteller.data.sources import StorySource
-    from storyteller.data.story_stream import StoryStream, TextStream
+    from storyteller.data.story_stream import StoryStream
     from storyteller.data.tokenizer import Tokenizer
     from storyteller.model.device import ComputeDevice
     from storyteller.model.gpt2 import GPT
@@ -29,20 +27,15 @@ if TYPE_CHECKING:
     from storyteller.training.train_state import TrainState
     from storyteller.training.trainer import Observer, Trainer
 
-_FEWEST_AHEAD, _MOST_AHEAD = 2_000, 20_000
-"""Tales that another process tells: fewer are told before it has started, more are much memory."""
 _NAMED_SOURCES = ("tinystories", "bundled")
 
 
 def set_up(
     folder: RunFolder, desk: StatusReporter, from_step: int | None, joined: ProcessGroup | None = None
-) -> tuple[StoryStream[Any], Trainer]:
-    """All that the loop needs: stories, tokenizer, model, and where to go on from; the others of a group are told it.
-
-    What takes no torch comes first: loading that takes seconds, in which another process tells tales.
-    """
-    from storyteller.data.disk_cache import open_store
-    from storyteller.data.story_stream import TextStream
+) -> tuple[StoryStream, Trainer]:
+    """All that the loop needs: stories, tokenizer, model, and where to go on from; the others of a group are told it."""
+    from storyteller.data.disk_cache import open_cache
+    from storyteller.data.story_stream import StoryStream
 
     plan = folder.read_run()
     config = Config.from_json(plan["config"])
@@ -50,8 +43,7 @@ def set_up(
     checkpoint_folders.sweep(folder)
     found = _checkpoint(folder, desk, from_step)
     corpus, data = desk.wait_for(lambda: _corpus(folder, desk, plan.get("data") or {}, config.data))
-    store = open_store(data.cache_gib, corpus.notes.append)
-    _begin_tales(folder, corpus, data, config.train.eval_stories, store)
+    store = open_cache(data.cache_gib, corpus.notes.append)
 
     from storyteller.model import cpu_threads, device, memory
     from storyteller.model.gpt2 import Shape, seeded
@@ -68,13 +60,13 @@ def set_up(
     desk.note(f"device: {machine.device.type}, {machine.precision}, {threads}")
 
     held_out, keys = desk.wait_for(lambda: _held_out(folder, corpus, data, config.train.eval_stories, store))
-    first_pass = TextStream(corpus, data, seed=config.train.seed, held_out=keys)
+    first_pass = StoryStream(corpus, data, seed=config.train.seed, held_out=keys)
     tokenizer = desk.wait_for(lambda: _tokenizer(folder, desk, config, corpus, first_pass, keys, store))
     shape = Shape.of(config.model, tokenizer.vocab_size)
     memory.check_fits(shape, config, machine)
-    with memory.naming(f"a model of {shape.n_parameters():,} parameters"):
+    with memory.explain_out_of_memory(f"a model of {shape.n_parameters():,} parameters"):
         model = seeded(shape, config.train.seed).to(machine.device)
-    among = cpu_threads.of(machine, shape.dropout, compile_step.is_wanted(config, machine))
+    among = cpu_threads.choose_cpu_threads(machine, shape.dropout, compile_step.is_wanted(config, machine))
     optimizers = Optimizers(model, config.train, among)
     progress = checkpoint.load_training(found, model, optimizers) if found else TrainState()
     desk.note(
@@ -94,7 +86,7 @@ def set_up(
         joined.share_plan(others | {"name": folder.name})
     group.share_state(model, optimizers)
     rows = _ready_step(model, config, machine, group, desk.note)
-    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group, store, rows)
+    stories, source = _source(config, corpus, data, keys, tokenizer, progress, group, rows)
     return stories, Trainer(
         folder=folder,
         config=config,
@@ -137,23 +129,15 @@ def _source(
     tokenizer: Tokenizer,
     progress: TrainState,
     group: SingleProcess,
-    store: DiskCache | None,
     rows_at_once: int,
-) -> tuple[StoryStream[Any], Prefetched]:
+) -> tuple[StoryStream, Prefetcher]:
     """The training stories from the run's position on, and this process's share of their batches."""
-    from storyteller.data.batches import Batches, Prefetched, steps_ahead
-    from storyteller.data.story_stream import TextStream
-    from storyteller.data.token_cache import CachedStories, identity
+    from storyteller.data.batches import Batches, Prefetcher, prefetch_steps
+    from storyteller.data.story_stream import StoryStream
 
     position, rows = progress.position, config.train.batch_size * config.train.accumulate
     at, seed = position["stories"] if position else None, config.train.seed
-    stories: StoryStream[Any]
-    encode = None
-    if store is not None and identity(corpus) is not None:
-        stories = CachedStories(corpus, data, tokenizer, store, seed=seed, held_out=keys, position=at)
-        encode = stories.encode
-    else:
-        stories = TextStream(corpus, data, seed=seed, held_out=keys, position=at)
+    stories = StoryStream(corpus, data, seed=seed, held_out=keys, position=at)
     batches = Batches(
         stories,
         tokenizer,
@@ -164,10 +148,9 @@ def _source(
         position=position,
         rank=group.rank,
         processes=group.size,
-        encode=encode,
         rows_at_once=rows_at_once,
     )
-    return stories, Prefetched(batches, steps_ahead(rows * config.model.context))
+    return stories, Prefetcher(batches, prefetch_steps(rows * config.model.context))
 
 
 def _plan_for_others(
@@ -198,7 +181,6 @@ def set_up_beside(plan: Mapping[str, Any], group: ProcessGroup, observer: Observ
     """What the loop needs in a process after the first, from what that one told."""
     import tokenizers
 
-    from storyteller.data.disk_cache import open_store
     from storyteller.data.sources import open_corpus
     from storyteller.data.tokenizer import Tokenizer
     from storyteller.model import cpu_threads
@@ -218,13 +200,12 @@ def set_up_beside(plan: Mapping[str, Any], group: ProcessGroup, observer: Observ
     fast = tokenizers.Tokenizer.from_str(told["json"])
     tokenizer = Tokenizer(fast, told["end_of_text"], told["kind"])
     model = seeded(Shape.of(config.model, tokenizer.vocab_size), config.train.seed).to(machine.device)
-    among = cpu_threads.of(machine, model.shape.dropout, compile_step.is_wanted(config, machine))
+    among = cpu_threads.choose_cpu_threads(machine, model.shape.dropout, compile_step.is_wanted(config, machine))
     optimizers = Optimizers(model, config.train, among)
     group.share_state(model, optimizers)
     progress, keys = TrainState(**plan["progress"]), frozenset(bytes.fromhex(key) for key in plan["keys"])
-    store = open_store(config.data.cache_gib, corpus.notes.append)
     rows = _ready_step(model, config, machine, group, lambda _: None)
-    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group, store, rows)
+    _, source = _source(config, corpus, config.data, keys, tokenizer, progress, group, rows)
     return Trainer(
         folder=RunFolder(Path(plan["name"])),  # for its name alone: nothing is written here
         config=config,
@@ -266,7 +247,7 @@ def _corpus(
 
     if known.get("kind") in _NAMED_SOURCES:
         data = dataclasses.replace(data, source=known["kind"])
-    corpus = open_corpus(data, revision=known.get("revision"), say=desk.tell)
+    corpus = open_corpus(data, revision=known.get("revision"), log=desk.tell)
     desk.listen(corpus.notes)
     if known and known.get("fingerprint") != corpus.description.get("fingerprint"):
         raise CorpusError(
@@ -275,30 +256,17 @@ def _corpus(
     return corpus, data
 
 
-def _begin_tales(folder: RunFolder, corpus: StorySource, data: DataConfig, limit: int, store: DiskCache | None) -> None:
-    """Have another process tell the bundled tales among which the held-out ones are looked for, if any must be."""
-    from storyteller.data import held_out_file
-    from storyteller.data.cached_setup import is_held_out_known
-    from storyteller.data.sources import BundledSource
-
-    count = min(_MOST_AHEAD, round(100 * limit / data.valid_pct))
-    if not isinstance(corpus, BundledSource) or count < _FEWEST_AHEAD or n_cores() < 2:
-        return
-    if held_out_file.kept(folder.held_out) is None and not is_held_out_known(corpus, data, limit, store):
-        corpus.ahead = BundledPrefetch(corpus.description["seed"], count)
-
-
 def _held_out(
     folder: RunFolder, corpus: StorySource, data: DataConfig, limit: int, store: DiskCache | None
 ) -> tuple[list[str], frozenset[bytes]]:
     """The run's held-out stories and the keys that training leaves out: chosen once, then kept in its folder."""
     from storyteller.data import held_out_file
-    from storyteller.data.cached_setup import held_out_of
+    from storyteller.data.cached_setup import cached_held_out_stories
 
-    found = held_out_file.kept(folder.held_out)
+    found = held_out_file.load(folder.held_out)
     if found is None:
-        found = held_out_of(corpus, data, limit, store)
-        held_out_file.keep(folder.held_out, *found)
+        found = cached_held_out_stories(corpus, data, limit, store)
+        held_out_file.save(folder.held_out, *found)
     return found
 
 
@@ -325,13 +293,13 @@ def _tokenizer(
     desk: StatusReporter,
     config: Config,
     corpus: StorySource,
-    stories: TextStream,
+    stories: StoryStream,
     keys: frozenset[bytes],
     store: DiskCache | None,
 ) -> Tokenizer:
     """The run's tokenizer: loaded where it has one already, else trained or fetched, and kept in the run."""
     from storyteller.data import tokenizer as tokenizers
-    from storyteller.data.cached_setup import trained_tokenizer
+    from storyteller.data.cached_setup import cached_tokenizer
 
     # Only one that the run's plan knows of is whole: a kill can leave half of one.
     if known := folder.read_run().get("tokenizer"):
@@ -346,7 +314,7 @@ def _tokenizer(
             finally:
                 texts.close()
 
-        trained, is_known = trained_tokenizer(corpus, config.data, config.train.seed, keys, store, train)
+        trained, is_known = cached_tokenizer(corpus, config.data, config.train.seed, keys, store, train)
         how = "from the cache" if is_known else f"trained in {time.perf_counter() - begin:.1f} s"
         desk.note(f"tokenizer: {trained.vocab_size:,} entries, {how}")
     else:
@@ -357,7 +325,7 @@ def _tokenizer(
     return trained
 
 
-def _one_pass(stories: TextStream) -> Generator[str, None, None]:
+def _one_pass(stories: StoryStream) -> Generator[str, None, None]:
     """The training stories of the first pass."""
     iterator = iter(stories)
     try:

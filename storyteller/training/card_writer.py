@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections import deque
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from storyteller.config.configs import Config
 from storyteller.errors import ModelError
+from storyteller.system.child_process import JsonLinesProcess
 from storyteller.system.files import write_json
 from storyteller.system.json_values import finite
 from storyteller.text import safe_line
@@ -46,7 +45,7 @@ class CardWriter:
         self._tokenizer = tokenizer
         self._config = config
         self._note = note
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: JsonLinesProcess | None = None
         self._scores: deque[dict[str, float]] = deque()
         self._closed = False
         self._sideline = BackgroundTask("critic", self._grade, self._failed)
@@ -67,14 +66,14 @@ class CardWriter:
         """Let the newest card be made to its end, or end it."""
         if not self._sideline.close(timeout_seconds):
             self._closed = True
-            self._drop(self._child)
+            self._close_child()
             self._sideline.close(2.0)
-        self._drop(self._child)
+        self._close_child()
 
     def _grade(self, step: int, weights: dict[str, Tensor]) -> None:
         with tempfile.TemporaryDirectory(prefix="storyteller-card-") as scratch:
             self._write_model(Path(scratch), weights)
-            answer = self._asked({"folder": scratch, "label": f"{self._folder.name}@{step}", "step": step})
+            answer = self._ask_child({"folder": scratch, "label": f"{self._folder.name}@{step}", "step": step})
         if "error" in answer:
             raise ModelError(str(answer["error"]))
         scores = {
@@ -103,42 +102,27 @@ class CardWriter:
         (folder / "config.json").write_text(config, encoding="utf-8")
         (folder / "tokenizer.json").write_text(self._tokenizer.to_json(), encoding="utf-8")
 
-    def _asked(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The child's answer. Raises ModelError where there is none; the next question is another child's then."""
-        child = self._child = self._child or self._started()
-        assert child.stdin is not None and child.stdout is not None  # noqa: S101  both are pipes
+    def _ask_child(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Returns the child's answer. Raises ModelError if it has exited; the next request then starts another."""
+        child = self._child = self._child or self._start_child()
         try:
-            child.stdin.write(json.dumps(question).encode("ascii") + b"\n")
-            child.stdin.flush()
-            answer = json.loads(child.stdout.readline())
-        except (OSError, ValueError) as error:
-            self._drop(child)
+            return child.ask(request)
+        except ChildProcessError as error:
+            self._close_child()
             raise ModelError("the process that makes cards has ended") from error
-        return dict(answer)
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start_child(self) -> JsonLinesProcess:
         train = self._config.train
-        words = ["--completions", str(train.card_completions), "--seed", str(train.seed % 2**32)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "storyteller.evaluation.model_card.card_worker", str(self._folder.path), *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is the training's
+        options = ["--completions", str(train.card_completions), "--seed", str(train.seed % 2**32)]
+        return JsonLinesProcess(
+            [sys.executable, "-m", "storyteller.evaluation.model_card.card_worker", str(self._folder.path), *options],
+            env={"OMP_NUM_THREADS": "1"},
         )
 
-    def _drop(self, child: subprocess.Popen[bytes] | None) -> None:
-        if child is None:
-            return
-        self._child = None
-        with contextlib.suppress(OSError):
-            child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+    def _close_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.close(grace_seconds=1.0)
 
     def _failed(self, step: int, error: Exception) -> None:
         if not self._closed:

@@ -248,7 +248,7 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if memory.ran_out(error):
+        if memory.is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0]
         raise PeerLostError(f"another process of this run has ended ({reason})", "its own words say why") from error

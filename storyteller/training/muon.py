@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from storyteller.model.cpu_threads import ONE, CpuThreads
+from storyteller.model.cpu_threads import SINGLE_THREAD, CpuThreads
 from storyteller.training.eager_optimizers import Eager
 
 _STEPS = 5
@@ -35,11 +35,11 @@ class Muon(Eager, torch.optim.Muon):
         weight_decay: float,
         momentum: float,
         dtype: torch.dtype,
-        among: CpuThreads = ONE,
+        cpu_threads: CpuThreads = SINGLE_THREAD,
     ) -> None:
-        """`dtype`: of the products that orthogonalise; the matrices are dealt out `among` the lanes."""
+        """`dtype`: of the products that orthogonalise; the matrices are dealt out `cpu_threads` the lanes."""
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)
-        self._dtype, self._among = dtype, among
+        self._dtype, self._cpu_threads = dtype, cpu_threads
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -51,8 +51,8 @@ class Muon(Eager, torch.optim.Muon):
             moved.sort(key=lambda parameter: tuple(sorted(parameter.shape)))
             for parameter in moved:
                 self._mean(parameter)  # here, so that the states stand in the same order every time
-            shares = [moved[lane :: self._among.size] for lane in range(self._among.size)]
-            self._among.map(partial(self._move, group), shares)
+            shares = [moved[lane :: self._cpu_threads.size] for lane in range(self._cpu_threads.size)]
+            self._cpu_threads.map(partial(self._move, group), shares)
 
     @torch.no_grad()
     def _move(self, group: dict[str, Any], parameters: Sequence[Tensor]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from storyteller.config.configs import TrainConfig
 from storyteller.errors import CheckpointError
-from storyteller.model.cpu_threads import ONE, CpuThreads
+from storyteller.model.cpu_threads import SINGLE_THREAD, CpuThreads
 from storyteller.model.device import has_bf16
 from storyteller.text import safe_line
 from storyteller.training.eager_optimizers import AdamW
@@ -25,7 +25,7 @@ class Optimizers:
     norms. With `muon` (Jordan et al. 2024) the hidden matrices go to Muon and the rest stays with AdamW.
     """
 
-    def __init__(self, model: nn.Module, train: TrainConfig, among: CpuThreads = ONE) -> None:
+    def __init__(self, model: nn.Module, train: TrainConfig, cpu_threads: CpuThreads = SINGLE_THREAD) -> None:
         named = list(model.named_parameters())
         hidden = [(n, p) for n, p in named if p.ndim == 2 and n.startswith("h.")] if train.optimizer == "muon" else []
         taken = {name for name, _ in hidden}
@@ -50,7 +50,7 @@ class Optimizers:
                     weight_decay=train.weight_decay,
                     momentum=0.95,
                     dtype=torch.bfloat16 if has_bf16(hidden[0][1].device.type) else torch.float32,
-                    among=among,
+                    cpu_threads=cpu_threads,
                 )
             )
         for optimizer, peak in zip(self.all, (train.lr, train.muon_lr), strict=False):

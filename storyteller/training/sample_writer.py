@@ -9,7 +9,7 @@ from storyteller.config.configs import PROMPTS, Config
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import now_utc
-from storyteller.tracking.sample_history import recipe
+from storyteller.tracking.sample_history import sampling_params
 from storyteller.training.background_task import BackgroundTask
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class SampleWriter:
             threads=1,
         )
         # Each by itself, which takes no longer: so the same prompt and seed tell the same story from the checkpoint.
-        stories = [engine.batch([prompt], recipe(self._config))[0] for prompt in PROMPTS]
+        stories = [engine.batch([prompt], sampling_params(self._config))[0] for prompt in PROMPTS]
         with JsonLog(self._folder.samples) as log:
             for story in stories:
                 record = {"step": step, "time": now_utc(), "prompt": story.prompt, "text": story.text}

@@ -1,101 +1,82 @@
-"""Who hears of a training process's life: signals in, status and log out."""
+"""Reports on a training process: handles its signals, writes `status.json` and `train.log`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from storyteller.errors import is_disk_full
+from storyteller.system.signals import handle_signals
 from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import State, Status, overwrite_status, own_status, read_status, write_status
-from storyteller.tracking.wandb_cursor import page_address
+from storyteller.tracking.wandb_cursor import page_url
+from storyteller.training.observer import Observer
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from storyteller.training.train_state import TrainState
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""The first of them lets the step finish, the second ends the process at once."""
 T = TypeVar("T")
 _HEARTBEAT_SECONDS = 1.0
-_MOST_NOTES = 1000  # that wait for space on the disk
+_MAX_PENDING_LINES = 1000
+"""Log lines that wait for space on the disk."""
 
 
 class StoppedEarly(BaseException):
-    """A signal came before the first step: there is nothing to save."""
+    """A signal came before the first step, so there is nothing to save."""
 
 
-class SampleTask(Protocol):
-    """Whoever tells stories from weights: `narrator.Narrator`."""
+class StatusReporter(Observer):
+    """Keeps a run's status and log. A heartbeat thread writes the status, so that the training loop never waits for it.
 
-    def ask(self, step: int, weights: dict[str, Tensor]) -> None: ...
-
-
-class CardTask(Protocol):
-    """Whoever makes cards from weights: `critic.Critic`."""
-
-    def ask(self, step: int, weights: dict[str, Tensor]) -> None: ...
-
-    def take(self) -> list[dict[str, float]]: ...
-
-
-class StatusReporter:
-    """Signals in, status and log out. The loop's observer; writes nothing to the disk while the loop waits for it."""
+    The first SIGTERM or SIGINT asks the loop to stop, the second ends the process at once.
+    """
 
     def __init__(self, folder: RunFolder, owner: Status | None = None) -> None:
-        """`owner`: the process that the run is of, where that is another than this one (`fleet`)."""
+        """`owner`: the process that the status names, where it is not this one (the leader of several processes)."""
         self.folder = folder
         self._owner = owner
         self.exit_code = 1
         before = read_status(folder)  # a resumed run has come so far already
         self.step, self.tokens = (before.step, before.tokens) if before is not None else (0, 0)
-        self.teller: SampleTask | None = None
-        self._untold: dict[str, Tensor] | None = None
-        self.grader: CardTask | None = None
-        self._sources: list[tuple[Sequence[str], int]] = []
-        self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
+        self._notes: list[tuple[Sequence[str], int]] = []
+        self._pending_lines: deque[str] = deque(maxlen=_MAX_PENDING_LINES)
         self._log_lock = threading.Lock()
         self._message = self._trouble = ""
         self._state: State = "starting"
-        # Not an Event: a second signal can come while the first is handled, and would wait for its lock for ever.
+        # A bool, not an Event: a second signal that interrupts the first one's handler would deadlock on its lock.
         self._stopping = False
         self._raises = False
         self._over = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._status_fails = False
-        self._address = ""
+        self._wandb_url = ""
+
+    # --- the life of the process --------------------------------------------------------------------------------------
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Heartbeats and signal handlers, for as long as this lasts; `end` is to be called within."""
-        handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.signal(number, self._signalled) for number in STOP_SIGNALS}
-            # `daemon.start` holds them back until here, so that none ends the process while it imports.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        self._write_status()
-        self._heart.start()
-        try:
-            yield
-        finally:
-            self._rest()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+    def running(self) -> Iterator[None]:
+        """Install the signal handlers and beat until the end of the block, within which `end` is to be called."""
+        with handle_signals(self._on_signal):
+            self._write_status()
+            self._heartbeat.start()
+            try:
+                yield
+            finally:
+                self._stop_heartbeat()
 
     @contextmanager
     def setting_up(self) -> Iterator[None]:
-        """Before the first step: a signal raises StoppedEarly here, wherever it finds the main thread."""
+        """Raise StoppedEarly in the main thread, wherever it is inside the block, when a signal comes."""
         self._raises = True
         try:
             if self._stopping:
@@ -105,205 +86,169 @@ class StatusReporter:
             self._raises = False
 
     def wait_for(self, action: Callable[[], T]) -> T:
-        """What `action` gives, done on a thread of its own: inside one long call of a library no signal is heard."""
-        answer: list[T] = []
-        failure: list[BaseException] = []
+        """The result of `action`, which runs in another thread.
+
+        Python runs signal handlers between bytecodes of the main thread: not during a long call of a C library, but
+        while it waits here.
+        """
+        future: Future[T] = Future()
 
         def act() -> None:
             try:
-                answer.append(action())
-            except BaseException as error:  # noqa: BLE001  raised again by the one who waits
-                failure.append(error)
+                future.set_result(action())
+            except BaseException as error:  # noqa: BLE001  raised again by `result`
+                future.set_exception(error)
 
-        thread = threading.Thread(target=act, name="set-up", daemon=True)
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0]
-        return answer[0]
+        threading.Thread(target=act, name="set-up", daemon=True).start()
+        return future.result()
 
-    def ready(self, progress: TrainState) -> None:
-        """Set-up is over: from here on a signal lets the step finish."""
-        self.at(progress, waiting=False)
+    def ready(self, state: TrainState) -> None:
+        """Report that set-up is over. From here on a signal lets the step finish."""
+        self.progressed(state, waiting=False)
         self._write_status()
 
     def end(self, state: State, message: str, exit_code: int) -> None:
-        """The last status of this process."""
-        self._rest()  # or a late heartbeat would write over it
+        """Write the last status of this process."""
+        self._stop_heartbeat()  # or a late one would overwrite it
         self._state, self._message, self._trouble, self.exit_code = state, message, "", exit_code
         self._write_status(exit_code)
 
-    def progress(self, what: str) -> Callable[[float], None]:
-        """A listener for the share that is done of something before the first step; shown as the status's message."""
-
-        def say(share: float) -> None:
-            self._message = f"{what}, {share:.0%}"
-
-        return say
-
-    def tell(self, line: str) -> None:
-        """A line for the log that is the status's message too, until the first step: what set-up waits for, say."""
-        self.note(line)
-        if self._state == "starting":
-            self._message = line
-
-    # What the loop tells (`lm.train.Observer`):
-
-    def stop_asked(self) -> bool:
-        return self._stopping
-
-    def at(self, progress: TrainState, waiting: bool) -> None:
-        self.step, self.tokens = progress.step, progress.tokens
-        if self._untold is not None and self.teller is not None and self.step:
-            self.teller.ask(0, self._untold)
-            self._untold = None
-        self._message = "waiting for stories" if waiting else ""
-        self._state = "waiting" if waiting else "running"
-
-    def evaluated(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
-        if self.teller is None:
-            return
-        if progress.step == 0:  # nobody waits for what an untrained model says, but all do for the first step
-            self._untold = weights
-        else:
-            self.teller.ask(progress.step, weights)
-
-    def card_due(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
-        if self.grader is not None:
-            self.grader.ask(progress.step, weights)
-
-    def scores(self) -> list[dict[str, float]]:
-        return self.grader.take() if self.grader is not None else []
-
-    def trouble(self, error: OSError | None) -> None:
-        """The disk takes no metrics or no checkpoint, or (None) takes them again; logged once, shown while it lasts."""
-        what = "" if error is None else _disk_trouble(error)
-        if what == self._trouble:
-            return
-        self._trouble = what
-        self.note(f"{what}; training goes on" if what else "metrics and checkpoints are written again")
-
-    def note(self, line: str) -> None:
-        """A line for the run's log; training goes on where it cannot be written, and the line waits."""
-        self._notes.append(f"{time.strftime('%H:%M:%S')} {safe_line(line)}\n")
-        self._write_notes()
-
-    def _write_notes(self) -> None:
-        with self._log_lock, contextlib.suppress(OSError):
-            while self._notes:
-                line = self._notes[0].encode("utf-8", "backslashreplace")
-                with self.folder.log.open("ab", buffering=0) as log:
-                    end = log.seek(0, os.SEEK_END)
-                    if (log.write(line) or 0) < len(line):  # the disk is full: no torn line stays
-                        log.truncate(end)
-                        return
-                self._notes.popleft()
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._stopping and self._owner is not None:
-            return  # its leader counts: a signal for all processes comes to each, and is passed on to each, too
+            return  # the leader counts: it passes a signal on that its terminal may have sent to every process already
         if self._stopping:
             os._exit(128 + number)
         self._stopping = True
         if self._raises:
             raise StoppedEarly
 
-    def listen(self, notes: Sequence[str]) -> None:
-        """Log each line that is in `notes`, and those that come to it while the run lasts (a broken line, say)."""
-        self._sources.append((notes, 0))
+    # --- what is reported ---------------------------------------------------------------------------------------------
+
+    def stop_requested(self) -> bool:
+        return self._stopping
+
+    def progressed(self, state: TrainState, waiting: bool) -> None:
+        self.step, self.tokens = state.step, state.tokens
+        self._message = "waiting for stories" if waiting else ""
+        self._state = "waiting" if waiting else "running"
+
+    def resuming(self, state: TrainState) -> None:
+        """Report the step from which the run goes on; the set-up is not over yet."""
+        self.step, self.tokens = state.step, state.tokens
+        if state.step:
+            self.log(f"resuming from step {state.step:,}")
+
+    def progress(self, task: str) -> Callable[[float], None]:
+        """A callback for the share of a set-up task that is done; shown as the status's message."""
+
+        def report(share: float) -> None:
+            self._message = f"{task}, {share:.0%}"
+
+        return report
+
+    def disk_trouble(self, error: OSError | None) -> None:
+        trouble = "" if error is None else _describe_disk_trouble(error)
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        self.log(f"{trouble}; training goes on" if trouble else "metrics and checkpoints are written again")
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    def log(self, line: str) -> None:
+        """Add a line to the run's log. If it cannot be written it is kept and written later; training goes on."""
+        self._pending_lines.append(f"{time.strftime('%H:%M:%S')} {safe_line(line)}\n")
+        self._write_pending_lines()
+
+    def log_status(self, line: str) -> None:
+        """Log a line that is also the status's message until the first step: what set-up waits for, for example."""
+        self.log(line)
+        if self._state == "starting":
+            self._message = line
+
+    def follow(self, notes: Sequence[str]) -> None:
+        """Log each line of `notes`, and those appended to it while the run lasts (such as invalid input lines)."""
+        self._notes.append((notes, 0))
         self._log_new_notes()
 
     def _log_new_notes(self) -> None:
-        for i, (notes, seen) in enumerate(self._sources):
+        for i, (notes, seen) in enumerate(self._notes):
             new = notes[seen:]
-            self._sources[i] = (notes, seen + len(new))
+            self._notes[i] = (notes, seen + len(new))
             for line in new:
-                self.note(line)
+                self.log(line)
+
+    def _write_pending_lines(self) -> None:
+        with self._log_lock, contextlib.suppress(OSError):
+            while self._pending_lines:
+                line = self._pending_lines[0].encode("utf-8", "backslashreplace")
+                with self.folder.log.open("ab", buffering=0) as log:
+                    end = log.seek(0, os.SEEK_END)
+                    if (log.write(line) or 0) < len(line):  # the disk is full: remove the torn line
+                        log.truncate(end)
+                        return
+                self._pending_lines.popleft()
+
+    # --- the status ---------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
         while not self._over.wait(_HEARTBEAT_SECONDS):
             self._log_new_notes()
-            self._write_notes()
+            self._write_pending_lines()
             self._write_status()
 
-    def _rest(self) -> None:
-        """No more heartbeats."""
+    def _stop_heartbeat(self) -> None:
         self._over.set()
-        self._heart.join()
+        self._heartbeat.join()
         self._log_new_notes()
-        self._write_notes()
+        self._write_pending_lines()
 
     def _write_status(self, exit_code: int | None = None) -> None:
         state = "stopping" if self._stopping and self._state in ("starting", "running", "waiting") else self._state
-        message = self._trouble or self._message
-        self._address = self._address or page_address(self.folder)
+        self._wandb_url = self._wandb_url or page_url(self.folder)
         status = own_status(
             state,
             step=self.step,
             tokens=self.tokens,
-            message=message,
+            message=self._trouble or self._message,
             exit_code=exit_code,
-            wandb_url=self._address,
+            wandb_url=self._wandb_url,
         )
         if (owner := self._owner) is not None:
             status = replace(status, pid=owner.pid, create_time=owner.create_time, birth=owner.birth)
         try:
             try:
                 write_status(self.folder, status)
-            except OSError:
+            except OSError:  # a full disk has no room for a second file, but the old one can be overwritten
                 overwrite_status(self.folder, status)
         except OSError as error:
             if not self._status_fails:
-                self.note(f"the status cannot be written ({error.strerror})")
+                self.log(f"the status cannot be written ({error.strerror})")
             self._status_fails = True
         else:
             self._status_fails = False
 
 
-class SilentReporter:
-    """The loop's observer in a process that tells nobody: it hears signals, as `StatusReporter` does, and no more."""
+class SilentReporter(Observer):
+    """The observer in a process that does not write the run folder: it handles signals and reports nothing."""
 
     def __init__(self) -> None:
         self._stopping = False
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Signal handlers, for as long as this lasts."""
-        handlers = {number: signal.signal(number, self._signalled) for number in STOP_SIGNALS}
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        try:
+    def running(self) -> Iterator[None]:
+        """Install the signal handlers until the end of the block."""
+        with handle_signals(self._on_signal):
             yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
-    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
-    def stop_asked(self) -> bool:
+    def stop_requested(self) -> bool:
         return self._stopping
 
-    def at(self, progress: TrainState, waiting: bool) -> None:
-        """Nobody is told."""
 
-    def evaluated(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
-        """Nobody is told."""
-
-    def card_due(self, progress: TrainState, weights: dict[str, Tensor]) -> None:
-        """Nobody is told."""
-
-    def scores(self) -> list[dict[str, float]]:
-        """The first process has them."""
-        return []
-
-    def trouble(self, error: OSError | None) -> None:
-        """Nobody is told."""
-
-    def note(self, line: str) -> None:
-        """Nobody is told."""
-
-
-def _disk_trouble(error: OSError) -> str:
+def _describe_disk_trouble(error: OSError) -> str:
     if is_disk_full(error):
         return "the disk is full: free some space, or nothing more of this run is saved"
-    return f"the disk cannot be written ({error.strerror}): look at it, or nothing more of this run is saved"
+    return f"the disk cannot be written ({error.strerror}): check it, or nothing more of this run is saved"

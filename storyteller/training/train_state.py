@@ -1,4 +1,4 @@
-"""How far a run has come, as `state.json` holds it, with the checks that such a file must pass; and how it goes."""
+"""How far a run has come, as `state.json` holds it, and the validation of that file."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from storyteller.data.batches import StepBatches
+from storyteller.config.configs import Period, TrainConfig
 from storyteller.errors import CheckpointError
-from storyteller.system.safetensors_file import is_natural
+from storyteller.system.json_values import is_natural
 from storyteller.text import safe_line
 
 _LARGEST = 10**15
-"""Above any count or figure that a run can come to."""
+"""Above any count or figure that a run can reach."""
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
-"""What torch's gradient scaler keeps."""
+"""Keys of the state of `torch.amp.GradScaler`."""
 _NEEDED = ("step", "tokens", "seconds", "passes", "position")
-"""Fields without which training would begin anew in silence."""
+"""Fields that must not be missing: with their defaults, training would silently start over."""
 
 
 @dataclass
 class TrainState:
-    """How far training has come: with weights, optimisers and generators, all that a resume needs."""
+    """How far training has come. With weights, optimizer state and random generators it is all that a resume needs."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    """In the training loop, over all its resumes."""
+    """Time in the training loop, over all resumes."""
     passes: float = 0.0
-    """Over the corpus."""
+    """Passes over the corpus."""
     position: dict[str, Any] | None = None
-    """In the data; None: at its beginning."""
+    """Position in the data; None: the beginning."""
     scaler: dict[str, Any] = field(default_factory=dict)
-    """The gradient scaler's state, with fp16."""
+    """State of the gradient scaler, with fp16."""
     best_bpb: float | None = None
-    """Lowest bits per byte seen."""
+    """Lowest bits per byte of any evaluation."""
     happened: dict[str, float] = field(default_factory=dict)
-    """When things that happen every so often happened last, by name."""
+    """When periodic actions (save, eval, card) happened last, in the unit of their period."""
     skipped_steps: int = 0
-    """Steps passed over, of all those counted, since their loss or gradient was no number."""
+    """Steps that were not taken because their loss or gradient was not finite."""
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any], label: str, vocab_size: int) -> TrainState:
-        """What `state.json` says; `label` is what messages call its checkpoint. Raises CheckpointError."""
+        """Validate the content of `state.json`; `label` names its checkpoint in messages. Raises CheckpointError."""
         another = "resume from another (--from STEP)"
         missing = [name for name in _NEEDED if name not in plain]
         unknown = sorted(plain.keys() - {each.name for each in dataclasses.fields(cls)})
@@ -52,11 +52,31 @@ class TrainState:
             what = f"no {missing[0]}" if missing else f"an unknown {safe_line(unknown[0], 40)}"
             raise CheckpointError(f"{label}: its training state is of another version ({what})", another)
         for name, value in plain.items():
-            sound = _is_position(value, vocab_size) if name == "position" else _SOUND[name](value)
-            if not sound:
+            is_valid = _is_position(value, vocab_size) if name == "position" else _VALIDATORS[name](value)
+            if not is_valid:
                 shown = safe_line(repr(value), 40)
-                raise CheckpointError(f"{label}: the {name} of its training state is off ({shown})", another)
+                raise CheckpointError(f"{label}: the {name} of its training state is invalid ({shown})", another)
         return cls(**plain)
+
+    def budget_share(self, budget: TrainConfig) -> float:
+        """Share of the budget that is spent, 0 to 1; in epochs always below 1: the data says when a pass has ended."""
+        if budget.minutes is not None:
+            return min(self.seconds / (60 * budget.minutes), 1.0)
+        if budget.tokens is not None:
+            return min(self.tokens / budget.tokens, 1.0)
+        if budget.epochs is not None:
+            return min(self.passes / budget.epochs, 1.0 - 1e-9)
+        return min(self.step / (budget.steps or 1), 1.0)
+
+    def is_due(self, action: str, period: Period) -> bool:
+        """True if a periodic action is due after this step. A period in seconds or epochs is recorded as happened."""
+        if period.steps:
+            return self.step % period.steps == 0
+        every, now = (period.seconds, self.seconds) if period.seconds else (period.epochs, self.passes)
+        if not every or int(now / every) <= int(self.happened.get(action, 0) / every):
+            return False
+        self.happened[action] = now
+        return True
 
 
 def _is_count(value: object) -> bool:
@@ -64,10 +84,10 @@ def _is_count(value: object) -> bool:
 
 
 def _is_figure(value: object) -> bool:
-    """A number, finite and of a size that can be."""
+    """True for a finite number of a plausible size."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return -_LARGEST <= value <= _LARGEST  # false for NaN too
+    return -_LARGEST <= value <= _LARGEST  # False for NaN
 
 
 def _is_positive(value: object) -> bool:
@@ -75,7 +95,7 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_position(value: object, vocab_size: int) -> bool:
-    """A position in the data: where in the stories, and the tokens carried over from the last one."""
+    """True for a position in the data: one in the stories, and token ids carried over from the last one."""
     if value is None:
         return True
     if not isinstance(value, dict) or value.keys() != {"stories", "carry"}:
@@ -103,7 +123,7 @@ def _is_happened(value: object) -> bool:
     return isinstance(value, dict) and len(value) < 100 and all(map(_is_positive, value.values()))
 
 
-_SOUND: dict[str, Callable[[Any], bool]] = {
+_VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "step": _is_count,
     "tokens": _is_count,
     "seconds": _is_positive,
@@ -113,38 +133,3 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "happened": _is_happened,
     "skipped_steps": _is_count,
 }
-
-
-@dataclass
-class RecentSteps:
-    """Sums since the last line of metrics."""
-
-    nats: float = 0.0
-    tokens: int = 0
-    positions: int = 0
-    norm: float = 0.0
-    """Of the last step."""
-    pairs: float = 0.0
-    """Of a position and one in its row."""
-    busy_seconds: float = 1e-9
-    waited_seconds: float = 0.0
-
-    @property
-    def width(self) -> float:
-        """Tokens in the row of a position, on average."""
-        return self.pairs / self.positions if self.positions else 0.0
-
-    @property
-    def padding_pct(self) -> float:
-        return 100 * (1 - self.tokens / self.positions)
-
-    def add(self, taken: tuple[float, float] | None, step: StepBatches, seconds: float) -> None:
-        """A step's loss and norm (None: it was skipped, and only its time counts)."""
-        self.busy_seconds += seconds
-        if taken is None:
-            return
-        loss, self.norm = taken
-        self.nats += loss * step.n_targets
-        self.tokens += step.n_targets
-        self.positions += step.n_positions
-        self.pairs += step.n_positions * step.width

@@ -29,7 +29,7 @@ from storyteller.errors import (
 from storyteller.launch import torchrun
 from storyteller.launch.torchrun import TorchrunSpec
 from storyteller.system import cpu_priority
-from storyteller.system.malloc import keep_what_is_freed
+from storyteller.system.malloc import keep_freed_blocks
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import State, owned_by
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.member_of is not None:
             return _member(given.folder, given.from_step, given.member_of, given.scratch)
-        cpu_priority.train_behind_people()
+        cpu_priority.lower_training_priority()
         of = TorchrunSpec(given.nproc, given.nnodes, given.node_rank, given.rendezvous)
         return run(RunFolder(given.folder.resolve()), given.from_step, of)
     except StorytellerError as error:
@@ -95,7 +95,7 @@ def run(folder: RunFolder, from_step: int | None = None, of: TorchrunSpec | None
     Raises RunBusyError where another process trains it, DiskError where its lock cannot be made; every other end is
     recorded in the run's status and log.
     """
-    keep_what_is_freed()
+    keep_freed_blocks()
     with _lock(folder):
         if of is not None and of.size > 1:
             return torchrun.lead(folder, of, from_step)
@@ -155,8 +155,8 @@ def _explained(error: BaseException, name: str) -> StorytellerError:
     with contextlib.suppress(ImportError):  # an installation without a whole torch comes here too
         from storyteller.model import memory
 
-        if memory.ran_out(error):
-            return memory.explained(error, "what training needs")
+        if memory.is_out_of_memory(error):
+            return memory.out_of_memory_error(error, "what training needs")
     return RunError(f"unexpected {type(error).__name__}: {error}", f"storyteller logs {name} has the whole traceback")
 
 
@@ -177,7 +177,6 @@ def _train(
         if in_order:
             trainer.group.ending()
         trainer.source.close()
-        stories.close()
         patience_seconds = _LAST_STORY_SECONDS if not desk.stop_asked() else _LAST_STORY_SECONDS / 5
         narrator.close(patience_seconds if in_order else 0.0)
         if critic is not None:
@@ -204,7 +203,7 @@ def _log_late(folder: RunFolder, records: Sequence[Mapping[str, object]]) -> Non
                 log.append(record)
 
 
-def _counted(stories: StoryStream[Any]) -> str:
+def _counted(stories: StoryStream) -> str:
     """What was read and what was left out of it, in words."""
     n = stories.counts
     left_out = {
@@ -221,7 +220,7 @@ def _counted(stories: StoryStream[Any]) -> str:
 
 def _member(path: Path, from_step: int | None, leader: int, scratch: Path) -> int:
     """One of a fleet's processes, which torchrun has started; its exit status is 0 where the run's end is recorded."""
-    keep_what_is_freed()
+    keep_freed_blocks()
     threading.Thread(target=_outlive_nobody, name="lifeline", daemon=True).start()
     if int(os.environ["RANK"]) > 0:
         return _take_part(path, scratch)
@@ -270,11 +269,11 @@ def _take_part(path: Path, scratch: Path) -> int:
             patience_seconds = _SAME_FAILURE_SECONDS
             if not isinstance(error, StorytellerError):
                 traceback.print_exc()
-            torchrun.leave_failure(scratch, int(os.environ["RANK"]), _explained(error, path.name))
+            torchrun.write_failure(scratch, int(os.environ["RANK"]), _explained(error, path.name))
         with contextlib.suppress(PeerLostError):
             over = group.await_over(patience_seconds) if group is not None else None
     if over is not None and os.environ["LOCAL_RANK"] == "0":
-        torchrun.leave_end(scratch, over["state"], over["message"], over["exit_code"])
+        torchrun.write_end(scratch, over["state"], over["message"], over["exit_code"])
     return 0 if over is not None else 1
 
 

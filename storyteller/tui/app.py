@@ -1,39 +1,27 @@
-"""The app itself: its views and how one moves between them, themes, what it remembers, and a safe voice."""
+"""The terminal app: its views and how to move between them, its themes, and what it needs of Textual."""
 
 from __future__ import annotations
 
-import codecs
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.events import Event, Paste
-from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
 from storyteller.text import safe
-from storyteller.tui import settings as remembered
-from storyteller.tui.settings import Settings, ThemeName
-from storyteller.tui.themes import PALETTES, THEMES
-
-if TYPE_CHECKING:
-    from storyteller.charts.types import Cells
-    from storyteller.inference.background import GenerationClient
-    from storyteller.tui.run_actions import RunActions
-
-Severity = Literal["information", "warning", "error"]
-View = Literal["runs", "run", "story", "compare"]
-VIEWS: tuple[View, ...] = get_args(View)
+from storyteller.tui import compat
+from storyteller.tui.base_app import BaseApp, View
+from storyteller.tui.settings import ThemeName
+from storyteller.tui.themes import THEMES
 
 
-class StorytellerApp(App[None]):
-    """Screens find here what they share: the runs' folder, settings, the booth, and the way to each other."""
+class StorytellerApp(BaseApp):
+    """Opens the views. Each view's module is imported when the view is first shown."""
 
     TITLE = "storyteller"
     CSS_PATH = "app.tcss"
@@ -55,24 +43,20 @@ class StorytellerApp(App[None]):
         now: Callable[[], float] = time.time,
         settings_path: Path | None = None,
     ) -> None:
-        """`now` is the clock by which ages are told, seconds since the epoch. Raises RunError for an unknown `run`."""
-        super().__init__()
-        self.runs_root = runs_root
-        self.now = now
-        self._settings_path = settings_path or remembered.settings_file()
-        self.settings: Settings = remembered.read(self._settings_path)
-        self._first_run = _found(runs_root, run) if run is not None else None
-        self._booth: GenerationClient | None = None
-        self._deeds: RunActions | None = None
+        """Open `run` at the start if it is given. Raises RunError if there is no such run."""
+        super().__init__(runs_root, now=now, settings_path=settings_path)
+        self._first_run = _run_name(runs_root, run) if run is not None else None
         self._views: dict[View, Screen[None]] = {}
         self._earlier: list[View] = []
+        """The views left so far, the last one at the end; escape goes back through them."""
         for name in set(self.available_themes) - set(get_args(ThemeName)):
             self.unregister_theme(name)
         for theme in THEMES:
             self.register_theme(theme)
-        self.set_reactive(App.theme, self.settings.theme)
+        # NO_COLOR: without colour codes, text differs only in being bold, dim or reversed.
+        self.set_reactive(App.theme, "ansi-dark" if self.no_color else self.settings.theme)
         if self.no_color:
-            self._without_color()
+            compat.drop_colors(self)
         self.stylesheet.set_variables(self.get_css_variables())
         self._first_theme, self._styles_are_new = self.theme, True
 
@@ -89,43 +73,28 @@ class StorytellerApp(App[None]):
             self.open_run(self._first_run)
 
     def get_driver_class(self) -> type[Driver]:
-        """As Textual's, but bytes that are no UTF-8 are read as U+FFFD, where they would end the app."""
-        driver = super().get_driver_class()
-        module: Any = sys.modules[driver.__module__]
-        if hasattr(module, "getincrementaldecoder"):
-            module.getincrementaldecoder = lambda encoding: partial(codecs.getincrementaldecoder(encoding), "replace")
-        return driver
+        return compat.with_lenient_utf8(super().get_driver_class())
 
     async def on_event(self, event: Event) -> None:
-        """As Textual's, but what is pasted is made safe: a text field shows it as it stands."""
+        """Make pasted text safe before a text field shows it."""
         if isinstance(event, Paste):
             event.text = safe(event.text.replace("\r\n", "\n").replace("\r", "\n"))
         await super().on_event(event)
 
-    def on_unmount(self) -> None:
-        if self._booth is not None:
-            self._booth.close()
-
-    def _without_color(self) -> None:
-        """NO_COLOR: no code of a colour is written at all, so that what is bold, dim or reversed has to tell."""
-        self.set_reactive(App.theme, "ansi-dark")
-        self._filters[:] = [NoColor() if isinstance(each, Monochrome) else each for each in self._filters]
-
     def refresh_css(self, animate: bool = True) -> None:
-        """As Textual's, but for the first time: as it starts it would parse all styles twice, for the same theme."""
+        """Skip the first refresh: Textual would parse all styles a second time at startup, for the same theme."""
         first, self._styles_are_new = self._styles_are_new, False
         if first and self.theme == self._first_theme:
             return
         super().refresh_css(animate)
 
     def watch_theme(self, theme: str) -> None:
-        settings = getattr(self, "settings", None)  # the first theme comes before there are any
+        settings = getattr(self, "settings", None)  # Textual sets its first theme before the settings are read
         if settings is not None and not self.no_color and theme != settings.theme and theme in get_args(ThemeName):
-            settings.theme = self._theme_name()
+            settings.theme = self.theme_name
             self.save_settings()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """What ctrl+p finds: the screen's keys, the views, the runs, how it looks."""
         from storyteller.tui.command_palette import commands
 
         yield from commands(self, screen)
@@ -136,63 +105,11 @@ class StorytellerApp(App[None]):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
-    # --- what screens share -------------------------------------------------------------------------------------------
-
-    @property
-    def booth(self) -> GenerationClient:
-        """Where stories are told: a process of its own, begun by the first story."""
-        if self._booth is None:
-            from storyteller.inference.background import GenerationClient
-
-            self._booth = GenerationClient(self.runs_root)
-        return self._booth
-
-    @property
-    def deeds(self) -> RunActions:
-        """What keys do to runs."""
-        if self._deeds is None:
-            from storyteller.tui.run_actions import RunActions
-
-            self._deeds = RunActions(self)
-        return self._deeds
-
-    @property
-    def palette_colors(self) -> tuple[str, ...]:
-        """Eight colours of the theme, told apart on its background, as style names for lines and states."""
-        return PALETTES[self._theme_name()]
-
-    @property
-    def run_names(self) -> list[str]:
-        """The runs that were seen last, the newest first."""
-        return getattr(self._views.get("runs"), "run_names", [])
-
-    def draw_with(self, cells: Cells) -> None:
-        """Draw charts with these cells from now on, everywhere, and remember it."""
-        self.settings.cells = cells
-        self.save_settings()
-        for screen in self.screen_stack:
-            for widget in screen.query("*"):
-                widget.refresh()
-
-    def say(self, text: str, severity: Severity = "information") -> None:
-        """A passing message; any text, shown literally. May be called from any thread."""
-        self.notify(safe(text), severity=severity, markup=False)
-
-    def save_settings(self) -> None:
-        """Remember `settings`; a disk that does not take them is told of, once a change."""
-        try:
-            remembered.write(self._settings_path, self.settings)
-        except OSError as error:
-            self.say(f"settings are not remembered: {error.strerror or error}", "warning")
-
-    def _theme_name(self) -> ThemeName:
-        return self.theme if self.theme in get_args(ThemeName) else "dark"  # type: ignore[return-value]
-
     # --- views --------------------------------------------------------------------------------------------------------
 
     @property
     def view(self) -> View:
-        """The view that is shown, or lies under a dialogue."""
+        """The view on the screen, or under a dialogue."""
         for screen in reversed(self.screen_stack):
             for name, known in self._views.items():
                 if screen is known:
@@ -200,13 +117,16 @@ class StorytellerApp(App[None]):
         return "runs"
 
     @property
+    def run_names(self) -> list[str]:
+        return getattr(self._views.get("runs"), "run_names", [])
+
+    @property
     def run_shown(self) -> str | None:
-        """The run that the run view shows, or would."""
-        name = getattr(self._views.get("run"), "run_name", None)  # its module is not imported for a question
+        # `getattr` and not `isinstance`: asking must not import the run screen's module.
+        name = getattr(self._views.get("run"), "run_name", None)
         return name if isinstance(name, str) else None
 
     def open_run(self, name: str) -> None:
-        """Show the run called `name`."""
         from storyteller.tui.screens.run import RunScreen
 
         known = self._views.get("run")
@@ -215,7 +135,6 @@ class StorytellerApp(App[None]):
         self._show("run")
 
     def open_story(self, model: str | None = None, prompt: str = "") -> None:
-        """Show the story view; with a `model` or a `prompt`, a fresh one that begins with them."""
         from storyteller.tui.screens.story import StoryScreen
 
         if "story" not in self._views or model is not None or prompt:
@@ -223,21 +142,18 @@ class StorytellerApp(App[None]):
         self._show("story")
 
     def open_compare(self, names: Sequence[str]) -> None:
-        """Show these runs side by side."""
         from storyteller.tui.screens.compare import CompareScreen
 
         self._replace("compare", CompareScreen(list(names)))
         self._show("compare")
 
     def run_renamed(self, old: str, new: str) -> None:
-        """A run that is shown, or would be, goes by its new name."""
         if self.run_shown == old:
             from storyteller.tui.screens.run import RunScreen
 
             self._replace("run", RunScreen(new))
 
-    def new_run(self) -> None:
-        """Show the form of a new run."""
+    def action_new_run(self) -> None:
         from storyteller.tui.screens.new_run import NewRunScreen
 
         self.push_screen(NewRunScreen())
@@ -251,9 +167,6 @@ class StorytellerApp(App[None]):
             self.open_story()
         else:
             self.say("mark two runs or more with space, then press c to compare them")
-
-    def action_new_run(self) -> None:
-        self.new_run()
 
     async def action_back(self) -> None:
         if self._earlier:
@@ -272,8 +185,8 @@ class StorytellerApp(App[None]):
             self._go(view)
 
     def _go(self, view: View) -> None:
-        """The stack is always Runs and at most one view over it; a view that is left keeps what it holds."""
-        while self.screen not in self._views.values():  # a form
+        """Switch to a view. The stack holds the runs and at most one view above; views keep their state."""
+        while self.screen not in self._views.values():  # close forms and dialogues
             self.pop_screen()
         if view == self.view:
             return
@@ -286,11 +199,11 @@ class StorytellerApp(App[None]):
             self.switch_screen(view)
 
     def _replace(self, view: View, screen: Screen[None]) -> None:
-        """`screen` takes the view's place; the one before is let go."""
+        """Use `screen` for the view from now on, and remove the one before."""
         known = self._views.get(view)
         shown = known is not None and self.view == view
         if shown:
-            while self.screen is not known:  # a form over it
+            while self.screen is not known:  # close forms and dialogues above it
                 self.pop_screen()
             self.pop_screen()  # a screen on the stack cannot be uninstalled
         if known is not None:
@@ -302,7 +215,7 @@ class StorytellerApp(App[None]):
             self.push_screen(view)
 
 
-def _found(runs_root: Path, run: str) -> str:
+def _run_name(runs_root: Path, run: str) -> str:
     from storyteller.tracking import run_index
 
     return run_index.find_run(runs_root, run).name

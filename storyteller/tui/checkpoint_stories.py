@@ -1,4 +1,4 @@
-"""Stories told later: the same prompt and seed at checkpoints where nothing was told, one after another."""
+"""Generates stories at checkpoints that have none yet, one after another, with the prompt and seed of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from storyteller.inference.background import GenerationClient
 
 Place = tuple[str, int]
-"""A prompt, and a step."""
+"""A prompt and a step."""
 
 
 @dataclass
@@ -27,66 +27,61 @@ class _Generation:
 
 
 class CheckpointStories:
-    """What is told now, what waits, and what failed. Lives on the screen's thread alone: `hear` is called there."""
+    """The queue of requested stories, and the errors of those that failed. Not thread-safe: for the app's thread."""
 
-    def __init__(self, run_name: str, growth: SampleHistory, begin: Callable[[str, str, SamplingParams], int]) -> None:
-        """`begin` starts a story (model, prompt, sample) and returns its ticket; its events are to come to `hear`."""
+    def __init__(self, run_name: str, history: SampleHistory, begin: Callable[[str, str, SamplingParams], int]) -> None:
+        """`begin(model, prompt, sampling)` starts a generation and returns its ticket; its events go to `handle`."""
         self._run_name = run_name
-        self._growth = growth
+        self._history = history
         self._begin = begin
-        self._sample = SamplingParams(seed=0)
+        self._sampling = SamplingParams(seed=0)
         self._waiting: deque[Place] = deque()
         self._now: _Generation | None = None
         self._failed: dict[Place, str] = {}
 
     @property
-    def telling(self) -> Place | None:
-        """Where a story is being told."""
+    def current(self) -> Place | None:
+        """The prompt and step of the story being generated."""
         return self._now.place if self._now is not None else None
 
-    @property
-    def n_waiting(self) -> int:
-        """Stories that are told after it."""
-        return len(self._waiting)
+    def set_params(self, sampling: SamplingParams) -> None:
+        """Use these sampling parameters from now on."""
+        self._sampling = sampling
 
-    def by(self, sample: SamplingParams) -> None:
-        """How stories are told from now on."""
-        self._sample = sample
-
-    def ask(self, prompt: str, steps: tuple[int, ...]) -> int:
-        """Tell from `prompt` at these steps, those that have none yet; how many that are."""
-        known = {*self._waiting, self.telling}
-        wanted = [(prompt, step) for step in steps if self._growth.at(prompt, step) is None]
-        fresh = [place for place in wanted if place not in known]
-        for place in fresh:
+    def request(self, prompt: str, steps: tuple[int, ...]) -> int:
+        """Queue `prompt` at those steps that have no story yet. Returns how many are new."""
+        known = {*self._waiting, self.current}
+        missing = [(prompt, step) for step in steps if self._history.at(prompt, step) is None]
+        new = [place for place in missing if place not in known]
+        for place in new:
             self._failed.pop(place, None)
-        self._waiting += fresh
-        self._go_on()
-        return len(fresh)
+        self._waiting += new
+        self._start_next()
+        return len(new)
 
-    def cancel(self, booth: GenerationClient) -> None:
-        """Tell no more of what was asked for."""
+    def cancel(self, client: GenerationClient) -> None:
+        """Stop the current generation and empty the queue."""
         self._waiting.clear()
         if self._now is not None:
-            booth.cancel(self._now.ticket)
+            client.cancel(self._now.ticket)
             self._now = None
 
-    def so_far(self, prompt: str, step: int) -> str | None:
-        """The story as far as it was told; None where none is being told or waits to be."""
+    def partial_text(self, prompt: str, step: int) -> str | None:
+        """The text generated so far, empty while the story is queued; None if none was requested."""
         place = (prompt, step)
         if self._now is not None and self._now.place == place:
             return self._now.text
         return "" if place in self._waiting else None
 
-    def words(self, prompt: str, step: int) -> str:
-        """What is to be said of a place where no story is: that it waits, is being opened, or failed."""
+    def status(self, prompt: str, step: int) -> str:
+        """What to show instead of a story that is not there: waiting, opening the model, or the error."""
         place = (prompt, step)
         if self._now is not None and self._now.place == place:
             return self._now.note or ("" if self._now.text else "opening the model \u2026")
-        return "waits for its turn \u2026" if place in self._waiting else self._failed.get(place, "")
+        return "queued \u2026" if place in self._waiting else self._failed.get(place, "")
 
-    def hear(self, event: Event) -> bool:
-        """Take what the booth says; whether it was of a story of ours."""
+    def handle(self, event: Event) -> bool:
+        """Apply an event of the generation client. Returns whether it belongs to the current story."""
         now = self._now
         if now is None or event.ticket != now.ticket:
             return False
@@ -98,16 +93,16 @@ class CheckpointStories:
         elif isinstance(event, Ended):
             prompt, step = now.place
             text = event.text[:LONGEST_CHARS]
-            self._growth.add(SampleRecord(step, prompt, text, event.seed, finished=event.finished, later=True))
+            self._history.add(SampleRecord(step, prompt, text, event.seed, finished=event.finished, later=True))
         elif isinstance(event, Failed):
             self._failed[now.place] = f"{event.problem}: {event.remedy}" if event.remedy else event.problem
         if isinstance(event, Ended | Failed):
             self._now = None
-            self._go_on()
+            self._start_next()
         return True
 
-    def _go_on(self) -> None:
+    def _start_next(self) -> None:
         if self._now is None and self._waiting:
             prompt, step = self._waiting.popleft()
-            sample = replace(self._sample, seed=self._sample.seed or 0)
-            self._now = _Generation((prompt, step), self._begin(f"{self._run_name}@{step}", prompt, sample))
+            sampling = replace(self._sampling, seed=self._sampling.seed or 0)
+            self._now = _Generation((prompt, step), self._begin(f"{self._run_name}@{step}", prompt, sampling))

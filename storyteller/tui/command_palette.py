@@ -1,60 +1,54 @@
-"""What the command palette lists: all that keys do here, the views, the runs, and how the app looks."""
+"""The command palette: the keys of the screen, the views, the runs, and how the app looks."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from textual import work
 from textual.app import SystemCommand
 from textual.command import CommandPalette
-from textual.css.query import NoMatches
 from textual.screen import Screen
 
 from storyteller.charts.types import Cells
+from storyteller.tui import compat
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.settings import ThemeName
 
-if TYPE_CHECKING:
-    from storyteller.tui.app import StorytellerApp
-
 _THEMES: dict[ThemeName, str] = {
-    "dark": "a lamp at night",
-    "light": "a page by day",
-    "ansi-dark": "the terminal's own colours, on a dark ground",
-    "ansi-light": "the terminal's own colours, on a light ground",
+    "dark": "light text on a dark background",
+    "light": "dark text on a light background",
+    "ansi-dark": "the terminal's own colours, on a dark background",
+    "ansi-light": "the terminal's own colours, on a light background",
 }
 _CELLS: dict[Cells, str] = {
-    "braille": "the finest, where the font has braille",
+    "braille": "the finest, if the font has braille",
     "blocks": "for fonts without braille",
-    "ascii": "for any font at all",
+    "ascii": "for any font",
 }
 
 
 class Palette(CommandPalette):
-    """Textual's, which may be gone before it looks for its commands: a view was asked for just before it."""
+    """Textual's palette, safe to close before its first search has begun."""
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:
-        gather: Any = CommandPalette._gather_commands
-        with contextlib.suppress(NoMatches):
-            await gather.__wrapped__(self, search_value)
+        await compat.gather_commands(self, search_value)
 
 
-def commands(app: StorytellerApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
-    """Each with a line of help and what it does."""
+def commands(app: BaseApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
+    """Yield the title, the help line and the callback of each command."""
     done = set()
     for node, binding, enabled, tooltip in screen.active_bindings.values():
         if enabled and binding.description and not binding.system and node is not app and binding.action not in done:
             done.add(binding.action)
-            key = app.get_key_display(binding)
-            act = _acting(app, binding.action, node)
-            yield SystemCommand(binding.description, tooltip or f"the key {key}", act)
-    yield SystemCommand("New run", "The form of a new run", app.new_run)
-    yield SystemCommand("Runs", "All of them, live", partial(app.action_view, "runs"))
-    yield SystemCommand("Story", "A prompt, a model, a story", partial(app.action_view, "story"))
-    yield SystemCommand("Compare", "The runs that were compared last", partial(app.action_view, "compare"))
+            act = _callback(app, binding.action, node)
+            yield SystemCommand(binding.description, tooltip or f"key {app.get_key_display(binding)}", act)
+    yield SystemCommand("New run", "The form for a new run", app.action_new_run)
+    yield SystemCommand("Runs", "All runs, live", partial(app.action_view, "runs"))
+    yield SystemCommand("Story", "Generate stories from a prompt", partial(app.action_view, "story"))
+    yield SystemCommand("Compare", "The runs compared last", partial(app.action_view, "compare"))
     for name in app.run_names:
         yield SystemCommand(f"Open {name}", "Its charts, stories, log and config", partial(app.open_run, name))
     for name in app.run_names:
@@ -65,10 +59,10 @@ def commands(app: StorytellerApp, screen: Screen[Any]) -> Iterator[SystemCommand
         yield SystemCommand(f"Charts: {cells}", _CELLS[cells], partial(app.draw_with, cells))
     yield SystemCommand("Help", "Every key of this view", app.action_help)
     yield SystemCommand("Screenshot", "This screen as an SVG file", app.deliver_screenshot)
-    yield SystemCommand("Quit", "Leave; what trains goes on training", app.action_quit)
+    yield SystemCommand("Quit", "Close the app; training continues", app.action_quit)
 
 
-def _acting(app: StorytellerApp, action: str, node: object) -> Callable[[], object]:
+def _callback(app: BaseApp, action: str, node: object) -> Callable[[], object]:
     async def act() -> None:
         await app.run_action(action, node)  # type: ignore[arg-type]
 

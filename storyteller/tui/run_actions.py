@@ -1,151 +1,192 @@
-"""What a key does to runs, wherever it is pressed: each on a thread of its own, with a word before and one after."""
+"""Actions on runs that several screens offer: stop, kill, resume, delete and rename.
+
+Each one runs on its own thread and shows notifications, so that the app never waits for a training process.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from storyteller.errors import RunError, UsageError
+from textual.app import App
+
+from storyteller.errors import RunError, StorytellerError, UsageError
 from storyteller.text import safe_line
 from storyteller.tracking import run_index
 from storyteller.tracking.run_folder import RunFolder, check_name
-from storyteller.tui import steering
-
-if TYPE_CHECKING:
-    from storyteller.tui.app import StorytellerApp
-
-
-def exactly(app: StorytellerApp, name: str) -> RunFolder:
-    """The run of that whole name. Raises RunError where it is gone: another whose name begins so is not meant."""
-    folder = run_index.find_run(app.runs_root, name)
-    if folder.name != name:
-        raise RunError(f"there is no run {safe_line(name, 80)} any more", "")
-    return folder
 
 
 class RunActions:
-    """Stop, resume, delete, rename; remembers which runs were asked to stop."""
+    """Acts on the runs in `runs_root`; remembers which of them were asked to stop."""
 
-    def __init__(self, app: StorytellerApp) -> None:
+    def __init__(
+        self, app: App[None], runs_root: Path, say: Callable[..., None], renamed: Callable[[str, str], None]
+    ) -> None:
+        """`say(text, severity)` shows a notification; `renamed(old, new)` is called on the app's thread."""
         self._app = app
+        self._root = runs_root
+        self._say = say
+        self._renamed = renamed
         self._stopping: set[str] = set()
         self._killed: set[str] = set()
 
     def stop(self, name: str) -> None:
-        """Let the run save and exit; asked a second time, offer to kill it."""
+        """Ask the run to save and exit. While it is stopping, offer to kill it instead."""
         if name in self._stopping:
             self._offer_to_kill(name)
             return
         self._stopping.add(name)
-        self._app.say(f"{name} finishes its step, saves and stops (s again: kill it now)")
+        self._say(f"{name} finishes its step, saves and stops (s again: kill it now)")
 
-        def stop(folder: RunFolder) -> str:
+        def stop() -> str:
+            from storyteller.tracking import run_process
+
             try:
-                came_of_it = steering.stop(exactly(self._app, folder.name))
-                return "" if name in self._killed else came_of_it  # its killer has the last word
+                state = run_process.stop(self._folder(name))
+                if name in self._killed:
+                    return ""  # the thread that killed it reports the result
+                return f"{name} has finished" if state == "finished" else f"{name} was {state}; r resumes it"
             finally:
                 self._stopping.discard(name)
                 self._killed.discard(name)
 
-        self._steer(stop, name)
+        self._in_background(name, stop)
 
     def _offer_to_kill(self, name: str) -> None:
         from storyteller.tui.screens.confirm import Confirm
 
-        def kill(folder: RunFolder) -> str:
+        def kill() -> str:
             from storyteller.tracking import run_process
 
             self._killed |= {name} & self._stopping
-            run_process.stop(exactly(self._app, folder.name), now=True)
-            return f"{name} was killed; r goes on with it from its newest checkpoint"
+            run_process.stop(self._folder(name), now=True)
+            return f"{name} was killed; r resumes it from its newest checkpoint"
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._steer(kill, name)
+                self._in_background(name, kill)
 
-        question = f"Kill {name} now?"
-        detail = "It is stopping already. Killed, it loses what came after its last checkpoint."
-        self._app.push_screen(Confirm(question, detail, yes="Kill it", no="Let it save"), answered)
+        detail = "It is already stopping. Killing it loses everything since its last checkpoint."
+        self._app.push_screen(Confirm(f"Kill {name} now?", detail, yes="Kill it", no="Let it save"), answered)
 
     def resume(self, name: str) -> None:
-        """Go on with the run; one that has finished is asked for how much longer."""
+        """Resume the run; for a finished run, ask first how many minutes to add."""
 
-        def resume(folder: RunFolder) -> str:
+        def resume() -> str:
             from storyteller.tracking.run_status import seen_state
 
-            folder = exactly(self._app, folder.name)
+            folder = self._folder(name)
             if seen_state(folder) != "finished":
-                self._app.say(f"{name} goes on from its newest checkpoint")
-                return steering.resume(folder)
+                self._say(f"{name} resumes from its newest checkpoint")
+                return resume_run(folder)
             trained = run_index.summarise(folder).seconds or 0.0
             self._app.call_from_thread(self._ask_for_more, name, trained)
             return ""
 
-        self._steer(resume, name)
+        self._in_background(name, resume)
 
     def _ask_for_more(self, name: str, trained_seconds: float) -> None:
         from storyteller.tui.screens.confirm import Ask
 
         def answered(word: str | None) -> None:
             if word is not None:
-                minutes = trained_seconds / 60 + minutes_of(word)
-                self._app.say(f"{name} goes on from its newest checkpoint")
-                self._steer(lambda folder: steering.resume(folder, {"minutes": round(minutes, 2)}), name)
+                minutes = round(trained_seconds / 60 + minutes_of(word), 2)
+                self._say(f"{name} resumes from its newest checkpoint")
+                self._in_background(name, lambda: resume_run(RunFolder(self._root / name), {"minutes": minutes}))
 
-        self._app.push_screen(
-            Ask(f"{name} has finished. Train it how many minutes more?", "5", check=minutes_of), answered
-        )
+        question = f"{name} has finished. How many more minutes should it train?"
+        self._app.push_screen(Ask(question, "5", check=minutes_of), answered)
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete the runs, once asked."""
+        """Delete the runs after a confirmation."""
         from storyteller.tui.screens.confirm import Confirm
+
+        def delete(name: str) -> str:
+            from storyteller.tracking import manage_runs
+
+            manage_runs.delete(self._folder(name))
+            return f"{name} was deleted"
 
         def answered(yes: bool | None) -> None:
             if yes:
                 for name in names:
-                    self._steer(self._delete, name)
+                    self._in_background(name, partial(delete, name))
 
-        what = names[0] if len(names) == 1 else f"these {len(names)} runs"
-        detail = "" if len(names) == 1 else ", ".join(names) + "\n"
-        self._app.push_screen(
-            Confirm(f"Delete {what} for good?", f"{detail}Log, stories and checkpoints go.", yes="Delete", no="Keep"),
-            answered,
-        )
-
-    def _delete(self, folder: RunFolder) -> str:
-        from storyteller.tracking import manage_runs
-
-        manage_runs.delete(exactly(self._app, folder.name))
-        return f"{folder.name} was deleted"
+        what, listed = (names[0], "") if len(names) == 1 else (f"these {len(names)} runs", ", ".join(names) + "\n")
+        detail = f"{listed}Log, stories and checkpoints are deleted."
+        self._app.push_screen(Confirm(f"Delete {what} for good?", detail, yes="Delete", no="Keep"), answered)
 
     def rename(self, name: str) -> None:
-        """Ask for a new name and give it to the run."""
+        """Ask for a new name and rename the run."""
         from storyteller.tui.screens.confirm import Ask
+
+        def rename(new: str) -> str:
+            from storyteller.tracking import manage_runs
+
+            manage_runs.rename(self._folder(name), new)
+            self._app.call_from_thread(self._renamed, name, new)
+            return f"{name} is now {new}"
 
         def answered(new: str | None) -> None:
             if new is not None and new != name:
-                self._steer(lambda folder: self._rename(folder, new), name)
+                self._in_background(name, partial(rename, new))
 
-        self._app.push_screen(Ask(f"A new name for {name}", name, check=check_name), answered)
+        self._app.push_screen(Ask(f"New name for {name}", name, check=check_name), answered)
 
-    def _rename(self, folder: RunFolder, new: str) -> str:
-        from storyteller.tracking import manage_runs
+    def _folder(self, name: str) -> RunFolder:
+        """The run with exactly this name. Raises RunError if it is gone."""
+        folder = run_index.find_run(self._root, name)
+        if folder.name != name:  # `find_run` takes prefixes: another run may match once this one was deleted
+            raise RunError(f"there is no run {safe_line(name, 80)} any more", "")
+        return folder
 
-        manage_runs.rename(exactly(self._app, folder.name), new)
-        self._app.call_from_thread(self._app.run_renamed, folder.name, new)
-        return f"{folder.name} is {new} now"
+    def _in_background(self, name: str, action: Callable[[], str]) -> None:
+        """Run `action` on a thread and show the message that it returns, or its error."""
 
-    def _steer(self, action: Callable[[RunFolder], str], name: str) -> None:
-        steering.steer(self._app, action, RunFolder(self._app.runs_root / name))
+        def act() -> None:
+            try:
+                message, severity = action(), "information"
+            except StorytellerError as error:
+                message, severity = str(error), "error"
+            except OSError as error:
+                message, severity = f"{safe_line(name, 80)}: {error.strerror or error}", "error"
+            if message and self._app.is_running:
+                self._say(message, severity)
+
+        threading.Thread(target=act, name=f"action on {name}", daemon=True).start()
 
 
 def minutes_of(word: str) -> float:
-    """Minutes as they were typed. Raises UsageError for what is no number above 0."""
+    """Parse a number of minutes above 0. Raises UsageError."""
     try:
         minutes = float(word.replace(",", "."))
     except ValueError:
         minutes = math.nan
     if not 0 < minutes < math.inf:
-        raise UsageError(f"{safe_line(word, 40) or 'nothing'} is no number of minutes", "such as 5")
+        raise UsageError(f"{safe_line(word, 40) or 'nothing'} is not a number of minutes", "such as 5")
     return minutes
+
+
+def resume_run(folder: RunFolder, given: Mapping[str, Any] | None = None) -> str:
+    """Resume from the newest good checkpoint, with the budget in `given` if there is one. Returns a message.
+
+    Raises as `run_plan.prepare_resume`, `run_plan.begin` and `start.wait_ready` do.
+    """
+    from storyteller.launch import run_plan, start
+
+    mode, note = run_plan.prepare_resume(folder, given or {})
+    notes = [note] if note else []
+    process = run_plan.start_run(folder, mode, notes.append)
+    reap(process)
+    status = start.wait_ready(folder, process)
+    return "; ".join([f"{folder.name} resumed at step {status.step:,}", *notes])
+
+
+def reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a child process on a thread, so that it does not stay a zombie after it exits."""
+    threading.Thread(target=process.wait, name="reap", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Text from outside, as widgets may show it: every character literal, no control, no markup."""
+"""Makes untrusted text safe for widgets: shown literally, without control characters or markup."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from storyteller.text import safe, safe_line
 
 
 def plain(text: str, style: str = "") -> Content:
-    """`text` as it stands, over as many lines as it has; `style` is a style's name or definition, of our own."""
+    """`text` over as many lines as it has, in a Textual style."""
     return Content.styled(safe(text), style) if style else Content(safe(text))
 
 
 def line(text: str, style: str = "", limit: int = 0) -> Content:
-    """`text` on one line; with `limit`, cut to so many characters with an ellipsis."""
+    """`text` on one line; a `limit` above 0 cuts it to that many characters, with an ellipsis."""
     shown = safe_line(text, limit)
     return Content.styled(shown, style) if style else Content(shown)

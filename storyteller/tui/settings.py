@@ -1,4 +1,4 @@
-"""What the app remembers from one day to the next: a small JSON file in the user's config folder."""
+"""The app's settings, kept in a JSON file in the user's config folder."""
 
 from __future__ import annotations
 
@@ -20,29 +20,27 @@ if TYPE_CHECKING:
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 XAxis = Literal["step", "tokens", "seconds"]
 
-MOST_SMOOTHING = 1.0
-
 
 @dataclass
 class Settings:
-    """Each field a choice of the user's; `note` says why the file was not read, where it was not."""
+    """The user's choices. `note` says why the file could not be read; it is not saved."""
 
     theme: ThemeName = "dark"
     cells: Cells = "braille"
-    """What charts are drawn with: `blocks` and `ascii` are for fonts without braille."""
+    """The characters of charts; `blocks` and `ascii` are for fonts without braille."""
     x_axis: XAxis = "step"
     log_y: bool = False
     smoothing: float = 0.05
-    """Span of a smoothed line as a share of what is seen, 0 (not smoothed) to 1: `curves.Curves.line`."""
+    """Span of a smoothed line as a share of the visible range, 0 (not smoothed) to 1. See `Curves.line`."""
     sort: str = "age"
-    """The column of the runs by which they are sorted."""
+    """The column by which the runs are sorted."""
     sort_reversed: bool = False
     sampling: dict[str, Any] = field(default_factory=dict)
-    """The last sampling settings: fields of `config.Sample`."""
+    """The last sampling settings, as fields of `SamplingParams`."""
     note: str = field(default="", compare=False)
 
-    def sample(self) -> SamplingParams:
-        """The last sampling settings; what is off in them falls back to the defaults."""
+    def sampling_params(self) -> SamplingParams:
+        """The last sampling settings, or the defaults if they are invalid."""
         from storyteller.config.configs import SamplingParams
 
         known = {item.name for item in dataclasses.fields(SamplingParams)} - {"stop"}
@@ -50,9 +48,9 @@ class Settings:
             return SamplingParams(**{key: value for key, value in self.sampling.items() if key in known})
         return SamplingParams()
 
-    def remember(self, sample: SamplingParams) -> bool:
-        """Keep how stories are told for the next time, but for the seed and where they stop; whether that is new."""
-        kept = {key: value for key, value in dataclasses.asdict(sample).items() if key not in ("stop", "seed")}
+    def remember_sampling(self, params: SamplingParams) -> bool:
+        """Keep the sampling settings except seed and stop strings. Returns whether they changed."""
+        kept = {key: value for key, value in dataclasses.asdict(params).items() if key not in ("stop", "seed")}
         new, self.sampling = kept != self.sampling, kept
         return new
 
@@ -63,28 +61,27 @@ class Settings:
 
 
 def settings_file() -> Path:
-    """Where the settings are kept."""
     import platformdirs
 
     return Path(platformdirs.user_config_dir("storyteller", appauthor=False)) / "tui.json"
 
 
 def read(path: Path) -> Settings:
-    """The settings that `write` kept; defaults for what is missing or off, with a note where the file is broken."""
+    """Read the settings. Missing or invalid values get their defaults; a broken file is reported in `note`."""
     try:
         kept = json.loads(read_regular(path))
     except FileNotFoundError:
         return Settings()
     except (OSError, ValueError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no JSON"
-        return Settings(note=f"the settings in {path} were not read ({why}); these are the defaults")
+        why = error.strerror if isinstance(error, OSError) else "not valid JSON"
+        return Settings(note=f"using the default settings: cannot read {path} ({why})")
     if not isinstance(kept, dict):
-        return Settings(note=f"the settings in {path} were not read (they are no JSON object); these are the defaults")
-    return Settings(**{name: kept[name] for name, fits in _FITS.items() if name in kept and fits(kept[name])})
+        return Settings(note=f"using the default settings: cannot read {path} (not a JSON object)")
+    return Settings(**{name: kept[name] for name, valid in _IS_VALID.items() if name in kept and valid(kept[name])})
 
 
 def write(path: Path, settings: Settings) -> None:
-    """Keep the settings. Raises OSError where the disk does not take them."""
+    """Write the settings. Raises OSError if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, settings.to_json())
 
@@ -92,10 +89,10 @@ def write(path: Path, settings: Settings) -> None:
 def _is_smoothing(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and 0 <= value <= MOST_SMOOTHING
+    return math.isfinite(value) and 0 <= value <= 1
 
 
-_FITS: dict[str, Any] = {
+_IS_VALID: dict[str, Any] = {
     "theme": lambda value: value in get_args(ThemeName),
     "cells": lambda value: value in ("braille", "blocks", "ascii"),
     "x_axis": lambda value: value in get_args(XAxis),

@@ -1,6 +1,6 @@
-"""Stories side by side: a column for each model, a column's story as it became what it is, and the variants of it all.
+"""The state of the Story view: variants of a story, each with a column per model and its earlier versions (undo).
 
-Nothing here draws or asks: the Story view does, and hands on what the booth says.
+Nothing here draws or generates. The Story screen shows the state and applies the generation client's events to it.
 """
 
 from __future__ import annotations
@@ -13,231 +13,237 @@ from pathlib import Path
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.background import Ended, Event, Failed, ModelOpened, Note, TextPiece
 from storyteller.inference.story_history import StoryRecord
-from storyteller.tui.widgets.story_pane import Part
+from storyteller.tui.widgets.story_pane import TextSpan
 
-MOST_COLUMNS = 3
-MOST_VARIANTS = 9
-_MOST_PAGES = 100
+MAX_COLUMNS = 3
+MAX_VARIANTS = 9
+_MAX_VERSIONS = 100
 
 
 @dataclass(frozen=True)
 class StoryRequest:
-    """What a story was asked for with."""
+    """How a story was requested."""
 
     model: str
-    sample: SamplingParams
-    """With the seed."""
+    params: SamplingParams
+    """With a seed."""
     goes_on: bool
-    """The prompt was a story so far."""
-    numbers: str
+    """Whether the prompt is a story that is continued."""
+    compute_type: str
 
 
 @dataclass
-class Page:
-    """One state of a story in one column: what was there, what was told after it, and how."""
+class StoryVersion:
+    """One state of a column's story: the text given to the model, and what the model generated after it."""
 
-    before: tuple[Part, ...] = ()
+    prefix: tuple[TextSpan, ...] = ()
     """What the model was given."""
-    asked: StoryRequest | None = None
-    """None: nothing was told."""
-    told: str = ""
+    request: StoryRequest | None = None
+    """None if nothing was generated."""
+    generated: str = ""
     label: str = ""
-    """What the model turned out to be: `run@step`."""
-    cut: bool = False
+    """The model that was opened, as `run@step`."""
+    truncated: bool = False
+    """Whether the model was given only the newest part of the prompt."""
     ticket: int | None = None
-    """Of the story while it is told."""
+    """The generation client's ticket while the story is generated, else None."""
     tokens: int = 0
     seconds: float = 0.0
     opened_at: float | None = None
-    """`time.monotonic` of the model's being open."""
+    """When the model was open, in `time.monotonic` seconds."""
     outcome: str = ""
     note: str = ""
     failure: tuple[str, str] | None = None
+    """The problem and its remedy."""
 
     @property
     def prompt(self) -> str:
-        """The text that the model was given."""
-        return "".join(part.text for part in self.before)
+        """The text given to the model."""
+        return "".join(span.text for span in self.prefix)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        return (*self.before, Part(self.told, told=True)) if self.told else self.before
+    def spans(self) -> tuple[TextSpan, ...]:
+        return (*self.prefix, TextSpan(self.generated, generated=True)) if self.generated else self.prefix
 
     @property
     def text(self) -> str:
         """The whole story."""
-        return self.prompt + self.told
+        return self.prompt + self.generated
 
-    def hear(self, event: Event) -> None:
-        """Take what the booth says of this story."""
+    def apply(self, event: Event) -> None:
+        """Update this version with an event of its story."""
         if isinstance(event, TextPiece):
-            self.told += event.text
+            self.generated += event.text
             self.tokens, self.note = event.tokens, ""
         elif isinstance(event, ModelOpened):
-            self.label, self.cut, self.opened_at, self.note = event.label, event.cut, time.monotonic(), ""
+            self.label, self.truncated, self.opened_at, self.note = event.label, event.cut, time.monotonic(), ""
         elif isinstance(event, Note):
             self.note = event.text
         else:
-            self._end(event)
+            self._finish(event)
 
-    def _end(self, last: Ended | Failed) -> None:
+    def _finish(self, event: Ended | Failed) -> None:
         self.ticket = None
         self.note = ""
-        if isinstance(last, Failed):
-            self.failure, self.outcome = (last.problem, last.remedy), "failed"
+        if isinstance(event, Failed):
+            self.failure, self.outcome = (event.problem, event.remedy), "failed"
             return
-        self.tokens, self.seconds = last.tokens, last.seconds
-        self.outcome = "stopped" if last.stopped else "the end" if last.finished else "cut short"
+        self.tokens, self.seconds = event.tokens, event.seconds
+        self.outcome = "stopped" if event.stopped else "the end" if event.finished else "limit reached"
 
 
 @dataclass
 class StoryColumn:
-    """One model's story, and what it was before."""
+    """The story of one model, with its earlier versions."""
 
     model: str
-    """As it is asked for: a run alone means its newest checkpoint."""
-    numbers: str = "fp32"
-    """What it computes with."""
-    pages: list[Page] = field(default_factory=lambda: [Page()])
+    """The model as it is requested; the name of a run stands for its newest checkpoint."""
+    compute_type: str = "fp32"
+    versions: list[StoryVersion] = field(default_factory=lambda: [StoryVersion()])
     newest: int | None = None
-    """The step of its run's newest checkpoint."""
+    """The step of the run's newest checkpoint; None for a model that is no run."""
 
     @property
-    def page(self) -> Page:
-        return self.pages[-1]
+    def version(self) -> StoryVersion:
+        return self.versions[-1]
 
-    def turn(self, page: Page) -> None:
-        self.pages = [*self.pages[-_MOST_PAGES:], page]
+    def push(self, version: StoryVersion) -> None:
+        self.versions = [*self.versions[-_MAX_VERSIONS:], version]
 
     def copy(self) -> StoryColumn:
-        """The same story, to be gone on with in another way; what is still being told stays where it is."""
-        pages = [dataclasses.replace(page, ticket=None, outcome=page.outcome or "forked") for page in self.pages]
-        return StoryColumn(self.model, self.numbers, pages, self.newest)
+        """Copy the story for another variant. A story being generated continues only in the original."""
+        versions = [dataclasses.replace(each, ticket=None, outcome=each.outcome or "forked") for each in self.versions]
+        return StoryColumn(self.model, self.compute_type, versions, self.newest)
 
 
 class Variants:
-    """The variants, of which one is shown, with its columns, of which one is chosen. None before the first `add`."""
+    """All variants and their columns; one variant is shown, and one of its columns is chosen. Empty until `add`."""
 
     def __init__(self) -> None:
         self._all: list[list[StoryColumn]] = []
         self.shown = 0
-        """Which variant."""
+        """The index of the shown variant."""
         self.chosen = 0
-        """Which of its columns: the one that copy, save, edit and the model picker are about."""
+        """The index of the chosen column: the one that copy, save, edit and the model picker use."""
 
     def __len__(self) -> int:
         return len(self._all)
 
     @property
     def columns(self) -> list[StoryColumn]:
-        """The columns of the variant that is shown."""
+        """The columns of the shown variant."""
         return self._all[self.shown] if self._all else []
 
     @property
     def column(self) -> StoryColumn:
-        """The column that is chosen."""
+        """The chosen column."""
         return self.columns[min(self.chosen, len(self.columns) - 1)]
 
     @property
-    def telling(self) -> bool:
-        """Whether a story of the variant that is shown is being told."""
-        return any(column.page.ticket is not None for column in self.columns)
+    def is_generating(self) -> bool:
+        """Whether a story of the shown variant is being generated."""
+        return any(column.version.ticket is not None for column in self.columns)
 
     @property
     def can_close(self) -> bool:
-        """Whether something stays where a column is closed."""
+        """Whether another column remains when one is closed."""
         return len(self.columns) > 1 or len(self._all) > 1
 
     def add(self, column: StoryColumn) -> None:
-        """Put a column beside those of the variant, and choose it."""
+        """Add a column to the shown variant, and choose it."""
         if not self._all:
             self._all.append([])
         self.columns.append(column)
         self.chosen = len(self.columns) - 1
 
     def close(self) -> None:
-        """Close the chosen column; the variant, where it is its last."""
+        """Close the chosen column; with the last one of a variant, close the variant."""
         if len(self.columns) > 1:
             self.columns.remove(self.column)
         elif len(self._all) > 1:
             del self._all[self.shown]
-        self.turn_to(min(self.shown, len(self._all) - 1))
+        self.show(min(self.shown, len(self._all) - 1))
 
     def fork(self) -> None:
-        """Show another variant that begins as this one stands; this one stays as it is."""
+        """Copy the shown variant, and show the copy."""
         self._all.insert(self.shown + 1, [column.copy() for column in self.columns])
-        self.turn_to(self.shown + 1)
+        self.show(self.shown + 1)
 
-    def turn_to(self, variant: int) -> None:
-        """Show this one."""
+    def show(self, variant: int) -> None:
+        """Show the variant with this index."""
         self.shown = variant
         self.chosen = min(self.chosen, len(self.columns) - 1)
 
     def undo(self) -> bool:
-        """Turn each column that is shown back by a page; whether there was any to turn."""
-        there = [column for column in self.columns if len(column.pages) > 1]
-        for column in there:
-            column.pages.pop()
-        return bool(there)
+        """Go back by one version in each shown column; False if none has an earlier version."""
+        undoable = [column for column in self.columns if len(column.versions) > 1]
+        for column in undoable:
+            column.versions.pop()
+        return bool(undoable)
 
-    def see_newest(self, steps: dict[str, int | None]) -> None:
-        """Take the newest steps of models."""
+    def set_newest_steps(self, steps: dict[str, int | None]) -> None:
+        """Set the newest checkpoint's step by model name."""
         for columns in self._all:
             for column in columns:
                 column.newest = steps.get(column.model, column.newest)
 
 
-def facts(page: Page, model: str) -> str:
-    """Seed, tokens and speed, as far as they are known; `model` is the one that the column is set to now."""
-    if page.asked is None or (page.failure is not None and not page.told):
+def status_text(version: StoryVersion, model: str) -> str:
+    """The seed, token count, speed and outcome, as far as they are known.
+
+    `model` is the column's current model; another model that generated this version is named.
+    """
+    if version.request is None or (version.failure is not None and not version.generated):
         return ""
-    if page.note:
-        return page.note
-    sample = page.asked.sample
-    seconds = page.seconds
-    if page.ticket is not None:
-        if page.opened_at is None:
+    if version.note:
+        return version.note
+    params = version.request.params
+    seconds = version.seconds
+    if version.ticket is not None:
+        if version.opened_at is None:
             return "opening the model \u2026"
-        seconds = time.monotonic() - page.opened_at
-    words = [f"told by {page.label}"] if page.label and page.asked.model != model else []
-    words += [f"seed {sample.seed}" if sample.draws else "greedy" if sample.beams == 1 else f"{sample.beams} beams"]
-    words.append(f"{page.tokens:,} tokens")
-    if page.tokens > 1 and seconds > 0.02:
-        speed = page.tokens / seconds
+        seconds = time.monotonic() - version.opened_at
+    words = [f"by {version.label}"] if version.label and version.request.model != model else []
+    words += [f"seed {params.seed}" if params.draws else "greedy" if params.beams == 1 else f"{params.beams} beams"]
+    words.append(f"{version.tokens:,} tokens")
+    if version.tokens > 1 and seconds > 0.02:
+        speed = version.tokens / seconds
         words.append(f"{speed:,.{0 if speed >= 10 else 1}f} tokens/s")
-    words.append(page.outcome or "telling \u2026")
-    if page.cut:
-        words.append("from the newest part of the prompt")
+    words.append(version.outcome or "generating \u2026")
+    if version.truncated:
+        words.append("prompt truncated to its newest part")
     return " \u00b7 ".join(words)
 
 
-def for_shelf(page: Page, asked: StoryRequest, last: Ended, runs_root: Path) -> StoryRecord:
-    """The story that ended as the shelf keeps it, named so that these very weights are found again."""
-    name, runs_dir = _naming(asked.model, page.label, runs_root)
+def to_record(version: StoryVersion, request: StoryRequest, event: Ended, runs_root: Path) -> StoryRecord:
+    """The record that the story history keeps, with the model named so that the same weights can be opened again."""
+    name, runs_dir = _naming(request.model, version.label, runs_root)
     return StoryRecord(
         model=name,
         runs_dir=runs_dir,
-        prompt=page.prompt,
-        text=page.told,
-        sample=asked.sample,
-        numbers=asked.numbers,
-        tokens=last.tokens,
-        seconds=last.seconds,
-        finished=last.finished,
-        goes_on=asked.goes_on or page.cut,
+        prompt=version.prompt,
+        text=version.generated,
+        sample=request.params,
+        compute_type=request.compute_type,
+        tokens=event.tokens,
+        seconds=event.seconds,
+        finished=event.finished,
+        goes_on=request.goes_on or version.truncated,
     )
 
 
-def from_shelf(told: StoryRecord, model: str) -> Page:
-    """A story of the shelf as a page; `model` is what names its weights here."""
-    asked = StoryRequest(model, told.sample, told.goes_on, told.numbers)
-    outcome = "the end" if told.finished else "from the shelf"
-    before = (Part(told.prompt, told=False),)
-    return Page(before, asked, told.text, told.model, tokens=told.tokens, seconds=told.seconds, outcome=outcome)
+def version_from_record(record: StoryRecord, model: str) -> StoryVersion:
+    """A version with a story from the history; `model` names its weights in this app."""
+    request = StoryRequest(model, record.sample, record.goes_on, record.compute_type)
+    outcome = "the end" if record.finished else "from the history"
+    prefix = (TextSpan(record.prompt, generated=False),)
+    return StoryVersion(
+        prefix, request, record.text, record.model, tokens=record.tokens, seconds=record.seconds, outcome=outcome
+    )
 
 
 def _naming(model: str, label: str, runs_root: Path) -> tuple[str, str]:
-    """What names these very weights again: the model, and where its run lies."""
+    """The model name and runs folder that open the same weights again; the folder is "" for a model of no run."""
     if "/" in model or model.startswith((".", "~")):
         folder = Path(model).expanduser()
         return (str(folder.absolute()) if folder.is_dir() else model), ""

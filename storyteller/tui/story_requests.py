@@ -1,4 +1,4 @@
-"""The stories of the Story view while the booth tells them."""
+"""Requests the stories of the story view from the generation client, and assigns its events to their columns."""
 
 from __future__ import annotations
 
@@ -9,59 +9,62 @@ from typing import TYPE_CHECKING
 
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.background import Ended, Event, Failed
-from storyteller.tui.story_columns import Page, StoryColumn, StoryRequest
-from storyteller.tui.widgets.story_pane import Part
+from storyteller.tui.story_columns import StoryColumn, StoryRequest, StoryVersion
+from storyteller.tui.widgets.story_pane import TextSpan
 
 if TYPE_CHECKING:
     from storyteller.inference.background import GenerationClient
 
 
 class StoryRequests:
-    """Asks the booth, and knows which column's page each thing that it says is of. For the screen's thread alone."""
+    """The stories being generated. Not thread-safe: for the app's thread."""
 
-    def __init__(self, booth: Callable[[], GenerationClient], ring: Callable[[], None]) -> None:
-        """`ring` is called on the booth's thread: once for all that comes until `heard` is taken."""
-        self._booth = booth
-        self._ring = ring
-        self._rung = threading.Event()
+    def __init__(self, client: Callable[[], GenerationClient], on_events: Callable[[], None]) -> None:
+        """`on_events` is called on the client's thread when events arrive, once until `take_events` is called."""
+        self._client = client
+        self._on_events = on_events
+        self._announced = threading.Event()
         self._inbox: deque[Event] = deque()
-        self._pages: dict[int, tuple[StoryColumn, Page]] = {}
-        """By their tickets."""
+        self._running: dict[int, tuple[StoryColumn, StoryVersion]] = {}
+        """By ticket."""
 
-    def begin(self, column: StoryColumn, before: tuple[Part, ...], sample: SamplingParams, *, goes_on: bool) -> None:
-        """Tell in the column what follows `before`, on a page of its own."""
-        page = Page(before, StoryRequest(column.model, sample, goes_on, column.numbers))
-        column.turn(page)
-        page.ticket = self._booth().tell(
-            column.model, page.prompt, sample, self._hear, goes_on=goes_on, numbers=column.numbers
+    def begin(
+        self, column: StoryColumn, prefix: tuple[TextSpan, ...], params: SamplingParams, *, goes_on: bool
+    ) -> None:
+        """Generate what follows `prefix`, as a new version of the column."""
+        version = StoryVersion(prefix, StoryRequest(column.model, params, goes_on, column.compute_type))
+        column.push(version)
+        version.ticket = self._client().generate(
+            column.model, version.prompt, params, self._receive, goes_on=goes_on, compute_type=column.compute_type
         )
-        self._pages[page.ticket] = (column, page)
+        self._running[version.ticket] = (column, version)
 
     def stop(self, columns: Iterable[StoryColumn]) -> None:
-        """Stop what is being told in these columns."""
+        """Stop the stories being generated in these columns."""
         for column in columns:
-            if column.page.ticket is not None:
-                self._booth().cancel(column.page.ticket)
+            if column.version.ticket is not None:
+                self._client().cancel(column.version.ticket)
 
     def stop_all(self) -> None:
-        for ticket in self._pages:
-            self._booth().cancel(ticket)
+        for ticket in self._running:
+            self._client().cancel(ticket)
 
-    def heard(self) -> Iterator[tuple[StoryColumn, Page, Event]]:
-        """What the booth has said since, each thing with the page that has taken it."""
-        self._rung.clear()
+    def take_events(self) -> Iterator[tuple[StoryColumn, StoryVersion, Event]]:
+        """Apply the events that have arrived to their versions, and yield them with their column and version."""
+        # Cleared before the inbox is emptied: an event that arrives meanwhile is announced again, never forgotten.
+        self._announced.clear()
         while self._inbox:
             event = self._inbox.popleft()
-            if event.ticket in self._pages:
-                column, page = self._pages[event.ticket]
-                page.hear(event)
+            if event.ticket in self._running:
+                column, version = self._running[event.ticket]
+                version.apply(event)
                 if isinstance(event, Ended | Failed):
-                    del self._pages[event.ticket]
-                yield column, page, event
+                    del self._running[event.ticket]
+                yield column, version, event
 
-    def _hear(self, event: Event) -> None:
-        """Called on the booth's thread."""
+    def _receive(self, event: Event) -> None:
+        """Called on the client's thread."""
         self._inbox.append(event)
-        if not self._rung.is_set():
-            self._rung.set()
-            self._ring()
+        if not self._announced.is_set():
+            self._announced.set()
+            self._on_events()

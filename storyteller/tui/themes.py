@@ -1,8 +1,11 @@
-"""The app's looks: a lamp at night, a page by day, and the terminal's own sixteen colours, dark and light."""
+"""The app's themes `dark` and `light`, and the line colours of all themes.
+
+The themes `ansi-dark` and `ansi-light` are Textual's and use the 16 colours of the terminal.
+"""
 
 from __future__ import annotations
 
-from textual.theme import BUILTIN_THEMES, Theme
+from textual.theme import Theme
 
 from storyteller.tui.settings import ThemeName
 
@@ -22,7 +25,7 @@ DARK = Theme(
     variables={
         "footer-key-foreground": "#e8b15d",
         "block-cursor-text-style": "none",
-        "text-muted": "#8c8a86",  # a colour, not a share of one: text styled in parts knows no ground to be a share on
+        "text-muted": "#8c8a86",  # opaque: partly styled text has no background to blend a transparent colour with
     },
 )
 LIGHT = Theme(
@@ -70,6 +73,4 @@ PALETTES: dict[ThemeName, tuple[str, ...]] = {
         "ansi_black",
     ),
 }
-"""By theme: eight colours that are told apart on its background."""
-
-assert {theme for theme in PALETTES if theme.startswith("ansi")} <= BUILTIN_THEMES.keys()  # noqa: S101
+"""Eight line colours for each theme, distinguishable on its background."""

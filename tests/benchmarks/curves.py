@@ -172,16 +172,16 @@ def measure_lag(root: Path, seconds: float) -> dict[str, Any]:
 
 def measure_list(root: Path) -> dict[str, Any]:
     from storyteller.tracking.run_index import list_runs, summarise
-    from storyteller.tracking.run_watcher import RunList
+    from storyteller.tracking.run_watcher import RunWatcher
 
     before = time.process_time()
     found = {"list_and_summarise_ms": timed(lambda: [summarise(folder) for folder in list_runs(root)])}
     found["list_and_summarise_cpu_ms"] = round(1000 * (time.process_time() - before), 2)
-    runs = RunList(root)
+    runs = RunWatcher(root)
     found["first_look_ms"] = timed(runs.look)
     found["next_look_ms"] = timed(runs.look)
-    found["sparks_ms"] = timed(lambda: [runs.spark(summary.name) for summary in runs.look()])
-    found["next_sparks_ms"] = timed(lambda: [runs.spark(summary.name) for summary in runs.look()])
+    found["sparks_ms"] = timed(lambda: [runs.loss_sparkline(summary.name) for summary in runs.poll()])
+    found["next_sparks_ms"] = timed(lambda: [runs.loss_sparkline(summary.name) for summary in runs.poll()])
     return found
 
 

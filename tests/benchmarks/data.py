@@ -7,7 +7,7 @@ its processor time, so that what else the machine does counts for little; figure
 
 `runs`: `storyteller train` as it is typed, with `--no-cache`, then with an empty cache, then with what that run left:
 the share of the steps' time spent waiting for data, as the run's metrics have it, over the whole run and in its worst
-line, and the seconds from the command to the end of the first optimiser step. The stories are the bundled tales, or
+line, and the seconds from the command to the end of the first optimiser step. The stories are the bundled stories, or
 those of --train.
 """
 
@@ -48,14 +48,15 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
     """Megabytes a second of one core, by part; every part's figures, and how many stories, bytes and tokens."""
     import shutil
 
+    from storyteller.data.token_cache import CachedStories
+
     from storyteller.config.configs import DataConfig
     from storyteller.data import disk_cache
     from storyteller.data.batches import Batches
     from storyteller.data.cleaning import clean
-    from storyteller.data.held_out_stories import story_key
+    from storyteller.data.held_out_stories import story_hash
     from storyteller.data.local_files import Files
     from storyteller.data.story_stream import StoryStream, TextStream
-    from storyteller.data.token_cache import CachedStories
     from storyteller.data.tokenizer import train_bpe
 
     data = DataConfig(source=(path,))
@@ -80,16 +81,16 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
         stories.close()
 
     def fresh() -> disk_cache.DiskCache | None:
-        shutil.rmtree(disk_cache.folder(), ignore_errors=True)
-        return disk_cache.open_store(8.0, lambda line: sys.exit(line))
+        shutil.rmtree(disk_cache.cache_folder(), ignore_errors=True)
+        return disk_cache.open_cache(8.0, lambda line: sys.exit(line))
 
     parts: dict[str, Callable[[], object]] = {
         "reading": lambda: [story for story, _ in Files((path,)).read(0, None)],
-        "cleaning": lambda: [(clean(story), story_key(story)) for story in raw],
+        "cleaning": lambda: [(clean(story), story_hash(story)) for story in raw],
         "encoding": lambda: [tokenizer.encode(cleaned[at : at + 64]) for at in range(0, len(cleaned), 64)],
         "plain": lambda: batches(None),
         "filling": lambda: batches(fresh()),
-        "cached": lambda: batches(disk_cache.open_store(8.0, lambda line: sys.exit(line))),
+        "cached": lambda: batches(disk_cache.open_cache(8.0, lambda line: sys.exit(line))),
     }
     rates: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):
@@ -97,7 +98,7 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
             begin = time.process_time()
             part()
             rates[name].append(n_bytes / 1e6 / (time.process_time() - begin))
-    kept_bytes = sum(file.stat().st_size for file in disk_cache.folder().rglob("*") if file.is_file())
+    kept_bytes = sum(file.stat().st_size for file in disk_cache.cache_folder().rglob("*") if file.is_file())
     return {
         "megabytes_per_core_second": {name: statistics.median(each) for name, each in rates.items()},
         "all": rates,
@@ -117,10 +118,10 @@ def rates_section(given: argparse.Namespace, place: Path) -> Report:
 
 
 def _tales(megabytes: float) -> Iterator[str]:
-    from storyteller.data.bundled import tales
+    from storyteller.data.bundled import stories
 
     n_bytes = 0
-    for tale in tales():
+    for tale in stories():
         yield tale
         n_bytes += len(tale.encode())
         if n_bytes >= megabytes * 1e6:
@@ -186,7 +187,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Path], Report]] = {"rates": ra
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help=f"sections, parted by commas: {','.join(SECTIONS)}")
-    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled tales")
+    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled stories")
     parser.add_argument("--megabytes", type=float, default=8.0, help="rates: of tales, without --train (8)")
     parser.add_argument("--repeats", type=int, default=5, help="rates: times that each part is timed (5)")
     parser.add_argument("--vocab-size", type=int, default=4096, help="rates: the tokenizer's entries (4096)")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from storyteller.config.presets import resolve
-from storyteller.system.malloc import keep_what_is_freed
+from storyteller.system.malloc import keep_freed_blocks
 from tests.benchmarks.processes import SCORED_BY_THE_PEER, Report, read
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def measure_step(
     """
     from storyteller.data.batches import Batches
     from storyteller.data.sources import open_corpus
-    from storyteller.data.story_stream import TextStream as Cleaned
+    from storyteller.data.story_stream import StoryStream as Cleaned
     from storyteller.data.tokenizer import load
     from storyteller.model import device
     from storyteller.model.gpt2 import Shape
@@ -102,9 +102,9 @@ class _Step:
         from storyteller.model.gpt2 import seeded
         from storyteller.training.optimizers import Optimizers
 
-        self._among = cpu_threads.of(here, shape.dropout)
+        self._cpu_threads = cpu_threads.choose_cpu_threads(here, shape.dropout)
         self.model = seeded(shape, train.seed).to(here.device)
-        self.optimizers, self._here, self._train = Optimizers(self.model, train, self._among), here, train
+        self.optimizers, self._here, self._train = Optimizers(self.model, train, self._cpu_threads), here, train
         self.optimizers.set_scale(0.1)  # there is no warm-up here, and what has run away is no usual work
         self._parameters = list(self.model.parameters())
         self._scaler = torch.amp.GradScaler(here.device.type, enabled=here.precision == "fp16")
@@ -117,7 +117,7 @@ class _Step:
 
         _await(self._here)
         begin = time.perf_counter()
-        summed = accumulate(self.model, batch, self._here, self._scaler, self._among)
+        summed = accumulate(self.model, batch, self._here, self._scaler, self._cpu_threads)
         for optimizer in self.optimizers.all:
             self._scaler.unscale_(optimizer)
         norm, loss = float(optimizers.clip(self._parameters, self._train.clip_norm)), float(summed)
@@ -238,5 +238,5 @@ MEASURES: dict[str, Callable[..., Any]] = {
 
 
 if __name__ == "__main__":
-    keep_what_is_freed()  # as a run's process does
+    keep_freed_blocks()  # as a run's process does
     print(json.dumps(MEASURES[sys.argv[1]](**json.loads(sys.argv[2]))))

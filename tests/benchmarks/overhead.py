@@ -44,7 +44,7 @@ from storyteller.system import hardware
 from storyteller.tracking import run_process
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.wandb_cursor import read_mirrored
+from storyteller.tracking.wandb_cursor import read_cursor
 from tests.benchmarks import accounts
 from tests.benchmarks.processes import STORYTELLER, Report, Stories, Watched, end_in_order, fresh_environment
 from tests.support.wandb_loopback import LoopbackWandb
@@ -255,7 +255,7 @@ def _check(folder: RunFolder, parts: tuple[str, ...], every: int, begin: int, en
     if "mirror" not in parts:
         return
     # Rows are counted where a server has them; offline the client's own file is all there is.
-    mirrored, offline = read_mirrored(folder), folder.wandb_files.rglob("*.wandb")
+    mirrored, offline = read_cursor(folder), folder.wandb_files.rglob("*.wandb")
     if (mirrored is None or not mirrored.rows) and not any(file.stat().st_size for file in offline):
         raise SystemExit("the mirror took nothing over")
 
@@ -263,7 +263,7 @@ def _check(folder: RunFolder, parts: tuple[str, ...], every: int, begin: int, en
 def _await_mirror(folder: RunFolder) -> None:
     """Wait until the run's mirror has ended: the next run is to be alone."""
     deadline = time.monotonic() + _MIRROR_SECONDS
-    while (mirrored := read_mirrored(folder)) is None or not mirrored.ended_as:
+    while (mirrored := read_cursor(folder)) is None or not mirrored.ended_as:
         if time.monotonic() > deadline:
             raise SystemExit(f"the mirror has not ended within {_MIRROR_SECONDS:.0f} s")
         time.sleep(0.2)
@@ -341,7 +341,7 @@ def chosen(only: str) -> list[str]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help=f"parts, parted by commas: {','.join(VARIANTS)}")
-    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled tales")
+    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled stories")
     parser.add_argument("--valid", type=Path, help="stories to score on")
     parser.add_argument("--preset", default="quick", choices=list(PRESETS))
     parser.add_argument("--tokenizer", type=Path, help="a folder; default: one is trained once, for all runs")

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import storyteller
 from storyteller.errors import StorytellerError
 from storyteller.tracking import run_process
 from storyteller.tracking.metrics_log import read_records
@@ -42,7 +43,7 @@ Report = dict[str, Any]
 
 def keep_bytecode() -> None:
     """Leave the package's bytecode beside its modules, as its installation does: else each start compiles them anew."""
-    compileall.compile_dir(Path(run_process.__file__).parent, quiet=1)
+    compileall.compile_dir(Path(storyteller.__file__).parent, quiet=1)
 
 
 def fresh_environment(home: Path, **more: str) -> dict[str, str]:
@@ -241,14 +242,14 @@ class Stories:
 
     @classmethod
     def given(cls, train: Path | None, valid: Path | None, place: Path, n_tales: int) -> Stories:
-        """The files that were named, else of the first bundled tales."""
+        """The files that were named, else of the first bundled stories."""
         if train is not None and valid is not None:
             return cls(train.resolve(), valid.resolve())
         if train is not None or valid is not None:
             raise SystemExit("--train and --valid go together")
-        from storyteller.data.bundled import tales
+        from storyteller.data.bundled import stories
 
-        said = list(itertools.islice(tales(), n_tales + max(n_tales // 100, SCORED_BY_THE_PEER)))
+        said = list(itertools.islice(stories(), n_tales + max(n_tales // 100, SCORED_BY_THE_PEER)))
         return cls(write(place / "train.jsonl", said[:n_tales]), write(place / "valid.jsonl", said[n_tales:]))
 
 

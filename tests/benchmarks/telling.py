@@ -48,7 +48,7 @@ import json, sys, time
 from storyteller.config.configs import Sample
 from storyteller.inference.engine import open_model
 path, prompt, tokens, rows, repeats, draws, numbers = json.loads(sys.argv[1])
-engine = open_model(path, numbers=numbers)
+engine = open_model(path, compute_type=numbers)
 def rate(what, count, seed):
     began = time.perf_counter()
     stories = engine.batch([prompt] * count, Sample(max_tokens=tokens, top_p=1, seed=seed, **draws))
@@ -302,7 +302,7 @@ def _told_by_the_app(booth: Any, seconds: float) -> tuple[int, float]:
     until, tokens, telling = time.monotonic() + seconds, 0, 0.0
     heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
     while time.monotonic() < until:
-        ticket = booth.tell("trained", PROMPT, SamplingParams(max_tokens=TOKENS), heard.put)
+        ticket = booth.generate("trained", PROMPT, SamplingParams(max_tokens=TOKENS), heard.put)
         event: Event | None = None
         while not isinstance(event, Ended):
             try:

@@ -11,7 +11,7 @@ command to the end of the first optimiser step.
 The peer is a script that takes `--seconds --threads --train --valid`, and `--tokenizer` where that is given here. It
 loops around transformers' GPT2LMHeadModel and prints a JSON line now and then, with `seconds` trained, `tokens` and
 `bits_per_byte` on the first 100 stories of --valid. Without --peer only ours is measured; `peer` then wants --target.
-The stories are files of the bundled tales where none are named. Every process is a fresh one, in turns; figures are
+The stories are files of the bundled stories where none are named. Every process is a fresh one, in turns; figures are
 medians. Bits per byte are of the stories as the file has them, each scored on its own from the saved checkpoint.
 """
 
@@ -345,7 +345,7 @@ def line_of(row: Row) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help=f"sections, parted by commas: {','.join(SECTIONS)}")
-    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled tales")
+    parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled stories")
     parser.add_argument("--valid", type=Path, help="stories to score on")
     parser.add_argument("--peer", type=Path, help="the peer's script")
     parser.add_argument("--tokenizer", type=Path, help="GPT-2's, a folder: for `classic` and the peer")

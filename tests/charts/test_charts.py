@@ -22,10 +22,10 @@ from storyteller.charts import (
     Series,
     View,
     draw,
-    duration,
-    figure,
+    format_duration,
+    format_number,
     last_value,
-    place,
+    format_x,
     swatch,
     ticks,
     value_at,
@@ -444,7 +444,7 @@ def test_four_lines_of_2000_points_are_drawn_well_under_20_ms_of_processor_time(
     ],
 )
 def test_a_figure_has_four_digits_that_count(value: float, shown: str) -> None:
-    assert figure(value) == shown
+    assert format_number(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -452,15 +452,15 @@ def test_a_figure_has_four_digits_that_count(value: float, shown: str) -> None:
     [(0, "0s"), (0.5, "0.5s"), (45, "45s"), (60, "1m"), (301, "5m1s"), (3600, "1h"), (5400, "1h30m"), (90000, "1d1h")],
 )
 def test_a_duration_has_at_most_two_units(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
-    assert duration(-seconds) == ("-" if seconds else "") + shown
+    assert format_duration(seconds) == shown
+    assert format_duration(-seconds) == ("-" if seconds else "") + shown
 
 
 @pytest.mark.parametrize(
     ("x", "unit", "shown"), [(1234, "number", "1,234"), (0.25, "number", "0.2500"), (2e7, "number", "20M")]
 )
 def test_the_cursor_reads_whole_numbers_exactly(x: float, unit: str, shown: str) -> None:
-    assert place(x) == shown
+    assert format_x(x) == shown
     assert unit == "number"
 
 
@@ -525,7 +525,7 @@ def test_labels_of_the_x_axis_never_touch(end: float, columns: int, cursor: floa
     picture = draw([line([0, end], [0, 1])], columns, 10, view, x_name="step")
     known = {label for _, label in ticks(0, end, max(2, min(picture.frame.columns // 12, 10)))} | {"step"}
     if view.cursor_x is not None:
-        known.add(place(view.cursor_x))
+        known.add(format_x(view.cursor_x))
     assert set(texts(picture)[-1].split()) <= known
 
 

@@ -25,7 +25,7 @@ from tests.support.ptys import at_terminal
 from tests.support.training import make_run
 
 GONE = 2**22 + 1
-"""A pid that nobody has."""
+"""A pid that no process has."""
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def ended(state: str, exit_code: int | None = None, message: str = "") -> Status
         (ended("finished", 0), 0, "fox has finished: 7 steps"),
         (ended("stopped", 0), 0, "fox was stopped: 7 steps"),
         (ended("failed", 1, "no stories"), 1, "storyteller: fox has failed: no stories"),
-        (ended("failed", 2, "--lr is off"), 2, "storyteller: fox has failed: --lr is off"),
+        (ended("failed", 2, "invalid value -1 for --lr"), 2, "storyteller: fox has failed: invalid value -1 for --lr"),
         (ended("running"), 1, "storyteller: fox has died: its process is gone"),
     ],
 )
@@ -59,7 +59,7 @@ def test_wait_lasts_as_long_as_the_run(folder: RunFolder) -> None:
         start.wait_ready(folder, process, timeout_seconds=20)
         late = storyteller("wait", "fox", "--timeout", "0.3")
         assert (late.returncode, late.stdout) == (1, "")
-        assert late.stderr == "storyteller: fox is running still, after 0.3 s: storyteller wait fox\n"
+        assert late.stderr == "storyteller: fox is still running after 0.3 s: storyteller wait fox\n"
         waiting = subprocess.Popen([sys.executable, "-m", "storyteller", "wait", "fox"], stderr=subprocess.PIPE)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=2)
@@ -75,7 +75,7 @@ def test_waiting_for_a_run_that_does_not_live_takes_no_time(folder: RunFolder) -
     assert run_process.wait_end(folder) == "stopped"
     assert time.monotonic() - begin < 0.5
     write_status(folder, own_status("waiting"))
-    with pytest.raises(RunError, match=r"fox is waiting still, after 0 s"):
+    with pytest.raises(RunError, match=r"fox is still waiting after 0 s"):
         run_process.wait_end(folder, 0)
 
 
@@ -98,8 +98,8 @@ def test_the_log_is_followed_across_restarts_until_the_run_has_finished(folder: 
     follower.join(timeout=10)
     assert lines == ["one", "two", "three \u241b[2J", "four"]
     assert said == [
-        "fox was stopped; this goes on after storyteller resume fox (Ctrl-C ends it)",
-        "fox has died; this goes on after storyteller resume fox (Ctrl-C ends it)",
+        "fox was stopped; waiting for storyteller resume fox (Ctrl-C quits)",
+        "fox has died; waiting for storyteller resume fox (Ctrl-C quits)",
     ]
 
 

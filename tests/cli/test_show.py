@@ -17,7 +17,7 @@ import pytest
 
 from storyteller.cli import main
 from storyteller.tracking import run_folder
-from storyteller.tracking.compare_runs import compare_runs, shown
+from storyteller.tracking.compare_runs import compare_runs, format_setting
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, write_status
@@ -284,4 +284,4 @@ def test_broken_runs_are_compared_without_what_they_lack(tmp_path: Path) -> None
 def test_a_value_is_shown_in_a_few_words() -> None:
     values = [None, True, 5e-05, 1.0, 4096, 27_616, "bpe", "ab" * 32, ["a", "b"], [], {"a": 1}]
     words = ["-", "yes", "5e-05", "1", "4096", "27,616", "bpe", "abababababab", "a, b", "none", "{'a': 1}"]
-    assert [shown(value) for value in values] == words
+    assert [format_setting(value) for value in values] == words

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.cli.story_output import Page, Paper
+from storyteller.cli.story_output import WrappedWriter, OutputStream
 from tests.support import tiny_models
 from tests.support.hub_loopback import LoopbackHub
 from tests.support.ptys import at_terminal, command, environment
@@ -82,10 +82,10 @@ def test_control_characters_are_shown_as_pictures(tmp_path: Path) -> None:
         ((""), "the prompt is empty"),
         ((" \n\t"), "the prompt is empty"),
         (("-"), "the prompt is empty"),
-        (("Once", "--temperature", "-1"), "--temperature -1.0 is off"),
-        (("Once", "--top-p", "0"), "--top-p 0.0 is off"),
-        (("Once", "--max-tokens", "0"), "--max-tokens 0 is off"),
-        (("Once", "--seed", "-1"), "--seed -1 is off"),
+        (("Once", "--temperature", "-1"), "invalid value -1.0 for --temperature"),
+        (("Once", "--top-p", "0"), "invalid value 0.0 for --top-p"),
+        (("Once", "--max-tokens", "0"), "invalid value 0 for --max-tokens"),
+        (("Once", "--seed", "-1"), "invalid value -1 for --seed"),
         (("Once", "--stop", ""), "--stop"),
         (("Once", "--count", "0"), "--count"),
         (("Once", "--model", ""), "--model"),
@@ -156,7 +156,7 @@ def test_a_page_breaks_words_longer_than_a_line_and_counts_wide_characters() -> 
             return True
 
     screen = Screen()
-    page = Page(Paper(screen), columns=lambda: 7)
+    page = WrappedWriter(OutputStream(screen), columns=lambda: 7)
     for piece in ("ab", "c ", "abcdefgh", "ij k\n", "日本語 ", "x\ty"):
         page.write(piece)
     page.end()

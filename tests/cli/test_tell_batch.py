@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyteller.cli import main
-from storyteller.cli.loaded_model import Loaded
-from storyteller.cli.story_output import Paper, Sheet
+from storyteller.cli.loaded_model import LoadedModel
+from storyteller.cli.story_output import OutputStream, StoryWriter
 from storyteller.cli.tell_batch import ROWS
-from storyteller.evaluation.prompts import Asked, read_prompts
+from storyteller.evaluation.prompts import PromptRequest, read_prompts
 from storyteller.inference import story_history
 from storyteller.text import safe
 from storyteller.tracking.run_folder import RunFolder
@@ -152,7 +152,7 @@ def test_every_line_that_is_not_blank_is_a_prompt(lines: list[str]) -> None:
     path = Path("prompts.txt")
     path.write_text("\n".join([*lines, "the end"]) + "\n", encoding="utf-8", newline="\n")
     asked, total = read_prompts(str(path))
-    wanted = [Asked(line, number) for number, line in enumerate([*lines, "the end"], 1) if line.strip()]
+    wanted = [PromptRequest(line, number) for number, line in enumerate([*lines, "the end"], 1) if line.strip()]
     assert (list(asked), total) == (wanted, len(wanted))
 
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_written_is_one_line(tell: Tell, tmp_path: Path) -> None:
         assert done == (1, "", line)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux alone")
 def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         words = command("tell", "Once", "--model", script(tmp_path, "Once."), "--count", "2")
@@ -320,13 +320,13 @@ def test_a_story_that_is_told_differently_or_whose_model_is_gone_says_so(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("Once", "--again", "latest"), "--again does not go with a prompt"),
-        (("--again", "latest", "--file", "x"), "--again does not go with --file"),
-        (("Once", "--file", "x"), "--file does not go with a prompt"),
-        (("--again", "latest", "--count", "2"), "--again does not go with --count"),
-        (("Once", "--min-p", "1"), "--min-p 1.0 is off"),
-        (("Once", "--beams", "0"), "--beams 0 is off"),
-        (("Once", "--no-repeat-ngram", "-1"), "--no-repeat-ngram -1 is off"),
+        (("Once", "--again", "latest"), "--again cannot be combined with a prompt"),
+        (("--again", "latest", "--file", "x"), "--again cannot be combined with --file"),
+        (("Once", "--file", "x"), "--file cannot be combined with a prompt"),
+        (("--again", "latest", "--count", "2"), "--again cannot be combined with --count"),
+        (("Once", "--min-p", "1"), "invalid value 1.0 for --min-p"),
+        (("Once", "--beams", "0"), "invalid value 0 for --beams"),
+        (("Once", "--no-repeat-ngram", "-1"), "invalid value -1 for --no-repeat-ngram"),
         (("Once", "--numbers", "fp8"), "fp8"),
     ],
 )
@@ -361,11 +361,11 @@ def test_the_model_is_the_newest_run_with_a_checkpoint_else_the_starter() -> Non
 def test_a_run_s_newer_checkpoint_is_seen_once() -> None:
     folder: RunFolder = make_run(Path("runs").resolve(), "fox")
     sealed_script(folder, 7)
-    with Loaded("fox@7") as loaded:
-        assert (loaded.engine.label, loaded.follows, loaded.newer()) == ("fox@7", False, None)
+    with LoadedModel("fox@7") as loaded:
+        assert (loaded.engine.label, loaded.follows_newest, loaded.newer_checkpoint()) == ("fox@7", False, None)
         sealed_script(folder, 9)
-        assert (loaded.newer(), loaded.newer()) == ("fox@9", None)
-        assert loaded.naming() == {"model": "fox@7", "runs_dir": str(folder.path.parent), "numbers": "fp32"}
+        assert (loaded.newer_checkpoint(), loaded.newer_checkpoint()) == ("fox@9", None)
+        assert loaded.record_fields() == {"model": "fox@7", "runs_dir": str(folder.path.parent), "compute_type": "fp32"}
 
 
 def test_paper_that_nobody_reads_any_more_takes_no_more() -> None:
@@ -373,8 +373,8 @@ def test_paper_that_nobody_reads_any_more_takes_no_more() -> None:
     os.close(reader)
     import typer
 
-    paper = Paper(os.fdopen(writer, "w"))
+    paper = OutputStream(os.fdopen(writer, "w"))
     with pytest.raises(typer.Exit) as end:
-        Sheet(paper, as_json=True).put({"text": "x"})
+        StoryWriter(paper, as_json=True).put({"text": "x"})
     assert end.value.exit_code == 0
     paper.stream.close()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storyteller.cli.loaded_model import Loaded
-from storyteller.cli.story_output import Paper
+from storyteller.cli.loaded_model import LoadedModel
+from storyteller.cli.story_output import OutputStream
 from storyteller.cli.tell_session import COMMANDS, Session
 from storyteller.cli.tell_stream import HistoryWriter
 from storyteller.config.configs import SamplingParams
@@ -30,9 +30,9 @@ class Talk:
 
     def __init__(self, model: str, columns: int = 80, **sample: object) -> None:
         self.shown = io.StringIO()
-        self.loaded = Loaded(model)
+        self.loaded = LoadedModel(model)
         settings = SamplingParams(**{"max_tokens": 4, **sample})  # type: ignore[arg-type]
-        self.session = Session(self.loaded, settings, Paper(self.shown), HistoryWriter(True), lambda: columns)
+        self.session = Session(self.loaded, settings, OutputStream(self.shown), HistoryWriter(True), lambda: columns)
 
     def __call__(self, line: str) -> str:
         """What a line is answered with."""
@@ -257,8 +257,8 @@ def test_settings_are_set_by_the_beginning_of_their_name(talk: Talk) -> None:
     [
         ("/set temprature 3", "there is no setting temprature: did you mean temperature?"),
         ("/set top 3", "top could be top_k, top_p: give more of it"),
-        ("/set temperature hot", "temperature hot is off: it wants a number"),
-        ("/set temperature -1", "temperature -1 is off: it wants 0 (greedy) to 100"),
+        ("/set temperature hot", "invalid value hot for temperature: expected a number"),
+        ("/set temperature -1", "invalid value -1 for temperature: expected 0 (greedy) to 100"),
         ("/set top_k", "top_k is 100: /set top_k VALUE changes it"),
         ("/s", "/s could be /show, /set, /save, /save!: give more of it"),
         ("/agian", "there is no command /agian: did you mean /again?"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storyteller.config.configs import Config, DataConfig, ModelConfig, Period, SamplingParams, TrainConfig
-from storyteller.config.presets import PRESETS, resolve, usual
+from storyteller.config.presets import PRESETS, resolve, preset_defaults
 from storyteller.errors import UsageError
 from storyteller.system import hardware
 
@@ -53,7 +53,7 @@ def test_quick_is_as_wide_as_its_minutes_and_the_machine_let_it_learn(
     assert (heads.n_embd, heads.n_head) == (256, 2)
     assert resolve("quick", {"train.steps": 20}).model.n_embd == 256
     assert resolve("classic", {"train.minutes": minutes}).model.n_embd == 256
-    assert usual("quick")["model"]["n_embd"] == 256
+    assert preset_defaults("quick")["model"]["n_embd"] == 256
 
 
 def test_a_core_without_bf16_is_a_third_of_one_and_a_gpu_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,12 +115,12 @@ def test_a_setting_is_found_by_its_short_and_its_full_name() -> None:
     ("settings", "message"),
     [
         (["keap=7"], "there is no setting keap: did you mean keep?"),
-        (["keep"], "--set keep is off: write it as key=value, such as --set keep=5"),
-        (["keep=many"], "train.keep many is off: it wants a whole number"),
-        (["keep=1.5"], "train.keep 1.5 is off: it wants a whole number"),
-        (["keep=0"], "--set keep 0 is off: it wants 1 to 10,000 checkpoints"),
-        (["lr=nan"], "train.lr nan is off: it wants a number"),
-        (["lr=inf"], "train.lr inf is off: it wants a number"),
+        (["keep"], "invalid value keep for --set: expected key=value, such as --set keep=5"),
+        (["keep=many"], "invalid value many for train.keep: expected a whole number"),
+        (["keep=1.5"], "invalid value 1.5 for train.keep: expected a whole number"),
+        (["keep=0"], "invalid value 0 for --set keep: expected 1 to 10,000 checkpoints"),
+        (["lr=nan"], "invalid value nan for train.lr: expected a number"),
+        (["lr=inf"], "invalid value inf for train.lr: expected a number"),
         (["model.keep=7"], "there is no setting model.keep: did you mean keep"),
         (["x\x1b[31m=1"], "there is no setting x\u241b[31m"),
     ],
@@ -139,23 +139,23 @@ def test_a_bad_setting_is_refused_in_one_line(settings: list[str], message: str)
             lambda: ModelConfig(n_embd=250, n_head=4),
             "--width 250 cannot be shared evenly by --heads 4: take a width that is",
         ),
-        (lambda: ModelConfig(n_layer=0), "--layers 0 is off"),
-        (lambda: ModelConfig(context=4), "--context 4 is off"),
-        (lambda: DataConfig(vocab_size=10), "--vocab-size 10 is off"),
-        (lambda: DataConfig(clean="harsh"), "--clean harsh is off: it wants light or classic"),  # type: ignore[arg-type]
-        (lambda: TrainConfig(precision="fp8"), "--precision fp8 is off: it wants auto, fp32, bf16 or fp16"),  # type: ignore[arg-type]
-        (lambda: TrainConfig(minutes=-1), "--minutes -1 is off"),
-        (lambda: TrainConfig(lr=0), "--lr 0 is off"),
-        (lambda: TrainConfig(eval_every="often"), "--set eval_every often is off"),
-        (lambda: SamplingParams(temperature=-1), "--temperature -1 is off"),
-        (lambda: SamplingParams(top_p=0), "--top-p 0 is off"),
-        (lambda: SamplingParams(min_p=1), "--min-p 1 is off"),
-        (lambda: SamplingParams(no_repeat_ngram=-1), "--no-repeat-ngram -1 is off"),
-        (lambda: SamplingParams(beams=0), "--beams 0 is off"),
+        (lambda: ModelConfig(n_layer=0), "invalid value 0 for --layers"),
+        (lambda: ModelConfig(context=4), "invalid value 4 for --context"),
+        (lambda: DataConfig(vocab_size=10), "invalid value 10 for --vocab-size"),
+        (lambda: DataConfig(clean="harsh"), "invalid value harsh for --clean: expected light or classic"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(precision="fp8"), "invalid value fp8 for --precision: expected auto, fp32, bf16 or fp16"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(minutes=-1), "invalid value -1 for --minutes"),
+        (lambda: TrainConfig(lr=0), "invalid value 0 for --lr"),
+        (lambda: TrainConfig(eval_every="often"), "invalid value often for --set eval_every"),
+        (lambda: SamplingParams(temperature=-1), "invalid value -1 for --temperature"),
+        (lambda: SamplingParams(top_p=0), "invalid value 0 for --top-p"),
+        (lambda: SamplingParams(min_p=1), "invalid value 1 for --min-p"),
+        (lambda: SamplingParams(no_repeat_ngram=-1), "invalid value -1 for --no-repeat-ngram"),
+        (lambda: SamplingParams(beams=0), "invalid value 0 for --beams"),
         (lambda: resolve("fast", {}), "there is no preset fast: take one of quick, classic"),
     ],
 )
-def test_a_value_that_is_off_is_named_with_its_option(make: Any, message: str) -> None:
+def test_an_invalid_value_is_named_with_its_option(make: Any, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         make()
     assert str(caught.value).startswith(message)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storyteller.data.batches import IGNORED, Batches, Prefetched, StepBatches, collate
+from storyteller.data.batches import IGNORED, Batches, Prefetcher, StepBatches, collate
 from storyteller.errors import CorpusError
 
 END = 0
@@ -165,7 +165,7 @@ def test_prefetched_gives_the_same_items_in_order_and_then_the_error() -> None:
         yield from range(20)
         raise CorpusError("the well is dry", "dig")
 
-    source = Prefetched(items(), ahead=3)
+    source = Prefetcher(items(), ahead=3)
     assert [source.next(5.0) for _ in range(20)] == list(range(20))
     with pytest.raises(CorpusError, match="the well is dry: dig"):
         source.next(5.0)
@@ -177,7 +177,7 @@ def test_prefetched_says_nothing_rather_than_wait_longer_than_asked() -> None:
         time.sleep(0.4)
         yield 1
 
-    source = Prefetched(slow())
+    source = Prefetcher(slow())
     assert source.next(0.05) is None
     assert source.next(5.0) == 1
     source.close()
@@ -192,7 +192,7 @@ def test_closing_a_prefetched_iterator_closes_what_it_reads() -> None:
         finally:
             closed.append(True)
 
-    source = Prefetched(items(), ahead=2)
+    source = Prefetcher(items(), ahead=2)
     assert source.next(5.0) == 0
     source.close()
     assert closed == [True]

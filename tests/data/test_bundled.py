@@ -1,4 +1,4 @@
-"""The bundled tales: all different, of the right length, in good English, with steady characters."""
+"""The bundled stories: all different, of the right length, in good English, with steady characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from storyteller.data.bundled import FAMILIES, MAX_WORDS, MIN_WORDS, N_TALES, BundledStory, story, tale, tales
+from storyteller.data.bundled import FAMILIES, MAX_WORDS, MIN_WORDS, N_STORIES, BundledStory, bundled_story, story, stories
 from storyteller.data.bundled.story_templates import compiled, polished
 from storyteller.data.bundled.word_banks import BOYS, GIRLS, HE_ANIMALS, SHE_ANIMALS
 
@@ -40,13 +40,13 @@ MALE |= {"mr", "prince", "men", "smith", "baker", "miller", "conductor", "mailma
 @pytest.fixture(scope="module")
 def every_tale() -> list[str]:
     """The first N_TALES tales, told once for the whole module."""
-    return list(islice(tales(), N_TALES))
+    return list(islice(stories(), N_STORIES))
 
 
 @pytest.fixture(scope="module")
 def sample() -> list[BundledStory]:
     """The first few thousand tales with their plots and casts."""
-    return [story(index) for index in range(SAMPLE)]
+    return [bundled_story(index) for index in range(SAMPLE)]
 
 
 def words(text: str) -> list[str]:
@@ -66,8 +66,8 @@ def sentences(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_first_n_tales_are_all_different(every_tale: list[str]) -> None:
-    assert N_TALES == 50_000
-    assert len(set(every_tale)) == N_TALES
+    assert N_STORIES == 50_000
+    assert len(set(every_tale)) == N_STORIES
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_every_tale_has_from_80_to_250_words_and_lengths_vary_widely(every_tale:
     assert lengths[0] >= MIN_WORDS
     assert lengths[-1] <= MAX_WORDS
     assert 150 <= statistics.median(lengths) <= 190
-    assert lengths[N_TALES * 95 // 100] - lengths[N_TALES * 5 // 100] >= 70
+    assert lengths[N_STORIES * 95 // 100] - lengths[N_STORIES * 5 // 100] >= 70
 
 
 @pytest.mark.slow
@@ -235,23 +235,23 @@ def test_a_child_is_called_boy_or_girl_as_the_name_says(sample: list[BundledStor
 
 
 def test_a_tale_depends_on_its_index_and_its_seed_only() -> None:
-    late, early = tale(77), tale(3)
-    assert tale(3) == early
-    assert tale(77) == late
-    assert tale(77, seed=1) != late
-    assert list(islice(tales(76), 3)) == [tale(76), late, tale(78)]
-    assert list(islice(tales(5, seed=2), 2)) == [tale(5, 2), tale(6, 2)]
+    late, early = story(77), story(3)
+    assert story(3) == early
+    assert story(77) == late
+    assert story(77, seed=1) != late
+    assert list(islice(stories(76), 3)) == [story(76), late, story(78)]
+    assert list(islice(stories(5, seed=2), 2)) == [story(5, 2), story(6, 2)]
 
 
 def test_another_seed_tells_other_tales() -> None:
-    assert not {tale(index) for index in range(300)} & {tale(index, seed=1) for index in range(300)}
+    assert not {story(index) for index in range(300)} & {story(index, seed=1) for index in range(300)}
 
 
 def test_a_negative_index_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
-        tale(-1)
+        story(-1)
     with pytest.raises(ValueError, match="negative"):
-        tales(-1)
+        stories(-1)
 
 
 def test_a_template_with_a_mark_out_of_place_is_refused() -> None:

@@ -19,7 +19,7 @@ def log(folder: RunFolder) -> str:
 
 
 def tokens_kept() -> int:
-    return len([path for path in disk_cache.folder().glob("tokens-*/*") if path.name.isdigit()])
+    return len([path for path in disk_cache.cache_folder().glob("tokens-*/*") if path.name.isdigit()])
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_that_fills_the_cache_and_one_that_reads_it_learn_what_one_without_learns(tmp_path: Path) -> None:
     plain = trained_run(tmp_path, "plain")
-    assert not disk_cache.folder().exists()
+    assert not disk_cache.cache_folder().exists()
     filling = trained_run(tmp_path, "filling", data_cache_gib=1.0)
     assert tokens_kept() > 0
     reading = trained_run(tmp_path, "reading", data_cache_gib=1.0)

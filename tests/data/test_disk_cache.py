@@ -24,12 +24,12 @@ from storyteller import cli
 from storyteller.config.configs import Config, DataConfig
 from storyteller.data import bundled, disk_cache, token_cache
 from storyteller.data.batches import Batches
-from storyteller.data.cached_setup import held_out_of, trained_tokenizer
+from storyteller.data.cached_setup import cached_held_out_stories, cached_tokenizer
 from storyteller.data.disk_cache import DiskCache
 from storyteller.data.held_out_stories import held_out_stories
 from storyteller.data.local_files import Files
 from storyteller.data.sources import BundledSource, StorySource
-from storyteller.data.story_stream import TextStream
+from storyteller.data.story_stream import StoryStream
 from storyteller.data.token_cache import CachedStories, Chunk, Kept
 from storyteller.data.tokenizer import Tokenizer, train_bpe
 from storyteller.errors import UsageError
@@ -47,7 +47,7 @@ Step = tuple[list[tuple[bytes, bytes]], int, str]
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_cache, "_CHUNK_STORIES", 7)
-    monkeypatch.setattr(bundled, "N_TALES", 9)
+    monkeypatch.setattr(bundled, "N_STORIES", 9)
 
 
 def corpus(kind: str) -> StorySource:
@@ -82,9 +82,9 @@ class Reader:
         seed: int = 3,
     ) -> None:
         at, encode = (position["stories"] if position else None), None
-        self.stories: TextStream | CachedStories
+        self.stories: StoryStream | CachedStories
         if kept is None:
-            self.stories = TextStream(source, data, seed=seed, position=at)
+            self.stories = StoryStream(source, data, seed=seed, position=at)
         else:
             self.stories = CachedStories(source, data, tokenizer, kept, seed=seed, held_out=frozenset(), position=at)
             encode = self.stories.encode
@@ -125,7 +125,7 @@ def steps(count: int, source: StorySource, kept: DiskCache | None, **how: Any) -
 
 def pieces() -> list[Path]:
     """The chunks of tokens in the cache."""
-    return sorted(path for path in disk_cache.folder().glob("tokens-*/*") if path.name.isdigit())
+    return sorted(path for path in disk_cache.cache_folder().glob("tokens-*/*") if path.name.isdigit())
 
 
 class Unreadable(Files):
@@ -157,14 +157,14 @@ def test_what_is_kept_is_not_read_again_and_is_counted_and_said_all_the_same() -
     source = Unreadable(["tales.jsonl"])
     assert steps(40, source, store()[0]) == plain
     assert source.notes == ['tales.jsonl: JSON lines, stories in the field "text"', *_said(corpus("files"))]
-    whole = TextStream(corpus("files"), DATA, seed=3)
+    whole = StoryStream(corpus("files"), DATA, seed=3)
     cached = CachedStories(source, DATA, TOKENIZER, store()[0], seed=3, held_out=frozenset())
     assert _two_passes(cached) == _two_passes(whole)
     assert cached.counts == whole.counts
     assert (whole.counts.broken, whole.counts.too_short) == (2, 4)
 
 
-def _two_passes(stories: TextStream | CachedStories) -> list[tuple[int, dict[str, Any]]]:
+def _two_passes(stories: StoryStream | CachedStories) -> list[tuple[int, dict[str, Any]]]:
     passes: Iterator[Any] = itertools.takewhile(lambda item: item[1]["epoch"] < 2, stories)
     return [(len(story), position) for story, position in passes]
 
@@ -324,7 +324,7 @@ def test_past_the_limit_the_entry_used_longest_ago_goes() -> None:
     first = pieces()[0].parent
     steps(20, corpus("files"), store()[0], data=fewer)
     second = next(path.parent for path in pieces() if path.parent != first)
-    size = sum(path.stat().st_size for path in disk_cache.folder().rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in disk_cache.cache_folder().rglob("*") if path.is_file())
     long_ago = time.time() - 1000
     os.utime(second / "about.json", (long_ago, long_ago))
     kept, said = store((size + 400) / GIB)
@@ -351,7 +351,7 @@ def test_files_that_change_are_another_corpus_even_in_the_middle_and_within_a_ru
     changed = steps(20, corpus("files"), store()[0])
     assert changed == steps(20, corpus("files"), None)
     assert changed != before
-    shutil.rmtree(disk_cache.folder())
+    shutil.rmtree(disk_cache.cache_folder())
     kept, said = store()
     reader = Reader(corpus("files"), kept)
     path.touch()
@@ -366,7 +366,7 @@ def test_files_that_change_are_another_corpus_even_in_the_middle_and_within_a_ru
 def test_every_setting_that_decides_the_tokens_has_an_entry_of_its_own() -> None:
     other = train_bpe(STORIES, 280, 1 << 20, lambda _: None)
     steps(4, corpus("files"), store()[0])
-    count = len(list(disk_cache.folder().iterdir()))
+    count = len(list(disk_cache.cache_folder().iterdir()))
     decide: list[dict[str, Any]] = [
         {"data": DataConfig(source="files", shuffle_stories=10, clean="classic")},
         {"data": DataConfig(source="files", shuffle_stories=10, min_chars=33)},
@@ -375,7 +375,7 @@ def test_every_setting_that_decides_the_tokens_has_an_entry_of_its_own() -> None
     ]
     for n, how in enumerate(decide, start=1):
         assert steps(20, corpus("files"), store()[0], **how) == steps(20, corpus("files"), None, **how)
-        assert len(list(disk_cache.folder().iterdir())) == count + n
+        assert len(list(disk_cache.cache_folder().iterdir())) == count + n
     others: list[dict[str, Any]] = [
         {"seed": 8},
         {"data": DataConfig(source="files", shuffle_stories=3)},
@@ -383,7 +383,7 @@ def test_every_setting_that_decides_the_tokens_has_an_entry_of_its_own() -> None
     ]
     for how in others:
         assert steps(20, corpus("files"), store()[0], **how) == steps(20, corpus("files"), None, **how)
-        assert len(list(disk_cache.folder().iterdir())) == count + 4
+        assert len(list(disk_cache.cache_folder().iterdir())) == count + 4
 
 
 # --- the form of a chunk ----------------------------------------------------------------------------------------------
@@ -428,16 +428,16 @@ def test_what_is_no_chunk_is_refused_not_raised(junk: bytes, at: int, cut: int) 
 def test_held_out_stories_and_a_tokenizer_come_from_the_cache_as_they_were_made() -> None:
     data = DataConfig(source="files", valid_pct=20.0, tokenizer_mib=1, vocab_size=290)
     wanted = held_out_stories(corpus("files"), data, limit=5)
-    assert held_out_of(corpus("files"), data, 5, store()[0]) == wanted
-    assert held_out_of(Unreadable(["tales.jsonl"]), data, 5, store()[0]) == wanted
-    assert held_out_of(corpus("files"), data, 4, store()[0]) == held_out_stories(corpus("files"), data, limit=4)
+    assert cached_held_out_stories(corpus("files"), data, 5, store()[0]) == wanted
+    assert cached_held_out_stories(Unreadable(["tales.jsonl"]), data, 5, store()[0]) == wanted
+    assert cached_held_out_stories(corpus("files"), data, 4, store()[0]) == held_out_stories(corpus("files"), data, limit=4)
     trainings: list[int] = []
 
     def train() -> Tokenizer:
         trainings.append(1)
         return train_bpe(STORIES, 290, 1 << 20, lambda _: None)
 
-    made = [trained_tokenizer(corpus("files"), data, seed, wanted[1], store()[0], train) for seed in (1, 1, 2)]
+    made = [cached_tokenizer(corpus("files"), data, seed, wanted[1], store()[0], train) for seed in (1, 1, 2)]
     assert [from_cache for _, from_cache in made] == [False, True, False]
     assert len(trainings) == 2
     assert made[1][0].to_json() == made[0][0].to_json()
@@ -457,7 +457,7 @@ def test_no_cache_neither_reads_nor_keeps(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(SystemExit):
             cli.main(["train", "--data", "bundled", "--wandb", "off", *words])
     assert [config.data.cache_gib for config in seen] == [0.0, 8.0, 0.5]
-    assert disk_cache.open_store(0.0, print) is None
-    assert disk_cache.open_store(0.5, print) is not None
-    assert held_out_of(corpus("files"), DATA, 2, None) == held_out_stories(corpus("files"), DATA, limit=2)
-    assert not disk_cache.folder().exists()
+    assert disk_cache.open_cache(0.0, print) is None
+    assert disk_cache.open_cache(0.5, print) is not None
+    assert cached_held_out_stories(corpus("files"), DATA, 2, None) == held_out_stories(corpus("files"), DATA, limit=2)
+    assert not disk_cache.cache_folder().exists()

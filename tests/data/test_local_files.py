@@ -8,6 +8,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -84,8 +86,8 @@ def test_every_format_gives_back_its_stories(kind: str, tmp_path: Path) -> None:
         ("lines.json", 'JSON lines, stories in the field "text"'),
         ("json", "a JSON array, each a string"),
         ("data.json.gz", 'a JSON array, stories in the field "story"'),
-        ("txt", "stories parted by blank lines"),
-        ("marks.txt.gz", "stories parted by <|endoftext|>"),
+        ("txt", "stories separated by blank lines"),
+        ("marks.txt.gz", "stories separated by <|endoftext|>"),
         ("csv", 'CSV, stories in the column "text"'),
         ("only.csv", 'CSV, stories in its only column "line"'),
         ("parquet.gz", 'parquet, stories in the column "text"'),
@@ -313,11 +315,17 @@ def test_paths_that_lead_nowhere_are_refused_by_name(tmp_path: Path) -> None:
     assert "two.parquet has no column of stories, only a, b" in refusal(tmp_path / "two.parquet")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
 def test_what_may_not_be_read_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("story")
     (tmp_path / "a.txt").chmod(0)
-    assert "a.txt cannot be read (Permission denied)" in refusal(tmp_path / "a.txt")
+    code = "import sys; from storyteller.data.local_files import Files; Files([sys.argv[1]])"
+    # Root reads every file by two capabilities; without them it is refused as anybody else is.
+    lost = "-dac_override,-dac_read_search"
+    as_user = ["setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}"] if os.geteuid() == 0 else []
+    words = [*as_user, sys.executable, "-c", code, str(tmp_path / "a.txt")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert "CorpusError" in done.stderr
+    assert "a.txt cannot be read (Permission denied)" in done.stderr
 
 
 def test_a_name_that_would_steer_the_terminal_is_shown_safely(tmp_path: Path) -> None:

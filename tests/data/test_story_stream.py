@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from storyteller.config.configs import Clean, DataConfig
 from storyteller.data import bundled, cleaning
-from storyteller.data.held_out_stories import held_out_stories, is_held_out, story_key
+from storyteller.data.held_out_stories import held_out_stories, is_held_out, story_hash
 from storyteller.data.local_files import Cursor, Faults, Files
 from storyteller.data.sources import BundledSource, StorySource, open_corpus
-from storyteller.data.story_stream import Counts, TextStream
+from storyteller.data.story_stream import StoryCounts, StoryStream
 from storyteller.errors import CorpusError
 from tests.data.test_local_files import write_corpus
 
@@ -59,7 +59,7 @@ def data_of(source: str | tuple[str, ...] = "bundled", **values: Any) -> DataCon
 
 def first(count: int, source: StorySource, data: DataConfig, **options: Any) -> list[tuple[str, dict[str, Any]]]:
     """The first stories of the stream, each with its position as it comes back from JSON."""
-    stories = TextStream(source, data, seed=7, **options)
+    stories = StoryStream(source, data, seed=7, **options)
     return [(story, json.loads(json.dumps(position))) for story, position in islice(stories, count)]
 
 
@@ -98,9 +98,9 @@ def test_every_format_resumes_exactly_over_epochs(kind: str, shuffle: int, cuts:
 
 
 def test_the_bundled_tales_resume_exactly_and_the_next_epoch_has_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "N_TALES", 20)
+    monkeypatch.setattr(bundled, "N_STORIES", 20)
     source = BundledSource(seed=3)
-    assert [story for story, _ in source.read(1, None)] == [bundled.tale(n, 3) for n in range(20, 40)]
+    assert [story for story, _ in source.read(1, None)] == [bundled.story(n, 3) for n in range(20, 40)]
     check_resumes(source, data_of(shuffle_stories=8), 50, [1, 8, 19, 20, 21, 33])
     assert len({story for story, _ in first(55, source, data_of(shuffle_stories=8))}) == 55
 
@@ -126,7 +126,7 @@ def test_the_order_is_shuffled_in_blocks_by_seed_and_epoch() -> None:
     assert sorted(two_epochs[16:20]) == sorted(stories[16:20])
     assert sorted(two_epochs[20:]) == sorted(stories)
     assert two_epochs[20:] != two_epochs[:20]
-    assert [story for story, _ in islice(TextStream(source, data_of(shuffle_stories=8), seed=8), 8)] != block
+    assert [story for story, _ in islice(StoryStream(source, data_of(shuffle_stories=8), seed=8), 8)] != block
     assert [story for story, _ in first(20, source, data_of(shuffle_stories=1))] == stories
 
 
@@ -171,13 +171,13 @@ def test_the_split_does_not_depend_on_cleaning_case_quotes_or_white_space() -> N
             f"  {story.upper()}\r\n",
             story.replace("\u201c", '"'),
         ):
-            assert story_key(variant) == story_key(story)
-    assert len({story_key(story) for story in STORIES}) == len(STORIES)
-    assert len(story_key("")) == 16
+            assert story_hash(variant) == story_hash(story)
+    assert len({story_hash(story) for story in STORIES}) == len(STORIES)
+    assert len(story_hash("")) == 16
 
 
 def test_the_split_is_the_same_in_every_version() -> None:
-    assert story_key("Once upon a time.").hex() == "c8981b6ed121be8a09034862226a19f2"
+    assert story_hash("Once upon a time.").hex() == "c8981b6ed121be8a09034862226a19f2"
     assert sum(is_held_out(f"Story number {n}.", 1.0) for n in range(10_000)) == 97
 
 
@@ -186,7 +186,7 @@ def test_given_validation_stories_are_left_out_of_training_and_the_hash_does_not
     source, data = Listed(STORIES), data_of(valid=(str(valid),), valid_pct=50, shuffle_stories=1)
     held, keys = held_out_stories(source, data, limit=1)
     assert held == [cleaning.clean(STORIES[3].upper())]
-    assert keys == {story_key(STORIES[3]), story_key(STORIES[60])}
+    assert keys == {story_hash(STORIES[3]), story_hash(STORIES[60])}
     trained = [story for story, _ in first(98, source, data, held_out=keys)]
     assert trained == [cleaning.clean(story) for n, story in enumerate(STORIES) if n not in (3, 60)]
     assert source.notes == [f'{valid}: JSON lines, stories in the field "text"']
@@ -208,9 +208,9 @@ def test_a_corpus_of_two_stories_holds_one_out() -> None:
     stories = [story for story in STORIES if not is_held_out(story, 1.0)][:2]
     source, data = Listed(stories), data_of()
     held, keys = held_out_stories(source, data, limit=200)
-    smallest, other = sorted(stories, key=story_key)
+    smallest, other = sorted(stories, key=story_hash)
     assert held == [cleaning.clean(smallest)]
-    assert keys == {story_key(smallest)}
+    assert keys == {story_hash(smallest)}
     assert {story for story, _ in first(5, source, data, held_out=keys)} == {cleaning.clean(other)}
 
 
@@ -256,17 +256,17 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     data = data_of(valid_pct=5.0)
     source = Files([str(tmp_path)])
     list(source.read(0, None))  # what was read before the stream began is not the stream's
-    stories = TextStream(source, data, seed=1, held_out=frozenset({story_key(kept[0])}))
-    assert stories.counts == Counts()
+    stories = StoryStream(source, data, seed=1, held_out=frozenset({story_hash(kept[0])}))
+    assert stories.counts == StoryCounts()
     assert len(list(islice(stories, 3))) == 3
-    assert stories.counts == Counts(
+    assert stories.counts == StoryCounts(
         read=7, kept=3, too_short=1, held_out=1, duplicates_of_valid=2, broken=1, too_long=1
     )
 
 
 def test_a_pass_without_a_story_to_train_on_is_refused_in_one_line() -> None:
     with pytest.raises(CorpusError) as caught:
-        next(iter(TextStream(Listed(["short", "\0" * 50, "also short"]), data_of(), seed=1)))
+        next(iter(StoryStream(Listed(["short", "\0" * 50, "also short"]), data_of(), seed=1)))
     assert str(caught.value) == (
         "no story survives cleaning (3 read, 3 under 30 characters, 0 broken, 0 over 1 MiB, 0 held out): "
         "look at --data, --clean and --set min_chars"
@@ -288,10 +288,10 @@ def test_stories_are_cleaned_and_short_ones_skipped_by_what_cleaning_leaves() ->
 def test_the_door_opens_what_is_named(tmp_path: Path) -> None:
     said: list[str] = []
     path = write_corpus(tmp_path / "tales.jsonl", STORIES)
-    assert open_corpus(data_of("bundled"), seed=5, say=said.append).description["seed"] == 5
-    assert open_corpus(data_of(("bundled",)), say=said.append).description["kind"] == "bundled"
-    assert open_corpus(data_of((str(path),)), say=said.append).description["paths"] == [str(path)]
-    assert open_corpus(data_of(str(path)), say=said.append).description["kind"] == "files"
+    assert open_corpus(data_of("bundled"), seed=5, log=said.append).description["seed"] == 5
+    assert open_corpus(data_of(("bundled",)), log=said.append).description["kind"] == "bundled"
+    assert open_corpus(data_of((str(path),)), log=said.append).description["paths"] == [str(path)]
+    assert open_corpus(data_of(str(path)), log=said.append).description["kind"] == "files"
     assert said == []
     with pytest.raises(CorpusError, match="there is no nowhere: --data takes a file"):
         open_corpus(data_of("nowhere"))

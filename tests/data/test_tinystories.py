@@ -32,7 +32,7 @@ from storyteller.errors import HubError
 said = []
 def opened(source, **options):
     data = Data(source=source, shuffle_stories=8, hub_patience_minutes=0.05)
-    return corpus.open_corpus(data, say=said.append, **options)
+    return corpus.open_corpus(data, log=said.append, **options)
 def tell(**what):
     print(json.dumps(what | {"said": said}))
 """
@@ -134,7 +134,7 @@ def test_a_connection_dropped_once_while_opening_does_no_harm(hub_root: Path) ->
 
 
 BUNDLED = (
-    "data: the bundled tales, since the Hub does not answer "
+    "data: the bundled stories, since the Hub does not answer "
     "(--data tinystories insists, --data PATH trains on your own)"
 )
 

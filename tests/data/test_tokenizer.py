@@ -15,7 +15,7 @@ from storyteller.data.tokenizer import Tokenizer
 from storyteller.errors import TokenizerError, UsageError
 from tests.conftest import SHARED
 
-STORIES = [bundled.tale(i) for i in range(300)]
+STORIES = [bundled.story(i) for i in range(300)]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_tokenizer_that_lacks_its_end_of_text_is_refused(trained: Tokenizer, t
 
 
 def test_a_word_that_is_no_tokenizer_is_refused() -> None:
-    with pytest.raises(UsageError, match="--tokenizer bpee is no folder"):
+    with pytest.raises(UsageError, match="invalid value bpee for --tokenizer: expected bpe, gpt2, or a folder"):
         tokenizers.check("bpee")
 
 

@@ -42,7 +42,7 @@ def by_hand(folder: Path, story: str) -> float:
 def test_each_story_has_the_nats_that_the_logits_give_it(tmp_path: Path) -> None:
     folder = tiny_models.random_folder(tmp_path / "model")
     heard: list[float] = []
-    scores = bits_per_byte.score_model(str(folder), STORIES, settings=PLAIN, say=heard.append)
+    scores = bits_per_byte.score_model(str(folder), STORIES, settings=PLAIN, on_progress=heard.append)
     assert scores.nats == pytest.approx([by_hand(folder, story) for story in STORIES], rel=1e-5)
     assert scores.n_bytes == scores.n_tokens == [len(story.encode()) for story in STORIES]
     assert (scores.device, scores.precision, scores.bf16_bits, scores.changed_stories) == ("cpu", "fp32", None, 0)
@@ -63,7 +63,7 @@ def test_the_figures_are_ratios_of_sums_within_their_intervals(tmp_path: Path) -
     assert a.perplexity.value == pytest.approx(math.exp(nats / tokens))
     for interval in (a.bits_per_byte, a.nats_per_token, a.perplexity):
         assert interval.low <= interval.value <= interval.high
-    assert not a.difference(a).real
+    assert not a.difference(a).significant
     assert a.difference(b).value == pytest.approx(a.bits_per_byte.value - b.bits_per_byte.value)
     assert json.loads(json.dumps(a.to_json()))["bytes"] == size
 
@@ -96,23 +96,23 @@ def test_a_model_that_is_not_there_is_refused(name: str) -> None:
 def run_with(root: Path, name: str, *stories: str) -> None:
     folder = run_folder.create(root, name)
     folder.write_run({"name": name, "created_at": "2026-01-01T00:00:00Z", "config": {}})
-    keeping.keep(folder.held_out, stories, frozenset({b"k" * 16}))
+    keeping.save(folder.held_out, stories, frozenset({b"k" * 16}))
 
 
 def test_runs_are_scored_on_what_they_held_out_in_equal_parts(tmp_path: Path) -> None:
     run_with(tmp_path, "fox", "one", "two", "three")
     run_with(tmp_path, "owl", "two", "four")
     alone = bits_per_byte.held_out(["fox@best", "starter"], tmp_path)
-    assert alone == bits_per_byte.HeldOut(("one", "two", "three"), "the held-out stories of fox")
+    assert alone == bits_per_byte.EvalSet(("one", "two", "three"), "the held-out stories of fox")
     both = bits_per_byte.held_out(["fox", "owl"], tmp_path, limit=3)
-    assert both == bits_per_byte.HeldOut(("one", "two", "four"), "the held-out stories of the runs fox, owl")
+    assert both == bits_per_byte.EvalSet(("one", "two", "four"), "the held-out stories of the runs fox, owl")
 
 
 def test_stories_of_a_file_are_cleaned_as_asked(tmp_path: Path) -> None:
     path, raw = tmp_path / "valid.jsonl", "He said \u201cno\u201d.\n\n\nIt  rained, and then it rained again."
     path.write_text(json.dumps({"text": raw}) + "\n" + json.dumps({"text": "Another story, cut off here."}) + "\n")
     light = bits_per_byte.held_out(["fox"], data=[str(path)], limit=1)
-    assert light == bits_per_byte.HeldOut((clean(raw),), f"{path}, cleaned light")
+    assert light == bits_per_byte.EvalSet((clean(raw),), f"{path}, cleaned light")
     as_is = bits_per_byte.held_out(["fox"], data=[str(path)], cleaning="none")
     assert as_is.stories == (raw, "Another story, cut off here.")
     with pytest.raises(CorpusError):
@@ -123,7 +123,7 @@ def test_other_models_are_scored_on_tales_that_no_run_of_them_trains_on() -> Non
     from storyteller.data.held_out_stories import is_held_out
 
     held = bits_per_byte.held_out(["starter"], limit=2)
-    assert held.source == "the bundled tales' held-out stories"
+    assert held.source == "the held-out bundled stories"
     assert [is_held_out(story, 1.0) for story in held.stories] == [True, True]
 
 
@@ -204,7 +204,7 @@ def test_a_model_that_sees_what_is_to_come_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="the real model is not here")
+@pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="needs the real model beside the project")
 def test_a_published_model_scores_what_a_plain_loop_of_transformers_gives_it() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -66,17 +66,17 @@ def test_a_small_difference_on_the_same_stories_is_real_where_their_own_interval
     b = [value - 0.1 - random.random() * 0.1 for value in a]
     assert interval(a).low < interval(b).high
     found = difference(a, b)
-    assert found.real and 0.1 < found.low < found.value < found.high < 0.2
+    assert found.significant and 0.1 < found.low < found.value < found.high < 0.2
 
 
 def test_a_difference_of_nothing_is_not_real() -> None:
     values = [0.1, 0.2, 0.7]
     assert difference(values, values) == Difference(0.0, 0.0, 0.0, False)
-    assert not difference([0.1 + 0.2] * 9, [0.3] * 9).real  # 5e-17 apart, by rounding alone
+    assert not difference([0.1 + 0.2] * 9, [0.3] * 9).significant  # 5e-17 apart, by rounding alone
 
 
 def test_a_difference_that_only_one_story_makes_is_not_real() -> None:
-    assert not difference([1.0] * 20, [1.0] * 19 + [0.0]).real
+    assert not difference([1.0] * 20, [1.0] * 19 + [0.0]).significant
 
 
 def test_two_models_whose_stories_differ_in_length_are_each_weighed_by_their_own() -> None:
@@ -88,7 +88,7 @@ def test_two_models_whose_stories_differ_in_length_are_each_weighed_by_their_own
     ("values", "weights", "words"),
     [
         ([], None, "no item"),
-        ([1.0], [1.0, 2.0], "differ in number"),
+        ([1.0], [1.0, 2.0], "differ in length"),
         ([1.0, math.nan], None, "finite"),
         ([1.0, 2.0], [0.0, 0.0], "all 0"),
         ([1.0, 2.0], [3.0, -1.0], "negative"),

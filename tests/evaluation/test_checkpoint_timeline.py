@@ -16,14 +16,14 @@ from storyteller.cli.story_output import cells
 from storyteller.cli.timeline import wrapped
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, RunError, UsageError
-from storyteller.evaluation.checkpoint_timeline import TimelineStory, changes, moments, steps_of
-from storyteller.reports.timeline_page import said, timeline_page
+from storyteller.evaluation.checkpoint_timeline import TimelineStory, diff_words, timeline_steps, timeline_stories
+from storyteller.reports.timeline_page import describe, timeline_page
 from storyteller.text import safe
 from storyteller.tracking.curves import Curves
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import seen_steps
-from storyteller.tracking.sample_history import SampleHistory, SampleRecord, recipe
+from storyteller.tracking.run_index import readable_steps
+from storyteller.tracking.sample_history import SampleHistory, SampleRecord, sampling_params
 from tests.reports.test_pages import HOSTILE, Reader
 from tests.support.training import tiny_config, trained_run
 from tests.support.tui_runs import make
@@ -54,27 +54,27 @@ def grown(folder: RunFolder) -> SampleHistory:
 
 def test_what_is_kept_and_what_is_new_is_told_word_by_word() -> None:
     before = " ran over the old hill and slept."
-    assert changes(before, " ran over the new hill and slept. The end.") == (
+    assert diff_words(before, " ran over the new hill and slept. The end.") == (
         ((" ran over the", False), (" new", True), (" hill and slept.", False), (" The end.", True)),
         6 / 9,
     )
 
 
 def test_two_words_in_common_are_chance() -> None:
-    assert changes(" there was a dog.", " he saw that there was none.") == (
+    assert diff_words(" there was a dog.", " he saw that there was none.") == (
         ((" he saw that there was none.", True),),
         0.0,
     )
 
 
 def test_a_story_of_two_words_may_be_kept_whole() -> None:
-    assert changes(" The end.", " The end.") == (((" The end.", False),), 1.0)
+    assert diff_words(" The end.", " The end.") == (((" The end.", False),), 1.0)
 
 
 def test_the_first_story_is_held_against_none_and_an_empty_one_keeps_nothing() -> None:
-    assert changes(None, " a fox") == (((" a fox", False),), None)
-    assert changes(None, "") == ((), None)
-    assert changes(" a fox", "") == ((), 0.0)
+    assert diff_words(None, " a fox") == (((" a fox", False),), None)
+    assert diff_words(None, "") == ((), None)
+    assert diff_words(" a fox", "") == ((), 0.0)
 
 
 words = st.lists(st.sampled_from(["a", "fox", "ran", "\n", "  ", "\t", "the end.", "\x1b[1m"])).map(" ".join)
@@ -82,7 +82,7 @@ words = st.lists(st.sampled_from(["a", "fox", "ran", "\n", "  ", "\t", "the end.
 
 @given(words | st.text(), words | st.text())
 def test_the_pieces_are_the_story_whatever_it_is(before: str, text: str) -> None:
-    parts, kept = changes(before, text)
+    parts, kept = diff_words(before, text)
     assert "".join(piece for piece, _ in parts) == text
     assert kept is not None and 0 <= kept <= 1
     assert all(one[1] is not other[1] for one, other in pairwise(parts))
@@ -97,11 +97,11 @@ def test_there_is_a_moment_for_each_story_of_the_seed_and_each_checkpoint(folder
     tell(folder, (0, " a"), (50, " b"), (100, " c"))
     growth = grown(folder)
     own = SamplingParams(seed=42)
-    assert steps_of(growth, FOX, own, [80, 100]) == [0, 50, 80, 100]
-    assert steps_of(growth, FOX, SEVEN, [80, 100]) == [80, 100]
-    assert steps_of(growth, "another", own, [80]) == [80]
-    assert steps_of(growth, FOX, own, range(1, 100), most=3) == [0, 50, 100]
-    assert steps_of(growth, FOX, own, range(1, 100), most=1) == [0]
+    assert timeline_steps(growth, FOX, own, [80, 100]) == [0, 50, 80, 100]
+    assert timeline_steps(growth, FOX, SEVEN, [80, 100]) == [80, 100]
+    assert timeline_steps(growth, "another", own, [80]) == [80]
+    assert timeline_steps(growth, FOX, own, range(1, 100), most=3) == [0, 50, 100]
+    assert timeline_steps(growth, FOX, own, range(1, 100), most=1) == [0]
 
 
 def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFolder) -> None:
@@ -116,20 +116,22 @@ def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFol
 
     scored = {0: 3.0, 80: 1.0}
     root, growth = folder.path.parent, grown(folder)
-    found = list(moments(root, "fox-run", growth, FOX, SamplingParams(seed=42), [0, 60, 80, 100], scored.get, now))
+    found = list(
+        timeline_stories(root, "fox-run", growth, FOX, SamplingParams(seed=42), [0, 60, 80, 100], scored.get, now)
+    )
     assert asked == [(root, "fox-run@60", FOX, 42), (root, "fox-run@80", FOX, 42)]
-    assert [(each.step, each.problem, each.kept, said(each)) for each in found] == [
+    assert [(each.step, each.problem, each.kept, describe(each)) for each in found] == [
         (0, "", None, "3.0000 bits per byte"),
         (60, "checkpoint fox-run@60 is damaged", None, ""),
-        (80, "", 0.75, "1.0000 bits per byte, 75 % as before, told now, cut at its length"),
-        (100, "", 0.75, "75 % as before"),
+        (80, "", 0.75, "1.0000 bits per byte, 75 % unchanged, generated later, cut off at the token limit"),
+        (100, "", 0.75, "75 % unchanged"),
     ]
 
 
 def test_a_story_of_another_seed_is_told_anew(folder: RunFolder) -> None:
     tell(folder, (100, " of the run's own seed."))
     fresh = SampleRecord(100, FOX, " of seed 7.", 7, later=True)
-    [moment] = moments(folder.path, "fox-run", grown(folder), FOX, SEVEN, [100], tell=lambda *_: fresh)
+    [moment] = timeline_stories(folder.path, "fox-run", grown(folder), FOX, SEVEN, [100], tell=lambda *_: fresh)
     assert moment.told == fresh
 
 
@@ -150,13 +152,13 @@ def test_at_no_terminal_stories_are_wrapped_and_lines_with_news_have_a_bar(
         "  The fox ran over the hill to the\n"
         "  river and slept there.\n"
         "\n"
-        "step 10  0 % as before\n"
+        "step 10  0 % unchanged\n"
         "  The fox stayed.\n"
         "\n"
-        "step 50  0.5000 bits per byte, 0 % as before\n"
+        "step 50  0.5000 bits per byte, 0 % unchanged\n"
         "  The fox stayed\u241b[2J.\n"
         "\n"
-        "step 100  0.5000 bits per byte, 0 % as before\n"
+        "step 100  0.5000 bits per byte, 0 % unchanged\n"
         "  The fox ran over the hill to the\n"
         "  river and swam there all day.\n"
     )
@@ -170,7 +172,7 @@ def test_where_much_is_kept_the_lines_with_news_have_a_bar(
     tell(folder, (100, " ran over the hill to the river and swam there all day."))
     commands.run(["timeline", "fox-run", "--prompt", FOX, "--runs-dir", str(folder.path.parent)])
     assert capsys.readouterr().out.endswith(
-        "step 100  0.5000 bits per byte, 67 % as before\n"
+        "step 100  0.5000 bits per byte, 67 % unchanged\n"
         "  The fox ran over the hill to the\n"
         "\u258e river and swam there all day.\n"
     )
@@ -229,10 +231,10 @@ def test_on_a_page_what_is_kept_is_lighter_and_what_is_new_is_marked(folder: Run
         ),
     ]
     page = str(timeline_page("fox-run", FOX, SamplingParams(seed=42), found, Curves(folder)))
-    assert "<h1>How fox-run learned to speak</h1>" in page
+    assert "<h1>Samples of fox-run during training</h1>" in page
     assert '<header>step 0</header><p dir="auto"><span class="prompt">The fox</span> ran to the sea.</p>' in page
     assert "Step 50: checkpoint fox-run@50 is damaged." in page
-    assert '<span class="kept"> ran to the</span><mark> moon.</mark></p><footer>75 % as before</footer>' in page
+    assert '<span class="kept"> ran to the</span><mark> moon.</mark></p><footer>75 % unchanged</footer>' in page
 
 
 def test_no_story_becomes_markup(folder: RunFolder) -> None:
@@ -248,7 +250,7 @@ def test_every_checkpoint_of_a_real_run_tells_what_its_training_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = trained_run(tmp_path / "runs", "small", train_steps=4)
-    sample = recipe(tiny_config(train_steps=4))
+    sample = sampling_params(tiny_config(train_steps=4))
     then = grown(folder)
     prompt = then.prompts[0]
     folder.samples.unlink()
@@ -263,4 +265,4 @@ def test_every_checkpoint_of_a_real_run_tells_what_its_training_told(
     commands.run(["timeline", "small", "--prompt", "A dragon", "--seed", "7", "--json", "--runs-dir", root])
     other = json.loads(capsys.readouterr().out)
     assert other["seed"] == 7
-    assert [moment["step"] for moment in other["moments"]] == seen_steps(folder)
+    assert [moment["step"] for moment in other["moments"]] == readable_steps(folder)

@@ -14,11 +14,11 @@ import pytest
 from storyteller.cli import main
 from storyteller.cli.compare import side_by_side, wrapped
 from storyteller.config.configs import SamplingParams
-from storyteller.evaluation.bits_per_byte import HeldOut, ModelScores
+from storyteller.evaluation.bits_per_byte import EvalSet, ModelScores
 from storyteller.evaluation.bootstrap import Difference
 from storyteller.evaluation.compare_models import ModelComparison, ModelStories, PairedDifference, tell, verdict
 from storyteller.inference.engine import open_model
-from storyteller.reports.compare_page import contest_page
+from storyteller.reports.compare_page import comparison_page
 from tests.support import tiny_models
 from tests.support.hub_loopback import LoopbackHub
 from tests.support.ptys import command, environment
@@ -53,7 +53,7 @@ def contest(prompt: str = "Once", text: str = " there was a fox.", label: str = 
         (prompt,),
         SamplingParams(seed=7),
         (told, (None,)),
-        HeldOut(("one", "two", "three"), "stories"),
+        EvalSet(("one", "two", "three"), "stories"),
         (scores("fox", 20.0, 21.0, 22.0), scores("owl", 30.0, 31.0, 33.0)),
     )
 
@@ -86,13 +86,13 @@ def test_lines_break_between_words_and_no_control_stays() -> None:
 
 
 def test_a_verdict_names_the_better_model_or_says_that_it_cannot_be_told() -> None:
-    real = Difference(-0.25, -0.3125, -0.125, real=True)
+    real = Difference(-0.25, -0.3125, -0.125, significant=True)
     assert verdict(PairedDifference("fox", "owl", real), 50) == (
         "fox foretells better than owl: by 0.2500 bits per byte, 95 % from 0.1250 to 0.3125, a real difference"
     )
-    other = Difference(0.25, 0.125, 0.3125, real=True)
+    other = Difference(0.25, 0.125, 0.3125, significant=True)
     assert verdict(PairedDifference("fox", "owl", other), 50) == verdict(PairedDifference("owl", "fox", real), 50)
-    unsure = Difference(0.01, -0.02, 0.04, real=False)
+    unsure = Difference(0.01, -0.02, 0.04, significant=False)
     assert verdict(PairedDifference("fox", "owl", unsure), 1_000) == (
         "fox and owl cannot be told apart on these 1,000 stories: +0.0100 bits per byte, 95 % from -0.0200 to +0.0400"
     )
@@ -101,7 +101,7 @@ def test_a_verdict_names_the_better_model_or_says_that_it_cannot_be_told() -> No
 def test_every_pair_is_compared_on_the_same_stories() -> None:
     held = contest()
     (versus,) = held.differences()
-    assert (versus.a, versus.b, versus.bits_per_byte.real) == ("fox", "owl", True)
+    assert (versus.a, versus.b, versus.bits_per_byte.significant) == ("fox", "owl", True)
     best, behind = held.behind_best()
     assert best is None
     assert behind is not None
@@ -116,7 +116,7 @@ def test_every_pair_is_compared_on_the_same_stories() -> None:
 
 def test_a_page_has_every_story_and_nothing_in_it_is_markup_of_a_models() -> None:
     evil = "<script>alert(1)</script>\x1b]0;x\x07"
-    page = str(contest_page(contest(prompt=evil, text=evil, label=evil), remarks=[evil]))
+    page = str(comparison_page(contest(prompt=evil, text=evil, label=evil), remarks=[evil]))
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 4
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", page)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storyteller.evaluation.text_metrics.grammar import RULES, slips
-from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory
-from storyteller.evaluation.text_metrics.word_tokens import parse
+from storyteller.evaluation.text_metrics.grammar import RULES, grammar_errors
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion, tokenize
 from tests.support.judged import held_out, reference
 
-SMALL = Reference.build(
+SMALL = ReferenceCorpus.build(
     [
         "One day a girl saw Lily in the park. Then she and Lily played with a ball. She was happy and he ran home. "
         "He wanted to play and she liked it. They went and I had a dog. We jumped, they ate, he used and he waited. "
@@ -22,7 +22,7 @@ SMALL = Reference.build(
 
 
 def found(text: str, *, prompt: str = "", ended: bool = True) -> list[str]:
-    return [slip.rule for slip in slips(parse(TokenizedStory(prompt, text, ended)), SMALL)]
+    return [slip.rule for slip in grammar_errors(tokenize(StoryCompletion(prompt, text, ended)), SMALL)]
 
 
 @pytest.mark.parametrize(
@@ -35,25 +35,25 @@ def found(text: str, *, prompt: str = "", ended: bool = True) -> list[str]:
         ("It was an unicorn.", "a or an"),
         ("He waited a hour.", "a or an"),
         ("He took the his ball.", "two determiners"),
-        ("She saw the was happy.", "no noun after an article"),
-        ("He ran to the.", "no noun after an article"),
-        ("He wanted to went home.", "past after to"),
-        ("She liked to played.", "past after to"),
-        ("She didn't went home.", "past after a helping verb"),
-        ("He could played.", "past after a helping verb"),
-        ("Where did he went?", "past after a helping verb"),
+        ("She saw the was happy.", "article without noun"),
+        ("He ran to the.", "article without noun"),
+        ("He wanted to went home.", "past tense after to"),
+        ("She liked to played.", "past tense after to"),
+        ("She didn't went home.", "past tense after auxiliary"),
+        ("He could played.", "past tense after auxiliary"),
+        ("Where did he went?", "past tense after auxiliary"),
         ("They was happy.", "agreement"),
         ("He cried because he have a dog.", "agreement"),
-        ("He went home with she.", "case"),
-        ("Him went home.", "case"),
-        ("He ran. then he fell.", "small letter begins a sentence"),
-        ("He saw lily in the park.", "small letter begins a name"),
-        ("Then i ran.", "small i"),
+        ("He went home with she.", "pronoun case"),
+        ("Him went home.", "pronoun case"),
+        ("He ran. then he fell.", "lower case at sentence start"),
+        ("He saw lily in the park.", "lower-case name"),
+        ("Then i ran.", "lower-case i"),
         ("He saw Then a dog.", "stray capital"),
         ("The big dog in the little park.", "sentence without a verb"),
-        ('"Hello, said Tom.', "quotes left open"),
-        ("He was very happy", "paragraph without an end"),
-        ("He ran.,", "two marks"),
+        ('"Hello, said Tom.', "unclosed quote"),
+        ("He was very happy", "paragraph without end mark"),
+        ("He ran.,", "repeated punctuation"),
     ],
 )
 def test_a_slip_is_found_once_by_its_rule(text: str, rule: str) -> None:
@@ -88,7 +88,7 @@ def test_good_sentences_have_no_slips(text: str) -> None:
 
 def test_the_end_of_a_story_that_a_limit_cut_off_is_no_slip() -> None:
     assert found('He said, "I was very', ended=False) == []
-    assert found('He said, "I was very') == ["quotes left open", "paragraph without an end"]
+    assert found('He said, "I was very') == ["unclosed quote", "paragraph without end mark"]
 
 
 def test_slips_of_the_prompt_are_not_the_models() -> None:
@@ -97,19 +97,19 @@ def test_slips_of_the_prompt_are_not_the_models() -> None:
 
 
 def test_a_slip_is_shown_with_the_words_around_it() -> None:
-    [slip] = slips(parse(TokenizedStory("", "Then she saw a apple in the park.", True)), SMALL)
+    [slip] = grammar_errors(tokenize(StoryCompletion("", "Then she saw a apple in the park.", True)), SMALL)
     assert slip.words == "she saw a apple in the park"
 
 
 def test_real_tales_have_hardly_any_slips_and_no_rule_fires_often() -> None:
-    proses = [parse(story) for story in held_out()]
-    n_words = sum(len(prose.told_words()) for prose in proses)
-    all_slips = [slip for prose in proses for slip in slips(prose, reference())]
+    stories = [tokenize(story) for story in held_out()]
+    n_words = sum(len(tokenized.words()) for tokenized in stories)
+    all_slips = [slip for tokenized in stories for slip in grammar_errors(tokenized, reference())]
     assert len(all_slips) * 1000 / n_words < 1, [slip.words for slip in all_slips]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80) | st.text('Ai" .,\nthe', max_size=80))
 def test_any_text_can_be_searched_for_slips(text: str) -> None:
-    prose = parse(TokenizedStory("", text, True))
-    assert all(0 <= slip.at < len(prose.tokens) for slip in slips(prose, SMALL))
+    tokenized = tokenize(StoryCompletion("", text, True))
+    assert all(0 <= slip.at < len(tokenized.tokens) for slip in grammar_errors(tokenized, SMALL))

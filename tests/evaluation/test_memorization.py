@@ -7,12 +7,13 @@ from random import Random
 
 import pytest
 
-from storyteller.evaluation.text_metrics.memorization import Copied
-from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory, per_story
-from storyteller.evaluation.text_metrics.word_tokens import parse
+from storyteller.evaluation.text_metrics.memorization import CopiedSpans
+from storyteller.evaluation.text_metrics.metrics import per_story
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion, tokenize
 from tests.support.judged import reference, training
 
-SMALL = Reference.build(
+SMALL = ReferenceCorpus.build(
     [
         "One day a red fox ran up the hill. There it sat and sang a song for the moon.",
         "Then a red fox ran up the hill and saw nobody at all.",
@@ -20,13 +21,13 @@ SMALL = Reference.build(
 )
 
 
-def look_up(text: str) -> Copied:
+def look_up(text: str) -> CopiedSpans:
     return SMALL.copies.look_up(text.lower().split())
 
 
 def test_a_span_of_eight_words_is_found_and_one_of_seven_is_not() -> None:
-    assert look_up("and one day a red fox ran up the") == Copied(2, 1, 8, 0, 1)
-    assert look_up("and then day a red fox ran up") == Copied(1, 0, 0, None, 0)
+    assert look_up("and one day a red fox ran up the") == CopiedSpans(2, 1, 8, 0, 1)
+    assert look_up("and then day a red fox ran up") == CopiedSpans(1, 0, 0, None, 0)
 
 
 def test_the_longest_span_is_told_with_its_source_where_two_stories_share_a_part() -> None:
@@ -46,23 +47,23 @@ def test_unknown_words_match_nothing_not_even_each_other() -> None:
 
 @pytest.mark.parametrize("words", [0, 3, 7])
 def test_a_text_of_fewer_than_eight_words_has_no_spans(words: int) -> None:
-    assert look_up(" ".join(["the"] * words)) == Copied(0, 0, 0, None, 0)
+    assert look_up(" ".join(["the"] * words)) == CopiedSpans(0, 0, 0, None, 0)
 
 
 def test_planted_training_stories_are_found_whole_with_their_source() -> None:
     for source in (0, 17, 400, len(training()) - 1):
-        story = TokenizedStory("", training()[source], True)
+        story = StoryCompletion("", training()[source], True)
         found = per_story([story], reference())
         n_words = found["words"].values[0]
         assert found["longest_copy_words"].values == [n_words]
         assert found["copied_pct"].values[0] == 100 * found["copied_pct"].weights[0]
-        assert reference().copies.look_up(parse(story).told_words()).source == source
+        assert reference().copies.look_up(tokenize(story).words()).source == source
 
 
 def test_the_longest_span_agrees_with_a_plain_search() -> None:
     random = Random(0)
     stories = [" ".join(random.choice("abc") for _ in range(60)) for _ in range(20)]
-    copies = Reference.build(stories).copies
+    copies = ReferenceCorpus.build(stories).copies
     for _ in range(20):
         words = [random.choice("abc") for _ in range(40)]
         longest = max(
@@ -76,7 +77,7 @@ def test_the_longest_span_agrees_with_a_plain_search() -> None:
 
 
 def test_looking_up_the_same_words_over_and_over_takes_bounded_time() -> None:
-    copies = Reference.build(["once upon a time there was a little girl " * 3] * 100).copies
+    copies = ReferenceCorpus.build(["once upon a time there was a little girl " * 3] * 100).copies
     started = time.process_time()
     found = copies.look_up(["once", "upon", "a", "time", "there", "was", "a", "little", "girl"] * 500)
     assert found.longest_words == 27

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyteller.cli import main
-from storyteller.data.bundled import tale
+from storyteller.data.bundled import story
 from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card import card as card_document
 from storyteller.evaluation.model_card import real_stories, training_stories, worst_examples
 from storyteller.evaluation.model_card.card import Card, Example, Figure
-from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.reports import card_markdown, card_page
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
@@ -58,12 +59,12 @@ def card(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(scope="module")
 def tales() -> list[str]:
-    return [tale(number) for number in range(300)]
+    return [story(number) for number in range(300)]
 
 
 @pytest.fixture(scope="module")
-def reference(tales: list[str]) -> Reference:
-    return Reference.build(tales)
+def reference(tales: list[str]) -> ReferenceCorpus:
+    return ReferenceCorpus.build(tales)
 
 
 SMALL = [
@@ -119,30 +120,30 @@ def test_a_model_that_says_a_training_story_by_heart_is_shown_with_its_source(
     assert done.card.parameters is not None
 
 
-def test_a_name_that_changes_half_way_is_caught(tales: list[str], reference: Reference) -> None:
+def test_a_name_that_changes_half_way_is_caught(tales: list[str], reference: ReferenceCorpus) -> None:
     whole = (
         "One day Zibby found a kite. Zibby ran up the hill. Then Quorlo fell down. Quorlo cried, and Quorlo went home."
     )
-    (found,) = worst_examples.examples([TokenizedStory("", whole, True)], reference, tales)
+    (found,) = worst_examples.worst_examples([StoryCompletion("", whole, True)], reference, tales)
     assert (found.kind, found.title) == ("renamed", "Zibby becomes Quorlo")
     assert [whole[begin:end] for begin, end in found.marks] == ["Zibby", "Zibby", "Quorlo", "Quorlo", "Quorlo"]
-    kept = TokenizedStory("", whole.replace("Quorlo", "Zibby"), True)
-    assert worst_examples.examples([kept], reference, tales) == ()
+    kept = StoryCompletion("", whole.replace("Quorlo", "Zibby"), True)
+    assert worst_examples.worst_examples([kept], reference, tales) == ()
 
 
-def test_real_stories_do_not_loop(tales: list[str], reference: Reference) -> None:
-    told = [TokenizedStory("", tale(number), True) for number in range(40_000, 40_040)]
-    kinds = [example.kind for example in worst_examples.examples(told, reference, tales)]
+def test_real_stories_do_not_loop(tales: list[str], reference: ReferenceCorpus) -> None:
+    told = [StoryCompletion("", story(number), True) for number in range(40_000, 40_040)]
+    kinds = [example.kind for example in worst_examples.worst_examples(told, reference, tales)]
     assert "looped" not in kinds
 
 
-def test_a_copy_inside_a_story_is_marked_where_it_stands(tales: list[str], reference: Reference) -> None:
+def test_a_copy_inside_a_story_is_marked_where_it_stands(tales: list[str], reference: ReferenceCorpus) -> None:
     words = tales[7].split()
     stolen = " ".join(words[20:50])
     (found,) = (
         each
-        for each in worst_examples.examples(
-            [TokenizedStory("So it was. ", f"Zog met a blip. {stolen} And blip went zog.", True)], reference, tales
+        for each in worst_examples.worst_examples(
+            [StoryCompletion("So it was. ", f"Zog met a blip. {stolen} And blip went zog.", True)], reference, tales
         )
         if each.kind == "copied"
     )
@@ -158,17 +159,17 @@ def test_a_copy_inside_a_story_is_marked_where_it_stands(tales: list[str], refer
 @given(st.lists(st.integers(0, 80), min_size=1, max_size=12), st.integers(1, 15))
 @settings(max_examples=30, deadline=None)
 def test_real_stories_are_no_longer_than_told_ones_and_end_with_a_sentence(lengths: list[int], n_real: int) -> None:
-    told = [TokenizedStory("Once", " word" * length, True) for length in lengths]
+    told = [StoryCompletion("Once", " word" * length, True) for length in lengths]
     stories = ["He went up the hill and saw a dog. " * 20] * n_real
-    found = real_stories.beside(told, stories)
+    found = real_stories.match_lengths(told, stories)
     assert len(found) == min(n_real, len(told))
-    for story in found:
-        assert story.text.endswith(".")
-        assert len(story.text.split()) <= max(20, *lengths)
+    for real in found:
+        assert real.text.endswith(".")
+        assert len(real.text.split()) <= max(20, *lengths)
 
 
 def test_a_short_real_story_is_left_as_it_is() -> None:
-    (found,) = real_stories.beside([TokenizedStory("Once", " word" * 500, True)], [SMALL[0]])
+    (found,) = real_stories.match_lengths([StoryCompletion("Once", " word" * 500, True)], [SMALL[0]])
     assert found.prompt + found.text == SMALL[0]
     assert found.ended
 
@@ -199,7 +200,7 @@ def some_card(text: str = HOSTILE) -> Card:
             Figure("bits_per_byte", "bits per byte", "", "", "lower", value),
         ),
         examples=(Example("copied", text, text, text, ((0, 3), (len(text) - 1, len(text) + 2)), text),),
-        stories=(TokenizedStory(text, text, False),),
+        stories=(StoryCompletion(text, text, False),),
         judge=card_document.JudgeUsage("host", text, 1, 1, 0, text),
         notes=(text,),
     )
@@ -235,12 +236,12 @@ def test_what_is_no_card_is_refused(changes: dict[str, Any]) -> None:
 
 def test_the_newest_card_of_a_run_that_can_be_read_is_found(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    assert card_document.newest(run) is None
+    assert card_document.newest_card(run) is None
     run.cards.mkdir()
     for step in (9, 100_000_000, 20):
         run.card(step).write_text(json.dumps(some_card(f"r@{step}").to_json()))
     run.card(200_000_000).write_text("{}")
-    found = card_document.newest(run)
+    found = card_document.newest_card(run)
     assert found is not None and found.model == "r@100000000"
     checkpoint_folders.forget_after(run, 20)  # as a resume from step 20 does
     assert sorted(path.name for path in run.cards.iterdir()) == ["step-00000009.json", "step-00000020.json"]
@@ -271,7 +272,7 @@ class _Tags(HTMLParser):
 
 
 def test_a_page_holds_hostile_text_as_text() -> None:
-    text = str(card_page.page(some_card()))
+    text = str(card_page.card_page(some_card()))
     tags = _Tags()
     tags.feed(text)
     assert "script" not in tags.tags
@@ -303,12 +304,12 @@ def test_the_terminal_and_a_folder_get_the_card_and_nobody_is_called(
     done = card(says(tmp_path, looped.strip()), *files, "--out", str(tmp_path / "out"))
     assert (done.status, called) == (0, [])
     assert any(line.startswith("MEASURE ") for line in done.out.splitlines())
-    row = next(line for line in done.out.splitlines() if line.startswith("says it again"))
-    assert float(row.removeprefix("says it again").split()[0]) > 75
+    row = next(line for line in done.out.splitlines() if line.startswith("repetition"))
+    assert float(row.removeprefix("repetition").split()[0]) > 75
     assert row.endswith("worse than real")
-    assert "of it was said before:" in done.out
+    assert "of the words are repetition:" in done.out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["card.html", "card.json", "card.md"]
-    kept = card_document.read(tmp_path / "out" / "card.json")
+    kept = card_document.read_card(tmp_path / "out" / "card.json")
     assert kept is not None and len(kept.stories) == 2
     assert (tmp_path / "out" / "card.html").read_text().startswith("<!doctype html>")
 
@@ -394,13 +395,14 @@ def test_a_judge_grades_told_and_real_stories_and_hears_of_nothing_else(
 
 def test_training_stories_of_files_are_counted_and_a_limit_is_said(files: list[str]) -> None:
     path = files[3]
-    every, some = training_stories.of_files([path]), training_stories.of_files([path], most=10)
+    every, some = training_stories.from_files([path]), training_stories.from_files([path], limit=10)
     assert (len(every.stories), every.whole, len(some.stories), some.whole) == (48, True, 10, False)
-    assert every.words.startswith("all 48 stories of") and some.words.startswith("the first 10 stories of")
+    assert every.description.startswith("all 48 stories of")
+    assert some.description.startswith("the first 10 stories of")
 
 
 def test_a_model_of_unknown_training_is_held_against_the_bundled_tales_which_is_said() -> None:
     said: list[str] = []
-    found = training_stories.find(None, most=20, say=said.append)
+    found = training_stories.find_training_stories(None, limit=20, log=said.append)
     assert (len(found.stories), found.own) == (20, False)
-    assert "bundled tales alone" in said[0] and "--train-data" in said[0]
+    assert "only copies of the bundled stories" in said[0] and "--train-data" in said[0]

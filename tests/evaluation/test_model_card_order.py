@@ -11,9 +11,10 @@ import pytest
 from storyteller.evaluation.bits_per_byte import held_out, score_model
 from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card import generate_stories, training_stories
-from storyteller.evaluation.model_card.make_card import Bench
-from storyteller.evaluation.prompts import bundled
-from storyteller.evaluation.text_metrics.metrics import MEASURES, TokenizedStory
+from storyteller.evaluation.model_card.make_card import CardReferences
+from storyteller.evaluation.prompts import bundled_prompts
+from storyteller.evaluation.text_metrics.metrics import MEASURES
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.inference.engine import open_model
 from storyteller.tracking.run_folder import RunFolder
 from tests.support.training import trained_run
@@ -71,20 +72,22 @@ def test_each_measure_is_in_the_order_or_says_why_it_is_not() -> None:
     assert sorted((*BY_FAR, *ON_THE_WHOLE, *NO_ORDER)) == sorted(measure.key for measure in MEASURES)
 
 
-def told(run: RunFolder, step: int) -> list[TokenizedStory]:
+def told(run: RunFolder, step: int) -> list[StoryCompletion]:
     """Stories of a checkpoint, from the plainest prompts."""
-    prompts = [prompt.text for prompt in bundled() if prompt.kind == "opening"]
+    prompts = [prompt.text for prompt in bundled_prompts() if prompt.kind == "opening"]
     with open_model(f"{run.name}@{step}", run.path.parent, threads=1) as engine:
-        return list(generate_stories.tell(engine, prompts, 20, generate_stories.recipe(0, max_tokens=300)).stories)
+        return list(
+            generate_stories.tell(engine, prompts, 20, generate_stories.sampling_params(0, max_tokens=300)).stories
+        )
 
 
-def shuffled(stories: tuple[str, ...]) -> list[TokenizedStory]:
+def shuffled(stories: tuple[str, ...]) -> list[StoryCompletion]:
     """Real stories with their words in no order, cut as told ones are."""
     draw, found = random.Random(0), []
     for story in stories:
         words = story.split()[:80]
         draw.shuffle(words)
-        found.append(TokenizedStory("", " ".join(words), True))
+        found.append(StoryCompletion("", " ".join(words), True))
     return found
 
 
@@ -94,10 +97,10 @@ def test_real_stories_come_before_a_trained_model_and_that_before_its_beginning_
 ) -> None:
     run = trained_run(tmp_path / "runs", "r", **OPTIONS)
     held = held_out([run.name], run.path.parent)
-    bench = Bench(training_stories.of_run(run, 1500), held.stories, held.source)
+    bench = CardReferences(training_stories.from_run(run, 1500), held)
     ends, begins = told(run, STEPS), told(run, STEPS // 10)
 
-    def values(stories: list[TokenizedStory]) -> dict[str, Interval]:
+    def values(stories: list[StoryCompletion]) -> dict[str, Interval]:
         return {figure.key: figure.value for figure in bench.figures(stories)}
 
     found = {TRAINED: values(ends), BEGINNING: values(begins), SHUFFLED: values(shuffled(held.stories))}

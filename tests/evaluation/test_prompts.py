@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from storyteller.errors import UsageError
-from storyteller.evaluation.prompts import bundled, load_prompts
+from storyteller.evaluation.prompts import bundled_prompts, load_prompts
 
 
 def test_there_are_44_prompts_of_four_kinds_all_different() -> None:
-    prompts = bundled()
+    prompts = bundled_prompts()
     assert Counter(prompt.kind for prompt in prompts) == {
         "opening": 10,
         "consistency": 12,
@@ -24,7 +24,7 @@ def test_there_are_44_prompts_of_four_kinds_all_different() -> None:
 
 
 def test_each_stops_before_the_word_that_is_asked_for() -> None:
-    for prompt in bundled():
+    for prompt in bundled_prompts():
         assert prompt.text == prompt.text.strip()
         assert prompt.text.isascii()
         assert prompt.text[-1].isalnum(), "a prompt ends in a word, so that the model's next is one with a space"

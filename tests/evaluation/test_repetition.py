@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storyteller.evaluation.text_metrics.repetition import distinct, looped_words, self_bleu
-from storyteller.evaluation.text_metrics.word_tokens import TokenizedStory, parse
+from storyteller.evaluation.text_metrics.repetition import distinct, repeated_words, self_bleu
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion, tokenize
 from tests.support.judged import held_out
 
 
@@ -14,7 +14,7 @@ def words(text: str) -> list[str]:
 
 
 def looped(text: str, prompt: str = "") -> int:
-    return looped_words(parse(TokenizedStory(prompt, text, True)))
+    return len(repeated_words(tokenize(StoryCompletion(prompt, text, True))))
 
 
 def test_of_one_sentence_said_ten_times_nine_tenths_are_loops() -> None:
@@ -34,8 +34,11 @@ def test_short_sentences_may_be_said_twice() -> None:
 
 
 def test_real_tales_have_nearly_no_loops() -> None:
-    proses = [parse(story) for story in held_out()]
-    assert sum(map(looped_words, proses)) / sum(len(prose.told_words()) for prose in proses) < 0.02
+    stories = [tokenize(story) for story in held_out()]
+    assert (
+        sum(len(repeated_words(story)) for story in stories) / sum(len(tokenized.words()) for tokenized in stories)
+        < 0.02
+    )
 
 
 def test_distinct_counts_different_ngrams() -> None:
@@ -70,7 +73,7 @@ def test_counts_are_clipped_by_the_story_that_has_most_of_them() -> None:
 
 
 def test_self_bleu_does_not_grow_with_the_number_of_stories() -> None:
-    stories = [parse(story).told_words() for story in held_out()]
+    stories = [tokenize(story).words() for story in held_out()]
     few, many = self_bleu(stories[:40]), self_bleu(stories)
     mean_few = sum(score or 0 for score in few) / len(few)
     mean_many = sum(score or 0 for score in many) / len(many)

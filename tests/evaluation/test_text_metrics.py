@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyteller.evaluation.bootstrap import Interval
-from storyteller.evaluation.text_metrics.metrics import MEASURES, Reference, TokenizedStory, measure, per_story
+from storyteller.evaluation.text_metrics.metrics import MEASURES, measure, per_story
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from tests.support.judged import damaged, held_out, misgendered, reference, sentences_shuffled, shuffled, spliced
 
 BY_KEY = {each.key: each for each in MEASURES}
@@ -34,7 +36,7 @@ def scores() -> dict[str, dict[str, Interval]]:
         "sentences shuffled": [sentences_shuffled(story, random) for story in real],
         "few misgendered": [misgendered(story, 0.1, random) for story in real],
         "many misgendered": [misgendered(story, 0.5, random) for story in real],
-        "swapped": [TokenizedStory(a.prompt, b.text, True) for a, b in zip(real, others, strict=True)],
+        "swapped": [StoryCompletion(a.prompt, b.text, True) for a, b in zip(real, others, strict=True)],
     }
     return {name: measure(stories, reference(), resamples=200) for name, stories in sets.items()}
 
@@ -83,12 +85,12 @@ def test_the_end_of_another_story_takes_up_less_of_the_prompt() -> None:
 
 def test_misspelt_words_are_not_known() -> None:
     assert scores()["real"]["known_words_pct"].value > 98
-    mangled = [TokenizedStory(story.prompt, story.text.replace("o", "oo"), True) for story in held_out()]
+    mangled = [StoryCompletion(story.prompt, story.text.replace("o", "oo"), True) for story in held_out()]
     assert measure(mangled, reference())["known_words_pct"].value < 85
 
 
 def test_a_model_that_repeats_one_sentence_scores_as_such() -> None:
-    stories = [TokenizedStory("Once upon a time", " The dog ran to the park." * 20, False) for _ in range(40)]
+    stories = [StoryCompletion("Once upon a time", " The dog ran to the park." * 20, False) for _ in range(40)]
     found = measure(stories, reference())
     assert found["looped_pct"] == Interval(95, 95, 95)
     assert found["self_bleu"].value == pytest.approx(1)
@@ -109,7 +111,7 @@ def test_each_figure_is_the_ratio_of_its_numbers() -> None:
 
 
 def test_exact_figures_of_two_small_stories() -> None:
-    stories = [TokenizedStory("Once", " there was a dog.", True), TokenizedStory("Once", " there was an dog", False)]
+    stories = [StoryCompletion("Once", " there was a dog.", True), StoryCompletion("Once", " there was an dog", False)]
     found = {key: interval.value for key, interval in measure(stories, reference()).items()}
     assert found["ended_pct"] == found["closed_pct"] == 50
     assert found["words"] == 4
@@ -127,7 +129,7 @@ def test_keys_and_titles_are_unique_and_each_measure_says_what_it_is() -> None:
 
 def test_no_stories_and_empty_stories_have_few_figures_and_no_error() -> None:
     assert measure([], reference()) == {}
-    found = measure([TokenizedStory("", "", True)] * 3, reference())
+    found = measure([StoryCompletion("", "", True)] * 3, reference())
     assert found["ended_pct"].value == 100
     assert found["closed_pct"].value == found["words"].value == 0
     assert "known_words_pct" not in found
@@ -135,21 +137,21 @@ def test_no_stories_and_empty_stories_have_few_figures_and_no_error() -> None:
 
 def test_training_stories_without_a_word_are_refused() -> None:
     with pytest.raises(ValueError, match="no words"):
-        Reference.build(["...", "!"])
+        ReferenceCorpus.build(["...", "!"])
 
 
 def test_a_reference_reads_no_more_than_its_limit() -> None:
     endless = repeat("A story of a dog and cat.")
-    assert Reference.build(endless, limit_words=1000).n_words == 7 * 143
+    assert ReferenceCorpus.build(endless, limit_words=1000).n_words == 7 * 143
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
-        st.builds(TokenizedStory, st.text(max_size=30), st.text(max_size=120), st.booleans()), min_size=1, max_size=4
+        st.builds(StoryCompletion, st.text(max_size=30), st.text(max_size=120), st.booleans()), min_size=1, max_size=4
     )
 )
-def test_any_text_can_be_measured(stories: list[TokenizedStory]) -> None:
+def test_any_text_can_be_measured(stories: list[StoryCompletion]) -> None:
     for found in measure(stories, reference(), resamples=20).values():
         assert all(map(math.isfinite, (found.value, found.low, found.high)))
 
@@ -163,12 +165,12 @@ SLOW_PIECES = ["a", "\U0001f600", "Tom ", "...!?,", "the dog "]
 )
 def test_a_hundred_thousand_characters_of_one_kind_are_measured_in_bounded_time(piece: str) -> None:
     started = time.process_time()
-    measure([TokenizedStory("", (piece * 100_000)[:100_000], True)], reference(), resamples=20)
+    measure([StoryCompletion("", (piece * 100_000)[:100_000], True)], reference(), resamples=20)
     assert time.process_time() - started < 10
 
 
 def test_a_hundred_thousand_characters_of_names_are_measured_in_bounded_time() -> None:
     names = [f"so {a}{b}{c} ran" for a in "ABCDEFGHIJ" for b in "aeiou" for c in "bcdfghklmnprstvw"] * 12
     started = time.process_time()
-    measure([TokenizedStory("", ". ".join(names)[:100_000], True)], reference(), resamples=20)
+    measure([StoryCompletion("", ". ".join(names)[:100_000], True)], reference(), resamples=20)
     assert time.process_time() - started < 10

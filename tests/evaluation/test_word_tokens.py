@@ -6,35 +6,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storyteller.evaluation.text_metrics.word_tokens import Prose, TokenizedStory, cut, parse, stem
+from storyteller.evaluation.text_metrics.word_tokens import (
+    StoryCompletion,
+    TokenizedStory,
+    split_prompt,
+    stem,
+    tokenize,
+)
 
 
-def prose(text: str) -> Prose:
-    return parse(TokenizedStory("", text, True))
+def tokenized(text: str) -> TokenizedStory:
+    return tokenize(StoryCompletion("", text, True))
 
 
 def beginnings(text: str) -> list[str]:
-    found = prose(text)
-    return [token for token, begins in zip(found.tokens, found.begins, strict=True) if begins]
+    found = tokenized(text)
+    return [token for token, begins in zip(found.tokens, found.begins_sentence, strict=True) if begins]
 
 
 def test_words_keep_their_apostrophes_and_marks_stand_alone() -> None:
-    assert prose("\"Don't!\" said Tom's cat...").tokens == ['"', "Don't", "!", '"', "said", "Tom's", "cat", "..."]
+    assert tokenized("\"Don't!\" said Tom's cat...").tokens == ['"', "Don't", "!", '"', "said", "Tom's", "cat", "..."]
 
 
 def test_what_comes_after_the_prompt_was_told_and_a_word_it_breaks_off_too() -> None:
-    assert parse(TokenizedStory("Once upon a ti", "me, a dog", True)).told_words() == ["time", "a", "dog"]
-    assert parse(TokenizedStory("Once upon a time", ", a dog", True)).told_words() == ["a", "dog"]
-    assert parse(TokenizedStory("Once upon a time ", "a dog", True)).prompt_words() == ["once", "upon", "a", "time"]
+    assert tokenize(StoryCompletion("Once upon a ti", "me, a dog", True)).words() == ["time", "a", "dog"]
+    assert tokenize(StoryCompletion("Once upon a time", ", a dog", True)).words() == ["a", "dog"]
+    assert tokenize(StoryCompletion("Once upon a time ", "a dog", True)).prompt_words() == ["once", "upon", "a", "time"]
 
 
 def test_curly_quotes_are_speech_like_straight_ones() -> None:
-    found = prose("\u201cHi,\u201d said Tom.")
+    found = tokenized("\u201cHi,\u201d said Tom.")
     assert [token for token, said in zip(found.tokens, found.in_speech, strict=True) if said] == ["Hi", ","]
 
 
 def test_a_paragraph_closes_speech_that_was_left_open() -> None:
-    found = prose('"Hi, said Tom.\nHe ran.')
+    found = tokenized('"Hi, said Tom.\nHe ran.')
     assert not any(found.in_speech[found.tokens.index("\n") :])
 
 
@@ -72,16 +78,16 @@ def test_forms_of_a_word_have_one_stem(words: str, expected: str) -> None:
 
 
 def test_a_real_story_is_cut_into_a_prompt_and_the_rest() -> None:
-    assert cut("One two  three\nfour.", 2) == TokenizedStory("One two", "  three\nfour.", True)
-    assert cut("One two", 5) == TokenizedStory("", "One two", True)
+    assert split_prompt("One two  three\nfour.", 2) == StoryCompletion("One two", "  three\nfour.", True)
+    assert split_prompt("One two", 5) == StoryCompletion("", "One two", True)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text_is_taken_apart_into_tokens_that_are_all_in_one_sentence_at_most(prompt: str, text: str) -> None:
-    found = parse(TokenizedStory(prompt, text, False))
-    assert len(found.tokens) == len(found.begins) == len(found.in_speech) == len(found.lower)
-    assert 0 <= found.told_from <= len(found.tokens)
+    found = tokenize(StoryCompletion(prompt, text, False))
+    assert len(found.tokens) == len(found.begins_sentence) == len(found.in_speech) == len(found.lower)
+    assert 0 <= found.start <= len(found.tokens)
     ends = [end for _, end in found.sentences]
     starts = [start for start, _ in found.sentences]
     assert all(start < end for start, end in found.sentences) and starts[1:] == ends[:-1]

@@ -162,10 +162,10 @@ def test_an_output_layer_of_its_own_is_refused(hurt: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"n_layer": 10**9}, "--layers 1000000000 is off"),
-        ({"n_embd": 10**9}, "--width 1000000000 is off"),
-        ({"n_positions": 10**12}, "--context 1000000000000 is off"),
-        ({"vocab_size": 10**12}, "--vocab-size 1000000000000 is off"),
+        ({"n_layer": 10**9}, "invalid value 1000000000 for --layers"),
+        ({"n_embd": 10**9}, "invalid value 1000000000 for --width"),
+        ({"n_positions": 10**12}, "invalid value 1000000000000 for --context"),
+        ({"vocab_size": 10**12}, "invalid value 1000000000000 for --vocab-size"),
         ({"n_layer": 2}, "lacks h.1.ln_1.weight"),
         ({"n_embd": 16384, "n_head": 8}, "wte.weight is (400, 32), not (400, 16384)"),
         ({"n_layer": -1}, "no number for n_layer"),
@@ -174,10 +174,10 @@ def test_an_output_layer_of_its_own_is_refused(hurt: Path) -> None:
         ({"n_layer": math.nan}, "no number for n_layer"),
         ({"n_layer": math.inf}, "no number for n_layer"),
         ({"n_head": ...}, "no number for n_head"),
-        ({"n_head": 0}, "--heads 0 is off"),
+        ({"n_head": 0}, "invalid value 0 for --heads"),
         ({"n_head": 5}, "--width 32 cannot be shared evenly by --heads 5"),
         ({"model_type": "llama"}, "model_type is llama, not gpt2"),
-        ({"activation_function": "relu\x1b[31m"}, "--set activation relu\u241b[31m is off"),
+        ({"activation_function": "relu\x1b[31m"}, "invalid value relu\u241b[31m for --set activation"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False, not True"),
         ({"auto_map": {"AutoModel": "evil.Model"}}, "brings its own code, which is not run"),
     ],
@@ -333,7 +333,7 @@ def test_the_held_out_stories_are_kept_and_read_from_the_run_alone(
 ) -> None:
     whole = trained_run(tmp_path, "whole", train_eval_every="2")
     cut = trained_run(tmp_path, "cut", train_steps=3, train_eval_every="2")
-    stories, keys = held_out_file.kept(cut.held_out) or ([], frozenset())
+    stories, keys = held_out_file.load(cut.held_out) or ([], frozenset())
     assert len(stories) == 4 and len(keys) == 4
     run = cut.read_run()
     run["config"]["train"]["steps"] = 6
@@ -342,7 +342,7 @@ def test_the_held_out_stories_are_kept_and_read_from_the_run_alone(
         "storyteller.data.held_out_stories.held_out_stories", lambda *_, **__: pytest.fail("read again")
     )
     assert worker.run(cut) == 0
-    assert held_out_file.kept(cut.held_out) == held_out_file.kept(whole.held_out) == (stories, keys)
+    assert held_out_file.load(cut.held_out) == held_out_file.load(whole.held_out) == (stories, keys)
 
 
 SPOILT: tuple[Callable[[bytes], bytes], ...] = (
@@ -357,14 +357,14 @@ SPOILT: tuple[Callable[[bytes], bytes], ...] = (
 
 def test_held_out_stories_that_were_hurt_are_chosen_again_and_are_the_same(tmp_path: Path) -> None:
     folder = trained_run(tmp_path, "hurt", train_steps=2)
-    before, whole = held_out_file.kept(folder.held_out), folder.held_out.read_bytes()
+    before, whole = held_out_file.load(folder.held_out), folder.held_out.read_bytes()
     assert before is not None
     for spoil in SPOILT:
         folder.held_out.write_bytes(spoil(whole))
-        assert held_out_file.kept(folder.held_out) is None
+        assert held_out_file.load(folder.held_out) is None
     run = folder.read_run()
     run["config"]["train"]["steps"] = 3
     folder.write_run(run)
     assert worker.run(folder) == 0
-    assert held_out_file.kept(folder.held_out) == before
+    assert held_out_file.load(folder.held_out) == before
     assert folder.held_out.read_bytes() == whole

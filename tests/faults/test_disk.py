@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from storyteller.tracking import run_folder
-from storyteller.tracking.metrics_log import JsonLog, PatientLog, read_records
+from storyteller.tracking.metrics_log import JsonLog, RetryingLog, read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import overwrite_status, own_status, read_status, seen_state, write_status
 from storyteller.training import worker as body
@@ -125,7 +125,7 @@ def test_no_checkpoint_is_made_whose_steps_the_log_lacks(tmp_path: Path, monkeyp
 
 def test_lines_that_the_disk_does_not_take_wait_and_are_written_in_order(disk: Path) -> None:
     path = disk / "metrics.jsonl"
-    with PatientLog(path) as log:
+    with RetryingLog(path) as log:
         for step in range(3):
             log.append({"step": step})
         fill(disk)
@@ -147,7 +147,7 @@ def test_lines_that_the_disk_does_not_take_wait_and_are_written_in_order(disk: P
 
 def test_of_too_many_lines_the_oldest_are_lost(disk: Path) -> None:
     path = disk / "metrics.jsonl"
-    with PatientLog(path, most_waiting=3) as log:
+    with RetryingLog(path, most_waiting=3) as log:
         fill(disk)
         path.write_bytes(b"")
         for step in range(10):

@@ -77,7 +77,7 @@ def hub_root(tmp_path: Path) -> Path:
     folder = tmp_path / "hub" / "datasets" / "roneneldan" / "TinyStories" / "data"
     folder.mkdir(parents=True)
     for n in range(2):
-        stories = [bundled.tale(i)[:160] for i in range(N_ROWS * n, N_ROWS * (n + 1))]
+        stories = [bundled.story(i)[:160] for i in range(N_ROWS * n, N_ROWS * (n + 1))]
         path = folder / f"train-0000{n}-of-00002.parquet"
         parquet.write_table(pyarrow.table({"text": stories}), path, row_group_size=16)
     return tmp_path / "hub"
@@ -88,7 +88,7 @@ def how(tmp_path: Path) -> dict[str, Any]:
     """A run whose set-up reads no story from the Hub: its tokenizer and its held-out stories are there."""
     tokenizer = trained_run(tmp_path / "earlier", "tokenizer", train_steps=1).tokenizer
     valid = tmp_path / "valid.txt"
-    valid.write_text("\n\n".join(bundled.tale(i) for i in range(5000, 5004)), encoding="utf-8")
+    valid.write_text("\n\n".join(bundled.story(i) for i in range(5000, 5004)), encoding="utf-8")
     return {
         "data_source": "tinystories",
         "data_tokenizer": str(tokenizer),
@@ -237,14 +237,14 @@ def test_a_resume_from_the_hub_asks_for_no_story_that_was_read_before(hub_root: 
         state = json.loads((cut.checkpoint(45) / "training_state" / "state.json").read_text())
         urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/_reset").read()
         before = len(cut.log.read_text())
-        from storyteller.data import hub
-        rows = hub.TinyStories._rows
+        from storyteller.data import tinystories
+        rows = tinystories.TinyStories._rows
         begun = []
         def watched(self, cursor):
             for story, behind in rows(self, cursor):
                 begun.append(behind["rows"])
                 yield story, behind
-        hub.TinyStories._rows = watched
+        tinystories.TinyStories._rows = watched
         assert worker.run(cut) == 0
         tell(same=losses(cut) == losses(whole), position=state["position"]["stories"], first=begun[0],
              log=cut.log.read_text()[before:])

@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 from storyteller.tracking import checkpoint_folders, run_folder
-from storyteller.tracking.metrics_log import PatientLog, by_step, read_records
+from storyteller.tracking.metrics_log import RetryingLog, by_step, read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status, seen_state
 from tests.support.living import last_step, saved, says, until, worker
@@ -180,7 +180,7 @@ def test_the_log_of_metrics_cut_at_any_byte_is_mended_and_reads_as_if_it_had_not
     rest = [{"step": step, "train/loss": step + 0.5} for step in range(5, 9)]
     for cut in range(lines.index(b'{"step": 5'), len(lines) + 1):  # step 4 was saved: resumed from there
         folder.metrics.write_bytes(lines[:cut])
-        with PatientLog(folder.metrics) as log:
+        with RetryingLog(folder.metrics) as log:
             for record in rest:
                 log.append(record)
         assert [record["step"] for record in by_step(read_records(folder.metrics)[0])] == list(range(1, 9)), cut

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from storyteller.config.presets import resolve
-from storyteller.data.batches import steps_ahead
+from storyteller.data.batches import prefetch_steps
 from storyteller.errors import OutOfMemoryError, UsageError
 from storyteller.model import memory
 from storyteller.model.device import ComputeDevice
@@ -239,13 +239,13 @@ def test_skip_bad_steps_is_an_option_of_train_and_of_resume() -> None:
     assert (train_now["skip_bad_steps"], train_now["steps"], max(losses(folder))) == (7, 3, 3)
     off = storyteller("train", "--skip-bad-steps", "-1", *TINY)
     assert (off.returncode, off.stderr.count("\n")) == (2, 1)
-    assert "--skip-bad-steps -1 is off: it wants 0 to 1,000,000 steps" in off.stderr
+    assert "invalid value -1 for --skip-bad-steps: expected 0 to 1,000,000 steps" in off.stderr
 
 
 def test_the_patience_with_the_hub_is_a_setting_that_is_validated() -> None:
     assert resolve("quick", {}).data.hub_patience_minutes == 10
     assert resolve("quick", {}, ["hub_patience_minutes=0.5"]).data.hub_patience_minutes == 0.5
-    with pytest.raises(UsageError, match=r"hub_patience_minutes -1\.0 is off: it wants 0 to 10,080 minutes"):
+    with pytest.raises(UsageError, match=r"invalid value -1\.0 for --set hub_patience_minutes: expected 0 to 10,080 minutes"):
         resolve("quick", {}, ["hub_patience_minutes=-1"])
 
 
@@ -272,8 +272,8 @@ def test_the_patience_with_the_hub_is_a_setting_that_is_validated() -> None:
     ],
 )
 def test_what_an_allocator_says_is_told_with_its_size(error: BaseException, asked: str) -> None:
-    assert memory.ran_out(error)
-    with pytest.raises(OutOfMemoryError) as caught, memory.naming("a batch of 8 x 512 tokens", "lower --context"):
+    assert memory.is_out_of_memory(error)
+    with pytest.raises(OutOfMemoryError) as caught, memory.explain_out_of_memory("a batch of 8 x 512 tokens", "lower --context"):
         raise error
     assert str(caught.value) == (
         f"a batch of 8 x 512 tokens does not fit into memory ({asked} asked for at once): lower --context"
@@ -282,8 +282,8 @@ def test_what_an_allocator_says_is_told_with_its_size(error: BaseException, aske
 
 
 def test_an_error_of_another_kind_stays_what_it_is() -> None:
-    assert memory.ran_out(MemoryError()) and not memory.ran_out(RuntimeError("mat1 and mat2 shapes do not fit"))
-    with pytest.raises(RuntimeError, match="mat1"), memory.naming("a batch"):
+    assert memory.is_out_of_memory(MemoryError()) and not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes do not fit"))
+    with pytest.raises(RuntimeError, match="mat1"), memory.explain_out_of_memory("a batch"):
         raise RuntimeError("mat1 and mat2 shapes do not fit")
 
 
@@ -341,7 +341,7 @@ def test_on_a_gpu_as_much_of_a_step_is_taken_at_once_as_there_is_memory(
 
 
 def test_fewer_steps_are_read_ahead_where_a_step_is_large() -> None:
-    assert [steps_ahead(tokens) for tokens in (1, 16 * 256, 1 << 20, 3 << 20, 1 << 30)] == [32, 32, 4, 1, 1]
+    assert [prefetch_steps(tokens) for tokens in (1, 16 * 256, 1 << 20, 3 << 20, 1 << 30)] == [32, 32, 4, 1, 1]
 
 
 @pytest.mark.slow

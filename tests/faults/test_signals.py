@@ -121,7 +121,7 @@ def hub_root(tmp_path: Path) -> Path:
     folder = tmp_path / "hub" / "datasets" / "roneneldan" / "TinyStories" / "data"
     folder.mkdir(parents=True)
     for n in range(2):
-        stories = pyarrow.table({"text": [bundled.tale(i) for i in range(200 * n, 200 * n + 200)]})
+        stories = pyarrow.table({"text": [bundled.story(i) for i in range(200 * n, 200 * n + 200)]})
         parquet.write_table(stories, folder / f"train-0000{n}-of-00002.parquet", row_group_size=100)
     return tmp_path / "hub"
 

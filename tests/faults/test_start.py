@@ -245,7 +245,7 @@ REFUSED = [
     (["resume", "inner"], "metrics.jsonl is a link that leads out of the runs folder"),
     (["resume", "../elsewhere"], "there is no run ../elsewhere"),
     (["wait", "x\x1b[2J"], "there is no run x\u241b[2J"),
-    (["train", "--set", "keep=\x1b[2J"], "train.keep \u241b[2J is off"),
+    (["train", "--set", "keep=\x1b[2J"], "invalid value \u241b[2J for train.keep"),
     (["train", "--set", "../../keep=3"], "there is no setting ../../keep"),
     (["train", "--set", "keep\x07=3"], "there is no setting keep\u2407"),
     (["train", "--set", "source=../no\x1b[2Jwhere"], "no\u241b[2Jwhere"),

@@ -1,4 +1,4 @@
-"""Stories of 8-bit numbers by a crew: each seed's story, whoever told what before it, beside it, or half of it."""
+"""Stories of 8-bit compute_type by a crew: each seed's story, whoever told what before it, beside it, or half of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from storyteller.config.configs import SamplingParams
 from storyteller.inference import ctranslate2_backend
 from storyteller.inference.engine import open_model
-from storyteller.system.cpu_priority import PACE
+from storyteller.system.cpu_priority import THROTTLE
 from tests.support import tiny_models
 
 CONTEXT = 64
@@ -49,12 +49,12 @@ def sample(seed: int, tokens: int = 30) -> SamplingParams:
 
 
 def alone(folder: Path, wanted: SamplingParams) -> str:
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         return engine.batch(["Once"], wanted)[0].text
 
 
 def test_eight_stories_are_told_for_each_loading_of_the_weights(folder: Path, loaded: list[int]) -> None:
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         stories = [engine.batch(["Once"], sample(seed))[0].text for seed in range(17)]
     assert loaded == [8, 8, 8]
     assert len(set(stories)) == 17
@@ -63,20 +63,20 @@ def test_eight_stories_are_told_for_each_loading_of_the_weights(folder: Path, lo
 
 def test_a_story_that_was_given_up_takes_nothing_from_the_next(folder: Path) -> None:
     whole = alone(folder, sample(2))
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         for seed in (1, 2, 1, 2):
             with closing(engine.stream("Once", sample(seed, 60))) as telling:
                 next(telling)
             assert engine.batch(["Once"], sample(2))[0].text == whole
 
 
-@pytest.mark.parametrize("numbers", ["fp32", "int8"])
+@pytest.mark.parametrize("compute_type", ["fp32", "int8"])
 def test_a_story_that_rests_on_the_way_is_the_same(
-    folder: Path, numbers: ctranslate2_backend.Numbers, monkeypatch: pytest.MonkeyPatch
+    folder: Path, compute_type: ctranslate2_backend.ComputeType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_model(str(folder), numbers=numbers) as engine:
+    with open_model(str(folder), compute_type=compute_type) as engine:
         quick = engine.batch(["Once"], sample(2))[0]
-        monkeypatch.setattr(PACE, "rest_seconds", 0.02)
+        monkeypatch.setattr(THROTTLE, "rest_seconds", 0.02)
         slow = engine.batch(["Once"], sample(2))[0]
     assert slow.text == quick.text
     assert slow.seconds >= 29 * 0.02 > quick.seconds
@@ -84,7 +84,7 @@ def test_a_story_that_rests_on_the_way_is_the_same(
 
 def test_stories_side_by_side_are_those_of_their_seeds(folder: Path) -> None:
     wanted = {seed: alone(folder, sample(seed)) for seed in (1, 2, 3)}
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         for _ in range(4):
             told: dict[int, str] = {}
 
@@ -103,14 +103,14 @@ def test_a_story_that_outgrows_the_window_is_that_of_its_seed_too(folder: Path) 
     long = sample(4, 3 * CONTEXT)
     first = alone(folder, long)
     assert alone(folder, long) == first != alone(folder, sample(5, 3 * CONTEXT))
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         engine.batch(["Once"], sample(1))
         assert engine.batch(["Once"], long)[0].text == first
 
 
 def test_a_batch_and_a_greedy_story_go_between_the_stories_of_a_crew(folder: Path) -> None:
     wanted = alone(folder, sample(3))
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         batches, greedy = [], []
         for _ in range(3):
             assert engine.batch(["Once"], sample(3))[0].text == wanted
@@ -124,7 +124,7 @@ def test_a_process_ends_in_order_that_closes_nothing(folder: Path) -> None:
     code = f"""
 from storyteller.config.configs import Sample
 from storyteller.inference.engine import open_model
-engine = open_model({str(folder)!r}, numbers="int8")
+engine = open_model({str(folder)!r}, compute_type="int8")
 for seed in range(4):
     telling = engine.stream("Once", SamplingParams(seed=seed, max_tokens=20))
     next(telling) if seed % 2 else list(telling)
@@ -136,12 +136,12 @@ print(len(next(kept)) > 0)
         assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
-@pytest.mark.parametrize(("numbers", "given", "taken"), [("fp32", "", "0"), ("int8", "", "-"), ("fp32", "1", "1")])
-def test_fp32_leaves_mkl_out_unless_its_user_says_otherwise(folder: Path, numbers: str, given: str, taken: str) -> None:
+@pytest.mark.parametrize(("compute_type", "given", "taken"), [("fp32", "", "0"), ("int8", "", "-"), ("fp32", "1", "1")])
+def test_fp32_leaves_mkl_out_unless_its_user_says_otherwise(folder: Path, compute_type: str, given: str, taken: str) -> None:
     code = f"""
 import os
 from storyteller.inference.engine import open_model
-open_model({str(folder)!r}, numbers={numbers!r}).close()
+open_model({str(folder)!r}, compute_type={compute_type!r}).close()
 print(os.environ.get("CT2_USE_MKL", "-"))
 """
     env = {name: value for name, value in os.environ.items() if name != "CT2_USE_MKL"} | (

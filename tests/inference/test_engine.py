@@ -65,7 +65,7 @@ def test_greedy_gpt2_equals_transformers(tmp_path: Path, tied: bool) -> None:
     assert len(told) == 60 or told[-1] == tiny_models.END_ID
 
 
-@pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="needs the shared model")
+@pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="needs the real model beside the project")
 def test_greedy_llama_equals_transformers() -> None:
     from tokenizers import Tokenizer
 
@@ -195,7 +195,7 @@ def test_bytes_that_are_no_character_show_as_replacements(tmp_path: Path) -> Non
     assert engine.batch([""], SamplingParams(seed=1))[0].text == "a\ufffd\ufffdb"
 
 
-@pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="needs the shared model")
+@pytest.mark.skipif(not (SHARED / "stories260K").is_dir(), reason="needs the real model beside the project")
 def test_byte_fallback_joins_to_what_the_tokenizer_decodes() -> None:
     from tokenizers import Tokenizer
 

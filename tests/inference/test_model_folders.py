@@ -22,7 +22,7 @@ from storyteller.inference import engine as engines
 from storyteller.inference.engine import newest_label, open_model
 from storyteller.inference.generate import _side_by_side
 from storyteller.system.hardware import n_cores
-from storyteller.system.safetensors_file import Tensor, joined
+from storyteller.system.safetensors_file import Tensor, concatenate
 from storyteller.tracking import checkpoint_folders, run_folder
 from storyteller.tracking.run_status import own_status, write_status
 from tests.inference.test_engine import save_neo
@@ -102,7 +102,7 @@ here, root = os.getpriority(os.PRIO_PROCESS, 0), Path(sys.argv[1])
 loaded = Loaded("little-fox", root)
 print(levels(), loaded.engine._voices._threads)
 write_status(RunFolder(root / "little-fox"), own_status("running"))
-loaded.give_way()
+loaded.yield_cpu_to_training()
 told = loaded.engine.batch(["", ""], SamplingParams(temperature=0))[1].text
 print(levels(), loaded.engine._voices._threads, loaded.engine._voices.lanes, told)
 """
@@ -163,11 +163,11 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) 
 def test_8_bits_are_asked_for_by_name(tmp_path: Path, neo: Path) -> None:
     folder = str(tiny_models.random_folder(tmp_path / "model"))
     with pytest.raises(UsageError, match="--numbers fp64 is off: it wants fp32 or int8"):
-        open_model(folder, numbers="fp64")
+        open_model(folder, compute_type="fp64")
     with pytest.raises(UsageError, match="told by transformers"):
-        open_model(str(neo), numbers="int8")
+        open_model(str(neo), compute_type="int8")
     sample = SamplingParams(seed=2, max_tokens=60)
-    told = {open_model(folder, numbers="int8").batch(["Once"], sample)[0].text for _ in range(2)}
+    told = {open_model(folder, compute_type="int8").batch(["Once"], sample)[0].text for _ in range(2)}
     assert len(told) == 1
     assert told != {open_model(folder).batch(["Once"], sample)[0].text}
 
@@ -305,7 +305,7 @@ def test_matrices_are_turned_and_joined_as_numpy_does(kind: str) -> None:
     tensor = Tensor(kind, (3, 5), memoryview(values.tobytes()))
     turned = tensor.transposed()
     assert (turned.shape, turned.raw.tobytes()) == ((5, 3), values.T.tobytes())
-    both = joined([tensor, tensor])
+    both = concatenate([tensor, tensor])
     assert (both.shape, both.raw.tobytes()) == ((6, 5), np.concatenate([values, values]).tobytes())
     single = np.frombuffer(tensor.single().raw, "<f2" if kind == "F16" else "<f4")
     assert (single == values.astype(single.dtype).ravel()).all()

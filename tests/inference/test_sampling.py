@@ -13,7 +13,7 @@ import pytest
 
 import storyteller
 from storyteller.config.configs import SamplingParams
-from storyteller.data.bundled import tales
+from storyteller.data.bundled import stories
 from storyteller.errors import UsageError
 from storyteller.inference.engine import open_model
 from tests.support import tiny_models
@@ -50,8 +50,8 @@ def windows(count: int) -> list[list[int]]:
     return [[source.randrange(256) for _ in range(source.randint(1, 60))] for _ in range(count)]
 
 
-def voice(folder: Path, sample: SamplingParams, numbers: str = "fp32") -> Any:
-    return open_model(str(folder), threads=1, numbers=numbers)._voices.begin(sample)  # type: ignore[attr-defined]
+def voice(folder: Path, sample: SamplingParams, compute_type: str = "fp32") -> Any:
+    return open_model(str(folder), threads=1, compute_type=compute_type)._voices.begin(sample)  # type: ignore[attr-defined]
 
 
 def heard(telling: Iterable[Sequence[int]]) -> list[int]:
@@ -108,7 +108,7 @@ def real_size(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with open_model(str(folder)) as engine:
         teller: Any = engine
         return folder, [
-            teller._begin + teller._ids(text)[: source.randint(1, 60)] for text in itertools.islice(tales(), 64)
+            teller._begin + teller._ids(text)[: source.randint(1, 60)] for text in itertools.islice(stories(), 64)
         ]
 
 
@@ -159,13 +159,13 @@ def test_stories_in_a_row_are_those_of_their_seeds_whoever_loaded_their_generato
     """Where telling leaves a core idle, the next generator is loaded there meanwhile."""
     monkeypatch.setattr("storyteller.system.hardware.n_cores", lambda: cores)
     samples = [SamplingParams(seed=seed, max_tokens=30) for seed in (1, 2, 3, 2, 1)]
-    with open_model(str(folder), numbers="int8") as engine:
+    with open_model(str(folder), compute_type="int8") as engine:
         in_a_row = [engine.batch(["Once"], sample)[0].text for sample in samples]
         engine.batch(["Once"] * 4, samples[0])
         after = "".join(engine.stream("Once", samples[1]))
     alone = {}
     for sample in samples[:3]:
-        with open_model(str(folder), numbers="int8") as engine:
+        with open_model(str(folder), compute_type="int8") as engine:
             alone[sample.seed] = engine.batch(["Once"], sample)[0].text
     assert in_a_row == [alone[sample.seed] for sample in samples]
     assert after == alone[2]

@@ -32,7 +32,7 @@ def told(prompt: str = "Once", text: str = " there was a fox.", **changes: objec
 def test_what_was_kept_is_what_is_read_the_newest_first() -> None:
     assert story_history.recent(10) == []
     first = told()
-    second = told("A \x1b\u202e\ud800", "\u2028 dog\r\n\x00", runs_dir="/runs", numbers="int8", goes_on=True)
+    second = told("A \x1b\u202e\ud800", "\u2028 dog\r\n\x00", runs_dir="/runs", compute_type="int8", goes_on=True)
     story_history.keep(first)
     story_history.keep(second)
     assert story_history.recent(10) == [second, first]

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import pytest
 
 from storyteller.errors import RunError
 from storyteller.launch import start
-from storyteller.tracking import log_file, run_folder, run_process
+from storyteller.tracking import run_folder, run_process
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, create_time, owned_by, read_status, seen_state, write_status
 
@@ -254,47 +253,6 @@ def test_a_bystander_who_has_the_pid_is_never_signalled(folder: RunFolder, now: 
         assert psutil.Process(bystander.pid).status() != psutil.STATUS_ZOMBIE
         bystander.communicate(b"\n")
         assert bystander.returncode == 0
-
-
-def test_the_log_s_tail_is_its_last_lines_that_are_not_blank(folder: RunFolder) -> None:
-    assert log_file.log_tail(folder) == []
-    folder.log.write_bytes(b"x" * 200_000 + b"\none\n\n two\xff \r\n\nthree")
-    assert log_file.log_tail(folder, 3) == ["one", "two\ufffd", "three"]
-    assert log_file.log_tail(folder, 0) == []
-
-
-def test_a_log_is_read_as_it_stands(folder: RunFolder) -> None:
-    assert list(log_file.follow_log(folder, follow=False)) == []
-    folder.log.write_bytes(b"one\n\ntwo \xc3\xa4 \xff\x1b[2J\nhalf")
-    assert list(log_file.follow_log(folder, follow=False)) == ["one", "", "two \u00e4 \ufffd\x1b[2J", "half"]
-
-
-def test_a_log_is_followed_until_the_run_has_ended_and_all_was_read(folder: RunFolder) -> None:
-    body = """
-say("running")
-for n in range(20):
-    print("line", n, end="")
-    time.sleep(0.01)
-    print(" \\u00e4" * n)
-say("finished", exit_code=0)
-print("bye", end="")
-"""
-    with started(folder, body) as process:
-        reaper = threading.Thread(target=process.wait)
-        reaper.start()
-        lines = list(log_file.follow_log(folder, follow=True))
-        reaper.join()
-    assert lines[:20] == [f"line {n}" + " \u00e4" * n for n in range(20)]
-    assert lines[20:] in ([], ["bye"])  # what is printed after the end was declared may be missed
-
-
-def test_a_followed_log_ends_when_the_run_is_killed(folder: RunFolder) -> None:
-    with started(folder, "say('running'); print('one'); time.sleep(60)") as process:
-        start.wait_ready(folder, process, timeout_seconds=20)
-        following = log_file.follow_log(folder, follow=True)
-        assert next(following) == "one"
-        process.kill()
-        assert list(following) == []
 
 
 def test_a_run_outlives_the_process_that_started_it(folder: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""The quick paths of training compute what the plain one does."""
+"""The fast paths of training compute what the plain one does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from storyteller.config.configs import TrainConfig
@@ -32,27 +32,25 @@ def batch(seed: int = 0, rows: int = 4) -> tuple[Tensor, Tensor]:
     return ids[:, :-1], ids[:, 1:]
 
 
-def gradients(model: GPT, autocast: bool) -> tuple[float, dict[str, Tensor]]:
+def gradients(model: GPT, autocast: bool, on_cpu_path: bool = False) -> tuple[float, dict[str, Tensor]]:
     model.zero_grad()
     ids, targets = batch()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = model.loss_sum(ids, targets) / targets.numel()
+        block_fn = cpu_block.fastest_block_fn(ids.device) if on_cpu_path else Block.__call__
+        loss = model.loss_sum(ids, targets, block_fn) / targets.numel()
     torch.autograd.backward(loss)
     return float(loss.detach()), {n: p.grad.double() for n, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_by_hand_loss_and_gradient_are_as_near_the_truth_as_autocasts(
-    activation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loss_and_gradient_of_the_cpu_block_are_as_near_the_truth_as_autocasts(activation: str) -> None:
     model = seeded(dataclasses.replace(SHAPE, activation=activation), 0)
     for name, parameter in model.named_parameters():  # nothing at its beginning of 0 or 1
         with torch.no_grad():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
     truth, true = gradients(model.double(), autocast=False)
     model.float()
-    quick, ours = gradients(model, autocast=True)
-    monkeypatch.setattr(cpu_block, "pays", lambda _: False)
+    quick, ours = gradients(model, autocast=True, on_cpu_path=True)
     plain, theirs = gradients(model, autocast=True)
     assert ours.keys() == true.keys() == dict(model.named_parameters()).keys()
     assert abs(quick - truth) < max(2 * abs(plain - truth), 2e-3)
@@ -68,7 +66,7 @@ def losses(precision: str, n: int = 20) -> list[float]:
     for step in range(n):
         ids, targets = batch(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = model.loss_sum(ids, targets) / targets.numel()
+            loss = model.loss_sum(ids, targets, cpu_block.fastest_block_fn(ids.device)) / targets.numel()
         torch.autograd.backward(loss)
         clip(list(model.parameters()), 1.0)
         for optimizer in optimizers.all:
@@ -84,21 +82,22 @@ def test_twenty_steps_of_the_quick_path_lose_what_plain_fp32_does() -> None:
     assert max(abs(a - b) / a for a, b in zip(plain, quick, strict=True)) < 0.02
 
 
-def test_it_is_taken_where_it_pays_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[nn.Module] = []
-    real = cpu_block.block
+def test_the_cpu_block_is_used_in_bf16_without_dropout_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[object] = []
+    real = cpu_block.forward
 
-    def counted(module: Block, x: Tensor, linears: cpu_block.BlockWeights | None) -> Tensor:
-        taken.append(module)
-        return real(module, x, linears)
+    def counted(block: cpu_block.BlockParts, x: Tensor) -> Tensor:
+        taken.append(block)
+        return real(block, x)
 
-    monkeypatch.setattr(cpu_block, "block", counted)
+    monkeypatch.setattr(cpu_block, "forward", counted)
     ids, _ = batch()
 
     def blocks(model: GPT, dtype: torch.dtype, autocast: bool = True) -> int:
         taken.clear()
         with torch.autocast("cpu", dtype, enabled=autocast):
-            model.hidden(ids)
+            dropout = model.shape.dropout if model.training else 0.0
+            model.hidden(ids, cpu_block.fastest_block_fn(ids.device, dropout))
         return len(taken)
 
     model = seeded(SHAPE, 0)
@@ -125,7 +124,8 @@ def test_layers_made_once_a_step_give_the_gradients_of_layers_made_for_each_batc
     loss = torch.zeros(())
     for ids, targets in halves:
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss + model.loss_sum(ids, targets) / step.n_targets
+            block_fn = cpu_block.fastest_block_fn(ids.device)
+            loss = loss + model.loss_sum(ids, targets, block_fn) / step.n_targets
     wanted = torch.autograd.grad(loss, list(model.parameters()))
     told = accumulate(
         model, step, ComputeDevice(torch.device("cpu"), "bf16", 2), torch.amp.GradScaler(enabled=False), lanes
@@ -145,7 +145,7 @@ def test_a_loss_without_gradients_is_that_of_training_at_a_third_of_the_output_l
     def loss_and_flops() -> tuple[float, int]:
         count = FlopCounterMode(display=False)
         with count, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = model.loss_sum(ids, targets)
+            loss = model.loss_sum(ids, targets, cpu_block.fastest_block_fn(ids.device))
         return float(loss.detach()), count.get_total_flops()
 
     trained, forward_and_output_back = loss_and_flops()
@@ -163,7 +163,7 @@ def test_a_loss_past_what_the_softmax_can_hold_is_still_a_number(low: torch.dtyp
         model.wte.weight *= 1e4
     ids, targets = batch()
     with torch.autocast("cpu", low, enabled=low != torch.float32):
-        loss = model.loss_sum(ids, targets)
+        loss = model.loss_sum(ids, targets, cpu_block.fastest_block_fn(ids.device))
     torch.autograd.backward(loss)
     assert bool(torch.isfinite(loss))
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
@@ -176,12 +176,12 @@ def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again(where: str) -
 import resource, sys, threading
 from storyteller.system import malloc
 if sys.argv[1] == "keep":
-    malloc.keep_what_is_freed()
+    malloc.keep_freed_blocks()
 import torch
 faults = []
 def steps():
     if sys.argv[1:] == ["keep", "in a thread"]:
-        malloc.hold(4)
+        malloc.keep_thread_heap(4)
     for step in range(16):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         # A heap of a thread's own is mapped 64 MiB at a time: no larger block comes from it.

@@ -50,7 +50,7 @@ def gradients_of(
 @pytest.mark.parametrize("n_lanes", [2, 3, 4])
 def test_lanes_give_the_loss_and_the_gradient_of_one(n_rows: int, n_batches: int, n_lanes: int) -> None:
     step = step_of(n_rows, n_batches)
-    one, several = (gradients_of(step, among, double=True) for among in (cpu_threads.ONE, CpuThreads(n_lanes)))
+    one, several = (gradients_of(step, among, double=True) for among in (cpu_threads.SINGLE_THREAD, CpuThreads(n_lanes)))
     for a, b in zip(one, several, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
@@ -120,12 +120,12 @@ def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
     ],
 )
 def test_lanes_are_taken_where_they_compute_what_one_does(machine: ComputeDevice, dropout: float, size: int) -> None:
-    assert cpu_threads.of(machine, dropout).size == size
+    assert cpu_threads.choose_cpu_threads(machine, dropout).size == size
 
 
 def test_muon_in_lanes_moves_the_matrices_as_muon_does() -> None:
     moved: list[list[torch.Tensor]] = []
-    for among in (cpu_threads.ONE, CpuThreads(3)):
+    for among in (cpu_threads.SINGLE_THREAD, CpuThreads(3)):
         model = seeded(SHAPE, 3)
         optimizers = Optimizers(model, TrainConfig(optimizer="muon", muon_lr=0.03), among)
         for _ in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from storyteller.config.configs import ModelConfig
 from storyteller.data.batches import IGNORED, collate
 from storyteller.model import weights
+from storyteller.model.cross_entropy import cross_entropy_sum
 from storyteller.model.gpt2 import GPT, Shape, seeded
 from storyteller.training import checkpoint
 
@@ -90,12 +92,12 @@ def test_the_loss_equals_transformers_own_on_the_same_labels(model: GPT, tmp_pat
 def test_the_chunked_loss_and_its_gradients_equal_torchs_own(
     chunk: int, leaves_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storyteller.model.gpt2._CHUNK_LOGITS", chunk)
+    monkeypatch.setattr("storyteller.model.cross_entropy._CHUNK_LOGITS", chunk)
     ours, theirs = seeded(Shape(1, 16, 2, 24, 40), 0).double(), seeded(Shape(1, 16, 2, 24, 40), 0).double()
     ids, targets = torch.randint(40, (3, 24)), torch.randint(40, (3, 24))
     targets[1, 5:] = IGNORED
-    counted = (targets.flatten() != IGNORED).nonzero()[:, 0] if leaves_out else None
-    loss = ours.loss_sum(ids, targets, counted=counted)
+    places = (targets.flatten() != IGNORED).nonzero()[:, 0] if leaves_out else None
+    loss = ours.loss_sum(ids, targets, loss_fn=partial(cross_entropy_sum, target_places=places))
     wanted = torch.nn.functional.cross_entropy(theirs(ids).flatten(0, 1), targets.flatten(), reduction="sum")
     assert float(loss.detach()) == pytest.approx(float(wanted.detach()), abs=1e-10)
     torch.autograd.backward(3 * loss)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from storyteller.model.cpu_threads import ONE, CpuThreads
+from storyteller.model.cpu_threads import SINGLE_THREAD, CpuThreads
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.model.loss_eval import Score, score, score_each, windows
 
@@ -54,10 +54,10 @@ def test_batches_of_any_size_in_any_lanes_give_the_same_score_as_story_by_story(
     stories = ["x" * len(ids) for ids in encoded]
     scores = [
         score(
-            model.loss_sum, stories, encoded, beginning_id=0, context=12, device=CPU, batch_tokens=n, among=among
+            model.loss_sum, stories, encoded, beginning_id=0, context=12, device=CPU, batch_tokens=n, cpu_threads=among
         ).nats
         for n in (1, 40, 999)
-        for among in (ONE, CpuThreads(2), CpuThreads(4))
+        for among in (SINGLE_THREAD, CpuThreads(2), CpuThreads(4))
     ]
     by_hand = 0.0
     for ids in encoded:

@@ -84,7 +84,7 @@ def everything(text: str) -> HtmlPage:
     page.figures([(text, text)])
     page.table((text, text), [(text, text)], caption=text)
     page.story(text, text, label=text, note=text)
-    page.told([("prompt", text), ("kept", text), ("new", text), ("", text)])
+    page.marked_story([("prompt", text), ("kept", text), ("new", text), ("", text)])
     page.code(text)
     with page.details(text), page.side_by_side():
         page.story(text, text)
@@ -253,7 +253,7 @@ def test_a_page_of_whomever_or_an_empty_file_is_replaced(tmp_path: Path, there: 
 def test_what_is_no_page_is_left_alone(tmp_path: Path, there: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(there)
-    with pytest.raises(UsageError, match=r"notes\.txt is there already and is no HTML page: name another file"):
+    with pytest.raises(UsageError, match=r"notes\.txt exists and is not an HTML page: name another file"):
         write(path, HtmlPage("new"))
     assert path.read_bytes() == there
 
@@ -261,11 +261,11 @@ def test_what_is_no_page_is_left_alone(tmp_path: Path, there: bytes) -> None:
 def test_a_page_is_not_put_where_no_file_can_be(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(UsageError, match="is there already and is no HTML page"):
+        with pytest.raises(UsageError, match="exists and is not an HTML page"):
             write(place, HtmlPage("new"))
-    with pytest.raises(UsageError, match="is no folder: make it, or name another file"):
+    with pytest.raises(UsageError, match="is not a folder: create it, or name another file"):
         write(tmp_path / "none" / "page.html", HtmlPage("new"))
-    with pytest.raises(UsageError, match="is no name of a file"):
+    with pytest.raises(UsageError, match="is not a valid file name"):
         write(tmp_path / "a\0b", HtmlPage("new"))
     with pytest.raises(DiskError, match=r"cannot be written: file name too long"):
         write(tmp_path / ("x" * 300), HtmlPage("new"))

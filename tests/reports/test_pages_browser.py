@@ -13,7 +13,7 @@ import pytest
 
 from storyteller.reports import write
 from storyteller.reports.run_report import report_page
-from storyteller.reports.run_snapshot import read_portrait
+from storyteller.reports.run_snapshot import read_snapshot
 from storyteller.reports.style import DARK, LIGHT
 from storyteller.tracking.metrics_log import JsonLog
 from tests.reports.test_pages import HOSTILE, everything
@@ -97,7 +97,7 @@ def test_a_report_fits_every_width_and_follows_the_systems_colours(tmp_path: Pat
     folders = [make(tmp_path / "runs", name, story=f" {name} told of the moon. " * 20) for name in ("fox", "owl")]
     with JsonLog(folders[0].samples) as log:
         log.append({"step": 100, "prompt": "Long", "text": "x" * 3000})
-    pages = [str(report_page([read_portrait(folder) for folder in some])) for some in (folders[:1], folders)]
+    pages = [str(report_page([read_snapshot(folder) for folder in some])) for some in (folders[:1], folders)]
     colors = DARK if dark else LIGHT
     for page in pages:
         for frame in seen(page, [320, 390, 768, 1200], tmp_path, dark=dark):

@@ -20,12 +20,13 @@ from storyteller.data import held_out_file
 from storyteller.errors import RunError, UsageError
 from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card.card import Card, Figure
-from storyteller.evaluation.text_metrics.metrics import MEASURES, TokenizedStory
+from storyteller.evaluation.text_metrics.metrics import MEASURES
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.launch import run_plan
 from storyteller.reports import reproduce_command
 from storyteller.reports import run_report as report_pages
-from storyteller.reports.run_report import picked, report_page
-from storyteller.reports.run_snapshot import earlier_runs, read_portrait, starter_card
+from storyteller.reports.run_report import report_page, spread_steps
+from storyteller.reports.run_snapshot import earlier_runs, read_snapshot, starter_card
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder, runs_root
 from tests.reports.test_pages import HOSTILE, Reader
@@ -38,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def page_of(*folders: RunFolder) -> str:
-    return str(report_page([read_portrait(folder) for folder in folders]))
+    return str(report_page([read_snapshot(folder) for folder in folders]))
 
 
 def words_of(page: str) -> str:
@@ -66,26 +67,26 @@ def test_a_report_has_the_run_its_curves_its_stories_its_settings_and_how_to_do_
     finish(folder)
     page = page_of(folder)
     words = words_of(page)
-    assert "wise-owl A model of 4,273,664 parameters (layers 4, width 256, heads 4, context 256, vocabulary 4096)" in (
+    assert "wise-owl A story model of 4,273,664 parameters (layers 4, width 256, heads 4, context 256, vocabulary 4096)" in (
         words
     )
     assert "trained from scratch for 1m40s on A Processor. The run has finished." in words
     assert re.findall(r"<h2[^>]*>([^<]*)", page) == [
-        "How it learned ",
-        "How it learned to speak ",
+        "Training curves ",
+        "Samples during training ",
         "Settings ",
-        "How to train it again",
+        "Reproduce this run",
     ]
     tiles = re.search(r'<dl class="tiles">(.*?)</dl>', page)
     assert tiles is not None
     assert re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", tiles[1]) == [
         ("held-out bits per byte", "0.2500"),
-        ("training loss, nats a token", "1.3636"),
+        ("training loss, nats per token", "1.3636"),
         ("steps", "200"),
         ("tokens", "12,800"),
-        ("tokens a second", "5,100"),
+        ("tokens per second", "5,100"),
     ]
-    assert "Training loss nats a token" in words
+    assert "Training loss nats per token" in words
     assert "Once an owl told of the moon." in words
     assert "step 200" in words and "0.2500 bits per byte" in words
     assert "train.steps 200 none" not in words
@@ -98,16 +99,16 @@ def test_the_best_figure_is_said_where_it_is_not_the_last(root: Path) -> None:
     folder = make(root, "wise-owl", bits=0.5)
     with JsonLog(folder.metrics) as log:
         log.append({"step": 110, "eval/bpb": 0.75})
-    assert re.findall(r"<dt>([^<]*bits[^<]*|the best[^<]*)</dt><dd>([^<]*)</dd>", page_of(folder)) == [
+    assert re.findall(r"<dt>([^<]*bits[^<]*)</dt><dd>([^<]*)</dd>", page_of(folder)) == [
         ("held-out bits per byte", "0.7500"),
-        ("the best of them", "0.5000"),
+        ("best bits per byte", "0.5000"),
     ]
 
 
 def test_of_many_stories_the_first_the_last_and_some_closer_together_at_the_beginning_are_shown() -> None:
-    assert picked([0, 10, 20], 8) == [0, 10, 20]
-    assert picked(range(0, 1001, 10), 8) == [0, 20, 30, 60, 120, 250, 500, 1000]
-    assert picked([0, *range(900, 1000)], 4) == [0, 900, 998, 999]
+    assert spread_steps([0, 10, 20], 8) == [0, 10, 20]
+    assert spread_steps(range(0, 1001, 10), 8) == [0, 20, 30, 60, 120, 250, 500, 1000]
+    assert spread_steps([0, *range(900, 1000)], 4) == [0, 900, 998, 999]
 
 
 def test_a_run_that_has_failed_says_why(root: Path) -> None:
@@ -126,7 +127,7 @@ def damaged(folder: RunFolder, how: str) -> str:
     if how == "plan odd":
         odd = {"config": {"preset": ["x"], "model": 7, "train": {"steps": {"a": None}}}, "host": [1], "versions": "x"}
         folder.write_run(odd | {"model": {"parameters": True}, "data": None, "created_at": 7})
-        return "The run did not write down what that would take."
+        return "The settings of the run are not known, so there is no command."
     if how == "no metrics":
         folder.metrics.unlink()
         return "There are no metrics, so there are no curves."
@@ -135,7 +136,7 @@ def damaged(folder: RunFolder, how: str) -> str:
         return "There are no metrics, so there are no curves."
     if how == "no samples":
         folder.samples.unlink()
-        return "No story was told during training."
+        return "No samples were generated during training."
     if how == "status broken":
         folder.status_json.write_text("[]")
         return "The run's status is missing or broken: how it ended is not known."
@@ -197,12 +198,12 @@ def test_several_runs_are_laid_over_each_other_with_what_differs(root: Path) -> 
     )
     assert rows == [("train.lr", "0.008", "0.5"), ("train.seed", "42", "7")]
     assert re.findall(r"<span>(fox|owl) <b>(0[^<]*)</b></span>", page)[:2] == [("fox", "0.5000"), ("owl", "0.2500")]
-    assert "of some runs they are not known" in words_of(page)
+    assert "those of some runs are not known" in words_of(page)
     for folder in folders:
-        held_out_file.keep(folder.held_out, ["a story"], frozenset([b"k" * 16]))
-    assert "All were scored on the same held-out stories" in words_of(page_of(*folders))
-    held_out_file.keep(folders[0].held_out, ["another"], frozenset([b"k" * 16]))
-    assert "their bits per byte do not compare" in words_of(page_of(*folders))
+        held_out_file.save(folder.held_out, ["a story"], frozenset([b"k" * 16]))
+    assert "All runs were evaluated on the same held-out stories" in words_of(page_of(*folders))
+    held_out_file.save(folders[0].held_out, ["another"], frozenset([b"k" * 16]))
+    assert "their bits per byte cannot be compared" in words_of(page_of(*folders))
 
 
 def test_runs_that_were_begun_before_it_stand_beside_it(root: Path) -> None:
@@ -211,12 +212,12 @@ def test_runs_that_were_begun_before_it_stand_beside_it(root: Path) -> None:
         for i, (name, bits) in enumerate([("old", 0.9), ("mid", 0.7), ("new", 0.5), ("newest", 0.3)])
     ]
     for folder, story in zip(folders, ["a", "b", "b", "b"], strict=True):
-        held_out_file.keep(folder.held_out, [story], frozenset([b"k" * 16]))
+        held_out_file.save(folder.held_out, [story], frozenset([b"k" * 16]))
     earlier = earlier_runs(folders[2])
     assert [other.result.name for other in earlier] == ["mid", "old"]
-    page = str(report_page([read_portrait(folders[2])], earlier=earlier))
+    page = str(report_page([read_snapshot(folders[2])], earlier=earlier))
     rows = re.findall(r'<tr><th scope="row"[^>]*>(?:<strong>)?(new|mid|old)<.*?<td[^>]*>([^<]*)</td></tr>', page)
-    assert rows == [("new", "\u2013"), ("mid", "the same"), ("old", "others")]
+    assert rows == [("new", "\u2013"), ("mid", "the same"), ("old", "different")]
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------
@@ -232,10 +233,10 @@ def card_of(model: str, value: float) -> Card:
         parameters=7,
         telling={"prompts": 1, "completions": 1, "stories": 1, "tokens": 3, "seconds": 1.0},
         real={"stories": 5, "words": "held out"},
-        trained_on={"words": "the bundled tales"},
+        trained_on={"words": "the bundled stories"},
         figures=(figure,),
         examples=(),
-        stories=(TokenizedStory("Once", " a fox.", True),),
+        stories=(StoryCompletion("Once", " a fox.", True),),
     )
 
 
@@ -250,7 +251,7 @@ def test_the_newest_card_of_a_run_is_a_part_of_its_report_beside_the_starters(
         folder.card(200).write_text("{")
     monkeypatch.setattr(report_pages, "starter_card", lambda: card_of("starter", 97.0))
     words = words_of(page_of(folders[0]))
-    assert "How good its stories are its card, step 100" in words
+    assert "Model card step 100" in words
     assert "90.0 % (89.0 to 91.0)" in words and "80.0 %" not in words
     assert "Known words 90.0 % (89.0 to 91.0) 97.0 % (96.0 to 98.0) 99.0 % (98.0 to 100.0)" in words
     words = words_of(page_of(*folders))
@@ -329,13 +330,13 @@ def test_the_report_is_written_where_it_was_asked_for(root: Path, capsys: pytest
     said = capsys.readouterr()
     size = Path("report-wise-owl.html").stat().st_size
     assert said.out == f"report-wise-owl.html: {size / 1e3:,.0f} kB\n"
-    assert said.err == "wise-owl: No story was told during training.\nwise-owl: There is no checkpoint.\n"
+    assert said.err == "wise-owl: No samples were generated during training.\nwise-owl: There is no checkpoint.\n"
     commands.run(["report", "wise-owl", "--out", "x.html", "--json", "--runs-dir", str(root)])
     assert json.loads(capsys.readouterr().out) == {
         "page": "x.html",
         "bytes": Path("x.html").stat().st_size,
         "runs": ["wise-owl"],
-        "missing": {"wise-owl": ["No story was told during training.", "There is no checkpoint."]},
+        "missing": {"wise-owl": ["No samples were generated during training.", "There is no checkpoint."]},
     }
 
 
@@ -353,7 +354,7 @@ def test_a_run_without_its_plan_is_reported_on_by_its_whole_name(root: Path) -> 
 def test_a_report_replaces_no_notes_and_reads_nothing_before_it_says_so(root: Path) -> None:
     make(root, "wise-owl")
     Path("notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"notes\.txt is there already"):
+    with pytest.raises(UsageError, match=r"notes\.txt exists and is not an HTML page"):
         commands.run(["report", "wise-owl", "--out", "notes.txt", "--runs-dir", str(runs_root(root))])
     assert Path("notes.txt").read_text() == "mine"
 

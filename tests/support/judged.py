@@ -1,4 +1,4 @@
-"""A reference over bundled tales, made once, and ways to damage a story."""
+"""A reference over bundled stories, made once, and ways to damage a story."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import re
 from functools import lru_cache
 from random import Random
 
-from storyteller.data.bundled import tale
-from storyteller.evaluation.text_metrics.metrics import Reference, TokenizedStory, cut
+from storyteller.data.bundled import story
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion, split_prompt
 
 N_TRAINING = 800
 
 
 @lru_cache(maxsize=1)
 def training() -> list[str]:
-    return [tale(index) for index in range(N_TRAINING)]
+    return [story(index) for index in range(N_TRAINING)]
 
 
 @lru_cache(maxsize=1)
-def reference() -> Reference:
-    return Reference.build(training())
+def reference() -> ReferenceCorpus:
+    return ReferenceCorpus.build(training())
 
 
 @lru_cache(maxsize=1)
-def held_out() -> list[TokenizedStory]:
+def held_out() -> list[StoryCompletion]:
     """Tales that the reference has not read, cut into a prompt and the rest."""
-    return [cut(tale(index)) for index in range(40_000, 40_070)]
+    return [split_prompt(story(index)) for index in range(40_000, 40_070)]
 
 
-def damaged(story: TokenizedStory, share: float, random: Random) -> TokenizedStory:
+def damaged(story: StoryCompletion, share: float, random: Random) -> StoryCompletion:
     """So many of the told words left out, said twice, put elsewhere or another's in their place."""
     words = story.text.split()
     found: list[str] = []
@@ -42,40 +43,40 @@ def damaged(story: TokenizedStory, share: float, random: Random) -> TokenizedSto
             found.insert(max(0, len(found) - 1), word)
         elif how == 4:
             found.append(word)
-    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
+    return StoryCompletion(story.prompt, " " + " ".join(found), story.ended)
 
 
-def shuffled(story: TokenizedStory, random: Random) -> TokenizedStory:
+def shuffled(story: StoryCompletion, random: Random) -> StoryCompletion:
     """All the told words, in any order."""
     words = story.text.split()
     random.shuffle(words)
-    return TokenizedStory(story.prompt, " " + " ".join(words), story.ended)
+    return StoryCompletion(story.prompt, " " + " ".join(words), story.ended)
 
 
 def sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.!?\"])\s+", text.strip())
 
 
-def spliced(story: TokenizedStory, share: float, others: list[TokenizedStory], random: Random) -> TokenizedStory:
+def spliced(story: StoryCompletion, share: float, others: list[StoryCompletion], random: Random) -> StoryCompletion:
     """So many of the told sentences replaced by those of other stories: each is good, the story is not."""
     found = [
         random.choice(sentences(random.choice(others).text)) if random.random() < share else sentence
         for sentence in sentences(story.text)
     ]
-    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
+    return StoryCompletion(story.prompt, " " + " ".join(found), story.ended)
 
 
-def sentences_shuffled(story: TokenizedStory, random: Random) -> TokenizedStory:
+def sentences_shuffled(story: StoryCompletion, random: Random) -> StoryCompletion:
     """The told sentences in any order."""
     found = sentences(story.text)
     random.shuffle(found)
-    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
+    return StoryCompletion(story.prompt, " " + " ".join(found), story.ended)
 
 
 OTHER = {"he": "she", "she": "he", "his": "her", "her": "his", "him": "her"}
 
 
-def misgendered(story: TokenizedStory, share: float, random: Random) -> TokenizedStory:
+def misgendered(story: StoryCompletion, share: float, random: Random) -> StoryCompletion:
     """So many of the told sentences with he for she and she for he."""
 
     def other(match: re.Match[str]) -> str:
@@ -88,4 +89,4 @@ def misgendered(story: TokenizedStory, share: float, random: Random) -> Tokenize
         else sentence
         for sentence in sentences(story.text)
     ]
-    return TokenizedStory(story.prompt, " " + " ".join(found), story.ended)
+    return StoryCompletion(story.prompt, " " + " ".join(found), story.ended)

@@ -11,7 +11,7 @@ from storyteller.launch import start
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_status import Seen, read_status, seen_state
+from storyteller.tracking.run_status import RunState, read_status, seen_state
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def last_step(folder: RunFolder) -> int:
     return max((record["step"] for record in read_records(folder.metrics)[0]), default=0)
 
 
-def state(folder: RunFolder) -> tuple[Seen, int]:
+def state(folder: RunFolder) -> tuple[RunState, int]:
     """The run's state as `ps` says it, and its status's step."""
     status = read_status(folder)
     return seen_state(folder), status.step if status is not None else 0

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have a 
 _BEHIND = """
 import os, threading
 from storyteller.system import cpu_priority
-cpu_priority.train_behind_people()
+cpu_priority.lower_training_priority()
 print(os.getpriority(os.PRIO_PROCESS, 0))
 threading.Thread(target=lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).start()
 """
@@ -36,7 +36,7 @@ def test_a_training_process_and_its_later_threads_are_five_steps_nicer_than_its_
 
 def test_a_story_told_beside_training_comes_after_all_else() -> None:
     code = (
-        "import os; from storyteller.system import cpu_priority; cpu_priority.step_back();"
+        "import os; from storyteller.system import cpu_priority; cpu_priority.lower_generation_priority();"
         "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))"
     )
     assert said_by(code) == [19, os.SCHED_IDLE]

@@ -295,7 +295,7 @@ def test_checkpoints_that_lead_out_of_the_runs_folder_are_refused(folder: RunFol
 SAVER = """
 import sys
 from pathlib import Path
-from storyteller.tracking import checkpoints
+from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
 folder = RunFolder(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -303,11 +303,11 @@ n = 0
 while True:
     n += 1
     for step in (100, 200):
-        staging = checkpoints.stage(folder, step)
+        staging = checkpoint_folders.stage(folder, step)
         (staging / "weights").write_bytes(b"%09d" % n * 5000)
         (staging / "state").write_bytes(b"%09d" % n * 100)
-        checkpoints.seal(staging, folder, step, {"n": n})
-    checkpoints.prune(folder, 1)
+        checkpoint_folders.seal(staging, folder, step, {"n": n})
+    checkpoint_folders.prune(folder, 1)
 """
 
 

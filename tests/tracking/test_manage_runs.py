@@ -174,14 +174,14 @@ def says(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_the_commands_delete_and_rename(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(root, "little-fox")
     where = ("--runs-dir", str(root))
-    assert says(capsys, "rename", "little", "owl", *where) == (0, "little-fox is owl now\n", "")
+    assert says(capsys, "rename", "little", "owl", *where) == (0, "little-fox was renamed to owl\n", "")
     assert says(capsys, "delete", "owl", *where) == (
         2,
         "",
-        "storyteller: there is no terminal to ask at: storyteller delete owl --yes\n",
+        "storyteller: no terminal to ask for confirmation: storyteller delete owl --yes\n",
     )
     code, _, err = says(capsys, "delete", "ow", "--yes", *where)
-    assert (code, err) == (2, "storyteller: --yes wants the run's whole name: storyteller delete owl --yes\n")
+    assert (code, err) == (2, "storyteller: --yes requires the full name of the run: storyteller delete owl --yes\n")
     assert names(root) == ["owl"]
     assert says(capsys, "delete", "owl", "--yes", *where) == (0, "owl was deleted\n", "")
     assert names(root) == []

@@ -22,7 +22,7 @@ from storyteller.tracking.run_index import (
     summarise,
 )
 from storyteller.tracking.run_status import Status, own_status, write_status
-from storyteller.tracking.run_watcher import RunList
+from storyteller.tracking.run_watcher import RunWatcher
 
 
 @pytest.fixture
@@ -274,6 +274,6 @@ def test_a_folder_of_runs_that_cannot_be_read_has_none_and_whoever_names_one_is_
     shut = root.parent / "shut"
     shut.symlink_to(shut)
     assert list_runs(shut) == [] and not any_trains(shut)
-    for ask in (lambda: check_readable(shut), lambda: find_run(shut, "fox"), lambda: RunList(shut).look()):
+    for ask in (lambda: check_readable(shut), lambda: find_run(shut, "fox"), lambda: RunWatcher(shut).poll()):
         with pytest.raises(RunError, match=r"the runs in .*shut cannot be seen \(Too many levels of symbolic links\)"):
             ask()

@@ -131,14 +131,14 @@ def test_the_create_time_is_what_psutil_says() -> None:
     assert create_time(os.getpid()) == psutil.Process().create_time()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="births are read from /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="births are read from /proc, on Linux alone")
 def test_an_owner_is_known_after_the_clock_was_set(child: subprocess.Popen[bytes]) -> None:
     # Setting the clock by a day moves the create time that psutil works out by as much.
     status = owned_by("running", child.pid)
     assert owner_alive(dataclasses.replace(status, create_time=status.create_time - 86400))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="births are read from /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="births are read from /proc, on Linux alone")
 def test_a_birth_is_found_whatever_the_process_is_called(tmp_path: Path) -> None:
     odd = tmp_path / "a) S 1 (b"
     odd.symlink_to(sys.executable)

@@ -17,7 +17,7 @@ from storyteller.config.configs import PROMPTS
 from storyteller.inference.engine import open_model
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord, recipe
+from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord, sampling_params
 from tests.support.training import tiny_config, trained_run
 
 FOX = "The fox"
@@ -165,7 +165,7 @@ def test_a_story_told_afterwards_is_the_one_that_training_told(tmp_path: Path) -
     folder = trained_run(tmp_path / "runs", "small", train_steps=4)
     growth = read(folder)
     with open_model("small@4", tmp_path / "runs", threads=1) as engine:
-        [story] = engine.batch([PROMPTS[0]], recipe(tiny_config(train_steps=4)))
+        [story] = engine.batch([PROMPTS[0]], sampling_params(tiny_config(train_steps=4)))
     told = growth.at(PROMPTS[0], 4)
     assert told is not None
     assert (story.text, story.seed) == (told.text, told.seed)

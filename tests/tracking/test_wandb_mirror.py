@@ -24,7 +24,7 @@ from storyteller.tracking import checkpoint_folders, run_index, run_process, wan
 from storyteller.tracking.metrics_log import JsonLog, read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, read_status, seen_state, write_status
-from storyteller.tracking.wandb_cursor import WandbCursor, WandbRows, is_at_work, is_complete, read_mirrored
+from storyteller.tracking.wandb_cursor import WandbCursor, WandbRows, is_complete, mirror_is_running, read_cursor
 from storyteller.training.status_reporter import StatusReporter
 from tests.cli.test_train import TINY, run_of, storyteller
 from tests.support.training import make_run
@@ -176,11 +176,11 @@ def test_the_same_rows_have_the_same_numbers_whoever_reads_them(training: Traini
     training.evaluate()
     all_of_it += drained(first)
     assert all_of_it == [1, 1, ["Once", "A fox"], 2, 3, 2, 2, ["Once", "A fox"]]
-    mirrored = read_mirrored(training.folder)
-    assert mirrored is not None and mirrored.rows == 0
-    second = WandbRows(training.folder, mirrored)
+    cursor = read_cursor(training.folder)
+    assert cursor is not None and cursor.rows == 0
+    second = WandbRows(training.folder, cursor)
     second.skip_to(has)
-    moved = read_mirrored(training.folder)
+    moved = read_cursor(training.folder)
     assert moved is not None and moved.rows == has
     assert drained(second) == all_of_it[has:]
     assert drained(WandbRows(training.folder, moved)) == all_of_it[has:]
@@ -196,17 +196,17 @@ def test_a_broken_or_torn_line_is_no_row(training: Training) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": "a", "project": "p", "rows": -1}', '{"id": 1}', "nonsense"])
 def test_a_broken_cursor_is_none(training: Training, text: str) -> None:
     training.folder.wandb_json.write_text(text)
-    assert read_mirrored(training.folder) is None
+    assert read_cursor(training.folder) is None
 
 
 # --- whether to mirror ------------------------------------------------------------------------------------------------
 
 
 def test_auto_is_online_with_a_key_and_off_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wandb_mirror.choose_mode("auto") == ("off", "W&B: off (WANDB_MODE=disabled)")
+    assert wandb_mirror.choose_mode("auto") == ("off", "W&B: disabled (WANDB_MODE=disabled)")
     monkeypatch.delenv("WANDB_MODE")
     assert wandb_mirror.choose_mode("auto")[0] == "off"
-    assert "no API key here" in wandb_mirror.choose_mode("auto")[1]
+    assert "no API key found" in wandb_mirror.choose_mode("auto")[1]
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert wandb_mirror.choose_mode("auto")[0] == "online"
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -245,12 +245,12 @@ def test_train_says_that_w_and_b_is_off_and_online_wants_a_key(monkeypatch: pyte
     monkeypatch.delenv("WANDB_MODE")
     refused = storyteller("train", "--wandb", "online", "--steps", "2", *TINY)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "--wandb online finds no API key: run `wandb login`" in refused.stderr
+    assert "--wandb online: no API key found: run `wandb login`" in refused.stderr
     assert not Path("runs").exists()
     Path("short.txt").write_text("Tiny.\n\nSmall.")
     failed = storyteller("train", "--name", "quiet", "--foreground", *TINY[2:], "--data", "short.txt")
     assert failed.returncode == 1
-    assert "W&B: off (no API key here" in failed.stderr
+    assert "W&B: disabled (no API key found" in failed.stderr
     assert not Path("runs/quiet").exists()
 
 
@@ -332,11 +332,11 @@ def test_one_mirror_a_run(server: LoopbackWandb, training: Training) -> None:
     first, second = training.mirror(), training.mirror()
     training.log(5)
     wait_for(lambda: rows_on(server) == 5)
-    assert is_at_work(training.folder)
+    assert mirror_is_running(training.folder)
     training.end()
     assert (ended(first), ended(second)) == (0, 0)
     check_page(server, training.folder)
-    assert not is_at_work(training.folder)
+    assert not mirror_is_running(training.folder)
 
 
 def test_a_run_that_ends_before_its_first_row_has_no_page(server: LoopbackWandb, training: Training) -> None:
@@ -360,7 +360,7 @@ def test_a_key_that_is_refused_is_said_once(
     assert seen_state(training.folder) == "running"
     assert said(training.folder).count("\n") == 1
     assert "W&B refuses little-fox (the API key is not valid, see `wandb login --relogin`)" in said(training.folder)
-    assert "put that right, then storyteller sync little-fox" in said(training.folder)
+    assert "fix that, then run storyteller sync little-fox" in said(training.folder)
     assert KEY not in said(training.folder)
     server.status = 0
     training.end()
@@ -401,7 +401,7 @@ def test_an_offline_run_is_sent_by_sync_and_sent_once(
     assert status == 0 and "little-fox is offline: wandb leet " in shown
     status, shown, noted = cli(capfd, "sync", "little-fox", *root)
     assert status == 0, noted
-    assert "sent 7 rows of little-fox: all of it is there" in shown
+    assert "sent 7 rows of little-fox: W&B is up to date" in shown
     check_page(server, training.folder)
     n_calls = len(server.calls)
     status, shown, _ = cli(capfd, "sync", "little-fox", "--json", *root)
@@ -426,12 +426,23 @@ def test_sync_without_a_key_says_what_to_do(training: Training, capfd: pytest.Ca
     status, _, noted = cli(capfd, "sync", "little-fox", *root)
     assert (status, noted) == (
         1,
-        "storyteller: there is no W&B API key here: run `wandb login`, or set WANDB_API_KEY\n",
+        "storyteller: no W&B API key found: run `wandb login`, or set WANDB_API_KEY\n",
     )
     status, _, noted = cli(capfd, "dashboard", "little-fox", *root)
     assert (status, noted) == (1, "storyteller: little-fox has no W&B page: storyteller sync little-fox makes one\n")
-    with pytest.raises(RunError, match="finds no API key"):
+    with pytest.raises(RunError, match="no API key found"):
         wandb_mirror.choose_mode("online")
+
+
+def test_the_client_has_the_settings_and_the_row_count_that_the_mirror_relies_on() -> None:
+    import wandb
+
+    settings = wandb_mirror._client_settings(60.0, lambda: None)  # raises for a setting that the client does not know
+    assert (settings.x_disable_meta, settings.x_disable_stats, settings.x_save_requirements) == (True, True, False)
+    assert callable(settings.stop_fn)
+    assert isinstance(wandb.Run.starting_step, property)
+    with pytest.raises(ValueError, match="x_no_such_setting"):
+        wandb.Settings(x_no_such_setting=True)
 
 
 def test_a_page_that_still_says_stop_does_not_stop_a_resumed_run(
@@ -482,7 +493,7 @@ def test_a_server_that_is_away_at_the_start_has_it_all_when_it_is_back(
     mend = FAULTS[0](server)
     process = training.mirror()
     training.log(4)
-    wait_for(lambda: "W&B is away" in said(training.folder), 60)
+    wait_for(lambda: "W&B is unreachable" in said(training.folder), 60)
     training.evaluate()
     for fault in FAULTS[1:]:
         mend()
@@ -495,7 +506,7 @@ def test_a_server_that_is_away_at_the_start_has_it_all_when_it_is_back(
     training.end()
     assert ended(process) == 0
     check_page(server, training.folder)
-    assert said(training.folder).count("W&B is away") == 1
+    assert said(training.folder).count("W&B is unreachable") == 1
 
 
 @pytest.mark.slow
@@ -563,8 +574,8 @@ def test_stop_run_on_the_page_stops_the_run_with_a_checkpoint(server: LoopbackWa
     wait_for(lambda: is_complete(folder), 60)
     check_page(server, folder)
     assert server.only_run().summary["state"] == "stopped"
-    mirrored = read_mirrored(folder)
-    assert mirrored is not None and mirrored.was_stopped
+    cursor = read_cursor(folder)
+    assert cursor is not None and cursor.was_stopped
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from storyteller.config.configs import TrainConfig
 from storyteller.errors import UsageError
 from storyteller.evaluation.model_card import card
+from storyteller.system.child_process import JsonLinesProcess
 from storyteller.tracking.metrics_log import by_step, read_records
 from storyteller.training import worker
 from storyteller.training.card_writer import CardWriter
@@ -45,10 +45,10 @@ def test_scores_of_cards_are_logged_as_they_come_and_cards_are_kept(
     assert {"eval/known_words_pct", "eval/copied_pct", "eval/looped_pct", "eval/distinct_2"} <= scored[-1].keys()
     assert [record["step"] for record in records] == sorted(record["step"] for record in records)
     assert by_step(records)[-1]["eval/words"] == scored[-1]["eval/words"]
-    kept = card.read(run.card(4))
+    kept = card.read_card(run.card(4))
     assert kept is not None and kept.model == "r@4" and kept.trained_on["own"] is True
     assert kept.figure("known_words_pct") is not None
-    assert "a card of step 4: spelling" in run.log.read_text()
+    assert "a card of step 4: known words" in run.log.read_text()
 
 
 def test_no_card_is_made_unless_it_is_asked_for() -> None:
@@ -72,14 +72,13 @@ def weights() -> dict[str, torch.Tensor]:
 def test_a_process_that_hangs_or_breaks_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: str
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[JsonLinesProcess] = []
 
-    def start(_: CardWriter) -> subprocess.Popen[bytes]:
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen([sys.executable, "-c", child], stdin=pipe, stdout=pipe))
+    def start(_: CardWriter) -> JsonLinesProcess:
+        started.append(JsonLinesProcess([sys.executable, "-c", child]))
         return started[-1]
 
-    monkeypatch.setattr(CardWriter, "_started", start)
+    monkeypatch.setattr(CardWriter, "_start_child", start)
     notes: list[str] = []
     critic = a_critic(make_run(tmp_path / "runs", "r"), notes)
     begin = time.perf_counter()
@@ -89,7 +88,7 @@ def test_a_process_that_hangs_or_breaks_holds_nothing_up(
     assert time.perf_counter() - begin < 30.0
     hangs = "sleep" in child
     critic.close(0.5 if hangs else 60.0)
-    assert all(process.poll() is not None for process in started)
+    assert not any(process.is_running for process in started)
     assert critic.take() == []
     if not hangs:
         assert "no card of step 5 (the process that makes cards has ended)" in notes

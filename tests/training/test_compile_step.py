@@ -20,20 +20,25 @@ PACKAGE_PARENT = str(Path(storyteller.__file__).parents[1])
 
 TRAINED = """
 import sys, torch
-from storyteller.model import compiled, optim
-from storyteller.model.device import Machine
+from storyteller.model import cpu_block
+from storyteller.model.cross_entropy import cross_entropy_sum
+from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape, seeded
+from storyteller.training import optimizers as optim
+from storyteller.training.compile_step import compile_step
 from storyteller.config.presets import resolve
 # AdamW alone: Muon's products in bf16 turn a last digit into a third one within some steps.
 options = {"train.compile": "on", "train.optimizer": "adamw", "train.lr": 3e-3}
 options |= {"model.n_embd": 64, "model.n_head": 2, "model.n_layer": 2, "model.context": 64}
-config, machine = resolve("quick", options), Machine(torch.device("cpu"), sys.argv[1], 2)
+config, machine = resolve("quick", options), ComputeDevice(torch.device("cpu"), sys.argv[1], 2)
 torch.set_num_threads(2)
 def losses(is_compiled):
+    compiled = None
     model = seeded(Shape.of(config.model, 300), 0)
     before = torch.get_rng_state()
     if is_compiled:
-        print(compiled.speed_up(model, config, machine, 4))
+        compiled, line = compile_step(model, config, machine, 4)
+        print(line)
     assert torch.equal(before, torch.get_rng_state())
     model.train()
     optimizers, found = optim.Optimizers(model, config.train), []
@@ -43,7 +48,9 @@ def losses(is_compiled):
         inputs, targets = ids[:, :-1], ids[:, 1:].clone()
         targets[0, -5:] = -100
         with machine.autocast():
-            loss = model.loss_sum(inputs, targets) / 251
+            block_fn = compiled.block_fn if compiled else cpu_block.fastest_block_fn(inputs.device)
+            loss_fn = compiled.loss_fn if compiled else cross_entropy_sum
+            loss = model.loss_sum(inputs, targets, block_fn, loss_fn) / 251
         torch.autograd.backward(loss)
         optim.clip(list(model.parameters()), 1.0)
         for optimizer in optimizers.all:
@@ -108,12 +115,12 @@ def test_a_run_compiles_where_that_pays(kind: str, options: dict[str, Any], want
 
 
 def test_the_compilers_way_to_the_loss_of_a_chunk_is_the_models_own() -> None:
-    from storyteller.model import gpt2
+    from storyteller.model import cross_entropy
 
     logits = 3 * torch.randn(7, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wanted = torch.tensor([3, -100, 49, 0, 7, -100, 7])
-    nats, gradient = compile_step.loss_of_chunk(logits.clone(), wanted)
-    expected, of_model = gpt2.loss_of_chunk(logits.clone(), wanted)
+    nats, gradient = compile_step.chunk_loss(logits.clone(), wanted)
+    expected, of_model = cross_entropy.chunk_loss(logits.clone(), wanted)
     assert float(nats) == pytest.approx(float(expected), abs=1e-12)
     assert torch.allclose(gradient, of_model, rtol=0, atol=1e-12)
     assert float(nats) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")))

@@ -19,7 +19,7 @@ from storyteller.data.batches import Batches, StepBatches
 from storyteller.data.tokenizer import Tokenizer, train_bpe
 from storyteller.errors import UsageError
 from storyteller.launch import start, torchrun
-from storyteller.launch.torchrun import TorchrunSpec, of_options
+from storyteller.launch.torchrun import TorchrunSpec, spec_from_options
 from storyteller.tracking import run_process
 from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
@@ -121,24 +121,24 @@ def test_the_shares_of_a_step_are_its_rows_each_once_and_the_position_is_the_who
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ({"nproc": 0}, "--nproc 0 is off"),
-        ({"nnodes": 0}, "--nnodes 0 is off"),
-        ({"nnodes": 2}, "--nnodes 2 wants a --rendezvous, too"),
-        ({"nnodes": 2, "rendezvous": "node1"}, "--rendezvous node1 is off"),
-        ({"nnodes": 2, "rendezvous": "node1:70000"}, "--rendezvous node1:70000 is off"),
-        ({"nnodes": 2, "node_rank": 2, "rendezvous": "node1:29500"}, "--node-rank 2 is off"),
+        ({"nproc": 0}, "invalid value 0 for --nproc: expected 1 to 4096 processes on each machine"),
+        ({"nnodes": 0}, "invalid value 0 for --nnodes: expected 1 to 4096 machines"),
+        ({"nnodes": 2}, "--nnodes 2 needs --rendezvous: HOST:PORT of the first machine"),
+        ({"nnodes": 2, "rendezvous": "node1"}, "invalid value node1 for --rendezvous: expected HOST:PORT"),
+        ({"nnodes": 2, "rendezvous": "node1:70000"}, "invalid value node1:70000 for --rendezvous: expected HOST:PORT"),
+        ({"nnodes": 2, "node_rank": 2, "rendezvous": "node1:29500"}, "invalid value 2 for --node-rank: expected 0 .the first machine. to 1"),
     ],
 )
-def test_a_fleet_that_cannot_be_is_refused_by_the_options_name(words: dict[str, Any], problem: str) -> None:
+def test_an_impossible_torchrun_spec_is_refused_by_the_options_name(words: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError, match=f"^{problem}"):
         TorchrunSpec(**words)
 
 
 def test_under_slurm_a_machine_knows_which_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NODEID", "3")
-    assert of_options(8, 4, None, "a:1") == TorchrunSpec(8, 4, 3, "a:1")
-    assert of_options(8, 4, 0, "a:1") == TorchrunSpec(8, 4, 0, "a:1")
-    assert of_options(8, 1, None, None) == TorchrunSpec(8)
+    assert spec_from_options(8, 4, None, "a:1") == TorchrunSpec(8, 4, 3, "a:1")
+    assert spec_from_options(8, 4, 0, "a:1") == TorchrunSpec(8, 4, 0, "a:1")
+    assert spec_from_options(8, 1, None, None) == TorchrunSpec(8)
 
 
 FAILURES = """
@@ -172,7 +172,7 @@ def test_of_processes_that_ended_the_one_that_nobody_ended_is_named(
     said = FAILURES.format(rank=0, code=code, other=1, other_code=other_code, other_pid=other_pid)
     (tmp_path / "torchrun.log").write_text(said, encoding="utf-8")
     leader = torchrun._Leader(None, TorchrunSpec(2), _killed={43})
-    assert leader._why(tmp_path, 1, "look").problem == problem
+    assert leader._failure(tmp_path, 1, "look").problem == problem
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from storyteller.training.eager_optimizers import AdamW
 _TWO_STEPS = """
 import sys
 import torch
-from storyteller.config.configs import Train
-from storyteller.model import optim
+from storyteller.config.configs import TrainConfig
+from storyteller.training import optimizers as optim
 model = torch.nn.ModuleDict({"h": torch.nn.ModuleList([torch.nn.Linear(4, 4)]), "out": torch.nn.Linear(4, 4)})
-optimizers = optim.Optimizers(model, Train(optimizer="muon"))
+optimizers = optim.Optimizers(model, TrainConfig(optimizer="muon"))
 for _ in range(2):
     model["out"](model["h"][0](torch.ones(1, 4))).sum().backward()
     optim.clip(list(model.parameters()), 1.0)

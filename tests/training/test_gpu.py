@@ -37,9 +37,15 @@ def step_of(seed: int, rows: int = 8) -> StepBatches:
     return StepBatches((batch,), batch.n_targets, 0.0, {})
 
 
-def take(model: GPT, optimizers: Optimizers, step: StepBatches, machine: ComputeDevice) -> torch.Tensor:
+def take(
+    model: GPT,
+    optimizers: Optimizers,
+    step: StepBatches,
+    machine: ComputeDevice,
+    compiled: gradients.StepFunctions | None = None,
+) -> torch.Tensor:
     scaler = torch.amp.GradScaler(machine.device.type, enabled=False)
-    loss = gradients.accumulate(model, step, machine, scaler)
+    loss = gradients.accumulate(model, step, machine, scaler, compiled=compiled)
     clip(list(model.parameters()), 1.0)
     for optimizer in optimizers.all:
         optimizer.step()
@@ -51,12 +57,13 @@ def take(model: GPT, optimizers: Optimizers, step: StepBatches, machine: Compute
 def test_twenty_steps_on_the_gpu_lose_what_plain_fp32_does(is_compiled: bool) -> None:
     told: list[list[float]] = []
     for machine in (ComputeDevice(torch.device("cpu"), "fp32", 2), cuda()):
-        model = seeded(SHAPE, 0).to(machine.device)
+        model, compiled = seeded(SHAPE, 0).to(machine.device), None
         if machine.device.type == "cuda" and is_compiled:
-            assert compile_step.speed_up(model, CONFIG, machine, 8) == "the step is compiled"
+            compiled, line = compile_step.compile_step(model, CONFIG, machine, 8)
+            assert line == "the step is compiled"
         model.train()
         optimizers = Optimizers(model, CONFIG.train)
-        told.append([float(take(model, optimizers, step_of(n), machine)) for n in range(20)])
+        told.append([float(take(model, optimizers, step_of(n), machine, compiled)) for n in range(20)])
     plain, quick = told
     assert plain[-1] < plain[0] - 1
     assert max(abs(a - b) / a for a, b in zip(plain, quick, strict=True)) < 0.02

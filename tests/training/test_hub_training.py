@@ -24,7 +24,7 @@ def hub_root(tmp_path: Path) -> Path:
     folder = tmp_path / "hub" / "datasets" / "roneneldan" / "TinyStories" / "data"
     folder.mkdir(parents=True)
     for n in range(2):
-        stories = [bundled.tale(i) for i in range(600 * n, 600 * (n + 1))]
+        stories = [bundled.story(i) for i in range(600 * n, 600 * (n + 1))]
         path = folder / f"train-0000{n}-of-00002.parquet"
         parquet.write_table(pyarrow.table({"text": stories}), path, row_group_size=150)
     return tmp_path / "hub"
@@ -62,7 +62,7 @@ def test_auto_takes_tinystories_where_the_hub_answers_and_says_so(hub_root: Path
 def test_auto_without_a_hub_takes_the_bundled_tales_and_says_how_to_choose() -> None:
     done = storyteller("train", "--foreground", "--name", "auto", "--steps", "2", *TINY[2:])
     assert done.returncode == 0, done.stderr
-    assert "data: the bundled tales, since the Hub does not answer (--data tinystories insists" in done.stdout
+    assert "data: the bundled stories, since the Hub does not answer (--data tinystories insists" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert run_of("auto").read_run()["data"]["kind"] == "bundled"
 

@@ -122,7 +122,7 @@ def test_a_run_opens_is_kept_and_escape_goes_back(root: Path, tmp_path: Path) ->
         assert app.screen is not opened and len(app.screen_stack) == 2
         await pilot.press("4")
         assert said(pilot)[-1] == "mark two runs or more with space, then press c to compare them"
-        app.new_run()
+        app.action_new_run()
         await pilot.pause()
         app.action_view("runs")
         await pilot.pause()
@@ -140,7 +140,7 @@ def test_another_run_opens_also_where_a_form_lies_over_the_run_that_is_shown(roo
         app.open_run("old-bear")
         await until(pilot, lambda: app.view == "run" and app.screen.is_mounted and bool(app.screen.query("Board")))
         await pilot.pause(0.2)
-        app.new_run()
+        app.action_new_run()
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.is_mounted)
         app.open_run("young-fox")
         await until(pilot, lambda: app.run_shown == "young-fox" and app.screen is app._views["run"])
@@ -319,13 +319,14 @@ def test_a_broken_settings_file_is_said_once_and_a_full_disk_too(root: Path, tmp
 
     async def how(pilot: Pilot[None]) -> None:
         await seen(pilot, 0)
-        assert said(pilot)[0].endswith("were not read (it is no JSON); these are the defaults")
+        path = tmp_path / "config" / "tui.json"
+        assert said(pilot)[0] == f"using the default settings: cannot read {path} (not valid JSON)"
         (tmp_path / "config" / "tui.json").unlink()
         (tmp_path / "config").rmdir()
         (tmp_path / "config").write_text("")
         app.save_settings()
         await pilot.pause()
-        assert said(pilot)[-1].startswith("settings are not remembered:")
+        assert said(pilot)[-1].startswith("settings cannot be saved:")
 
     drive(app, how)
 
@@ -355,11 +356,11 @@ def test_the_form_writes_the_command_and_says_at_the_field_what_is_off(root: Pat
         assert words_of(command) == "storyteller train --name fox --data bundled"
         for name, typed, problem, at_field in (
             ("name", "Fox", "a run cannot be named Fox", "take 1 to 64 of a-z 0-9 . _ -"),
-            ("layers", "0", "--layers 0 is off", "it wants 1 to 256 blocks"),
+            ("layers", "0", "invalid value 0 for --layers", "expected 1 to 256 blocks"),
             ("width", "99", "--width 99 cannot be shared evenly by --heads 4", "take a width that is a multiple of 4"),
-            ("lr", "fast", "train.lr fast is off", "it wants a number"),
-            ("batch-size", "[/end]", "train.batch_size [/end] is off", "it wants a whole number"),
-            ("amount", "-1", "--minutes -1.0 is off", "it wants a number above 0"),
+            ("lr", "fast", "invalid value fast for train.lr", "expected a number"),
+            ("batch-size", "[/end]", "invalid value [/end] for train.batch_size", "expected a whole number"),
+            ("amount", "-1", "invalid value -1.0 for --minutes", "expected a number above 0"),
         ):
             field = screen.query_one(f"#{name}", Input)
             before, field.value = field.value, typed
@@ -382,12 +383,12 @@ def test_the_form_writes_the_command_and_says_at_the_field_what_is_off(root: Pat
 def test_every_error_of_the_options_finds_its_field() -> None:
     for problem, name in (
         ("--steps 5 and --minutes 3 are two budgets: give one", "amount"),
-        ("train.minutes x is off: it wants a number", "amount"),
+        ("invalid value x for train.minutes: expected a number", "amount"),
         ("--data /nowhere does not exist: check the path", "data"),
         ("a run named fox exists: choose another --name", "name"),
         ("latest is a word of its own, not a run's name: choose another --name", "name"),
-        ("--wandb online finds no API key: run `wandb login`", "wandb"),
-        ("--seed -1 is off: it wants 0 or a whole number above it", "seed"),
+        ("--wandb online: no API key found: run `wandb login`", "wandb"),
+        ("invalid value -1 for --seed: expected 0 or a whole number above it", "seed"),
         ("the disk is full: free some space", None),
     ):
         assert field_of(problem) == name

@@ -17,7 +17,7 @@ from rich.text import Text
 from textual.pilot import Pilot
 from textual.widgets import SelectionList
 
-from storyteller.charts import Series, figure
+from storyteller.charts import Series, format_number
 from storyteller.tracking import run_folder
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
@@ -25,7 +25,7 @@ from storyteller.tracking.run_status import Status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.compare import CompareScreen
 from storyteller.tui.screens.pick_runs import PickRunsScreen
-from storyteller.tui.widgets.compare_tables import CompareTables, Differences
+from storyteller.tui.widgets.compare_tables import ResultsTable, SettingsTable
 from storyteller.tui.widgets.line_chart import ZOOM, ChartView
 from storyteller.tui.widgets.metric_charts import METRICS
 from storyteller.tui.widgets.tab_bar import TabBar
@@ -148,15 +148,15 @@ async def test_marked_runs_are_in_one_chart_and_two_tables(root: Path) -> None:
         results = next(number for number, row in enumerate(rows) if "BITS/BYTE" in row)
         assert rows[results].split()[:6] == ["RUN", "STATE", "BITS/BYTE", "BEST", "LOSS", "STEPS"]
         for number, (name, pace, last) in enumerate(zip(NAMES, (1.0, 1.5, 2.0), (200, 200, 150), strict=True), 1):
-            bpb = figure(line_of(last - last % 20, pace)["eval/bpb"])
-            loss = figure(line_of(last, pace)["train/loss"])
+            bpb = format_number(line_of(last - last % 20, pace)["eval/bpb"])
+            loss = format_number(line_of(last, pace)["train/loss"])
             assert rows[results + number].split()[:8] == ["━━", name, "✓", "finished", bpb, bpb, loss, str(last)]
         settings = [row[80:].split() for row in rows[results : results + 3]]
         assert settings[1] == ["model.width", "256", "384", "512"]
         assert settings[2] == ["train.lr", "0.01", "0.00666667", "0.005"]
-        table = screen.query_one(CompareTables).render()
+        table = screen.query_one(ResultsTable).render()
         lit = [table.plain[span.start : span.end].strip() for span in table.spans if "$text-success" in str(span.style)]
-        best = figure(line_of(200, 1.0)["eval/bpb"])
+        best = format_number(line_of(200, 1.0)["eval/bpb"])
         assert lit == [best, best, "4,096"][: len(lit)]
         assert len(lit) >= 2
 
@@ -205,11 +205,11 @@ async def test_a_click_on_a_row_chooses_and_a_second_one_lets_go(root: Path) -> 
     app = app_of(root)
     async with app.run_test(size=(100, 30)) as pilot:
         screen = await opened(pilot)
-        await pilot.click(CompareTables, offset=(10, 3))
+        await pilot.click(ResultsTable, offset=(10, 3))
         assert screen.chosen == "classic-recipe"
-        await pilot.click(CompareTables, offset=(10, 3))
+        await pilot.click(ResultsTable, offset=(10, 3))
         assert screen.chosen is None
-        await pilot.click(CompareTables, offset=(10, 0))
+        await pilot.click(ResultsTable, offset=(10, 0))
         assert screen.chosen is None
 
 
@@ -224,7 +224,7 @@ async def test_enter_opens_the_chosen_run_and_t_tells_from_it(root: Path, monkey
         await pilot.press("enter", "t", "d")
         assert asked == []
         await pilot.press("down", "enter", "t")
-        await pilot.double_click(CompareTables, offset=(10, 2))
+        await pilot.double_click(ResultsTable, offset=(10, 2))
         assert asked == [("run", "quiet-blue-squirrel"), ("story", "quiet-blue-squirrel"), ("run", "wide")]
 
 
@@ -279,7 +279,7 @@ async def test_metrics_are_gone_through_by_keys_and_tabs(root: Path) -> None:
         assert screen.metric == METRICS[-1].name
         await pilot.press("right_square_bracket", "right_square_bracket", "right_square_bracket")
         assert screen.metric == METRICS[2].name == "rate"
-        await until(lambda: "no figures yet" in "".join(shown(app)))
+        await until(lambda: "no data yet" in "".join(shown(app)))
         tabs = screen.query_one(TabBar)
         place = next(begin for name, begin, _ in tabs._places() if name == "speed")
         await pilot.click(TabBar, offset=(place + 1, 0))
@@ -389,7 +389,7 @@ async def test_a_run_that_vanishes_stays_to_be_seen_and_is_said_to_be_deleted(ro
         shutil.rmtree(root / "wide")
         await until(lambda: "✗ deleted" in row_of(app, "wide"))
         assert drawn(screen)["wide"].x[-1] == 200
-        assert figure(line_of(200, 1.5)["eval/bpb"]) in row_of(app, "wide")
+        assert format_number(line_of(200, 1.5)["eval/bpb"]) in row_of(app, "wide")
         await pilot.press("x")
         await settled(pilot, screen)
         assert drawn(screen)["wide"].x[-1] == 200 * 4096
@@ -422,7 +422,7 @@ async def test_what_stands_in_a_config_is_shown_literally(root: Path) -> None:
         words = "".join(shown(app))
         assert "[/end][@click=app.quit]" in words
         assert not any(ord(glyph) < 32 or 0x7F <= ord(glyph) < 0xA0 or glyph == "\u202e" for glyph in words)
-        await pilot.click(Differences, offset=(40, 2))
+        await pilot.click(SettingsTable, offset=(40, 2))
         assert app.is_running
 
 
@@ -438,7 +438,7 @@ async def test_there_is_room_for_eight_and_for_none(root: Path) -> None:
         assert screen.names == tuple(names[:8])
         assert sorted(series.color for series in drawn(screen).values()) == list(range(8))
         screen._compare([])
-        await until(lambda: "no runs: a chooses some" in "".join(shown(app)))
+        await until(lambda: "no runs: press a to choose some" in "".join(shown(app)))
         await pilot.press("down", "up", "right", "plus", "enter", "d")
         assert app.screen is screen
 

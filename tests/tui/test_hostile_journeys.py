@@ -460,7 +460,7 @@ def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_contro
             assert time.monotonic() < end
             time.sleep(0.1)
         person.paste("zebra")
-        see("nothing has that")
+        see("no match")
         person.press(ESC)
         person.choose("Tell from evil-fox")
         see("3 Story", "enter tells a story")
@@ -533,7 +533,7 @@ def test_what_vanishes_while_it_is_open_is_told_of_and_the_app_goes_on(tmp_path:
         person.wait_for("2 gnu-going")
         person.rest(0.3)
         shutil.rmtree(root / "gnu-going")
-        person.wait_for("its folder is gone")
+        person.wait_for("its folder was deleted")
         person.press("s", "r", "t")
         person.rest(0.5)
         shutil.rmtree(root)
@@ -561,7 +561,7 @@ def test_a_full_disk_is_one_line_and_the_app_goes_on(tmp_path: Path) -> None:
         with Person(root, 110, 30, homes) as person:
             person.wait_for("fox")
             person.press("o")
-            person.wait_for("settings are not remembered")
+            person.wait_for("settings cannot be saved")
             person.press("t")
             person.wait_for("3 Story")
             person.paste("Once")

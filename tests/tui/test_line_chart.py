@@ -79,7 +79,7 @@ class ChartApp(App[None]):
         assert event.control is self.chart
         self.posted.append(("cursor", event.x))
 
-    def on_chart_view_view_changed(self, event: ChartView.ViewChanged) -> None:
+    def on_chart_view_range_changed(self, event: ChartView.RangeChanged) -> None:
         assert event.control is self.chart
         self.posted.append(("view", (event.begin, event.end)))
 
@@ -281,7 +281,7 @@ async def test_an_end_that_reaches_the_data_follows_them() -> None:
         app.chart.lines = [ramp(150)]
         await pilot.pause()
         assert app.chart.frame.x_end == 150
-        app.chart.look(20, 40)
+        app.chart.set_range(20, 40)
         app.chart.lines = [ramp(200)]
         await pilot.pause()
         assert (app.chart.frame.x_begin, app.chart.frame.x_end) == (20, 40)
@@ -291,7 +291,7 @@ async def test_an_end_that_reaches_the_data_follows_them() -> None:
 async def test_a_zoomed_view_that_is_given_its_range_alone_still_knows_how_far_the_data_reach() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.look(40, 60)
+        app.chart.set_range(40, 60)
         app.chart.lines = [Series("ramp", list(range(39, 62)), list(range(39, 62)), 0)]
         await pilot.pause()
         assert app.chart.extent == (0, 100)
@@ -346,7 +346,7 @@ async def test_zoom_ends_where_numbers_cannot_be_told_apart_and_without_data_not
 async def test_a_drag_pans_with_the_pointer_and_sets_no_cursor() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.look(40, 60)
+        app.chart.set_range(40, 60)
         await pilot.pause()
         columns = app.chart.frame.columns
         await pilot.mouse_down(ChartView, offset=(30, 5))
@@ -367,7 +367,7 @@ async def test_a_drag_pans_with_the_pointer_and_sets_no_cursor() -> None:
 async def test_a_sideways_wheel_pans() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.look(40, 60)
+        app.chart.set_range(40, 60)
         await wheel(pilot, MouseScrollRight, 20)
         assert near(app.chart.range, (44, 64))
         await wheel(pilot, MouseScrollLeft, 20, times=2)
@@ -397,7 +397,7 @@ async def test_a_click_sets_the_cursor_at_the_nearest_point_and_a_double_click_r
         assert app.chart.cursor_x == round(x)
         assert app.posted == [("cursor", round(x))]
         assert f"{round(x):.2f}" in app.shown()[0]
-        app.chart.look(20, 80)
+        app.chart.set_range(20, 80)
         await pilot.double_click(ChartView, offset=(33, 5))
         assert app.chart.cursor_x is None
         assert app.chart.range == (None, None)
@@ -429,7 +429,7 @@ async def test_the_first_step_of_the_cursor_begins_at_an_end_of_what_is_seen() -
         await pilot.press("left")
         assert app.chart.cursor_x == 100
         app.chart.action_reset()
-        app.chart.look(40, 60)
+        app.chart.set_range(40, 60)
         await pilot.press("right")
         assert app.chart.cursor_x == 40
 
@@ -438,7 +438,7 @@ async def test_the_first_step_of_the_cursor_begins_at_an_end_of_what_is_seen() -
 async def test_a_cursor_that_leaves_the_view_takes_it_along() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.look(40, 60)
+        app.chart.set_range(40, 60)
         app.chart.cursor_x = 60
         await pilot.press("right")
         assert app.chart.cursor_x == 61
@@ -457,11 +457,11 @@ async def test_the_cursor_goes_along_the_lines_that_are_not_faded() -> None:
 async def test_another_charts_view_is_followed_without_a_word() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.look(10, 20)
+        app.chart.set_range(10, 20)
         app.chart.cursor_x = 15
         await pilot.pause()
         assert (app.chart.frame.x_begin, app.chart.frame.x_end) == (10, 20)
-        app.chart.look(30, 20)  # no range at all
+        app.chart.set_range(30, 20)  # no range at all
         assert app.chart.range == (None, None)
         assert app.posted == []
 

@@ -66,7 +66,7 @@ async def test_one_chart_is_shown_where_there_is_little_room_and_up_and_down_cho
         seen = []
         for _ in METRICS:
             board = await drawn(pilot, screen)
-            assert [metric.name for metric in board.shown] == [board.chosen]
+            assert [metric.name for metric in board.visible_metrics] == [board.chosen]
             seen.append(board.chosen)
             assert board.chart.lines[0].x, board.chosen
             await pilot.press("down")
@@ -81,12 +81,12 @@ async def test_one_chart_is_shown_where_there_is_little_room_and_up_and_down_cho
 async def test_all_charts_are_shown_where_there_is_room_and_z_enlarges_one_the_charts_or_the_panel(root: Path) -> None:
     async with watching(root, size=(160, 45)) as (pilot, screen):
         board = await drawn(pilot, screen)
-        assert len(board.shown) == len(METRICS) == 8
+        assert len(board.visible_metrics) == len(METRICS) == 8
         assert all(board._charts[metric.name].lines[0].x for metric in METRICS)
         await pilot.press("z")
-        assert [metric.name for metric in board.shown] == ["loss"]
+        assert [metric.name for metric in board.visible_metrics] == ["loss"]
         await pilot.press("z")
-        assert len(board.shown) == 8
+        assert len(board.visible_metrics) == 8
         assert not screen.query_one("#panel").display
         await pilot.press("z")
         assert not board.display
@@ -220,7 +220,7 @@ async def test_v_shows_the_stories_of_all_steps_below_each_other(root: Path) -> 
             assert plain(card).split("\n")[0].startswith(f"step {card.step}   ")
             assert plain(card).split("\n", 1)[1] == PROMPTS[0] + story(PROMPTS[0], card.step)
         await pilot.press("left_square_bracket")
-        assert [card.step for card in cards if card.has_class("-here")] == [300]
+        assert [card.step for card in cards if card.has_class("-current")] == [300]
         await pilot.press("v")
         assert screen.query_one("#stories-text").display
 
@@ -257,7 +257,7 @@ async def test_the_settings_are_shown_by_g_and_searched_and_those_unlike_the_pre
         assert [row.split() for row in shown if "n_embd" in row] == [["\u2022", "n_embd", "32"]]
         assert [row.split() for row in shown if "weight_decay" in row] == [["weight_decay", "0.01"]]
         await pilot.press("slash", *"width n_emb", "enter")
-        assert plain(facts.query_one(Static)) == "nothing has that"
+        assert plain(facts.query_one(Static)) == "no match"
         facts.query_one(Input).value = "model layer"
         await pilot.pause()
         rows = plain(facts.query_one(Static)).split("\n")
@@ -317,13 +317,13 @@ async def test_what_is_missing_is_told_from_the_checkpoint_by_enter(tmp_path: Pa
         await until(pilot, lambda: stories.at_checkpoint or 250 in stories.steps)
         await pilot.press("left_square_bracket", "left_square_bracket")
         assert stories.step == 250
-        assert "Nothing was told at this checkpoint" in text_of(pilot)
+        assert "No story at this checkpoint" in text_of(pilot)
         await pilot.press("enter")
-        told = screen._reader.growth
+        told = screen._reader.history
         await until(pilot, lambda: told.at(PROMPTS[0], 250) is not None)
         whole = "Once upon a time at step 250 a fox spoke."
         await until(pilot, lambda: plain(screen.query_one("#stories-text", Static)) == whole)
-        assert "told later" in text_of(pilot)
+        assert "generated later" in text_of(pilot)
 
 
 @pytest.mark.slow
@@ -337,10 +337,10 @@ async def test_a_prompt_of_ones_own_is_told_at_every_checkpoint(root: Path) -> N
         await pilot.press("P", *"Once", "enter")
         assert stories.prompt == "Once"
         assert not screen.query_one(PromptInput).display
-        await until(pilot, lambda: screen._reader.growth.steps("Once") == (200, 400))
+        await until(pilot, lambda: screen._reader.history.steps("Once") == (200, 400))
         whole = "Once upon a time at step 400 a fox spoke."
         await until(pilot, lambda: plain(screen.query_one("#stories-text", Static)) == whole)
-        told = screen._reader.growth.at("Once", 200)
+        told = screen._reader.history.at("Once", 200)
         assert told is not None and (told.seed, told.later) == (42, True)
 
 

@@ -104,7 +104,7 @@ async def test_a_run_that_is_removed_while_open_is_said_to_be_and_stays_to_be_re
     async with watching(tmp_path / "runs") as (pilot, screen):
         before = list(screen.query_one(MetricCharts).chart.lines[0].y)
         shutil.rmtree(folder.path)
-        await until(pilot, lambda: "its folder is gone" in text_of(pilot), seconds=5)
+        await until(pilot, lambda: "its folder was deleted" in text_of(pilot), seconds=5)
         await pilot.press("left_square_bracket", "x", "x", "x", "v", "v", "L", "g", "down", "up", "s", "r", "enter")
         assert pilot.app.screen is screen
         assert screen.query_one(RunStories).step == 300

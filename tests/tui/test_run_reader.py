@@ -17,8 +17,9 @@ from textual.message import Message
 from storyteller.tracking import run_index
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, write_status
-from storyteller.tui.readers import run_reader
-from storyteller.tui.readers.run_reader import HeadSeen, LinesSeen, RunReader, Wanted
+from storyteller.tui.readers import chart_reader, run_reader
+from storyteller.tui.readers.chart_reader import LineRequest
+from storyteller.tui.readers.run_reader import LinesUpdated, RunReader, SummaryUpdated
 
 BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 LATEST_SECONDS = 0.5
@@ -84,21 +85,22 @@ def read_through(folder: RunFolder, lines: dict[int, float], monkeypatch: pytest
     world = World(folder, lines)
     world.beat(0)
     reader = RunReader(cast(Any, world), folder)
-    reader.want(Wanted(("train/loss",)))
+    reader.want(LineRequest((folder.name,), ("train/loss",)))
     world.over = reader.stop
-    monkeypatch.setattr(run_reader, "time", SimpleNamespace(monotonic=world.monotonic))
-    monkeypatch.setattr(reader, "_nudged", world)
+    for module in (chart_reader, run_reader):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=world.monotonic))
+    monkeypatch.setattr(reader, "_poked", world)
     reader._work()
     return world
 
 
 def late(world: World, step: int, at: float) -> tuple[float, float]:
     """Seconds from a line's writing to its step in the head, and to its point in the chart."""
-    head = next(seen for seen, what in world.posted if isinstance(what, HeadSeen) and (what.summary.step or 0) >= step)
+    head = next(seen for seen, what in world.posted if isinstance(what, SummaryUpdated) and (what.summary.step or 0) >= step)
     chart = next(
         seen
         for seen, what in world.posted
-        if isinstance(what, LinesSeen)
+        if isinstance(what, LinesUpdated)
         and what.lines.get("train/loss")
         and what.lines["train/loss"][world.folder.name].x[-1] >= step
     )
@@ -126,10 +128,10 @@ def test_a_new_line_waits_half_a_second_at_most_whatever_its_pace_and_the_heartb
     delays = [late(world, step, at) for step, at in lines.items()]
     assert max(max(both) for both in delays) <= LATEST_SECONDS + 1e-6
     # It costs no more looks and pictures than its pauses allow, however fast the run logs.
-    pictures = sum(isinstance(what, LinesSeen) for _, what in world.posted)
+    pictures = sum(isinstance(what, LinesUpdated) for _, what in world.posted)
     assert pictures <= world.now / 0.5 + 3
     assert len(looks) <= pictures + world.now / 0.6 + 3
-    assert sum(isinstance(what, HeadSeen) for _, what in world.posted) <= len(looks)
+    assert sum(isinstance(what, SummaryUpdated) for _, what in world.posted) <= len(looks)
 
 
 def test_a_line_after_a_while_of_none_waits_for_one_look_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

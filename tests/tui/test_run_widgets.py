@@ -2,96 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.background import Ended, Event, Failed, ModelOpened, Note, TextPiece
+from storyteller.tracking.log_file import FileTail
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.sample_history import SampleHistory, SampleRecord
 from storyteller.tui.checkpoint_stories import CheckpointStories
-from storyteller.tui.readers.run_reader import Axis, LogTail
+from storyteller.tui.readers.run_reader import StepAxis, safe_log_lines
 from storyteller.tui.widgets.key_values import KeyValue, flatten, sections_of
-from storyteller.tui.widgets.step_slider import beside
+from storyteller.tui.widgets.step_slider import step_after
 
-# --- the log's tail ---------------------------------------------------------------------------------------------------
-
-
-def test_the_tail_gives_whole_lines_as_they_come_and_each_of_them_once(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    tail = LogTail(path)
-    assert tail.read() == ([], False, False)
-    path.write_bytes(b"one\ntw")
-    assert tail.read() == (["one"], True, False)
-    with path.open("ab") as log:
-        log.write(b"o\nthree\n")
-    assert tail.read() == (["two", "three"], False, False)
-    assert tail.read() == ([], False, False)
-
-
-def test_the_tail_of_a_log_begun_anew_begins_anew(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    tail = LogTail(path)
-    path.write_bytes(b"a long first line\nto")
-    tail.read()
-    path.write_bytes(b"new\n")
-    assert tail.read() == (["new"], True, False)
-    path.unlink()
-    assert tail.read() == ([], False, False)
-
-
-def test_of_a_long_log_the_end_is_read_and_it_is_said_that_more_came_before(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(b"".join(b"line %06d\n" % number for number in range(100_000)))
-    lines, anew, cut = LogTail(path).read()
-    assert (anew, cut) == (True, True)
-    assert lines[-1] == "line 099999"
-    assert len(lines) == (256 << 10) // 12
-    assert all(len(line) == 11 for line in lines)
+# --- the log ----------------------------------------------------------------------------------------------------------
 
 
 def test_lines_of_the_log_are_safe_and_none_is_endless(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"\x1b[31m\xff\r\n" + b"x" * 100_000 + b"\n")
-    lines = LogTail(path).read()[0]
+    lines = safe_log_lines(FileTail(path).read().lines)
     assert lines[0] == "\u241b[31m\ufffd\u240d"
     assert (len(lines[1]), lines[1][-1]) == (2000, "\u2026")
-
-
-@given(st.lists(st.binary(max_size=40), max_size=20))
-def test_however_a_log_grows_its_lines_are_those_of_the_whole(pieces: list[bytes]) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "log"
-        path.touch()
-        tail, seen = LogTail(path), []
-        for piece in pieces:
-            with path.open("ab") as log:
-                log.write(piece)
-            seen += tail.read()[0]
-        path.with_name("whole").write_bytes(b"".join(pieces))
-        assert seen == LogTail(path.with_name("whole")).read()[0]
-
-
-def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "log")
-    assert LogTail(tmp_path / "log").read() == ([], False, False)
 
 
 # --- axes and steps ---------------------------------------------------------------------------------------------------
 
 
 def test_places_on_an_axis_and_steps_are_found_from_each_other() -> None:
-    axis = Axis((0, 10, 20), (0, 100, 400))
+    axis = StepAxis((0, 10, 20), (0, 100, 400))
     assert [axis.place_of(step) for step in (-5, 0, 5, 10, 15, 30)] == [0, 0, 50, 100, 250, 400]
     assert [axis.step_at(place) for place in (0, 50, 250, 999)] == [0, 5, 15, 20]
-    assert (Axis().place_of(7), Axis().step_at(7)) == (7, 7)
+    assert (StepAxis().place_of(7), StepAxis().step_at(7)) == (7, 7)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +43,8 @@ def test_places_on_an_axis_and_steps_are_found_from_each_other() -> None:
     [(10, 1, 20), (10, -1, 10), (30, 1, 30), (15, 1, 20), (15, -1, 10), (None, -1, 30), (99, -1, 30), (20, 9, 30)],
 )
 def test_the_step_beside_another(here: int | None, by: int, found: int) -> None:
-    assert beside((10, 20, 30), here, by) == found
-    assert beside((), here, by) is None
+    assert step_after((10, 20, 30), here, by) == found
+    assert step_after((), here, by) is None
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -139,13 +83,13 @@ def test_what_of_a_plan_is_no_setting_comes_in_sections_the_plain_values_first()
 
 
 class Bench:
-    """A booth that is played by the test."""
+    """A generation client that is played by the test."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.asked: list[tuple[str, str, int | None]] = []
-        self.growth = SampleHistory(folder)
-        self.retelling = CheckpointStories("fox", self.growth, self.begin)
-        self.retelling.by(SamplingParams(seed=42))
+        self.history = SampleHistory(folder)
+        self.stories = CheckpointStories("fox", self.history, self.begin)
+        self.stories.set_params(SamplingParams(seed=42))
 
     def begin(self, model: str, prompt: str, sample: SamplingParams) -> int:
         self.asked.append((model, prompt, sample.seed))
@@ -153,34 +97,34 @@ class Bench:
 
     def hear(self, *events: Event) -> None:
         for event in events:
-            assert self.retelling.hear(event)
+            assert self.stories.handle(event)
 
 
 def test_missing_stories_are_told_one_after_another_with_the_same_seed(tmp_path: Path) -> None:
     bench = Bench(RunFolder(tmp_path))
-    bench.growth.add(SampleRecord(20, "Once", " there"))
-    assert bench.retelling.ask("Once", (10, 20, 30)) == 2
-    assert bench.retelling.ask("Once", (10, 30)) == 0
+    bench.history.add(SampleRecord(20, "Once", " there"))
+    assert bench.stories.request("Once", (10, 20, 30)) == 2
+    assert bench.stories.request("Once", (10, 30)) == 0
     assert bench.asked == [("fox@10", "Once", 42)]
-    assert bench.retelling.words("Once", 10) == "opening the model \u2026"
-    assert bench.retelling.words("Once", 30) == "waits for its turn \u2026"
+    assert bench.stories.status("Once", 10) == "opening the model \u2026"
+    assert bench.stories.status("Once", 30) == "queued \u2026"
     bench.hear(ModelOpened(1, "fox@10", 42), Note(1, "slow"))
-    assert bench.retelling.words("Once", 10) == "slow"
+    assert bench.stories.status("Once", 10) == "slow"
     bench.hear(TextPiece(1, " a", 1), TextPiece(1, " fox", 2))
-    assert bench.retelling.so_far("Once", 10) == " a fox"
+    assert bench.stories.partial_text("Once", 10) == " a fox"
     bench.hear(Ended(1, " a fox", 2, 0.1, 42, finished=True, stopped=False))
-    assert bench.growth.at("Once", 10) == SampleRecord(10, "Once", " a fox", 42, finished=True, later=True)
+    assert bench.history.at("Once", 10) == SampleRecord(10, "Once", " a fox", 42, finished=True, later=True)
     assert bench.asked[1:] == [("fox@30", "Once", 42)]
-    assert not bench.retelling.hear(TextPiece(1, "late", 3))
-    assert not bench.retelling.hear(TextPiece(77, "another's", 3))
+    assert not bench.stories.handle(TextPiece(1, "late", 3))
+    assert not bench.stories.handle(TextPiece(77, "another's", 3))
 
 
 def test_a_story_that_fails_says_why_and_the_next_one_is_told(tmp_path: Path) -> None:
     bench = Bench(RunFolder(tmp_path))
-    bench.retelling.ask("Once", (10, 30))
+    bench.stories.request("Once", (10, 30))
     bench.hear(Failed(1, "fox has no step 10", "it has 30"))
-    assert bench.retelling.words("Once", 10) == "fox has no step 10: it has 30"
-    assert bench.retelling.so_far("Once", 10) is None
-    assert bench.retelling.telling == ("Once", 30)
-    assert bench.retelling.ask("Once", (10,)) == 1  # asked again, it is tried again
-    assert bench.retelling.words("Once", 10) == "waits for its turn \u2026"
+    assert bench.stories.status("Once", 10) == "fox has no step 10: it has 30"
+    assert bench.stories.partial_text("Once", 10) is None
+    assert bench.stories.current == ("Once", 30)
+    assert bench.stories.request("Once", (10,)) == 1  # asked again, it is tried again
+    assert bench.stories.status("Once", 10) == "queued \u2026"

@@ -23,7 +23,7 @@ from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.confirm import Ask, Confirm
 from storyteller.tui.screens.runs import RunsScreen
 from storyteller.tui.settings import Settings
-from storyteller.tui.widgets.run_columns import Row, fit, ordered, short
+from storyteller.tui.widgets.run_columns import RunRow, fit, ordered, short_duration
 from tests.support.tui_runs import NO_PID, a_few, app_of, make, seen, until
 
 Drive = Callable[[Pilot[None]], Coroutine[Any, Any, None]]
@@ -107,7 +107,7 @@ def test_each_run_is_a_row_with_its_figures_and_the_newest_comes_first(root: Pat
     ],
 )
 def test_columns_fold_away_by_what_they_are_worth(width: int, columns: list[str]) -> None:
-    row = Row(summary("quiet-blue-squirrel-1122"))
+    row = RunRow(summary("quiet-blue-squirrel-1122"))
     fitted = fit([row], width - 2)
     assert [column.name for column, _ in fitted][2:] == columns
     assert sum(cells + 2 * column.gap for column, cells in fitted) - 2 <= width - 2
@@ -115,7 +115,7 @@ def test_columns_fold_away_by_what_they_are_worth(width: int, columns: list[str]
 
 @pytest.mark.parametrize("width", range(1, 200, 7))
 def test_at_any_width_the_columns_fit_it(width: int) -> None:
-    fitted = fit([Row(summary("x" * 64))], width)
+    fitted = fit([RunRow(summary("x" * 64))], width)
     total = sum(cells + 2 * column.gap for column, cells in fitted) - 2
     assert total <= max(width, 16 + 4 + 13)
 
@@ -126,7 +126,7 @@ def summary(name: str, **known: Any) -> RunSummary:
 
 
 def test_rows_are_ordered_by_any_column_and_what_is_unknown_comes_last() -> None:
-    rows = [Row(summary(name, eval_bpb=bits, step=step)) for name, bits, step in
+    rows = [RunRow(summary(name, eval_bpb=bits, step=step)) for name, bits, step in
             (("b", 0.5, 10), ("a", None, None), ("c", 0.25, 30))]  # fmt: skip
     assert [row.name for row in ordered(rows, "name", False)] == ["a", "b", "c"]
     assert [row.name for row in ordered(rows, "bits", False)] == ["c", "b", "a"]
@@ -136,7 +136,7 @@ def test_rows_are_ordered_by_any_column_and_what_is_unknown_comes_last() -> None
 
 
 def test_times_are_short() -> None:
-    assert [short(s) for s in (None, 0, 59.6, 113, 599, 754, 3700, 90_000)] == [
+    assert [short_duration(s) for s in (None, 0, 59.6, 113, 599, 754, 3700, 90_000)] == [
         "", "0s", "1m", "1m53s", "9m59s", "12m", "1h1m", "1d1h",
     ]  # fmt: skip
 
@@ -377,7 +377,7 @@ def test_stopping_says_what_it_does_and_a_second_time_offers_to_kill(
         await until(pilot, lambda: asked == [False, True])
         await until(pilot, lambda: any("young-fox was killed" in words for words in said(pilot)))
         go_on.set()
-        await until(pilot, lambda: not pilot.app.deeds._stopping)  # type: ignore[attr-defined]
+        await until(pilot, lambda: not pilot.app.run_actions._stopping)  # type: ignore[attr-defined]
         assert not any("was stopped" in words for words in said(pilot))
         await pilot.press("s")
         await until(pilot, lambda: any("young-fox was stopped; r goes on" in words for words in said(pilot)))
@@ -403,7 +403,7 @@ def test_stopping_a_run_that_has_ended_says_so_in_one_line(root: Path, tmp_path:
 def test_a_finished_run_is_resumed_with_more_minutes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storyteller.tui import steering
+    from storyteller.tui import run_actions
 
     make(root, "wise-owl", steps=200)  # 100 seconds of training
     make(root, "old-bear", "stopped", created_at="2026-01-01T10:00:00Z")
@@ -413,7 +413,7 @@ def test_a_finished_run_is_resumed_with_more_minutes(
         asked.append((folder.name, given))
         return "it goes on"
 
-    monkeypatch.setattr(steering, "resume", resume)
+    monkeypatch.setattr(run_actions, "resume_run", resume)
 
     async def how(pilot: Pilot[None]) -> None:
         await seen(pilot, 2)
@@ -514,7 +514,7 @@ def test_a_screen_that_is_covered_rests_and_looks_again_at_once_when_seen(root: 
 
     async def how(pilot: Pilot[None]) -> None:
         screen = await seen(pilot, 1)
-        app.new_run()
+        app.action_new_run()
         await pilot.pause(0.7)
         make(root, "young-fox")
         await pilot.pause(0.7)

@@ -35,10 +35,10 @@ def test_without_a_file_there_are_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "why"),
     [
-        (b'{"theme": "li', "it is no JSON"),
-        (b"\xff\xfe", "it is no JSON"),
-        (b"[1, 2]", "they are no JSON object"),
-        (b"[" * 100_000, "it is no JSON"),
+        (b'{"theme": "li', "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[1, 2]", "not a JSON object"),
+        (b"[" * 100_000, "not valid JSON"),
     ],
 )
 def test_a_broken_file_gives_the_defaults_and_says_so(tmp_path: Path, contents: bytes, why: str) -> None:
@@ -46,7 +46,7 @@ def test_a_broken_file_gives_the_defaults_and_says_so(tmp_path: Path, contents: 
     path.write_bytes(contents)
     read = settings.read(path)
     assert read == Settings()
-    assert read.note == f"the settings in {path} were not read ({why}); these are the defaults"
+    assert read.note == f"using the default settings: cannot read {path} ({why})"
 
 
 @given(st.dictionaries(st.sampled_from([*Settings().to_json(), "unheard"]), ANY_JSON))
@@ -58,15 +58,16 @@ def test_whatever_the_file_says_each_setting_is_one_that_can_be(tmp_path_factory
     assert read.cells in ("braille", "blocks", "ascii")
     assert read.x_axis in ("step", "tokens", "seconds")
     assert 0 <= read.smoothing < 1
-    assert isinstance(read.sample(), SamplingParams)
+    assert isinstance(read.sampling_params(), SamplingParams)
     settings.write(path, read)
     assert settings.read(path) == read
 
 
 def test_sampling_settings_that_are_off_fall_back_to_the_defaults() -> None:
-    assert Settings(sampling={"temperature": 0.3, "top_k": 5}).sample() == SamplingParams(temperature=0.3, top_k=5)
-    assert Settings(sampling={"temperature": -1}).sample() == SamplingParams()
-    assert Settings(sampling={"temperature": "hot", "unheard": 1}).sample() == SamplingParams()
+    kept = Settings(sampling={"temperature": 0.3, "top_k": 5})
+    assert kept.sampling_params() == SamplingParams(temperature=0.3, top_k=5)
+    assert Settings(sampling={"temperature": -1}).sampling_params() == SamplingParams()
+    assert Settings(sampling={"temperature": "hot", "unheard": 1}).sampling_params() == SamplingParams()
 
 
 def test_a_folder_that_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path) -> None:

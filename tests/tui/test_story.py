@@ -28,7 +28,7 @@ from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.history import HistoryScreen
 from storyteller.tui.screens.save import SaveScreen, free_name, save
 from storyteller.tui.screens.story import StoryScreen
-from storyteller.tui.widgets.model_picker import ModelChoice, ModelPicker, choices, matching
+from storyteller.tui.widgets.model_picker import ModelChoice, ModelPicker, list_models, matching
 from storyteller.tui.widgets.prompt_box import PromptBox
 from storyteller.tui.widgets.sampling_controls import Knob, SamplingControls
 from storyteller.tui.widgets.story_pane import StoryPane, StoryText
@@ -60,7 +60,7 @@ def seal(folder: run_folder.RunFolder, step: int, fill: Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def booth(root: Path) -> Iterator[GenerationClient]:
+def client(root: Path) -> Iterator[GenerationClient]:
     made = GenerationClient(root)
     yield made
     made.close()
@@ -107,14 +107,14 @@ class House:
 
     async def over(self) -> None:
         """Until nothing is being told any more."""
-        await self.until(lambda: not self.screen.telling)
+        await self.until(lambda: not self.screen.is_generating)
 
     async def begun(self) -> None:
         """Until something of a story is there, and more to come."""
-        await self.until(lambda: all(column.page.told for column in self.screen.columns))
+        await self.until(lambda: all(column.version.generated for column in self.screen.columns))
 
 
-def in_house(root: Path, booth: GenerationClient | None, size: tuple[int, int] = (100, 30)) -> Any:
+def in_house(root: Path, client: GenerationClient | None, size: tuple[int, int] = (100, 30)) -> Any:
     """Run an asynchronous test in an app with the Story view open."""
 
     def opened(model: str | None = "fox@10", prompt: str = "") -> contextlib.AbstractAsyncContextManager[House]:
@@ -122,7 +122,8 @@ def in_house(root: Path, booth: GenerationClient | None, size: tuple[int, int] =
         async def open_() -> AsyncIterator[House]:
             app = StorytellerApp(root, settings_path=Path("settings.json").absolute())
             async with app.run_test(size=size, notifications=True, tooltips=True) as pilot:
-                app._booth = booth
+                if client is not None:
+                    app.generation_client = client
                 app.open_story(model, prompt)
                 await pilot.pause()
                 house = House(app, pilot)
@@ -132,7 +133,8 @@ def in_house(root: Path, booth: GenerationClient | None, size: tuple[int, int] =
                     for screen in app.screen_stack:
                         if isinstance(screen, StoryScreen):
                             screen.action_stop()
-                    app._booth = None  # it is the next test's too
+                    if client is not None:
+                        del app.generation_client  # the next test uses it too: the app must not close it
 
         return open_()
 
@@ -149,16 +151,16 @@ def run(test: Awaitable[None]) -> None:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, booth: GenerationClient) -> None:
+def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             assert "enter tells a story" in house.text
             await house.press(*"Once", "enter")
             await house.over()
             assert house.text == "Once, a fox.\nThe end."
             column = house.screen.column
-            assert column.page.label == "fox@10" and column.page.outcome == "the end"
-            seed = column.page.asked.sample.seed if column.page.asked else None
+            assert column.version.label == "fox@10" and column.version.outcome == "the end"
+            seed = column.version.request.params.seed if column.version.request else None
             assert house.facts.startswith(f"seed {seed} \u00b7 17 tokens") and house.facts.endswith("the end")
             await house.until(lambda: story_history.recent(5))
             (told,) = story_history.recent(5)
@@ -170,57 +172,57 @@ def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, booth: Genera
 
 
 def test_escape_stops_a_story_within_a_fifth_of_a_second_and_keys_are_answered_meanwhile(
-    root: Path, booth: GenerationClient
+    root: Path, client: GenerationClient
 ) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=100_000)
+        async with in_house(root, client)("fox") as house:
+            house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=100_000)
             await house.press(*"Once", "enter")
             await house.begun()
             await house.press(*" upon")
-            assert house.screen.query_one(PromptBox).text == "Once upon" and house.screen.telling
+            assert house.screen.query_one(PromptBox).text == "Once upon" and house.screen.is_generating
             began = time.monotonic()
             house.app.simulate_key("escape")  # a pilot's press waits until nothing moves any more
-            while house.screen.telling:
+            while house.screen.is_generating:
                 await asyncio.sleep(0.005)
             assert time.monotonic() - began < 0.2
-            assert house.screen.column.page.outcome == "stopped" and house.facts.endswith("stopped")
+            assert house.screen.column.version.outcome == "stopped" and house.facts.endswith("stopped")
             assert house.app.view == "story"
             before = house.text
             await house.pilot.pause(0.2)
-            assert house.text == before == safe(house.screen.column.page.text)
+            assert house.text == before == safe(house.screen.column.version.text)
             await house.press("escape")  # nothing is told: it leads back
             assert house.app.view == "runs"
 
     run(test())
 
 
-def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, booth: GenerationClient) -> None:
+def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=12)
+        async with in_house(root, client)("fox") as house:
+            house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=12)
             await house.press("ctrl+z")
             assert house.said == "there is nothing to undo"
             await house.press("ctrl+o")
             assert house.said == "there is no story yet: enter tells one"
             await house.press(*"Once", "ctrl+n")  # the first time, it is as enter
             await house.over()
-            first = house.screen.column.page
+            first = house.screen.column.version
             await house.press("ctrl+n")
             await house.over()
-            second = house.screen.column.page
-            assert first.asked and second.asked and second.asked.sample.seed != first.asked.sample.seed
-            assert second.prompt == "Once" and second.told != first.told
+            second = house.screen.column.version
+            assert first.request and second.request and second.request.params.seed != first.request.params.seed
+            assert second.prompt == "Once" and second.generated != first.generated
             await house.press("ctrl+o")
             await house.over()
-            third = house.screen.column.page
-            assert third.prompt == second.text and third.asked and third.asked.goes_on
-            assert [part.told for part in third.parts] == [False, True, True]
+            third = house.screen.column.version
+            assert third.prompt == second.text and third.request and third.request.goes_on
+            assert [span.generated for span in third.spans] == [False, True, True]
             await house.press("ctrl+n")  # the newest part alone
             await house.over()
-            assert house.screen.column.page.prompt == second.text and house.screen.column.page.asked.goes_on
+            assert house.screen.column.version.prompt == second.text and house.screen.column.version.request.goes_on
             await house.press("ctrl+z", "ctrl+z")
-            assert house.screen.column.page is second and house.text == safe(second.text)
+            assert house.screen.column.version is second and house.text == safe(second.text)
             await house.press("ctrl+z", "ctrl+z")
             assert "enter tells a story" in house.text
             await house.until(lambda: len(story_history.recent(9)) == 4)
@@ -229,9 +231,9 @@ def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, b
     run(test())
 
 
-def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path, booth: GenerationClient) -> None:
+def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             await house.press("enter")
             assert house.said == "write how the story begins, such as Once upon a time"
             await house.press(*"Once,", "enter")
@@ -239,16 +241,16 @@ def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path
             house.screen.query_one(PromptBox).prompt = ""
             await house.press("enter")
             await house.over()
-            assert house.screen.column.page.prompt == "Once, a fox.\nThe end."
+            assert house.screen.column.version.prompt == "Once, a fox.\nThe end."
 
     run(test())
 
 
 def test_the_prompt_takes_lines_and_pasted_controls_are_shown_as_their_pictures(
-    root: Path, booth: GenerationClient
+    root: Path, client: GenerationClient
 ) -> None:
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             box = house.screen.query_one(PromptBox)
             await house.press("a", "ctrl+j", "b")
             assert box.text == "a\nb" and box.size.height == 2
@@ -261,30 +263,30 @@ def test_the_prompt_takes_lines_and_pasted_controls_are_shown_as_their_pictures(
     run(test())
 
 
-def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, booth: GenerationClient) -> None:
+def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)(prompt=f"Once{HOSTILE}") as house:
+        async with in_house(root, client)(prompt=f"Once{HOSTILE}") as house:
             await house.press("ctrl+e")
             assert house.said == "there is no story yet: enter tells one"
             await house.press("enter")
             await house.over()
-            page = house.screen.column.page
+            page = house.screen.column.version
             assert page.prompt == f"Once{HOSTILE}"  # what was given, not its pictures
             await house.press("ctrl+e")
             box = house.screen.query_one(PromptBox)
             assert box.has_focus and box.prompt == page.text and box.text == safe(page.text)
             await house.press("x", "enter")
             await house.over()
-            assert house.screen.column.page.prompt == safe(page.text) + "x"
+            assert house.screen.column.version.prompt == safe(page.text) + "x"
 
     run(test())
 
 
 @pytest.mark.slow
-def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: GenerationClient) -> None:
+def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=12)
+        async with in_house(root, client)("fox") as house:
+            house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=12)
             await house.press(*"Once", "enter")
             await house.over()
             first = house.text
@@ -313,18 +315,18 @@ def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, booth: Ge
 
 
 @pytest.mark.slow
-def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path, booth: GenerationClient) -> None:
+def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox") as house:
-            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=100_000)
+        async with in_house(root, client)("fox") as house:
+            house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=100_000)
             await house.press(*"Once", "enter")
             await house.begun()
             await house.press("ctrl+f")
             forked = house.text
-            assert not house.screen.telling and len(forked) > 4
+            assert not house.screen.is_generating and len(forked) > 4
             await house.press("alt+left")
             await house.until(lambda: len(house.text) > len(forked))  # it has gone on meanwhile, and does
-            assert house.text.startswith(forked) and house.screen.telling
+            assert house.text.startswith(forked) and house.screen.is_generating
             await house.press("escape")
             await house.over()
 
@@ -335,18 +337,18 @@ def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path,
 
 
 @pytest.mark.slow
-def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, booth: GenerationClient) -> None:
+def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)(None) as house:
+        async with in_house(root, client)(None) as house:
             assert house.screen.column.model == "fox"  # the newest run that has a checkpoint
-            assert str(house.screen.query_one(StoryPane).name_line.content) == "fox \u25be  the newest, step 20"
+            assert str(house.screen.query_one(StoryPane).name_line.content) == "fox \u25be  newest checkpoint, step 20"
             await house.press("ctrl+t")
             picker = house.app.screen
             assert isinstance(picker, ModelPicker)
             options = picker.query_one(OptionList)
             rows = [" ".join(str(options.get_option_at_index(i).prompt).split()) for i in range(options.option_count)]
             assert rows == [
-                "fox the newest, step 20 \u00b7 died",
+                "fox newest checkpoint, step 20 \u00b7 died",
                 "@20 1.250 bits per byte \u00b7 the best",
                 "@10 1.500 bits per byte",
                 "starter comes with storyteller",
@@ -386,7 +388,7 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
             assert house.text == "Once ten."
             seal(folder, 20, lambda path: tiny_models.script_folder(path, "Once twenty."), 1.0)
             line = house.screen.query_one(StoryPane).name_line
-            await house.until(lambda: str(line.content) == "hen@10 \u25be  step 20 is there: ctrl+n", 5)
+            await house.until(lambda: str(line.content) == "hen@10 \u25be  newer checkpoint 20: ctrl+n", 5)
             await house.press("ctrl+n")
             await house.over()
             assert house.text == "Once twenty." and str(line.content) == "hen@20 \u25be"
@@ -411,11 +413,11 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
 
 
 def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_again(
-    root: Path, booth: GenerationClient
+    root: Path, client: GenerationClient
 ) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox@10") as house:
-            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=20)
+        async with in_house(root, client)("fox@10") as house:
+            house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=20)
             await house.press(*"Once", "enter")
             await house.over()
             await house.press("ctrl+b", "down", "enter")
@@ -423,17 +425,17 @@ def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_ag
             assert "enter tells a story" in house.texts[1]
             await house.press("ctrl+n")
             await house.over()
-            assert [column.page.prompt for column in house.screen.columns] == ["Once", "Once"]
+            assert [column.version.prompt for column in house.screen.columns] == ["Once", "Once"]
             assert all(text.startswith("Once") for text in house.texts)
 
     run(test())
 
 
 @pytest.mark.slow
-def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: GenerationClient) -> None:
+def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox@10") as house:
-            house.screen.query_one(SamplingControls).sample = SamplingParams(max_tokens=20)
+        async with in_house(root, client)("fox@10") as house:
+            house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=20)
             await house.press("ctrl+b", "down", "enter", "ctrl+b", "enter")
             await house.until(lambda: len(house.texts) == 3)
             assert [column.model for column in house.screen.columns] == ["fox@10", "fox@20", "fox"]
@@ -441,8 +443,8 @@ def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: Gen
             assert house.said == "3 models are the most: ctrl+w closes a column"
             await house.press(*"Once", "enter")
             await house.over()
-            asked = [column.page.asked for column in house.screen.columns]
-            assert len({each.sample.seed for each in asked if each}) == 1
+            asked = [column.version.request for column in house.screen.columns]
+            assert len({each.params.seed for each in asked if each}) == 1
             assert house.texts[0] == "Once, a fox.\nThe end." and house.texts[1] == house.texts[2] != house.texts[0]
             await house.until(lambda: len(story_history.recent(9)) == 3)
             house.screen.query(StoryText)[1].focus()
@@ -457,9 +459,9 @@ def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, booth: Gen
     run(test())
 
 
-def test_a_model_of_the_hub_that_is_out_of_reach_is_one_clear_line(root: Path, booth: GenerationClient) -> None:
+def test_a_model_of_the_hub_that_is_out_of_reach_is_one_clear_line(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("nobody/nothing") as house:
+        async with in_house(root, client)("nobody/nothing") as house:
             await house.press(*"Once", "enter")
             await house.over()
             failure = house.screen.query_one(StoryPane).failure
@@ -472,9 +474,9 @@ def test_a_model_of_the_hub_that_is_out_of_reach_is_one_clear_line(root: Path, b
     run(test())
 
 
-def test_a_run_without_a_checkpoint_says_so(root: Path, booth: GenerationClient) -> None:
+def test_a_run_without_a_checkpoint_says_so(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("owl") as house:
+        async with in_house(root, client)("owl") as house:
             await house.press(*"Once", "enter")
             await house.over()
             failure = str(house.screen.query_one(StoryPane).failure.content)
@@ -484,7 +486,7 @@ def test_a_run_without_a_checkpoint_says_so(root: Path, booth: GenerationClient)
 
 
 def test_choices_match_every_word_typed_and_what_looks_like_a_hub_model_comes_first(root: Path) -> None:
-    found = choices(root)
+    found = list_models(root)
     assert [one.reference for one in matching(found, "")] == ["fox", "fox@20", "fox@10", "starter"]
     assert [one.reference for one in matching(found, "FOX 1")] == ["fox@10"]
     assert matching(found, "a/b")[0] == ModelChoice("a/b", "a/b", "from the Hugging Face Hub")
@@ -499,55 +501,55 @@ def test_choices_match_every_word_typed_and_what_looks_like_a_hub_model_comes_fi
 
 
 @pytest.mark.slow
-def test_knobs_are_turned_typed_into_and_remembered(root: Path, booth: GenerationClient) -> None:
+def test_knobs_are_turned_typed_into_and_remembered(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)("fox@10") as house:
+        async with in_house(root, client)("fox@10") as house:
             sampling = house.screen.query_one(SamplingControls)
-            assert sampling.sample == SamplingParams()
+            assert sampling.params == SamplingParams()
             await house.press("tab", "up")
-            assert sampling.sample.temperature == 0.9
+            assert sampling.params.temperature == 0.9
             await house.press("down", "down", "right", *"0.5", "right")
-            assert (sampling.sample.temperature, sampling.sample.top_p) == (0.7, 0.5)
+            assert (sampling.params.temperature, sampling.params.top_p) == (0.7, 0.5)
             await house.press("up", "up", "down", "right", *"0.12", "backspace", "tab")
-            assert (sampling.sample.top_k, sampling.sample.min_p) == (SamplingParams().top_k + 10, 0.1)
+            assert (sampling.params.top_k, sampling.params.min_p) == (SamplingParams().top_k + 10, 0.1)
             await house.press("delete", "right", "down")
-            assert sampling.sample.max_tokens == 350
+            assert sampling.params.max_tokens == 350
             await house.press("right", "up", "right", *"42", "down")
-            assert (sampling.sample.beams, sampling.sample.seed) == (2, 41)
+            assert (sampling.params.beams, sampling.params.seed) == (2, 41)
             await house.press(*"any", "enter")
             assert house.said == "write how the story begins, such as Once upon a time"
-            assert sampling.sample.seed is None
+            assert sampling.params.seed is None
             knob = house.screen.query_one("#top-k", Knob)
             knob.focus()
             await house.press(*"all", "left")
-            assert sampling.sample.top_k == 0 and knob.shown == "all"
+            assert sampling.params.top_k == 0 and knob.shown == "all"
             house.screen.query_one(PromptBox).focus()
             await house.press(*"Once", "enter")
             await house.over()
-            wanted = dataclasses.replace(sampling.sample, seed=None)
+            wanted = dataclasses.replace(sampling.params, seed=None)
         again = StorytellerApp(root, settings_path=Path("settings.json").absolute())
-        assert again.settings.sample() == wanted
-        assert again.settings.sample().temperature == 0.7
+        assert again.settings.sampling_params() == wanted
+        assert again.settings.sampling_params().temperature == 0.7
 
     run(test())
 
 
-def test_a_knob_refuses_what_is_no_value_and_nothing_is_told(root: Path, booth: GenerationClient) -> None:
+def test_a_knob_refuses_what_is_no_value_and_nothing_is_told(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)(prompt="Once") as house:
+        async with in_house(root, client)(prompt="Once") as house:
             house.screen.query_one("#top-p", Knob).focus()
             await house.press(*"1.5", "enter")
-            assert house.said == "--top-p 1.5 is off: it wants a number above 0 and up to 1"
-            assert not house.screen.telling and house.screen.query_one(SamplingControls).sample.top_p == 0.95
+            assert house.said == "invalid value 1.5 for --top-p: expected a number above 0 and up to 1"
+            assert not house.screen.is_generating and house.screen.query_one(SamplingControls).params.top_p == 0.95
             await house.press("backspace", "backspace", "backspace", *"..", "enter")
-            assert house.said == "top-p .. is off: it wants a number"
+            assert house.said == "invalid value .. for top-p: expected a number"
 
     run(test())
 
 
-def test_the_wheel_turns_a_knob(root: Path, booth: GenerationClient) -> None:
+def test_the_wheel_turns_a_knob(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             knob = house.screen.query_one("#temperature", Knob)
             await house.pilot._post_mouse_events([__import__("textual.events").events.MouseScrollUp], widget=knob)
             await house.pilot.pause()
@@ -559,23 +561,23 @@ def test_the_wheel_turns_a_knob(root: Path, booth: GenerationClient) -> None:
 # --- taking it elsewhere ----------------------------------------------------------------------------------------------
 
 
-def test_copy_gives_the_clipboard_safe_text(root: Path, booth: GenerationClient) -> None:
+def test_copy_gives_the_clipboard_safe_text(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)(prompt=HOSTILE) as house:
+        async with in_house(root, client)(prompt=HOSTILE) as house:
             await house.press("ctrl+y")
             assert house.said == "there is no story yet: enter tells one" and house.app.clipboard == ""
             await house.press("enter")
             await house.over()
             await house.press("ctrl+y")
-            assert house.app.clipboard == safe(house.screen.column.page.text).strip("\0")
+            assert house.app.clipboard == safe(house.screen.column.version.text).strip("\0")
             assert "\x1b" not in house.app.clipboard and house.said.startswith("copied: ")
 
     run(test())
 
 
-def test_save_writes_a_new_file_and_never_over_another(root: Path, booth: GenerationClient) -> None:
+def test_save_writes_a_new_file_and_never_over_another(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             await house.press("ctrl+s")
             assert house.said == "there is no story yet: enter tells one"
             await house.press(*"Once", "enter")
@@ -633,12 +635,12 @@ def kept(prompt: str, text: str, root: Path, **changes: Any) -> StoryRecord:
     return dataclasses.replace(told, **changes)
 
 
-def test_the_history_is_searched_read_and_told_again(root: Path, booth: GenerationClient) -> None:
+def test_the_history_is_searched_read_and_told_again(root: Path, client: GenerationClient) -> None:
     story_history.keep(kept("Once", ", a fox.\nThe end.", root))
     story_history.keep(kept("A hen", HOSTILE, root, model="starter", runs_dir=""))
 
     async def test() -> None:
-        async with in_house(root, booth)("fox") as house:
+        async with in_house(root, client)("fox") as house:
             await house.press("ctrl+r")
             history = house.app.screen
             assert isinstance(history, HistoryScreen)
@@ -652,8 +654,8 @@ def test_the_history_is_searched_read_and_told_again(root: Path, booth: Generati
             await house.press(*"HEN")
             await house.until(lambda: options.option_count == 1)
             await house.press("ctrl+o")  # as it was
-            page = house.screen.column.page
-            assert house.text == safe(f"A hen{HOSTILE}") and page.told == HOSTILE and not house.screen.telling
+            page = house.screen.column.version
+            assert house.text == safe(f"A hen{HOSTILE}") and page.generated == HOSTILE and not house.screen.is_generating
             assert house.screen.column.model == "starter"
             await house.press("ctrl+h")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 2)
@@ -663,8 +665,8 @@ def test_the_history_is_searched_read_and_told_again(root: Path, booth: Generati
             await house.over()
             column = house.screen.column
             assert house.text == "Once, a fox.\nThe end." and column.model == "fox@10"
-            assert column.page.asked and column.page.asked.sample == SamplingParams(seed=7, max_tokens=33)
-            assert house.screen.query_one(SamplingControls).sample.seed == 7
+            assert column.version.request and column.version.request.params == SamplingParams(seed=7, max_tokens=33)
+            assert house.screen.query_one(SamplingControls).params.seed == 7
             assert house.screen.query_one(PromptBox).prompt == "Once"
             await house.press("ctrl+r", *"nothing like it")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 0)
@@ -676,12 +678,12 @@ def test_the_history_is_searched_read_and_told_again(root: Path, booth: Generati
 
 
 def test_a_story_of_a_run_that_is_gone_is_opened_but_not_told_again(
-    root: Path, booth: GenerationClient, tmp_path: Path
+    root: Path, client: GenerationClient, tmp_path: Path
 ) -> None:
     story_history.keep(kept("Once", " upon", tmp_path / "elsewhere"))
 
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             await house.press("ctrl+r")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 1)
             await house.press("enter")
@@ -693,9 +695,9 @@ def test_a_story_of_a_run_that_is_gone_is_opened_but_not_told_again(
     run(test())
 
 
-def test_a_shelf_that_cannot_be_written_is_told_of_and_the_story_stays(root: Path, booth: GenerationClient) -> None:
+def test_a_shelf_that_cannot_be_written_is_told_of_and_the_story_stays(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
-        async with in_house(root, booth)() as house:
+        async with in_house(root, client)() as house:
             story_history.data_folder().parent.mkdir(parents=True, exist_ok=True)
             story_history.data_folder().write_text("no folder")
             await house.press(*"Once", "enter")
@@ -711,7 +713,7 @@ def test_a_shelf_that_cannot_be_written_is_told_of_and_the_story_stays(root: Pat
 
 
 class Puppet:
-    """A booth that says what a test makes it say."""
+    """A generation client that sends the events a test tells it to."""
 
     def __init__(self) -> None:
         self.hear: dict[int, Callable[[Event], None]] = {}
@@ -780,7 +782,7 @@ def test_a_story_without_end_does_not_make_a_screen_without_end(root: Path) -> N
             puppet.hear[1](TextPiece(1, "and on\n" * 50, 4))
             await house.pilot.pause(0.1)
             assert text.scroll_y == text.max_scroll_y
-            assert len(house.screen.column.page.told) > 320_000
+            assert len(house.screen.column.version.generated) > 320_000
 
     run(test())
 
@@ -834,7 +836,7 @@ STORY = (
 def test_picture_of_stories_side_by_side(snap_compare: Any, root: Path, size: tuple[int, int], theme: str) -> None:
     puppet = Puppet()
     app = StorytellerApp(root, settings_path=Path("settings.json").absolute())
-    app._booth = puppet  # type: ignore[assignment]
+    app.generation_client = puppet  # type: ignore[assignment]
 
     async def before(pilot: Pilot[None]) -> None:
         app.theme = theme
@@ -842,7 +844,7 @@ def test_picture_of_stories_side_by_side(snap_compare: Any, root: Path, size: tu
         house = House(app, pilot)
         await pilot.pause()
         house.screen.query_one(PromptBox).cursor_blink = False
-        house.screen.query_one(SamplingControls).sample = SamplingParams(seed=7, temperature=0.6, top_k=40)
+        house.screen.query_one(SamplingControls).params = SamplingParams(seed=7, temperature=0.6, top_k=40)
         if size[0] > 80:
             await house.press("ctrl+b", "down", "enter")
         await house.press("enter")

@@ -1,4 +1,4 @@
-"""Tales of animals, great and small."""
+"""Plots about animals, great and small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tales of the house and the family: lost things, broken things, cakes, noises in the night."""
+"""Plots about the house and the family: lost things, broken things, cakes, noises in the night."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tales of gardens, hills, ponds and weather."""
+"""Plots about gardens, hills, ponds and weather."""
 
 from __future__ import annotations
 

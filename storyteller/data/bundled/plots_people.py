@@ -1,4 +1,4 @@
-"""Tales of friends, school, streets and journeys."""
+"""Plots about friends, school, streets and journeys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tales of giants, dragons, wishes and other things that are not seen every day."""
+"""Plots about giants, dragons, wishes and other things that are not seen every day."""
 
 from __future__ import annotations
 

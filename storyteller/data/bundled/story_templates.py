@@ -1,16 +1,17 @@
-"""The machinery of the bundled tales: templates, the cast of a tale, and the teller that fills the one with the other.
+"""Templates of the bundled stories, and the filler that makes a story of them.
 
 A template is plain text with a few marks:
 
-* ``[this|that|something else]`` is one of the alternatives (they may nest, and one may be empty);
-* ``<an aside>`` is told or left out, more often told in a tale that takes its time;
-* ``{slot}`` is a word fixed for the whole tale, such as ``{h}``, the hero's name, or ``{h.his}``; ``{^slot}`` is
-  the same with a capital letter;
-* ``{@bank}`` is one word out of a group in ``words.BANKS``;
-* ``{~}`` is a place where a new paragraph may begin, and an empty line one where it always does.
+* `[this|that|something else]` is one of the alternatives (they may nest, and one may be empty);
+* `<an aside>` is optional, and more likely in a story with much `leisure`;
+* `{slot}` is a word fixed for the whole story, such as `{h}`, the hero's name, or `{h.his}`; `{^slot}` is the same with
+  a capital letter;
+* `{@bank}` is one word out of a group in `word_banks.BANKS`;
+* `{~}` is a possible paragraph break, and an empty line a certain one.
 
-Some phrases may be told in another way of the same sense wherever they stand (``words.SAME``), and a pronoun at the
-start of a sentence may be told as the name. Capitals at the start of a sentence, and "an" for "a", are put right at the end, so a template need not care.
+Wherever a phrase of `word_banks.SAME` occurs, one with the same meaning may replace it, and a pronoun at the start of a
+sentence may be replaced by the name. Capitals at the start of sentences and "an" for "a" are corrected at the end, so
+templates need not care about them.
 """
 
 from __future__ import annotations
@@ -40,12 +41,10 @@ Nodes = tuple[Node, ...]
 _TEXT, _SLOT, _CAPITAL, _CHOICE, _MAYBE = range(5)
 _TOKEN = re.compile(r"[\[\]|<>]|\{[^{}]*\}|[^\[\]|<>{}]+")
 _AN = re.compile(r"([Aa])(?<!\w.) (?=[aeiouAEIOU])(?!one\b|once\b|uni|use)")
-# A small letter that begins a sentence: at the start of a paragraph, or after a full stop. After ?" or !" a small
-# letter may be right ("Who is it?" she asked), so templates write that capital themselves. Each way begins with a
-# character to search for, and looks back from there: so a tale takes a fifth less time.
+# A lower-case letter that begins a sentence: at the start of a paragraph, or after a full stop. After ?" or !" a
+# lower-case letter may be right ("Who is it?" she asked), so templates write that capital themselves. Each alternative
+# begins with a literal character and looks back from there, which makes a story a fifth faster.
 _START = re.compile(r'((?:\n| (?<=[.!?] )| (?<=\." ))"?)([a-z])')
-
-
 _END = re.compile(r'[.!?] $|\." $')
 _NAMED = ("h", "f", "n")
 _SAME = {ways[0]: ways for ways in SAME}
@@ -58,14 +57,14 @@ _SAME_PATTERN = re.compile(
 
 
 def _choice(options: list[Nodes]) -> Node:
-    """A choice among the options; those that are plain text are kept as plain text, which is quicker to tell."""
+    """Makes a choice node. Options of plain text are stored as strings, which are faster to expand."""
     return _CHOICE, tuple(
         option[0][1] if len(option) == 1 and option[0][0] == _TEXT else option if option else "" for option in options
     )
 
 
 def _plain(text: str) -> list[Node]:
-    """Plain text as nodes: a phrase that can as well be said in another way becomes a choice."""
+    """Makes nodes of plain text. Phrases with synonyms become choices."""
     nodes: list[Node] = []
     done = 0
     for match in _SAME_PATTERN.finditer(text):
@@ -75,9 +74,9 @@ def _plain(text: str) -> list[Node]:
 
 
 def _parse(tokens: list[str], closer: str, opens: bool = False) -> list[Nodes]:
-    """Read tokens up to ``closer``; the alternatives met on the way (outside of brackets, just one).
+    """Parses tokens up to `closer` and returns the alternatives (outside brackets there is one).
 
-    ``opens`` says that a sentence begins here.
+    `opens` is True where a sentence begins. Raises ValueError for unbalanced brackets.
     """
     options: list[Nodes] = []
     nodes: list[Node] = []
@@ -106,9 +105,9 @@ def _parse(tokens: list[str], closer: str, opens: bool = False) -> list[Nodes]:
 
 
 def _slot(name: str, opens: bool = False) -> Node:
-    """The node for the inside of one pair of braces; ``opens`` says that it opens a sentence.
+    """Makes the node for the inside of a pair of braces; `opens` is True where it begins a sentence.
 
-    A pronoun that opens a sentence is sometimes told as the name, as people do when they tell a story.
+    A pronoun that begins a sentence is sometimes replaced by the name, as in natural stories.
     """
     key, _, form = name.partition(".")
     if opens and key in _NAMED and form in ("he", "his"):
@@ -126,7 +125,7 @@ def _slot(name: str, opens: bool = False) -> Node:
 
 @cache
 def compiled(template: str) -> Nodes:
-    """The template as nested nodes; each is read once, however often it is told."""
+    """Parses a template into nested nodes."""
     text = re.sub(r"(?<=[\[|])\s*\n\s*|\s*\n\s*(?=[|\]])", "", template.strip())
     text = re.sub(r"\s*\n\s*\n\s*", "\0", text)
     text = re.sub(r"\s*\n\s*", " ", text).replace("\0", "\n")
@@ -134,10 +133,10 @@ def compiled(template: str) -> Nodes:
 
 
 def polished(raw: str) -> str:
-    """The raw text of a tale with its spaces, its articles and its capitals put right."""
+    """Corrects the spaces, articles and capitals of a story's raw text."""
     text = "\n".join(line for line in (" ".join(part.split()) for part in raw.split("\n")) if line)
     text = _AN.sub(r"\1n ", text)
-    # A cell of a table may end on a quotation, and then the sentence around it adds a full stop of its own.
+    # A table cell may end with a quotation, and the sentence around it then adds a full stop of its own.
     for mark in ".!?":
         text = text.replace(f'{mark}".', f'{mark}"')
     return _START.sub(lambda match: match[1] + match[2].upper(), "\n" + text)[1:]
@@ -145,7 +144,7 @@ def polished(raw: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Character:
-    """Somebody in a tale: a name, what he, she or it is, and a gender that settles every pronoun."""
+    """A character of a story: a name, a kind (such as "boy" or "owl"), and the gender for its pronouns."""
 
     name: str
     kind: str
@@ -211,29 +210,29 @@ _ANIMAL_BEGINNINGS = """
 
 
 class TemplateFiller:
-    """Tells one tale: keeps its cast and its facts, and makes every choice with one source of chance."""
+    """Generates one story: keeps its characters and slots, and makes every choice with one random generator."""
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.random = random
         self.slots: dict[str, str] = {}
         self.cast: list[Character] = []
         self.parts: list[str] = []
-        # Some tales are told briefly, others take their time over weather, colors and small talk.
+        # The probability of optional text: some stories are brief, others dwell on weather, colors and small talk.
         self.leisure = 0.15 + 0.75 * random()
         self.slots["mom"] = self.one_of(("mom", "mom", "mom", "mother", "mama"))
         self.slots["dad"] = self.one_of(("dad", "dad", "dad", "father", "papa"))
 
     def one_of(self, items: Sequence[T]) -> T:
-        """One of the items. (Only ``random()`` is used: its numbers stay the same in every version of Python.)"""
+        """Chooses an item. Uses `random()` alone, whose numbers are the same in every version of Python."""
         return items[int(self.random() * len(items))]
 
     def chance(self, share: float) -> bool:
-        """True in about this share of tales."""
+        """True with this probability."""
         return self.random() < share
 
-    # -- facts ------------------------------------------------------------------------------------------------------
+    # -- slots ------------------------------------------------------------------------------------------------------
     def fill(self, template: str) -> str:
-        """The template in words, by fresh choices and the facts of this tale."""
+        """Expands a template with new random choices and the slots of this story."""
         out: list[str] = []
         self._expand(compiled(template), out)
         return "".join(out)
@@ -257,12 +256,12 @@ class TemplateFiller:
                 self._expand(body, out)
 
     def let(self, **facts: str) -> None:
-        """Settle facts for the whole tale: each template is filled once and kept under its name."""
+        """Sets slots: each template is expanded once and keeps its text for the whole story."""
         for key, template in facts.items():
             self.slots[key] = self.fill(template)
 
     def row(self, key: str, table: Sequence[Row]) -> Row:
-        """Settle one row of a table: each cell is ``{key.heading}``, and the first one plain ``{key}`` as well."""
+        """Chooses a row of a table and sets slots: `{key.heading}` for each cell, and `{key}` for the first one."""
         row = self.one_of(table)
         self._settle(key, row)
         return row
@@ -275,7 +274,7 @@ class TemplateFiller:
 
     # -- cast -------------------------------------------------------------------------------------------------------
     def add(self, key: str, name: str, kind: str, gender: str) -> Character:
-        """Bring somebody into the tale; the name and the pronouns become slots."""
+        """Adds a character; its name, kind and pronouns become slots."""
         person = Character(name, kind, gender)
         self.cast.append(person)
         slots = self.slots
@@ -285,14 +284,14 @@ class TemplateFiller:
         return person
 
     def _name(self, names: Sequence[str]) -> str:
-        """A name that nobody in this tale bears yet."""
+        """Chooses a name that no character of this story has yet."""
         taken = {person.name.split()[-1] for person in self.cast}
         while (name := self.one_of(names)) in taken:
             pass
         return name
 
     def child(self, key: str, gender: str = "") -> Character:
-        """A boy or a girl. A second child is more often of the other gender, which keeps "he" and "she" apart."""
+        """Adds a boy or a girl. A second child usually has the other gender, which keeps "he" and "she" apart."""
         if not gender:
             share = 0.5
             if self.cast and self.cast[0].kind in ("boy", "girl"):
@@ -302,7 +301,7 @@ class TemplateFiller:
         return self.add(key, self._name(names), kind, gender)
 
     def animal(self, key: str, table: Sequence[Row], gender: str = "") -> Character:
-        """An animal with a name, of a kind that is not in the tale yet, with its looks and ways as slots."""
+        """Adds an animal with a name, of a kind that is not in the story yet; the cells of its row become slots."""
         kinds = {person.kind for person in self.cast}
         while (row := self.one_of(table))["kind"] in kinds:
             pass
@@ -315,43 +314,43 @@ class TemplateFiller:
         return person
 
     def creature(self, key: str, kind: str, gender: str = "") -> Character:
-        """Somebody without a name: ``{key}`` is "the owl"."""
+        """Adds a character without a name: `{key}` is "the owl"."""
         kind = self.fill(kind)
         return self.add(key, f"the {kind}", kind, gender or self.one_of(("he", "she")))
 
     def parent(self, key: str) -> Character:
-        """The hero's mother or father: ``{h.his} {p}`` in the text, ``{p.call}`` when spoken to."""
+        """Adds the hero's mother or father: `{h.his} {p}` in the text, `{p.call}` when spoken to."""
         gender = self.one_of(("he", "she"))
         kind = self.slots["dad" if gender == "he" else "mom"]
         self.slots[f"{key}.call"] = kind.capitalize()
         return self.add(key, kind, kind, gender)
 
     def elder(self, key: str) -> Character:
-        """A grandmother or grandfather, called by that name."""
+        """Adds a grandmother or grandfather, who is called by that name."""
         name, gender = self.one_of((("Grandma", "she"), ("Grandpa", "he"), ("Granny", "she"), ("Grandpa", "he")))
         return self.add(key, name, name.lower(), gender)
 
     def neighbor(self, key: str) -> Character:
-        """A grown-up with a family name."""
+        """Adds an adult with a family name."""
         title, kind, gender = self.one_of((("Mrs.", "woman", "she"), ("Mr.", "man", "he"), ("Miss", "woman", "she")))
         return self.add(key, f"{title} {self._name(SURNAMES)}", kind, gender)
 
-    # -- telling ----------------------------------------------------------------------------------------------------
+    # -- text -------------------------------------------------------------------------------------------------------
     def say(self, *templates: str) -> None:
-        """Tell one of these as the next paragraph (or paragraphs)."""
+        """Adds one of the templates as the next paragraph (or paragraphs)."""
         self.parts.append(self.fill(self.one_of(templates)))
 
     def go_on(self, *templates: str) -> None:
-        """Tell one of these in the paragraph begun before."""
+        """Adds one of the templates to the current paragraph."""
         self.parts[-1] += " " + self.fill(self.one_of(templates))
 
     def aside(self, *templates: str) -> None:
-        """Go on with one of these, if the tale takes its time; the story must not need it."""
+        """Adds one of the templates to the current paragraph with a probability that depends on `leisure`."""
         if self.random() < self.leisure + 0.15:
             self.go_on(*templates)
 
     def begin(self, likes: str, *direct: str, trait: str = "{@trait}", home: str = CHILD_HOMES) -> None:
-        """Introduce the hero ``h``, who ``likes`` something; or, now and then, open in the middle of things."""
+        """Introduces the hero `h`, who `likes` something, or sometimes begins with one of the `direct` templates."""
         slots = self.slots
         slots["likes"], slots["trait"] = self.fill(likes), self.fill(f"[{trait}]")
         if direct and self.chance(0.3):
@@ -363,8 +362,8 @@ class TemplateFiller:
             self.say(_ANIMAL_BEGINNINGS)
 
     def text(self) -> str:
-        """The tale so far, ready to print."""
-        # Now and then two short scenes share a paragraph.
+        """Returns the finished text."""
+        # Sometimes two short scenes share a paragraph.
         joined = (
             part if number == 0 else (" " if self.chance(0.12) else "\n") + part
             for number, part in enumerate(self.parts)

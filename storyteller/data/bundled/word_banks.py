@@ -1,6 +1,6 @@
-"""The word lists of the bundled tales: names, animals, homes, and small groups of words of like meaning.
+"""The word lists of the bundled stories: names, animals, homes, and groups of words with a similar meaning.
 
-A list is a string of alternatives separated by ``|``, as in the templates that use it (see ``teller``).
+A list is a string of alternatives separated by `|`, as in the templates that use it (see `story_templates`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ Row = dict[str, str]
 
 @cache
 def rows(text: str) -> tuple[Row, ...]:
-    """Read a small table: a heading line, then one line per row, the cells separated by semicolons.
+    """Parses a small table: a heading line, then one line per row, with cells separated by semicolons.
 
-    Each table is read once, however often a plot asks for it; nobody changes what is given.
+    The result is cached and shared, so it must not be changed. Raises ValueError for a row of another length.
     """
     lines = [[cell.strip() for cell in line.split(";")] for line in text.strip().splitlines()]
     head, body = lines[0], lines[1:]
@@ -366,7 +366,7 @@ BANKS: dict[str, str] = {
 
 
 def _same() -> tuple[tuple[str, ...], ...]:
-    """Phrases that mean the same, each way of beginning small and capital; the first is the one looked for."""
+    """Parses lists of phrases with the same meaning, each also with a capital letter."""
     groups = [group.split("|") for group in _SAME_TEXT.strip().splitlines()]
     both = [
         tuple(change(way) for way in group)
@@ -376,7 +376,7 @@ def _same() -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(both))
 
 
-# Wherever a template has the first of these, any of them may be told.
+# Wherever the first phrase of a line occurs in a template, any phrase of that line may replace it.
 _SAME_TEXT = """
 did not|didn't|did not
 could not|couldn't|could not

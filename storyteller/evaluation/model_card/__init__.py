@@ -1,1 +1,1 @@
-"""A model's card: stories told from many prompts, all that can be measured of them, and the same of real stories."""
+"""Model cards: metrics of many generated stories, compared with the same metrics of real stories."""

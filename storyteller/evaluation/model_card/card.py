@@ -1,63 +1,64 @@
-"""A card as a document: what a model told, what was measured of it, and the JSON in which it is kept.
+"""The model card: generated stories, their metrics, and the JSON file in which a card is kept.
 
 The JSON (`SCHEMA` 1) is an object of
 
     schema, kind ("card"), model, made_at (UTC, ISO 8601), seconds
-    parameters           of the model; null where nothing was scored
-    telling              prompts, completions, stories, tokens, temperature, top_k, top_p, max_tokens, seed, seconds,
-                         left_out (prompts that the model cannot be given)
-    real                 words (what they are), stories
-    trained_on           words, stories, own (whether they are the model's own), whole (whether they are all of them)
+    parameters           of the model; null if it was not scored
+    telling              how the stories were generated: prompts, completions, stories, tokens, temperature, top_k,
+                         top_p, max_tokens, seed, seconds, left_out (prompts that do not fit the model)
+    real                 the real stories: words (a description), stories (their number)
+    trained_on           the training stories: words (a description), stories (their number), own (true if the model
+                         was trained on them), whole (true if these are all stories of the source)
     figures              a list of {key, title, what, unit, better, value, low, high, real}: 95 % intervals; `better`
                          is "higher", "lower" or "like" (real stories); `real` is {value, low, high} or null
-    judge                null, or {host, model, stories, real_stories, unreadable, problem}: its grades are figures
+    judge                null, or {host, model, stories, real_stories, unreadable, problem}; its grades are figures
                          `judge_grammar` and so on
     examples             a list of {kind, title, prompt, text, marks, source}: the worst stories; `marks` are
                          [begin, end] in prompt + text; `source` is text of the training story, or empty
-    notes                a list of lines: what a reader has to know of how it came about
+    notes                a list of messages for the reader
     stories              a list of {prompt, text, ended}
 
-A reader passes over what it does not know.
+Readers ignore unknown keys.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from storyteller.evaluation.bootstrap import Interval
-from storyteller.evaluation.text_metrics.metrics import Better, TokenizedStory
+from storyteller.evaluation.text_metrics.metrics import Better
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.system.files import read_regular
-from storyteller.system.json_values import finite
+from storyteller.system.json_values import is_natural, read_as, read_dataclass
 from storyteller.tracking.run_folder import RunFolder
 
 SCHEMA = 1
-_BETTER: tuple[Better, ...] = ("higher", "lower", "like")
 _MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured."""
+    """The value of one metric."""
 
     key: str
-    """Its name in logs, such as `spelling_pct`."""
+    """Its name in logs, such as `known_words_pct`."""
     title: str
     what: str
-    """What it is, in one line."""
+    """Explanation in one line."""
     unit: str
-    """As `judging.measures.Measure` has it."""
+    """See `metrics.Measure`."""
     better: Better
     value: Interval
     real: Interval | None = None
-    """The same of real stories; None where that says nothing."""
+    """The same metric of real stories; None if it does not apply."""
 
     @property
     def verdict(self) -> str:
-        """Beside real stories: `alike` where the intervals meet, else `better`, `worse`, or `higher` and `lower`."""
+        """Comparison with real stories: `alike` if the intervals overlap, else `better`, `worse`, `higher` or `lower`."""
         if self.real is None:
             return ""
         if self.value.low <= self.real.high and self.real.low <= self.value.high:
@@ -70,28 +71,27 @@ class Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """A story in which something is wrong, and where."""
+    """A story with a failure, and its place in the story."""
 
     kind: str
-    """`copied`, `looped`, `renamed`."""
+    """`copied`, `looped`, `renamed` or `slips`."""
     title: str
-    """What is wrong with it."""
     prompt: str
     text: str
     marks: tuple[tuple[int, int], ...] = ()
-    """Where it is wrong, in prompt + text."""
+    """Places of the failure: character ranges in prompt + text."""
     source: str = ""
-    """Of a copy: the training story's own words."""
+    """The text of the training story that was copied."""
 
 
 @dataclass(frozen=True)
 class JudgeUsage:
-    """Who judged, and how much."""
+    """The judge and the number of stories that it graded."""
 
     host: str
     model: str
     stories: int
-    """Told stories that were graded."""
+    """Graded generated stories."""
     real_stories: int
     unreadable: int
     problem: str = ""
@@ -99,7 +99,7 @@ class JudgeUsage:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything of a card; its texts are as untrusted as the stories in it."""
+    """A model card. All texts are untrusted: they come from a model or a file."""
 
     model: str
     """`run@step`, a folder, or `owner/name`."""
@@ -111,7 +111,7 @@ class Card:
     trained_on: Mapping[str, Any]
     figures: tuple[Figure, ...]
     examples: tuple[Example, ...]
-    stories: tuple[TokenizedStory, ...]
+    stories: tuple[StoryCompletion, ...]
     judge: JudgeUsage | None = None
     notes: tuple[str, ...] = ()
 
@@ -119,7 +119,7 @@ class Card:
         return next((each for each in self.figures if each.key == key), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, as the module's docstring has them."""
+        """Returns plain JSON values as described in the module docstring."""
         plain = {"schema": SCHEMA, "kind": "card", **asdict(self)}
         plain["figures"] = [_flat(figure) for figure in self.figures]
         plain["examples"] = [{**asdict(each), "marks": [list(mark) for mark in each.marks]} for each in self.examples]
@@ -133,8 +133,8 @@ def _flat(figure: Figure) -> dict[str, Any]:
     return {**plain, **plain.pop("value"), "real": plain["real"]}
 
 
-def read(path: Path) -> Card | None:
-    """The card in a file; None where there is none, or what is there is no card that can be read."""
+def read_card(path: Path) -> Card | None:
+    """Reads the card in a file; None if there is no file or no valid card in it."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None
@@ -143,121 +143,52 @@ def read(path: Path) -> Card | None:
         return None
 
 
-def newest(folder: RunFolder) -> Card | None:
-    """The card of the run's highest step that has one that can be read."""
+def newest_card(folder: RunFolder) -> Card | None:
+    """Reads the card of the run's highest step that has a valid one."""
     try:
         paths = sorted(folder.cards.glob("step-*.json"), key=lambda path: (len(path.name), path.name), reverse=True)
     except OSError:
         return None
-    return next((found for path in paths if (found := read(path)) is not None), None)
+    return next((found for path in paths if (found := read_card(path)) is not None), None)
 
 
 def from_json(plain: Any) -> Card:
-    """The card that `to_json` wrote. Raises ValueError for what is none, or of a newer schema."""
+    """Reads what `to_json` returned. Raises ValueError for anything else and for a newer schema."""
     try:
         if plain["kind"] != "card" or not 1 <= plain["schema"] <= SCHEMA:
-            raise ValueError("no card of a schema that is known")
-        judge = plain["judge"]
-        return Card(
-            model=_text(plain["model"]),
-            made_at=_text(plain["made_at"]),
-            seconds=_number(plain["seconds"]),
-            parameters=None if plain["parameters"] is None else int(_number(plain["parameters"])),
-            telling=_facts(plain["telling"]),
-            real=_facts(plain["real"]),
-            trained_on=_facts(plain["trained_on"]),
-            figures=tuple(_figure(each) for each in plain["figures"]),
-            examples=tuple(_example(each) for each in plain["examples"]),
-            stories=tuple(
-                TokenizedStory(_text(each["prompt"]), _text(each["text"]), each["ended"] is True)
-                for each in plain["stories"]
-            ),
-            judge=None if judge is None else _asked(judge),
-            notes=tuple(_text(note) for note in plain["notes"]),
-        )
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError("this is no card") from error
+            raise ValueError("unknown kind or schema")
+        figures = [{**figure, "value": figure} for figure in plain["figures"]]  # value, low and high are inlined
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a card") from error
+    card = read_dataclass(Card, {**plain, "figures": figures})
+    for example in card.examples:
+        if not all(0 <= begin <= end <= len(example.prompt + example.text) for begin, end in example.marks):
+            raise ValueError("a mark lies outside its story")
+    return replace(card, telling=_facts(card.telling), real=_facts(card.real), trained_on=_facts(card.trained_on))
 
 
 def _facts(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Those facts of a part that are known, each of its kind."""
-    return {key: kind(plain[key]) for key, kind in _KINDS.items() if key in plain}
+    """The known keys of a part, each value of its type."""
+    facts = {key: read_as(plain[key], hint, key) for key, hint in _FACTS.items() if key in plain}
+    for key, value in facts.items():
+        if _FACTS[key] is int and not is_natural(value, below=2**63):
+            raise ValueError(f"{key}: expected a count")
+    return facts
 
 
-def _figure(plain: Mapping[str, Any]) -> Figure:
-    if plain["better"] not in _BETTER:
-        raise ValueError("a figure is neither higher nor lower nor like")
-    real = plain["real"]
-    return Figure(
-        key=_text(plain["key"]),
-        title=_text(plain["title"]),
-        what=_text(plain["what"]),
-        unit=_text(plain["unit"]),
-        better=plain["better"],
-        value=_interval(plain),
-        real=None if real is None else _interval(real),
-    )
-
-
-def _example(plain: Mapping[str, Any]) -> Example:
-    prompt, text = _text(plain["prompt"]), _text(plain["text"])
-    marks = tuple((int(_number(begin)), int(_number(end))) for begin, end in plain["marks"])
-    if not all(0 <= begin <= end <= len(prompt + text) for begin, end in marks):
-        raise ValueError("a mark lies outside of its story")
-    return Example(_text(plain["kind"]), _text(plain["title"]), prompt, text, marks, _text(plain["source"]))
-
-
-def _asked(plain: Mapping[str, Any]) -> JudgeUsage:
-    told, true, unreadable = (int(_number(plain[name])) for name in ("stories", "real_stories", "unreadable"))
-    return JudgeUsage(_text(plain["host"]), _text(plain["model"]), told, true, unreadable, _text(plain["problem"]))
-
-
-def _interval(plain: Mapping[str, Any]) -> Interval:
-    return Interval(*(_number(plain[name]) for name in ("value", "low", "high")))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text is none")
-    return value
-
-
-def _number(value: object) -> float:
-    number = finite(value)
-    if number is None:
-        raise ValueError("a number is none")
-    return number
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise ValueError("a count is none")
-    return value
-
-
-def _truth(value: object) -> bool:
-    return value is True
-
-
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list):
-        raise ValueError("a list of texts is none")
-    return [_text(each) for each in value]
-
-
-_KINDS: dict[str, Callable[[object], Any]] = {
-    **dict.fromkeys(("prompts", "completions", "stories", "tokens", "top_k", "max_tokens", "seed"), _count),
-    **dict.fromkeys(("temperature", "top_p", "seconds"), _number),
-    **dict.fromkeys(("own", "whole"), _truth),
-    "left_out": _texts,
-    "words": _text,
+_FACTS: dict[str, Any] = {
+    **dict.fromkeys(("prompts", "completions", "stories", "tokens", "top_k", "max_tokens", "seed"), int),
+    **dict.fromkeys(("temperature", "top_p", "seconds"), float),
+    **dict.fromkeys(("own", "whole"), bool),
+    "left_out": list[str],
+    "words": str,
 }
-"""What each fact of `telling`, `real` and `trained_on` is."""
+"""The type of each value of `telling`, `real` and `trained_on`."""
 
 
-# --- as words ---------------------------------------------------------------------------------------------------------
+# --- labels and formats -----------------------------------------------------------------------------------------------
 
-VERDICTS = {
+VERDICT_LABELS = {
     "": "",
     "alike": "as real stories",
     "better": "better than real",
@@ -265,31 +196,34 @@ VERDICTS = {
     "higher": "higher than real",
     "lower": "lower than real",
 }
-"""A figure's verdict, in words."""
-BETTER = {"higher": "higher is better", "lower": "lower is better", "like": "best like real stories"}
+DIRECTION_LABELS = {"higher": "higher is better", "lower": "lower is better", "like": "best like real stories"}
 
 
-def form(unit: str, value: float) -> str:
-    """A value as it is shown; a share with its sign, other units are said beside the title."""
+def format_value(unit: str, value: float) -> str:
+    """Formats a value. Only percent signs are included: other units stand beside the title."""
     if unit == "%":
         return f"{value:.1f} %"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def spread(figure: Figure, interval: Interval | None) -> str:
+def format_interval(figure: Figure, interval: Interval | None) -> str:
     """`93.1 % (92.0 to 94.1)`; `-` for None."""
     if interval is None:
         return "-"
-    low, high = (form(figure.unit, bound).removesuffix(" %") for bound in (interval.low, interval.high))
-    return f"{form(figure.unit, interval.value)} ({low} to {high})"
+    low, high = (format_value(figure.unit, bound).removesuffix(" %") for bound in (interval.low, interval.high))
+    return f"{format_value(figure.unit, interval.value)} ({low} to {high})"
 
 
-def named(figure: Figure) -> str:
-    """The title, and what it counts in where the value does not say."""
+def title_with_unit(figure: Figure) -> str:
+    """The title, followed by the unit unless the value shows it."""
     return figure.title if figure.unit in ("", "%", figure.title) else f"{figure.title}, {figure.unit}"
 
 
 def headline(figures: Sequence[Figure], keys: Sequence[str]) -> list[tuple[str, str]]:
-    """A few figures for a line or a row of tiles: title and value."""
+    """Title and value of the figures with these keys, for a row of tiles."""
     found = {each.key: each for each in figures}
-    return [(named(found[key]), form(found[key].unit, found[key].value.value)) for key in keys if key in found]
+    return [
+        (title_with_unit(found[key]), format_value(found[key].unit, found[key].value.value))
+        for key in keys
+        if key in found
+    ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
-from storyteller.evaluation.text_metrics.metrics import TokenizedStory
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 
 if TYPE_CHECKING:
     from storyteller.inference.engine import Engine
@@ -27,7 +27,7 @@ _ROWS = 128
 class GeneratedStories:
     """What was told."""
 
-    stories: tuple[TokenizedStory, ...]
+    stories: tuple[StoryCompletion, ...]
     """Of the first prompt its first completion, of the second prompt its first, and so on; then the second ones."""
     sample: SamplingParams
     """How; its seed is the first batch's, and each batch after it has the next."""
@@ -38,7 +38,7 @@ class GeneratedStories:
     seconds: float
 
 
-def recipe(seed: int | None = None, max_tokens: int = MAX_TOKENS, temperature: float = 1.0) -> SamplingParams:
+def sampling_params(seed: int | None = None, max_tokens: int = MAX_TOKENS, temperature: float = 1.0) -> SamplingParams:
     """How a card's stories are drawn: from all that the model thinks likely, nothing cut off, nothing sharpened."""
     seed = secrets.randbits(32) if seed is None else seed
     return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_k=0, top_p=1.0, seed=seed)
@@ -61,13 +61,13 @@ def tell(
         engine.stream(prompts[0], sample).close()  # says why
         raise UsageError("no prompt fits the model", "give shorter ones with --prompts")
     asked = list(fit) * completions
-    stories: list[TokenizedStory] = []
+    stories: list[StoryCompletion] = []
     tokens = 0
     for number, begin in enumerate(range(0, len(asked), _ROWS)):
         say(begin, len(asked))
         seeded = dataclasses.replace(sample, seed=((sample.seed or 0) + number) % 2**32)
         for told in engine.batch(asked[begin : begin + _ROWS], seeded):
-            stories.append(TokenizedStory(told.prompt, told.text, told.finished))
+            stories.append(StoryCompletion(told.prompt, told.text, told.finished))
             tokens += told.tokens
     say(len(asked), len(asked))
     left_out = tuple(prompt for prompt in prompts if prompt not in set(fit))

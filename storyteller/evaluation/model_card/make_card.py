@@ -1,41 +1,44 @@
-"""Making a card: stories are told, measured, held against real ones, and the worst of them looked up.
+"""Makes a model card: generates stories, measures them, compares them with real ones and collects the worst.
 
-Nothing is sent anywhere but to the judge, where one is given.
+Nothing leaves this machine unless a judge is passed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storyteller.evaluation.bootstrap import Interval, interval
-from storyteller.evaluation.model_card import generate_stories, real_stories, training_stories, worst_examples
-from storyteller.evaluation.model_card.card import Card, Example, Figure, JudgeUsage
-from storyteller.evaluation.model_card.training_stories import TrainedOn
-from storyteller.evaluation.text_metrics.metrics import MEASURES, Reference, TokenizedStory, measure
+from storyteller.evaluation.model_card import generate_stories, real_stories, training_stories
+from storyteller.evaluation.model_card.card import Card, Figure, JudgeUsage
+from storyteller.evaluation.model_card.training_stories import TrainingStories
+from storyteller.evaluation.model_card.worst_examples import worst_examples
+from storyteller.evaluation.text_metrics.metrics import MEASURES, measure
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.tracking.run_status import now_utc
 
 if TYPE_CHECKING:
-    from storyteller.evaluation.bits_per_byte import HeldOut
+    from storyteller.evaluation.bits_per_byte import EvalSet
     from storyteller.evaluation.llm_judge.client import Judge
     from storyteller.evaluation.llm_judge.rubric import Grades
     from storyteller.evaluation.model_card.generate_stories import GeneratedStories
     from storyteller.tracking.run_folder import RunFolder
 
-Say = Callable[[str, int, int], None]
-"""Hears what is being done, how much of it is, and of how much."""
-JUDGED = 44
-"""Told stories that a judge is asked about, and as many real ones."""
-_FEW_REAL = 50
+Progress = Callable[[str, int, int], None]
+"""Called with the current phase, the items done and the items in all."""
+DEFAULT_JUDGED_STORIES = 44
+_FEW_REAL_STORIES = 50
 
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What a card is to be made of."""
+    """The model and the settings of a card."""
 
     model: str
     prompts: tuple[str, ...]
@@ -44,32 +47,32 @@ class CardOptions:
     max_tokens: int = generate_stories.MAX_TOKENS
     temperature: float = 1.0
     data: tuple[str, ...] = ()
-    """Paths of real stories; none: the run's held-out ones, else the bundled tales'."""
+    """Paths of real stories; by default the run's held-out stories, else bundled ones."""
     train_data: tuple[str, ...] = ()
-    """Paths of what the model was trained on; none: what its run says."""
-    most_trained: int = training_stories.MOST_STORIES
+    """Paths of the training stories; by default those of the run."""
+    train_stories: int = training_stories.DEFAULT_STORIES
     threads: int = 0
-    judged: int = JUDGED
+    judge_stories: int = DEFAULT_JUDGED_STORIES
+    """Generated stories that are sent to the judge, and as many real ones."""
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What stories are held against."""
+class CardReferences:
+    """The stories that generated ones are compared with."""
 
-    trained: TrainedOn
-    real: tuple[str, ...]
-    real_words: str
-    """What they are, safe to show."""
+    training: TrainingStories
+    real: EvalSet
 
     @cached_property
-    def reference(self) -> Reference:
-        """The training stories' counts; seconds of work the first time."""
-        return Reference.build(self.trained.stories)
+    def corpus(self) -> ReferenceCorpus:
+        """Statistics of the training stories; computing them takes seconds."""
+        return ReferenceCorpus.build(self.training.stories)
 
-    def figures(self, told: Sequence[TokenizedStory]) -> tuple[Figure, ...]:
-        """Every measure of the told stories that has something to measure, beside that of the real ones."""
-        found = measure(told, self.reference)
-        of_real = measure(real_stories.beside(told, self.real), self.reference) if self.real else {}
+    def figures(self, generated: Sequence[StoryCompletion]) -> tuple[Figure, ...]:
+        """Computes all metrics that apply, of the generated and of the real stories."""
+        found = measure(generated, self.corpus)
+        real = self.real.stories
+        of_real = measure(real_stories.match_lengths(generated, real), self.corpus) if real else {}
         return tuple(
             Figure(
                 each.key, each.title, each.explanation, each.unit, each.better, found[each.key], of_real.get(each.key)
@@ -79,162 +82,147 @@ class Bench:
         )
 
 
-@dataclass
-class _Made:
-    """What comes of the phases."""
-
-    figures: list[Figure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    parameters: int | None = None
-    asked: JudgeUsage | None = None
-
-
-def make(
-    wish: CardOptions,
+def make_card(
+    options: CardOptions,
     root: Path,
     judge: Judge | None = None,
-    say: Say = lambda _what, _done, _of: None,
+    on_progress: Progress = lambda _phase, _done, _total: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Card:
-    """The card of the model that the wish names; `log` hears what its reader should know on the way.
+    """Makes the card of a model, which takes minutes. `log` receives messages for the user on the way.
 
-    Minutes of work. Raises what opening, telling and scoring a model do, CorpusError where there are no stories to hold
-    it against.
+    Raises CorpusError if there are no stories to compare with, and the errors of opening, generating and scoring.
     """
     from storyteller.evaluation import bits_per_byte
     from storyteller.inference.engine import is_run, open_model
 
     began = time.perf_counter()
-    with open_model(wish.model, root, wish.threads, log) as engine:
+    with open_model(options.model, root, options.threads, log) as engine:
         label = engine.label
-        sample = generate_stories.recipe(wish.seed, wish.max_tokens, wish.temperature)
-        told = generate_stories.tell(engine, wish.prompts, wish.completions, sample, partial(say, "telling"))
-    run, made = training_stories.run_of(wish.model, label, root), _Made()
-    say("reading", 0, wish.most_trained)
-    trained = training_stories.find(run, wish.train_data, wish.most_trained, made.notes.append)
-    held = held_out_stories(run, wish.data, len(told.stories), made.notes.append)
-    bench = Bench(trained, held.stories, held.source)
-    say("measuring", 0, len(told.stories))
-    made.figures += bench.figures(told.stories)
-    examples = worst_examples.examples(told.stories, bench.reference, trained.stories)
+        params = generate_stories.sampling_params(options.seed, options.max_tokens, options.temperature)
+        progress = partial(on_progress, "generating")
+        generated = generate_stories.tell(engine, options.prompts, options.completions, params, progress)
+    run = training_stories.run_of_model(options.model, label, root)
+    notes: list[str] = []
+    on_progress("reading", 0, options.train_stories)
+    training = training_stories.find_training_stories(run, options.train_data, options.train_stories, notes.append)
+    real = find_real_stories(run, options.data, len(generated.stories), notes.append)
+    references = CardReferences(training, real)
+    on_progress("measuring", 0, len(generated.stories))
+    card = assemble_card(label, generated, references, notes, began)
     scores = bits_per_byte.score_model(
-        label if is_run(wish.model) else wish.model,  # the very checkpoint that was told from
-        held.stories,
+        # A run's label names the checkpoint that generated the stories; the run may have saved a newer one since.
+        label if is_run(options.model) else options.model,
+        real.stories,
         root,
-        say=lambda share: say("scoring", round(share * len(held.stories)), len(held.stories)),
+        on_progress=lambda share: on_progress("scoring", round(share * len(real.stories)), len(real.stories)),
         log=log,
     )
-    made.parameters = scores.parameters
-    made.figures.insert(0, bits_per_byte_figure(scores.bits_per_byte))
+    what = "bits that the model needs per byte of the held-out stories, for any tokenizer"
+    figures = [Figure("bits_per_byte", "bits per byte", what, "", "lower", scores.bits_per_byte), *card.figures]
+    usage = None
     if judge is not None:
-        _ask(judge, wish, told, bench, made, say)
-    return document(label, told, bench, made.figures, examples, made.notes, began, made.parameters, made.asked)
+        progress = partial(on_progress, "asking the judge")
+        judged, usage = _judge(judge, options.judge_stories, generated.stories, real.stories, progress)
+        figures += judged
+        if usage.problem:
+            notes.append(f"not all stories were judged: {usage.problem}")
+    return dataclasses.replace(
+        card,
+        made_at=now_utc(),
+        seconds=round(time.perf_counter() - began, 3),
+        parameters=scores.parameters,
+        figures=tuple(figures),
+        judge=usage,
+        notes=(*notes, *card.notes[len(notes) :]),
+    )
 
 
-def held_out_stories(run: RunFolder | None, paths: Sequence[str], most: int, say: Callable[[str], None]) -> HeldOut:
-    """Stories to hold told ones against: of `paths`, else those held out from the run, else the bundled tales'.
+def find_real_stories(run: RunFolder | None, paths: Sequence[str], limit: int, log: Callable[[str], None]) -> EvalSet:
+    """Finds real stories to compare with: those of `paths`, else the run's held-out stories, else bundled ones.
 
-    `say` hears what a reader has to know of them. Raises CorpusError.
+    `log` receives what a reader of the card should know about them. Raises CorpusError.
     """
     from storyteller.evaluation import bits_per_byte
 
     names, root = ([run.name], run.path.parent) if run is not None else ([], None)
-    held = bits_per_byte.held_out(
-        names, root, data=paths, limit=min(most, bits_per_byte.MOST_STORIES) if paths or run else None
+    held_out = bits_per_byte.held_out(
+        names, root, data=paths, limit=min(limit, bits_per_byte.DEFAULT_STORIES) if paths or run else None
     )
     if not paths and run is None:
-        say("the real stories are bundled tales, which need not be of this model's kind (--data PATH names others)")
-    if len(held.stories) < _FEW_REAL:
-        say(f"there are only {len(held.stories):,} real stories to compare with: their intervals are wide")
-    return held
+        log("the real stories are bundled ones and may differ in kind from this model's (--data PATH sets others)")
+    if len(held_out.stories) < _FEW_REAL_STORIES:
+        log(f"only {len(held_out.stories):,} real stories to compare with: their intervals are wide")
+    return held_out
 
 
-def document(
-    label: str,
-    told: GeneratedStories,
-    bench: Bench,
-    figures: Sequence[Figure],
-    examples: Sequence[Example],
-    notes: Sequence[str],
-    began: float,
-    parameters: int | None = None,
-    asked: JudgeUsage | None = None,
+def assemble_card(
+    label: str, generated: GeneratedStories, references: CardReferences, notes: Sequence[str], began: float
 ) -> Card:
-    """The card; `began` is when, by `time.perf_counter`."""
-    left_out = (
-        [f"{len(told.left_out):,} prompts are too long for this model and were left out"] if told.left_out else []
-    )
-    sample = told.sample
+    """Measures generated stories and returns the card, without bits per byte. `began`: a `time.perf_counter` value."""
+    figures = references.figures(generated.stories)
+    examples = worst_examples(generated.stories, references.corpus, references.training.stories)
+    n_left_out, n_stories, params = len(generated.left_out), len(generated.stories), generated.sample
+    left_out = [f"{n_left_out:,} prompts are too long for this model and were left out"] if n_left_out else []
     return Card(
         model=label,
         made_at=now_utc(),
         seconds=round(time.perf_counter() - began, 3),
-        parameters=parameters,
+        parameters=None,
         telling={
-            "prompts": len(told.stories) // told.completions,
-            "completions": told.completions,
-            "stories": len(told.stories),
-            "tokens": told.tokens,
-            "temperature": sample.temperature,
-            "top_k": sample.top_k,
-            "top_p": sample.top_p,
-            "max_tokens": sample.max_tokens,
-            "seed": sample.seed,
-            "seconds": round(told.seconds, 3),
-            "left_out": list(told.left_out),
+            "prompts": n_stories // generated.completions,
+            "completions": generated.completions,
+            "stories": n_stories,
+            "tokens": generated.tokens,
+            "temperature": params.temperature,
+            "top_k": params.top_k,
+            "top_p": params.top_p,
+            "max_tokens": params.max_tokens,
+            "seed": params.seed,
+            "seconds": round(generated.seconds, 3),
+            "left_out": list(generated.left_out),
         },
-        real={"words": bench.real_words, "stories": min(len(bench.real), len(told.stories))},
+        real={"words": references.real.source, "stories": min(len(references.real.stories), n_stories)},
         trained_on={
-            "words": bench.trained.words,
-            "stories": len(bench.trained.stories),
-            "own": bench.trained.own,
-            "whole": bench.trained.whole,
+            "words": references.training.description,
+            "stories": len(references.training.stories),
+            "own": references.training.own,
+            "whole": references.training.whole,
         },
-        figures=tuple(figures),
-        examples=tuple(examples),
-        stories=told.stories,
-        judge=asked,
+        figures=figures,
+        examples=examples,
+        stories=generated.stories,
         notes=(*notes, *left_out),
     )
 
 
-def bits_per_byte_figure(value: Interval) -> Figure:
-    """The figure of a model's bits per byte on the held-out stories."""
-    what = "what the model needs to tell the held-out stories, whatever its tokenizer"
-    return Figure("bits_per_byte", "bits per byte", what, "", "lower", value)
-
-
-# --- the judge --------------------------------------------------------------------------------------------------------
-
-
-def _ask(judge: Judge, wish: CardOptions, told: GeneratedStories, bench: Bench, made: _Made, say: Say) -> None:
-    """Have the judge grade some of the told stories and as many real ones; what it leaves out is noted."""
+def _judge(
+    judge: Judge,
+    n_stories: int,
+    generated: Sequence[StoryCompletion],
+    real: Sequence[str],
+    on_progress: Callable[[int, int], None],
+) -> tuple[list[Figure], JudgeUsage]:
+    """Has the judge grade up to `n_stories` generated stories, and as many real ones as a baseline."""
     from storyteller.evaluation.llm_judge.rubric import ASPECTS
 
-    some = told.stories[: wish.judged]
-    true = real_stories.beside(some, bench.real[: wish.judged])
-    every = [*some, *true]
-    verdicts = judge.grade_all(every, lambda done: say("asking the judge", done, len(every)))
-    of_told, of_real = verdicts.grades[: len(some)], verdicts.grades[len(some) :]
+    some = generated[:n_stories]
+    baseline = real_stories.match_lengths(some, real[:n_stories])
+    stories = [*some, *baseline]
+    marks = judge.grade_all(stories, lambda done: on_progress(done, len(stories)))
+    grades, baseline_grades = marks.grades[: len(some)], marks.grades[len(some) :]
+    figures = []
     for aspect in ASPECTS:
-        value = _graded(aspect, some, of_told)
-        if value is not None:
-            what = f"the judge's grade for {aspect}, 1 to 10"
-            figure = Figure(
-                f"judge_{aspect}", f"{aspect}, judged", what, "", "higher", value, _graded(aspect, true, of_real)
-            )
-            made.figures.append(figure)
-    n_told, n_real = (sum(grade is not None for grade in grades) for grades in (of_told, of_real))
-    made.asked = JudgeUsage(judge.host, judge.model, n_told, n_real, verdicts.unreadable, verdicts.problem)
-    if verdicts.problem:
-        made.notes.append(f"not all stories were judged: {verdicts.problem}")
+        if (value := _mean_grade(aspect, some, grades)) is not None:
+            what, of_real = f"the judge's grade for {aspect}, 1 to 10", _mean_grade(aspect, baseline, baseline_grades)
+            figures.append(Figure(f"judge_{aspect}", f"{aspect}, judged", what, "", "higher", value, of_real))
+    n_graded, n_baseline = (sum(grade is not None for grade in each) for each in (grades, baseline_grades))
+    return figures, JudgeUsage(judge.host, judge.model, n_graded, n_baseline, marks.unreadable, marks.problem)
 
 
-def _graded(aspect: str, stories: Sequence[TokenizedStory], grades: Sequence[Grades | None]) -> Interval | None:
-    """The mean grade with its interval, by prompts; None where nothing was graded."""
+def _mean_grade(aspect: str, stories: Sequence[StoryCompletion], grades: Sequence[Grades | None]) -> Interval | None:
+    """The mean grade with its interval, resampled by prompts; None if nothing was graded."""
     pairs = [
         (float(getattr(grade, aspect)), story.prompt) for grade, story in zip(grades, stories, strict=True) if grade
     ]
-    if not pairs:
-        return None
-    return interval([grade for grade, _ in pairs], groups=[prompt for _, prompt in pairs])
+    return interval([grade for grade, _ in pairs], groups=[prompt for _, prompt in pairs]) if pairs else None

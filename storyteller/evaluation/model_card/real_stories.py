@@ -1,39 +1,39 @@
-"""Real stories beside the told ones: as long as these, so that a figure of the two compares like with like."""
+"""Cuts real stories to the lengths of the generated ones, so that the same metrics of both are comparable."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from storyteller.evaluation.text_metrics.metrics import TokenizedStory
-from storyteller.evaluation.text_metrics.word_tokens import cut
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion, split_prompt
 
 _SENTENCE_END = re.compile(r"[.!?]+[\"')]*(?=\s|$)")
-_FEWEST_WORDS = 20
-"""Of what is left of a story that is cut; a shorter one says too little."""
+_MIN_WORDS = 20
+"""Words of a continuation below which a real story is not shortened."""
 
 
-def beside(told: Sequence[TokenizedStory], stories: Sequence[str]) -> list[TokenizedStory]:
-    """Each of the real stories as if it had been told, the longest against the longest told, and so on.
+def match_lengths(generated: Sequence[StoryCompletion], stories: Sequence[str]) -> list[StoryCompletion]:
+    """Splits real stories into prompt and continuation, and shortens them to the lengths of the generated ones.
 
-    One that is longer than its counterpart ends with the last sentence that is not; where there are fewer real stories
-    than told ones, the counterparts are spread evenly over these. All ended by themselves, as real stories do.
+    The longest real story is paired with the longest generated one, and so on; if there are fewer real stories, their
+    counterparts are spread evenly over the generated ones. A longer continuation is cut after its last sentence that
+    fits. All count as ended.
     """
-    if not told:
-        return [cut(story) for story in stories]
-    lengths = sorted(len(story.text.split()) for story in told)
-    real = sorted((cut(story) for story in stories[: len(told)]), key=lambda story: len(story.text.split()))
-    places = (round((number + 0.5) * len(lengths) / len(real) - 0.5) for number in range(len(real)))
-    return [_shortened(story, lengths[place]) for story, place in zip(real, places, strict=True)]
+    if not generated:
+        return [split_prompt(story) for story in stories]
+    lengths = sorted(len(story.text.split()) for story in generated)
+    real = sorted(map(split_prompt, stories[: len(generated)]), key=lambda story: len(story.text.split()))
+    ranks = (round((number + 0.5) * len(lengths) / len(real) - 0.5) for number in range(len(real)))
+    return [_shortened(story, lengths[rank]) for story, rank in zip(real, ranks, strict=True)]
 
 
-def _shortened(story: TokenizedStory, words: int) -> TokenizedStory:
-    """The story up to the last sentence that ends within so many words."""
-    words = max(words, _FEWEST_WORDS)
+def _shortened(story: StoryCompletion, words: int) -> StoryCompletion:
+    """Cuts the continuation after the last sentence that ends within `words` words, or else after its first one."""
+    words = max(words, _MIN_WORDS)
     found = list(re.finditer(r"\S+", story.text))
     if len(found) <= words:
         return story
     ends = [end.end() for end in _SENTENCE_END.finditer(story.text, 0, found[words - 1].end())]
     later = _SENTENCE_END.search(story.text, found[words - 1].start())
     at = ends[-1] if ends else later.end() if later else len(story.text)
-    return TokenizedStory(story.prompt, story.text[:at], ended=True)
+    return StoryCompletion(story.prompt, story.text[:at], ended=True)

@@ -1,4 +1,4 @@
-"""The stories that a model was trained on, as far as they are to be had: what it may have learned by heart."""
+"""Finds the stories that a model was trained on, in which copies are looked for."""
 
 from __future__ import annotations
 
@@ -18,96 +18,99 @@ from storyteller.tracking.run_folder import RunFolder
 if TYPE_CHECKING:
     from storyteller.data.sources import StorySource
 
-MOST_STORIES = 20_000
-"""Looked at where nobody says how many: what a run of minutes reads, and seconds of work."""
+DEFAULT_STORIES = 20_000
+"""Default number of training stories: what a run of some minutes reads. Indexing them takes seconds."""
 _HUB_PATIENCE_MINUTES = 0.25
 
 
 @dataclass(frozen=True)
-class TrainedOn:
-    """Stories that a copy may be of."""
+class TrainingStories:
+    """Training stories and where they come from."""
 
     stories: tuple[str, ...]
-    words: str
-    """What they are, safe to show."""
+    description: str
+    """Safe to show."""
     own: bool
-    """Whether they are known to be the model's own; else a copy of what it was trained on goes unseen."""
+    """True if the model was trained on these stories. Otherwise copies from its training data go undetected."""
     whole: bool
-    """Whether these are all there are."""
+    """True if these are all stories of the source."""
 
 
-def of_files(paths: Sequence[str], most: int = MOST_STORIES) -> TrainedOn:
-    """The first `most` stories of files and folders, which whoever names them says are the model's. CorpusError."""
+def from_files(paths: Sequence[str], limit: int = DEFAULT_STORIES) -> TrainingStories:
+    """Reads the first `limit` stories of files and folders. Raises CorpusError."""
     from storyteller.data.local_files import Files
 
     texts = (text for raw, _ in Files(paths).read(0, None) if (text := clean(raw)))
-    stories, whole = _first(texts, most)
+    found = tuple(islice(texts, limit + 1))
+    stories, whole = found[:limit], len(found) <= limit
     names = safe_line(", ".join(paths), 100)
     if not stories:
-        raise CorpusError(f"there is no story in {names}", "look at --train-data")
-    return TrainedOn(stories, _counted(stories, whole, names), own=True, whole=whole)
+        raise CorpusError(f"no stories in {names}", "check --train-data")
+    return TrainingStories(stories, _description(stories, whole, names), own=True, whole=whole)
 
 
-def of_run(folder: RunFolder, most: int = MOST_STORIES, say: Callable[[str], None] = lambda _: None) -> TrainedOn:
-    """The first `most` stories, in the corpus's order, that the run trains on.
+def from_run(
+    folder: RunFolder, limit: int = DEFAULT_STORIES, log: Callable[[str], None] = lambda _: None
+) -> TrainingStories:
+    """Reads the first `limit` stories that a run trains on, in corpus order.
 
-    `say` hears what reading them meets. Raises RunError, CorpusError, HubError where they cannot be read any more, or
-    are not those that the run was begun with.
+    `log` receives warnings of the reader. Raises RunError, CorpusError or HubError if the stories cannot be read or
+    have changed since the run started.
     """
     from storyteller.data import held_out_file
     from storyteller.data.sources import open_corpus
-    from storyteller.data.story_stream import TextStream
+    from storyteller.data.story_stream import StoryStream
 
     plan = folder.read_run()
     known = plan.get("data")
     if not isinstance(known, dict):
-        raise CorpusError(f"{folder.name} has not read a story yet", "wait for its first step, or give --train-data")
+        raise CorpusError(f"{folder.name} has not read any stories yet", "wait for its first step or set --train-data")
     data = Config.from_json(plan["config"]).data
     kind = known.get("kind")
     if kind in ("tinystories", "bundled"):
         data = dataclasses.replace(data, source=kind)
     data = dataclasses.replace(data, shuffle_stories=1, hub_patience_minutes=_HUB_PATIENCE_MINUTES)
-    source = open_corpus(data, revision=known.get("revision"), say=say)
+    source = open_corpus(data, revision=known.get("revision"), log=log)
     if source.description.get("fingerprint") != known.get("fingerprint"):
         raise CorpusError(
-            f"the stories are not those that {folder.name} was begun with", "put the files back, or give --train-data"
+            f"the stories have changed since {folder.name} started", "restore the files or set --train-data"
         )
-    kept = held_out_file.kept(folder.held_out)
-    stories, whole = _one_pass(TextStream(source, data, seed=0, held_out=kept[1] if kept else frozenset()), most)
-    return TrainedOn(stories, _counted(stories, whole, _named(source, folder)), own=True, whole=whole)
+    kept = held_out_file.load(folder.held_out)
+    stories, whole = _one_pass(StoryStream(source, data, seed=0, held_out=kept[1] if kept else frozenset()), limit)
+    return TrainingStories(stories, _description(stories, whole, _corpus_name(source, folder)), own=True, whole=whole)
 
 
-def of_bundled(most: int = MOST_STORIES) -> TrainedOn:
-    """The first `most` bundled tales, for a model whose own stories nobody has."""
+def from_bundled(limit: int = DEFAULT_STORIES) -> TrainingStories:
+    """Returns the first `limit` bundled stories, for a model whose training data is unknown."""
     from storyteller.data.sources import BundledSource
-    from storyteller.data.story_stream import TextStream
+    from storyteller.data.story_stream import StoryStream
 
     data = DataConfig(source="bundled", shuffle_stories=1)
-    stories, whole = _one_pass(TextStream(BundledSource(), data, seed=0), most)
-    return TrainedOn(stories, _counted(stories, whole, "the bundled tales"), own=False, whole=whole)
+    stories, whole = _one_pass(StoryStream(BundledSource(), data, seed=0), limit)
+    return TrainingStories(stories, _description(stories, whole, "the bundled stories"), own=False, whole=whole)
 
 
-def find(
+def find_training_stories(
     run: RunFolder | None,
     paths: Sequence[str] = (),
-    most: int = MOST_STORIES,
-    say: Callable[[str], None] = lambda _: None,
-) -> TrainedOn:
-    """The stories of `paths`, else the run's, else the bundled tales, which `say` hears of. Raises CorpusError."""
+    limit: int = DEFAULT_STORIES,
+    log: Callable[[str], None] = lambda _: None,
+) -> TrainingStories:
+    """Reads the stories of `paths`, of the run, or else the bundled ones, with a line to `log`. Raises CorpusError."""
     if paths:
-        return of_files(paths, most)
-    why = "what this model was trained on is not known"
+        return from_files(paths, limit)
+    why = "the training data of this model is unknown"
     if run is not None:
         try:
-            return of_run(run, most, say)
+            return from_run(run, limit, log)
         except StorytellerError as error:
             why = error.problem
-    say(f"{why}: copies are looked for among the bundled tales alone (--train-data PATH names its stories)")
-    return of_bundled(most)
+    log(f"{why}: only copies of the bundled stories are detected (--train-data PATH sets the training stories)")
+    return from_bundled(limit)
 
 
-def run_of(model: str, label: str, root: Path) -> RunFolder | None:
-    """The run that a model is a checkpoint of; `label` is what the engine calls it."""
+def run_of_model(model: str, label: str, root: Path) -> RunFolder | None:
+    """The run that a model belongs to, or None. `model`: as given by the user; `label`: the engine's label."""
     from storyteller.inference.engine import is_run
 
     if is_run(model):
@@ -120,16 +123,16 @@ def run_of(model: str, label: str, root: Path) -> RunFolder | None:
     return None
 
 
-def _one_pass(stories: Iterable[tuple[str, dict[str, object]]], most: int) -> tuple[tuple[str, ...], bool]:
-    """The first `most` stories of the first pass, and whether those are all of it."""
+def _one_pass(stories: Iterable[tuple[str, dict[str, object]]], limit: int) -> tuple[tuple[str, ...], bool]:
+    """Returns the first `limit` stories of the first epoch, and True if these are all of them."""
     found: list[str] = []
     iterator = iter(stories)
     try:
         for story, position in iterator:
             found.append(story)
-            if position["epoch"]:  # of what follows: this was the pass's last
+            if position["epoch"]:  # the position of the next story: this was the last one of the epoch
                 return tuple(found), True
-            if len(found) == most:
+            if len(found) == limit:
                 break
     finally:
         close = getattr(iterator, "close", None)
@@ -138,16 +141,11 @@ def _one_pass(stories: Iterable[tuple[str, dict[str, object]]], most: int) -> tu
     return tuple(found), False
 
 
-def _first(texts: Iterable[str], most: int) -> tuple[tuple[str, ...], bool]:
-    found = tuple(islice(texts, most + 1))
-    return found[:most], len(found) <= most
-
-
-def _counted(stories: Sequence[str], whole: bool, name: str) -> str:
+def _description(stories: Sequence[str], whole: bool, name: str) -> str:
     return f"all {len(stories):,} stories of {name}" if whole else f"the first {len(stories):,} stories of {name}"
 
 
-def _named(source: StorySource, folder: RunFolder) -> str:
+def _corpus_name(source: StorySource, folder: RunFolder) -> str:
     kind = source.description.get("kind")
-    names = {"bundled": "the bundled tales", "tinystories": "TinyStories"}
+    names = {"bundled": "the bundled stories", "tinystories": "TinyStories"}
     return f"{names.get(str(kind), 'the training data')}, without those held out from {safe_line(folder.name, 64)}"

@@ -1,1 +1,1 @@
-"""How good a story, and a model that tells, is: prompts, measures of text, intervals. No torch, no run folders."""
+"""Automatic metrics of generated stories. No torch, no run folders."""

@@ -1,7 +1,7 @@
-"""Whether a story keeps to what it said: its names, its he and she, things brought in before they are spoken of.
+"""Consistency metrics: names, pronouns, articles at first mention, and words that link the parts of a story.
 
-Each rule speaks only where a story leaves it no doubt, so that it is nearly silent on real stories; what it does not
-find may still be wrong.
+The rules favour precision over recall: each fires only where the text leaves no doubt, so that real stories hardly
+trigger it. A story without findings may still be inconsistent.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from storyteller.evaluation.text_metrics.reference_corpus import NAMING, Reference, stem_of
-from storyteller.evaluation.text_metrics.word_tokens import PARAGRAPH, Prose, word_set
+from storyteller.evaluation.text_metrics.reference_corpus import NAMING_VERBS, ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import PARAGRAPH, TokenizedStory, stem, word_set
 
 HE = frozenset({"he", "him", "his", "himself"})
 SHE = frozenset({"she", "her", "hers", "herself"})
@@ -18,7 +18,7 @@ _PRONOUNS = HE | SHE
 _LINKS = word_set("is am was are were be name i'm friend friends mr mrs miss dr")
 _PRESENTS = frozenset({"there", "lived", "once", "met"})
 _MOST_NAMES = 20
-"""More names than a small story has; bounds the work on a text of nothing but names."""
+"""More names than a short story has. Bounds the work on a text that consists of names."""
 _SENTENCES_BACK = 6
 _LONG_AGO = -(10**9)
 _ARTICLES = frozenset({"the", "a", "an"})
@@ -26,24 +26,24 @@ _ARTICLES = frozenset({"the", "a", "an"})
 
 @dataclass(frozen=True)
 class Mention:
-    """A name in a story: its token, and the name in lower case without 's."""
+    """A name at token `at`, in lower case and without a possessive 's."""
 
     at: int
     name: str
 
 
-def mentions(prose: Prose, reference: Reference) -> list[Mention]:
-    """Every name in the story, prompt included: known ones, and unknown words with a capital inside a sentence."""
+def mentions(story: TokenizedStory, reference: ReferenceCorpus) -> list[Mention]:
+    """Finds the names in a story, prompt included: known names, and unknown words capitalised inside a sentence."""
     new = {
-        _bare(prose.lower[i])
-        for i, token in enumerate(prose.tokens)
-        if i and token[0].isupper() and not token.isupper() and prose.is_word[i - 1] and not prose.begins[i]
-        if not reference.knows(prose.lower[i]) and prose.lower[i] not in reference.genders
+        _bare(story.lower[i])
+        for i, token in enumerate(story.tokens)
+        if i and token[0].isupper() and not token.isupper() and story.is_word[i - 1] and not story.begins_sentence[i]
+        if not reference.knows(story.lower[i]) and story.lower[i] not in reference.genders
     }
     found = []
-    for i, token in enumerate(prose.tokens):
+    for i, token in enumerate(story.tokens):
         if token[0].isupper():
-            name = _bare(prose.lower[i])
+            name = _bare(story.lower[i])
             if name in reference.persons or name in new:
                 found.append(Mention(i, name))
     return found
@@ -53,130 +53,135 @@ def _bare(word: str) -> str:
     return word[:-2] if word.endswith("'s") else word
 
 
-def changed_name(prose: Prose, reference: Reference) -> tuple[str, str] | None:
-    """The name of the story's first person and the one that takes its place half-way; None where none does.
+def changed_name(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[str, str] | None:
+    """Finds a character whose name is replaced by another in mid-story: (old name, new name), or None.
 
-    The name said most, twice or more (or any, three times or more), is not said again once another turns up that nobody
-    brought in (by "named", a noun beside it, or in speech) and that is said again itself; the two may be of one gender.
+    The old name occurs at least twice (three times if it is not the most frequent one) and never again from the first
+    mention of the new name on. The new name occurs at least twice, is introduced nowhere (by "named", an adjacent noun
+    or in direct speech), and its gender does not contradict the old one's.
     """
-    all_mentions = mentions(prose, reference)
+    all_mentions = mentions(story, reference)
     places: dict[str, list[int]] = {}
     for mention in all_mentions:
         places.setdefault(mention.name, []).append(mention.at)
     for new, at in list(places.items())[:_MOST_NAMES]:
-        if len(at) < 2 or at[-1] < prose.told_from or _brought_in(prose, at[0], reference):
+        if len(at) < 2 or at[-1] < story.start or _is_introduced(story, at[0], reference):
             continue
+        # Candidates for the replaced name are the names before the first mention of the new one.
         before = Counter(mention.name for mention in all_mentions if mention.at < at[0])
         if not before:
             continue
-        for rank, (old, said) in enumerate(before.most_common(_MOST_NAMES)):
-            gone = places[old][-1] < at[0] and not _named_again(prose, old, at[0])
+        for rank, (old, n_mentions) in enumerate(before.most_common(_MOST_NAMES)):
+            gone = places[old][-1] < at[0] and not _named_again(story, old, at[0])
             genders = {reference.genders.get(name, "either") for name in (old, new)}
-            if said >= (3 if rank else 2) and gone and genders != {"he", "she"}:
+            if n_mentions >= (3 if rank else 2) and gone and genders != {"he", "she"}:
                 return old, new
     return None
 
 
-def _named_again(prose: Prose, name: str, start: int) -> bool:
-    """Whether the name's word comes again, as a part of another ("tim's", "little lily")."""
-    return any(name in word for word in prose.lower[start:])
+def _named_again(story: TokenizedStory, name: str, start: int) -> bool:
+    """True if the name occurs again from token `start` on, also as a part of a word ("tim's")."""
+    return any(name in word for word in story.lower[start:])
 
 
-def _brought_in(prose: Prose, at: int, reference: Reference) -> bool:
-    """Whether the first mention of a name says who that is, or is spoken by somebody."""
-    if prose.in_speech[at]:
+def _is_introduced(story: TokenizedStory, at: int, reference: ReferenceCorpus) -> bool:
+    """True if the first mention of a name introduces its bearer or lies in direct speech."""
+    if story.in_speech[at]:
         return True
-    begins = next((start for start, end in prose.sentences if start <= at < end), 0)
-    before = prose.lower[max(begins, at - 3) : at]
-    if any(word in NAMING or word in _LINKS for word in before):
+    begins = next((start for start, end in story.sentences if start <= at < end), 0)
+    before = story.lower[max(begins, at - 3) : at]
+    if any(word in NAMING_VERBS or word in _LINKS for word in before):
         return True
-    # "his cat, Tom" or "the bear Tom": somebody who acts stands just before; "Tom the bear", "Tom, a bear" after.
+    # "his cat, Tom" and "the bear Tom" have a noun for a character before the name, "Tom, a bear" an article after it.
     if any(word in reference.genders and word not in reference.persons | _PRONOUNS for word in before[-2:]):
         return True
-    after = [word for word in prose.lower[at + 1 : at + 3] if word != ","]
+    after = [word for word in story.lower[at + 1 : at + 3] if word != ","]
     return after[:1] != [] and after[0] in _ARTICLES
 
 
-def stray_pronouns(prose: Prose, reference: Reference) -> tuple[int, int]:
-    """How many he, she, him ... of the told text have nobody whom they can mean, and of how many.
+def unresolved_pronouns(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
+    """Counts he, she, him ... of the continuation without an antecedent. Returns (unresolved, all such pronouns).
 
-    Whom one can mean is spoken of in the six sentences before it or in its own, by a name or noun of that gender, by
-    one of either (a dog, a friend, a name that training stories use for both), or by such a pronoun that means
-    somebody. Pronouns in speech are left out.
+    An antecedent stands in the pronoun's sentence or the six before it: a name or noun of the same gender or of either
+    gender (a dog, a friend, a name used for both), or a pronoun that is resolved itself. Pronouns in direct speech are
+    ignored.
     """
-    names = {mention.at: mention.name for mention in mentions(prose, reference)}
+    names = {mention.at: mention.name for mention in mentions(story, reference)}
+    # The sentence with the newest possible antecedent of each gender.
     last = {"he": _LONG_AGO, "she": _LONG_AGO}
-    stray = total = 0
-    for number, (start, end) in enumerate(prose.sentences):
+    unresolved = total = 0
+    for number, (start, end) in enumerate(story.sentences):
         for i in range(start, end):
-            last.update(dict.fromkeys(_may_be(prose, i, names, reference), number))
-        if number not in last.values() and not _PRESENTS.isdisjoint(prose.lower[start:end]):
-            last = {"he": number, "she": number}  # "there was a goat": whoever that is
+            last.update(dict.fromkeys(_genders_of(story, i, names, reference), number))
+        if number not in last.values() and not _PRESENTS.isdisjoint(story.lower[start:end]):
+            last = {"he": number, "she": number}  # "there was a goat": an unknown noun may be either
         for i in range(start, end):
-            word = prose.lower[i]
-            if word not in _PRONOUNS or prose.in_speech[i]:
+            word = story.lower[i]
+            if word not in _PRONOUNS or story.in_speech[i]:
                 continue
             kind = "he" if word in HE else "she"
-            lost = number - last[kind] > _SENTENCES_BACK
-            if not lost:
+            is_unresolved = number - last[kind] > _SENTENCES_BACK
+            if not is_unresolved:
                 last[kind] = number
-            if i >= prose.told_from:
+            if i >= story.start:
                 total += 1
-                stray += lost
-    return stray, total
+                unresolved += is_unresolved
+    return unresolved, total
 
 
-def _may_be(prose: Prose, at: int, names: dict[int, str], reference: Reference) -> set[str]:
-    """Which pronouns may mean what this token speaks of."""
-    word = prose.lower[at]
+def _genders_of(story: TokenizedStory, at: int, names: dict[int, str], reference: ReferenceCorpus) -> set[str]:
+    """Pronouns that can refer to this token: `he`, `she`, both, or neither."""
+    word = story.lower[at]
     if at in names:
         gender = reference.genders.get(names[at], "either")
     elif word in _PRONOUNS or _bare(word) in reference.persons:
-        return set()  # "time" is no Tim, and a lily no Lily
+        return set()  # a name's lower-case form is another word: a lily is not Lily
     else:
         gender = reference.genders.get(_bare(word), "")
     return {"he", "she"} if gender == "either" else {gender} - {""}
 
 
-def not_introduced(prose: Prose, reference: Reference) -> tuple[int, int]:
-    """How many things are spoken of as "the ..." at their first mention, and of how many first mentions.
+def definite_first_mentions(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
+    """Counts first mentions of things with "the" instead of "a". Returns (definite, all counted first mentions).
 
-    Only of things that training stories bring in with "a" in nine stories of ten, and only first mentions that have one
-    of these articles and were told.
+    Counts only nouns that training stories introduce with "a" nine times out of ten, and only first mentions in the
+    continuation that have an article.
     """
-    said: set[str] = set()
-    early = total = 0
-    for i, word in enumerate(prose.lower):
-        if not prose.is_word[i]:
+    mentioned: set[str] = set()
+    definite = total = 0
+    for i, word in enumerate(story.lower):
+        if not story.is_word[i]:
             continue
-        thing = stem_of(word)
-        if thing in said:
+        thing = stem(word)
+        if thing in mentioned:
             continue
-        said.add(thing)
-        article = prose.lower[i - 1] if i else PARAGRAPH
-        if thing in reference.introduced and article in _ARTICLES and i >= prose.told_from:
+        mentioned.add(thing)
+        article = story.lower[i - 1] if i else PARAGRAPH
+        if thing in reference.introduced and article in _ARTICLES and i >= story.start:
             total += 1
-            early += article == "the"
-    return early, total
+            definite += article == "the"
+    return definite, total
 
 
-def thread(prose: Prose, reference: Reference) -> tuple[int, int]:
-    """How many content words in the later half of the story were said in its first half, and of how many.
+def second_half_overlap(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
+    """Counts content words of the second half that occur in the first half. Returns (repeated, all content words).
 
-    Halves of the whole story, prompt included; only told words count. A story that drifts takes up little of how it
-    began.
+    Halves of the whole story, prompt included; only words of the continuation are counted. A story that loses its
+    thread has a low share.
     """
-    at = [i for i, is_word in enumerate(prose.is_word) if is_word]
+    at = [i for i, is_word in enumerate(story.is_word) if is_word]
     half = at[len(at) // 2] if at else 0
-    first = {stem_of(_bare(prose.lower[i])) for i in at if i < half}
-    later = [i for i in at if i >= max(half, prose.told_from) and reference.is_content(_bare(prose.lower[i]))]
-    return sum(stem_of(_bare(prose.lower[i])) in first for i in later), len(later)
+    first = {stem(_bare(story.lower[i])) for i in at if i < half}
+    later = [i for i in at if i >= max(half, story.start) and reference.is_content(_bare(story.lower[i]))]
+    return sum(stem(_bare(story.lower[i])) in first for i in later), len(later)
 
 
-def taken_up(prose: Prose, reference: Reference) -> tuple[int, int]:
-    """How many different content words and names of the prompt the told text says again, and of how many."""
-    prompt = {stem_of(_bare(word)) for word in prose.prompt_words() if reference.is_content(_bare(word))}
-    prompt |= {stem_of(mention.name) for mention in mentions(prose, reference) if mention.at < prose.told_from}
-    told = {stem_of(_bare(word)) for word in prose.told_words()}
-    # Who has a name is often only he or she from then on, which is taking up too: that is for `stray_pronouns`.
-    return len(prompt & told), len(prompt)
+def prompt_overlap(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
+    """Counts distinct content words and names of the prompt that the continuation repeats. Returns (repeated, all).
+
+    A character that the continuation refers to only by a pronoun does not count as repeated.
+    """
+    prompt = {stem(_bare(word)) for word in story.prompt_words() if reference.is_content(_bare(word))}
+    prompt |= {stem(mention.name) for mention in mentions(story, reference) if mention.at < story.start}
+    continuation = {stem(_bare(word)) for word in story.words()}
+    return len(prompt & continuation), len(prompt)

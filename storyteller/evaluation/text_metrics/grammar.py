@@ -1,8 +1,8 @@
-"""Slips of grammar that rules can find: few of them, and only those that hardly ever fire in real stories.
+"""Rule-based grammar checks for the English of short stories.
 
-No grammar checker is a dependency, so these are rules of our own for the English of small stories, with words and
-capitals as the training stories have them. A rule that flags real stories says nothing about a model and is left out:
-on held-out TinyStories all of them together find fewer than two slips in 10,000 words.
+Vocabulary and capitalisation come from the training stories. Only rules that hardly ever fire on real stories are
+included, as others would say nothing about a model: on held-out TinyStories all rules together report fewer than two
+errors in 10,000 words. A general grammar checker would be a large dependency.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from storyteller.evaluation.text_metrics.reference_corpus import Reference
-from storyteller.evaluation.text_metrics.word_tokens import I_FORMS, PARAGRAPH, QUOTE, Prose, is_end, word_set
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.word_tokens import (
+    I_FORMS,
+    PARAGRAPH,
+    QUOTE,
+    TokenizedStory,
+    is_sentence_end,
+    word_set,
+)
 
 
 @dataclass(frozen=True)
-class Slip:
-    """A slip: which rule found it, at which token, and the words around it."""
+class GrammarError:
+    """An error found by `rule` at token `at`, with the words around it."""
 
     rule: str
     at: int
@@ -26,30 +33,31 @@ class Slip:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: its name, an example of what it finds, and the tokens at which it fires."""
+    """A check: its name, an example of an error, and a function that yields the tokens with errors."""
 
     key: str
     example: str
-    find: Callable[[Prose, Reference], Iterator[int]]
+    find: Callable[[TokenizedStory, ReferenceCorpus], Iterator[int]]
 
 
-def slips(prose: Prose, reference: Reference) -> list[Slip]:
-    """What the rules find in the told part of a story, in the order of the text."""
-    found = [Slip(rule.key, at, _around(prose, at)) for rule in RULES for at in rule.find(prose, reference)]
-    return sorted((slip for slip in found if slip.at >= prose.told_from), key=lambda slip: slip.at)
+def grammar_errors(story: TokenizedStory, reference: ReferenceCorpus) -> list[GrammarError]:
+    """Applies all rules to a story. Returns the errors in the continuation, in text order."""
+    found = [GrammarError(rule.key, at, _context(story, at)) for rule in RULES for at in rule.find(story, reference)]
+    return sorted((error for error in found if error.at >= story.start), key=lambda error: error.at)
 
 
-def _around(prose: Prose, at: int) -> str:
-    return " ".join(prose.tokens[max(0, at - 3) : at + 4]).replace(PARAGRAPH, " ")
+def _context(story: TokenizedStory, at: int) -> str:
+    return " ".join(story.tokens[max(0, at - 3) : at + 4]).replace(PARAGRAPH, " ")
 
 
-# --- words side by side -----------------------------------------------------------------------------------------------
+# --- adjacent words ---------------------------------------------------------------------------------------------------
 
 
 _NEVER_TWICE = word_set(
     "the a an and to of at with for from was were is are he she they we his my your their our i but as into by has "
     "have did do does would could can will there then when because if so's him them us be it's"
 )
+# "an" goes with a vowel sound, not with a vowel letter: a unicorn, a one-eyed owl, an hour.
 _VOWEL_SOUND = re.compile(r"(?!uni|us[eu]|eu|one\b|once\b|ukulele|ut|u\b|ow[ln]?s?$\B|ewe)[aeiou]")
 _SILENT_H = re.compile("hour|honest|honou?r|heir")
 _DETERMINERS = word_set("the a an my your his their our its")
@@ -78,8 +86,8 @@ _CLAUSE_BEGINS = word_set("because so but when while")
 _WISHES = word_set("if wish wished wishes though than as like")
 
 
-def _is_past(word: str, reference: Reference) -> bool:
-    """Whether a word can only be a past: one of a list, or -ed with a verb left when it is taken off."""
+def _is_past(word: str, reference: ReferenceCorpus) -> bool:
+    """True for an unambiguous past form: an irregular one, or a known verb plus -ed."""
     if word in _PAST:
         return True
     if not word.endswith("ed") or len(word) < 5 or word in _BASE_IN_ED or word.endswith("eed"):
@@ -89,61 +97,61 @@ def _is_past(word: str, reference: Reference) -> bool:
     return word in reference.verbs and any(form in reference.known for form in forms)
 
 
-def _doubled(prose: Prose, reference: Reference) -> Iterator[int]:
-    for i, a, b in prose.told_pairs():
-        unheard = a in reference.frequent and a not in reference.doubled and a not in {"had", "that"}
-        if a == b and (a in _NEVER_TWICE or unheard):
+def _doubled(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
+    for i, a, b in story.word_pairs():
+        never_doubled = a in reference.frequent and a not in reference.doubled and a not in {"had", "that"}
+        if a == b and (a in _NEVER_TWICE or never_doubled):
             yield i + 1
 
 
-def _a_an(prose: Prose, _: Reference) -> Iterator[int]:
-    for i, a, b in prose.told_pairs():
+def _a_an(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i, a, b in story.word_pairs():
         if a in {"a", "an"} and len(b) > 1 and b.isascii():
             vowel = bool(_VOWEL_SOUND.match(b) or _SILENT_H.match(b))
-            if vowel == (a == "a") and not (prose.tokens[i + 1].isupper()):
+            if vowel == (a == "a") and not (story.tokens[i + 1].isupper()):
                 yield i + 1
 
 
-def _two_determiners(prose: Prose, _: Reference) -> Iterator[int]:
-    for i, a, b in prose.told_pairs():
+def _two_determiners(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i, a, b in story.word_pairs():
         if a in _DETERMINERS and b in _DETERMINERS and a != b and not (a == "his" and b in _ARTICLES):
             yield i + 1
 
 
-def _no_noun(prose: Prose, _: Reference) -> Iterator[int]:
-    for i, a, b in prose.told_pairs():
+def _no_noun(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i, a, b in story.word_pairs():
         cannot = _NO_NOUN_AFTER_THE if a == "the" else _NO_NOUN
-        if a in _ARTICLES and b in cannot and b not in _DETERMINERS and prose.tokens[i + 1].islower():
+        if a in _ARTICLES and b in cannot and b not in _DETERMINERS and story.tokens[i + 1].islower():
             yield i + 1
-    for i in prose.told:
-        if i and prose.lower[i - 1] in {"the", "an", "my", "your", "their", "our"} and prose.tokens[i] in {".", "?"}:
+    for i in story.continuation:
+        if i and story.lower[i - 1] in {"the", "an", "my", "your", "their", "our"} and story.tokens[i] in {".", "?"}:
             yield i
 
 
-def _to_past(prose: Prose, reference: Reference) -> Iterator[int]:
-    for i, a, b in prose.told_pairs():
-        if a == "to" and _is_past(b, reference) and not _noun_follows(prose, i + 2, reference):
+def _to_past(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
+    for i, a, b in story.word_pairs():
+        if a == "to" and _is_past(b, reference) and not _noun_follows(story, i + 2, reference):
             yield i + 1
 
 
-def _noun_follows(prose: Prose, at: int, reference: Reference) -> bool:
-    """Whether -ed may be a quality of what comes next ("to excited children")."""
-    return at < len(prose.lower) and prose.lower[at] not in reference.common and prose.is_word[at]
+def _noun_follows(story: TokenizedStory, at: int, reference: ReferenceCorpus) -> bool:
+    """True if the word at `at` can be a noun, so that -ed before it is a participle ("to excited children")."""
+    return at < len(story.lower) and story.lower[at] not in reference.common and story.is_word[at]
 
 
-def _modal_past(prose: Prose, reference: Reference) -> Iterator[int]:
-    lower = prose.lower
-    for i, a, b in prose.told_pairs():
-        helper = a in _MODALS and prose.tokens[i].islower() and (i == 0 or lower[i - 1] not in _DETERMINERS | {"her"})
+def _modal_past(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
+    lower = story.lower
+    for i, a, b in story.word_pairs():
+        helper = a in _MODALS and story.tokens[i].islower() and (i == 0 or lower[i - 1] not in _DETERMINERS | {"her"})
         asked = a in _SUBJECTS and i and lower[i - 1] in {"did", "didn't", "does", "doesn't"}
         if (helper or asked) and _is_past(b, reference):
             yield i + 1
 
 
-def _agreement(prose: Prose, _: Reference) -> Iterator[int]:
-    lower = prose.lower
-    for i, a, b in prose.told_pairs():
-        if not (prose.begins[i] or (i and lower[i - 1] in _CLAUSE_BEGINS)):
+def _agreement(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    lower = story.lower
+    for i, a, b in story.word_pairs():
+        if not (story.begins_sentence[i] or (i and lower[i - 1] in _CLAUSE_BEGINS)):
             continue
         singular = a in {"he", "she", "it"} and b in _AFTER_SINGULAR
         plural = a in {"they", "we"} and b in _AFTER_PLURAL
@@ -152,10 +160,10 @@ def _agreement(prose: Prose, _: Reference) -> Iterator[int]:
             yield i + 1
 
 
-def _case(prose: Prose, _: Reference) -> Iterator[int]:
-    for i, a, b in prose.told_pairs():
+def _case(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i, a, b in story.word_pairs():
         subject_after = a in _PREPOSITIONS and b in _SUBJECTS and b != "i"
-        object_begins = prose.begins[i] and a in _OBJECTS and b in _AFTER_SUBJECT
+        object_begins = story.begins_sentence[i] and a in _OBJECTS and b in _AFTER_SUBJECT
         if subject_after or object_begins:
             yield i + 1
 
@@ -163,81 +171,81 @@ def _case(prose: Prose, _: Reference) -> Iterator[int]:
 # --- capitals ---------------------------------------------------------------------------------------------------------
 
 
-def _small_beginning(prose: Prose, _: Reference) -> Iterator[int]:
-    for i in prose.told:
-        if prose.begins[i] and prose.tokens[i][0].islower() and (i > prose.told_from or i == 0):
+def _lower_case_start(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i in story.continuation:
+        if story.begins_sentence[i] and story.tokens[i][0].islower() and (i > story.start or i == 0):
             yield i
 
 
-def _small_name(prose: Prose, reference: Reference) -> Iterator[int]:
-    for i in prose.told:
-        # Some names are things too: a lily, the beautiful daisy.
-        thing = any(word in _ARTICLE_LIKE for word in prose.lower[max(0, i - 3) : i])
-        if prose.tokens[i] in reference.always_capital and not prose.begins[i] and not thing:
+def _lower_case_name(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
+    for i in story.continuation:
+        # Some names are common nouns too: a lily, the beautiful daisy.
+        common_noun = any(word in _ARTICLE_LIKE for word in story.lower[max(0, i - 3) : i])
+        if story.tokens[i] in reference.always_capital and not story.begins_sentence[i] and not common_noun:
             yield i
 
 
-def _small_i(prose: Prose, _: Reference) -> Iterator[int]:
-    for i in prose.told:
-        if prose.tokens[i] in I_FORMS:
+def _lower_case_i(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i in story.continuation:
+        if story.tokens[i] in I_FORMS:
             yield i
 
 
-def _stray_capital(prose: Prose, reference: Reference) -> Iterator[int]:
-    for i in prose.told:
-        word = prose.tokens[i]
-        if word[0].isupper() and i and prose.is_word[i - 1] and prose.tokens[i - 1][0].islower():
+def _stray_capital(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
+    for i in story.continuation:
+        word = story.tokens[i]
+        if word[0].isupper() and i and story.is_word[i - 1] and story.tokens[i - 1][0].islower():
             shouted = word.isupper() and len(word) > 1
-            acts = word.lower() in reference.genders  # the Bear may be called Bear
-            if not prose.begins[i] and not shouted and not acts and word.lower() in reference.never_capital:
+            character = word.lower() in reference.genders  # a bear may be called Bear
+            expected = story.begins_sentence[i] or shouted or character
+            if not expected and word.lower() in reference.never_capital:
                 yield i
 
 
 # --- sentences and marks ----------------------------------------------------------------------------------------------
 
 
-def _no_verb(prose: Prose, reference: Reference) -> Iterator[int]:
-    for start, end in prose.sentences:
-        inside = [i for i in range(start, end) if prose.is_word[i]]
-        whole = any(is_end(prose.tokens[i]) for i in range(start, end))
-        counts = len(inside) >= 6 and whole and not any(prose.in_speech[i] for i in inside)
-        if counts and not any(_verb_like(prose.lower[i], reference) for i in inside):
+def _no_verb(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
+    for start, end in story.sentences:
+        inside = [i for i in range(start, end) if story.is_word[i]]
+        whole = any(is_sentence_end(story.tokens[i]) for i in range(start, end))
+        counts = len(inside) >= 6 and whole and not any(story.in_speech[i] for i in inside)
+        if counts and not any(_verb_like(story.lower[i], reference) for i in inside):
             yield inside[-1]
 
 
-def _verb_like(word: str, reference: Reference) -> bool:
+def _verb_like(word: str, reference: ReferenceCorpus) -> bool:
     if word in reference.verbs or word.endswith(("ed", "'s", "n't", "'re", "'m", "'ll", "'d", "'ve")):
         return True
     return word.endswith("s") and not reference.verbs.isdisjoint({word[:-1], word[:-2], word[:-3] + "y"})
 
 
-def _paragraphs(prose: Prose) -> Iterator[tuple[range, bool]]:
-    """Each paragraph's tokens, and whether it is whole: the last one may have been cut off by a limit."""
+def _paragraphs(story: TokenizedStory) -> Iterator[tuple[range, bool]]:
+    """Yields each paragraph's tokens, and False for a last paragraph that was cut off at the token limit."""
     start = 0
-    for i, token in enumerate(prose.tokens):
+    for i, token in enumerate(story.tokens):
         if token == PARAGRAPH:
             yield range(start, i), True
             start = i + 1
-    if start < len(prose.tokens):
-        yield range(start, len(prose.tokens)), prose.ended
+    if start < len(story.tokens):
+        yield range(start, len(story.tokens)), story.ended
 
 
-def _open_quotes(prose: Prose, _: Reference) -> Iterator[int]:
-    for paragraph, whole in _paragraphs(prose):
-        if whole and paragraph and sum(prose.tokens[i] == QUOTE for i in paragraph) % 2:
+def _open_quotes(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for paragraph, whole in _paragraphs(story):
+        if whole and paragraph and sum(story.tokens[i] == QUOTE for i in paragraph) % 2:
             yield paragraph[-1]
 
 
-def _no_end(prose: Prose, _: Reference) -> Iterator[int]:
-    for paragraph, whole in _paragraphs(prose):
-        if whole and len(paragraph) > 3 and prose.is_word[paragraph[-1]]:
+def _no_end_mark(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for paragraph, whole in _paragraphs(story):
+        if whole and len(paragraph) > 3 and story.is_word[paragraph[-1]]:
             yield paragraph[-1]
 
 
-def _two_marks(prose: Prose, _: Reference) -> Iterator[int]:
-    tokens = prose.tokens
-    for i in prose.told:
-        if i and (tokens[i] == "," or is_end(tokens[i])) and (tokens[i - 1] == "," or is_end(tokens[i - 1])):
+def _two_marks(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
+    for i in story.continuation:
+        if i and all(token == "," or is_sentence_end(token) for token in story.tokens[i - 1 : i + 1]):
             yield i
 
 
@@ -245,18 +253,18 @@ RULES = (
     Rule("doubled word", "he went to to the park", _doubled),
     Rule("a or an", "a apple, an dog", _a_an),
     Rule("two determiners", "the his ball", _two_determiners),
-    Rule("no noun after an article", "the was happy; he saw the.", _no_noun),
-    Rule("past after to", "he wanted to went", _to_past),
-    Rule("past after a helping verb", "she didn't went", _modal_past),
+    Rule("article without noun", "the was happy; he saw the.", _no_noun),
+    Rule("past tense after to", "he wanted to went", _to_past),
+    Rule("past tense after auxiliary", "she didn't went", _modal_past),
     Rule("agreement", "They was happy. He have a dog.", _agreement),
-    Rule("case", "he went with she", _case),
-    Rule("small letter begins a sentence", "He ran. then he fell.", _small_beginning),
-    Rule("small letter begins a name", "his friend lily", _small_name),
-    Rule("small i", "so i ran", _small_i),
+    Rule("pronoun case", "he went with she", _case),
+    Rule("lower case at sentence start", "He ran. then he fell.", _lower_case_start),
+    Rule("lower-case name", "his friend lily", _lower_case_name),
+    Rule("lower-case i", "so i ran", _lower_case_i),
     Rule("stray capital", "he saw Then a dog", _stray_capital),
     Rule("sentence without a verb", "The big dog in the little park.", _no_verb),
-    Rule("quotes left open", '"Hello, said Tom.', _open_quotes),
-    Rule("paragraph without an end", "He was very", _no_end),
-    Rule("two marks", "He ran.,", _two_marks),
+    Rule("unclosed quote", '"Hello, said Tom.', _open_quotes),
+    Rule("paragraph without end mark", "He was very", _no_end_mark),
+    Rule("repeated punctuation", "He ran.,", _two_marks),
 )
-"""Every rule. On real stories each fires in well under one sentence in a hundred."""
+"""All rules. On real stories each fires in well under one sentence in a hundred."""

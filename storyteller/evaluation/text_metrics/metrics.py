@@ -1,7 +1,7 @@
-"""The measures of told stories: each a table row that says what it is, which way is better, and its figure a story.
+"""Metrics of generated stories: one row each, with its direction and a function that computes it per story.
 
-A figure alone says little: the same measures over held-out real stories, cut into a prompt and the rest by `cut`, say
-what good looks like. Those whose `better` is `like` are best where they are as in real stories, neither more nor less.
+A value means little by itself. The same metrics of held-out real stories, split into prompt and continuation by
+`split_prompt`, are the baseline; a metric whose `better` is `like` is best when it equals that baseline.
 """
 
 from __future__ import annotations
@@ -12,20 +12,28 @@ from typing import Literal
 
 from storyteller.evaluation.bootstrap import RESAMPLES, Interval, interval
 from storyteller.evaluation.text_metrics import consistency
-from storyteller.evaluation.text_metrics.grammar import slips
-from storyteller.evaluation.text_metrics.reference_corpus import Reference
-from storyteller.evaluation.text_metrics.repetition import distinct, looped_words, self_bleu
-from storyteller.evaluation.text_metrics.word_tokens import QUOTE, Prose, TokenizedStory, cut, is_end, parse
-
-__all__ = ["MEASURES", "Measure", "PerStory", "Reference", "TokenizedStory", "cut", "measure", "per_story"]
+from storyteller.evaluation.text_metrics.grammar import grammar_errors
+from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
+from storyteller.evaluation.text_metrics.repetition import distinct, repeated_words, self_bleu
+from storyteller.evaluation.text_metrics.word_tokens import (
+    QUOTE,
+    StoryCompletion,
+    TokenizedStory,
+    is_sentence_end,
+    tokenize,
+)
 
 Better = Literal["higher", "lower", "like"]
-Set = Sequence[Prose]
+Compute = Callable[[Sequence[TokenizedStory], ReferenceCorpus], "PerStory"]
+"""Computes a metric per story, in the order of the stories."""
+
+_FEWEST_GROUPS = 8
+"""Prompts from which on the bootstrap resamples prompts instead of stories."""
 
 
 @dataclass(frozen=True)
 class PerStory:
-    """A measure's numbers, one a story: the figure is sum(values) / sum(weights). Weight 0: nothing to measure."""
+    """One value and weight per story: the metric is sum(values) / sum(weights). Weight 0 leaves a story out."""
 
     values: list[float]
     weights: list[float]
@@ -33,31 +41,30 @@ class PerStory:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure."""
+    """A metric."""
 
     key: str
     title: str
     explanation: str
     unit: str
-    """`%`, `words`, `per 1,000 words`, or empty for a share of 1."""
+    """`%`, `words`, `per 1,000 words`, or empty for a share from 0 to 1."""
     better: Better
-    of: Callable[[Set, Reference], PerStory]
-    """Its numbers, one a story of the set, in order."""
+    compute: Compute
 
 
-def per_story(stories: Sequence[TokenizedStory], reference: Reference) -> dict[str, PerStory]:
-    """Each measure's numbers, by its key: for intervals, and for paired differences between models."""
-    proses = [parse(story) for story in stories]
-    return {each.key: each.of(proses, reference) for each in MEASURES}
+def per_story(stories: Sequence[StoryCompletion], reference: ReferenceCorpus) -> dict[str, PerStory]:
+    """Computes all metrics per story, by key, for intervals and for paired differences between models."""
+    tokenized = [tokenize(story) for story in stories]
+    return {each.key: each.compute(tokenized, reference) for each in MEASURES}
 
 
 def measure(
-    stories: Sequence[TokenizedStory], reference: Reference, *, seed: int = 0, resamples: int = RESAMPLES
+    stories: Sequence[StoryCompletion], reference: ReferenceCorpus, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
-    """Each measure's figure with its 95 % interval, by its key.
+    """Computes all metrics with their 95 % bootstrap intervals, by key.
 
-    A measure for which the stories have nothing to measure (no pronoun at all, say) is not among them. Where there are
-    8 prompts or more, prompts are resampled with all their stories, else stories.
+    Metrics without anything to measure (pronouns in a text that has none) are left out. Continuations of one prompt are
+    alike, so that the bootstrap resamples prompts with all their stories; below 8 prompts it resamples stories.
     """
     prompts = [story.prompt for story in stories]
     groups = prompts if len(set(prompts)) >= _FEWEST_GROUPS else None
@@ -68,209 +75,87 @@ def measure(
     }
 
 
-_FEWEST_GROUPS = 8
+# --- building blocks --------------------------------------------------------------------------------------------------
 
 
-# --- how each is taken ------------------------------------------------------------------------------------------------
+def _ratio(count: Callable[[TokenizedStory, ReferenceCorpus], tuple[float, float]], scale: float = 100) -> Compute:
+    """A metric from a function that counts (part, whole) in each story; 100 * part / whole by default."""
+
+    def compute(stories: Sequence[TokenizedStory], reference: ReferenceCorpus) -> PerStory:
+        pairs = [count(story, reference) for story in stories]
+        return PerStory([scale * float(part) for part, _ in pairs], [float(whole) for _, whole in pairs])
+
+    return compute
 
 
-def _counted(
-    count: Callable[[Prose, Reference], tuple[float, float]], times: float = 100
-) -> Callable[[Set, Reference], PerStory]:
-    """A measure from a count of so many out of so many in each story."""
+def _mean(values: Callable[[Sequence[TokenizedStory]], Sequence[float | None]]) -> Compute:
+    """A metric that is the mean of one value per story; stories whose value is None are left out."""
 
-    def of(proses: Set, reference: Reference) -> PerStory:
-        pairs = [count(prose, reference) for prose in proses]
-        return PerStory([times * float(some) for some, _ in pairs], [float(total) for _, total in pairs])
+    def compute(stories: Sequence[TokenizedStory], _: ReferenceCorpus) -> PerStory:
+        found = values(stories)
+        return PerStory([value or 0.0 for value in found], [float(value is not None) for value in found])
 
-    return of
+    return compute
 
 
-def _share_or_none(
-    share: Callable[[Set, Reference], Sequence[float | None]],
-) -> Callable[[Set, Reference], PerStory]:
-    """A measure that is a number for each story, or nothing; each story weighs the same."""
-
-    def of(proses: Set, reference: Reference) -> PerStory:
-        shares = share(proses, reference)
-        return PerStory([found or 0.0 for found in shares], [float(found is not None) for found in shares])
-
-    return of
+def _ends_closed(story: TokenizedStory, _: ReferenceCorpus) -> tuple[int, int]:
+    tokens = [story.tokens[i] for i in story.continuation]
+    while tokens and tokens[-1] in {QUOTE, "'", ")"}:
+        tokens.pop()
+    return int(bool(tokens) and is_sentence_end(tokens[-1])), 1
 
 
-def _closed(prose: Prose, _: Reference) -> tuple[int, int]:
-    told = [prose.tokens[i] for i in prose.told]
-    while told and told[-1] in {QUOTE, "'", ")"}:
-        told.pop()
-    return int(bool(told) and is_end(told[-1])), 1
+def _known_words(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
+    prompt, words = set(story.prompt_words()), story.words()
+    return sum(reference.knows(word) or word in prompt for word in words), len(words)
 
 
-def _known(prose: Prose, reference: Reference) -> tuple[int, int]:
-    prompt, told = set(prose.prompt_words()), prose.told_words()
-    return sum(reference.knows(word) or word in prompt for word in told), len(told)
-
-
-def _looped(prose: Prose, _: Reference) -> tuple[int, int]:
-    return looped_words(prose), len(prose.told_words())
-
-
-def _distinct(n: int) -> Callable[[Set, Reference], PerStory]:
-    return _share_or_none(lambda proses, _: [distinct(prose.told_words(), n) for prose in proses])
-
-
-def _copied(prose: Prose, reference: Reference) -> tuple[int, int]:
-    found = reference.copies.look_up(prose.told_words())
+def _copied(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
+    found = reference.copies.look_up(story.words())
     return found.n_copied, found.n_spans
 
 
-def _longest_copy(prose: Prose, reference: Reference) -> tuple[int, int]:
-    return reference.copies.look_up(prose.told_words()).longest_words, 1
+_COMPUTE: dict[str, Compute] = {
+    "ended_pct": _ratio(lambda story, _: (int(story.ended), 1)),
+    "closed_pct": _ratio(_ends_closed),
+    "words": _ratio(lambda story, _: (len(story.words()), 1), 1),
+    "known_words_pct": _ratio(_known_words),
+    "slips": _ratio(lambda story, corpus: (len(grammar_errors(story, corpus)), len(story.words())), 1000),
+    "odd_pairs_pct": _ratio(lambda story, corpus: corpus.unseen_pairs(story)),
+    "distinct_1": _mean(lambda stories: [distinct(story.words(), 1) for story in stories]),
+    "distinct_2": _mean(lambda stories: [distinct(story.words(), 2) for story in stories]),
+    "distinct_3": _mean(lambda stories: [distinct(story.words(), 3) for story in stories]),
+    "looped_pct": _ratio(lambda story, _: (len(repeated_words(story)), len(story.words()))),
+    "self_bleu": _mean(lambda stories: self_bleu([story.words() for story in stories])),
+    "changed_names_pct": _ratio(lambda story, corpus: (int(consistency.changed_name(story, corpus) is not None), 1)),
+    "stray_pronouns_pct": _ratio(consistency.unresolved_pronouns),
+    "not_introduced_pct": _ratio(consistency.definite_first_mentions),
+    "thread_pct": _ratio(consistency.second_half_overlap),
+    "prompt_pct": _ratio(consistency.prompt_overlap),
+    "copied_pct": _ratio(_copied),
+    "longest_copy_words": _ratio(lambda story, corpus: (corpus.copies.look_up(story.words()).longest_words, 1), 1),
+}
 
-
-MEASURES: tuple[Measure, ...] = (
-    Measure(
-        "ended_pct",
-        "ends by itself",
-        "stories that the model ended, rather than a limit on their length",
-        "%",
-        "higher",
-        _counted(lambda prose, _: (int(prose.ended), 1)),
-    ),
-    Measure(
-        "closed_pct",
-        "ends with a full stop",
-        "stories whose last mark ends a sentence, quotes after it left out",
-        "%",
-        "higher",
-        _counted(_closed),
-    ),
-    Measure(
-        "words",
-        "length",
-        "words told a story",
-        "words",
-        "like",
-        _counted(lambda prose, _: (len(prose.told_words()), 1), 1),
-    ),
-    Measure(
-        "known_words_pct",
-        "spelling",
-        "words that stand in at least two training stories, or in the prompt",
-        "%",
-        "higher",
-        _counted(_known),
-    ),
-    Measure(
-        "slips",
-        "grammar slips",
-        "slips that rules can find: doubled words, a and an, verb forms, capitals, quotes",
-        "per 1,000 words",
-        "lower",
-        _counted(lambda prose, reference: (len(slips(prose, reference)), len(prose.told_words())), 1000),
-    ),
-    Measure(
-        "odd_pairs_pct",
-        "odd neighbours",
-        "neighbouring words that never stand side by side in the training stories",
-        "%",
-        "like",
-        _counted(lambda prose, reference: reference.odd_pairs(prose)),
-    ),
-    Measure(
-        "distinct_1",
-        "different words",
-        "distinct-1: of 50 words in a row, the share that are different",
-        "",
-        "like",
-        _distinct(1),
-    ),
-    Measure(
-        "distinct_2",
-        "different pairs",
-        "distinct-2: of the pairs in 50 words in a row, the share that are different",
-        "",
-        "like",
-        _distinct(2),
-    ),
-    Measure(
-        "distinct_3",
-        "different triples",
-        "distinct-3: of the triples in 50 words in a row, the share that are different",
-        "",
-        "like",
-        _distinct(3),
-    ),
-    Measure(
-        "looped_pct",
-        "says it again",
-        "words inside a sentence, or a run of 8 words, that the story already had",
-        "%",
-        "lower",
-        _counted(_looped),
-    ),
-    Measure(
-        "self_bleu",
-        "alike stories",
-        "self-BLEU: how much of a story's wording 19 other stories of the set share",
-        "",
-        "like",
-        _share_or_none(lambda proses, _: self_bleu([prose.told_words() for prose in proses])),
-    ),
-    Measure(
-        "changed_names_pct",
-        "names that change",
-        "stories whose first person gets another name on the way",
-        "%",
-        "lower",
-        _counted(lambda prose, reference: (int(consistency.changed_name(prose, reference) is not None), 1)),
-    ),
-    Measure(
-        "stray_pronouns_pct",
-        "he or she without anyone",
-        "he, she, him, her ... whom nobody in the story can be",
-        "%",
-        "lower",
-        _counted(consistency.stray_pronouns),
-    ),
-    Measure(
-        "not_introduced_pct",
-        "things not brought in",
-        'things that are "the ..." at once, of those that stories bring in with "a"',
-        "%",
-        "lower",
-        _counted(consistency.not_introduced),
-    ),
-    Measure(
-        "thread_pct",
-        "keeps its thread",
-        "content words of the later half that the first half had",
-        "%",
-        "like",
-        _counted(consistency.thread),
-    ),
-    Measure(
-        "prompt_pct",
-        "takes up the prompt",
-        "names and content words of the prompt that come again",
-        "%",
-        "like",
-        _counted(consistency.taken_up),
-    ),
-    Measure(
-        "copied_pct",
-        "copied from training",
-        "runs of 8 words that stand in the training stories",
-        "%",
-        "like",
-        _counted(_copied),
-    ),
-    Measure(
-        "longest_copy_words",
-        "longest copy",
-        "the longest span that stands in one training story, a story on average",
-        "words",
-        "like",
-        _counted(_longest_copy, 1),
-    ),
+_TABLE: tuple[tuple[str, str, str, str, Better], ...] = (
+    ("ended_pct", "ends by itself", "stories that the model ended before the token limit", "%", "higher"),
+    ("closed_pct", "ends with an end mark", "stories whose last sentence has an end mark", "%", "higher"),
+    ("words", "length", "words per story", "words", "like"),
+    ("known_words_pct", "known words", "words of the prompt or of at least two training stories", "%", "higher"),
+    ("slips", "grammar errors", "errors that rules detect, such as doubled words", "per 1,000 words", "lower"),
+    ("odd_pairs_pct", "unseen word pairs", "adjacent words that are never adjacent in training stories", "%", "like"),
+    ("distinct_1", "distinct words", "distinct-1: share of distinct words among 50 in a row", "", "like"),
+    ("distinct_2", "distinct word pairs", "distinct-2: share of distinct pairs among 50 words in a row", "", "like"),
+    ("distinct_3", "distinct triples", "distinct-3: share of distinct triples among 50 words in a row", "", "like"),
+    ("looped_pct", "repetition", "words in a sentence or 8-gram that the story contains already", "%", "lower"),
+    ("self_bleu", "similar stories", "self-BLEU: wording shared with 19 other stories of the set", "", "like"),
+    ("changed_names_pct", "changed names", "stories in which a character's name changes", "%", "lower"),
+    ("stray_pronouns_pct", "unresolved pronouns", "he, she, him, her ... without an antecedent", "%", "lower"),
+    ("not_introduced_pct", "not introduced", 'first mentions with "the" where stories have "a"', "%", "lower"),
+    ("thread_pct", "keeps its thread", "content words of the second half that the first half contains", "%", "like"),
+    ("prompt_pct", "follows the prompt", "names and content words of the prompt that are repeated", "%", "like"),
+    ("copied_pct", "copied from training", "8-grams that occur in the training stories", "%", "like"),
+    ("longest_copy_words", "longest copy", "mean longest span copied from one training story", "words", "like"),
 )
-"""Every measure, in the order in which they are shown."""
+"""Key, title, explanation, unit and direction of each metric, in display order."""
+
+MEASURES = tuple(Measure(*row, _COMPUTE[row[0]]) for row in _TABLE)

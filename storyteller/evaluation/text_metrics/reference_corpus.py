@@ -1,7 +1,7 @@
-"""What the training stories say of the language: known words, names, who is a he or a she, pairs of words, 8-grams.
+"""Vocabulary, names, genders, word pairs and 8-grams of the training stories, against which stories are measured.
 
-Everything is counted from the stories themselves: no word list and no grammar comes with the package, and a model of
-other stories is measured by those.
+Everything is counted from the training stories themselves rather than taken from a dictionary, so that a model trained
+on other stories is measured by the language of those.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from storyteller.data.cleaning import clean
-from storyteller.evaluation.text_metrics.memorization import Copies
+from storyteller.evaluation.text_metrics.memorization import CopyIndex
 from storyteller.evaluation.text_metrics.word_tokens import (
     ABBREVIATIONS,
     I_FORMS,
     PARAGRAPH,
     QUOTE,
     TOKEN,
-    Prose,
+    TokenizedStory,
     stem,
     word_set,
 )
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 LIMIT_WORDS = 5_000_000
-"""By default no more of the training stories is read: about 25 MB."""
+"""Default limit of the words that are counted: about 25 MB of text."""
 
-SAYING = word_set("said asked replied shouted cried whispered yelled answered called laughed smiled thought")
-NAMING = word_set("named called")
+SPEECH_VERBS = word_set("said asked replied shouted cried whispered yelled answered called laughed smiled thought")
+NAMING_VERBS = word_set("named called")
 FEMALE = word_set(
     "girl woman lady mom mommy mother mum mummy mama grandma grandmother granny nana sister aunt auntie "
     "queen princess witch wife daughter niece mrs miss ms she her hers herself"
@@ -48,86 +48,84 @@ MALE = word_set(
 _GENDERS = {"he": 1, "she": 0}
 
 _COMMON_PCT = 20
-"""A word that stands in more of the stories says little of what one of them is about."""
+"""Words in more than this share of the stories say little about what a story is about."""
 
 
-class Reference:
-    """Counts over the training stories, by which told stories are measured. Make one with `Reference.build`."""
+class ReferenceCorpus:
+    """Word statistics of the training stories. Built by `ReferenceCorpus.build`."""
 
     def __init__(self, n_stories: int, n_words: int) -> None:
         self.n_stories = n_stories
-        """How many stories were read."""
         self.n_words = n_words
-        """How many words they have."""
         self.known: frozenset[str] = frozenset()
-        """Words of at least two stories."""
+        """Words that occur in at least two stories. All words here are in lower case."""
         self.common: frozenset[str] = frozenset()
-        """Words of more than a fifth of the stories: function words, and what nearly all stories are about."""
+        """Words of more than a fifth of the stories: function words and ubiquitous topics."""
         self.always_capital: frozenset[str] = frozenset()
-        """Words, in lower case, that nearly always begin with a capital inside a sentence: names, weekdays."""
+        """Words that are capitalised inside sentences (nearly) always: names, weekdays."""
         self.never_capital: frozenset[str] = frozenset()
-        """Words that never do."""
+        """Words that are (nearly) never capitalised inside sentences."""
         self.persons: frozenset[str] = frozenset()
-        """Names of those who speak or are called so."""
+        """Names of characters: they speak, or something is "named" so."""
         self.genders: dict[str, str] = {}
-        """`he`, `she` or `either`, of those who act: names, kin, animals that speak."""
+        """Pronoun of each character word (names, relatives, animals that speak): `he`, `she` or `either`."""
         self.introduced: frozenset[str] = frozenset()
-        """Stems of words that stories bring in with a or an before they say the."""
+        """Stems of words whose first mention in a story has "a" or "an" rather than "the"."""
         self.doubled: frozenset[str] = frozenset()
-        """Words that stand twice in a row somewhere (very, very)."""
+        """Words that occur twice in a row (very, very)."""
         self.frequent: frozenset[str] = frozenset()
         """Words of at least one story in 200."""
         self.verbs: frozenset[str] = frozenset()
-        """Words that follow he, she, they, we or I: verbs, and words that go with one."""
-        self.copies: Copies
-        """The index of 8-grams."""
+        """Words that follow he, she, they, we or I: verbs and adverbs."""
+        self.copies: CopyIndex
+        """Index of the 8-grams."""
         self._classes: dict[str, int] = {}
         self._pairs: Ints
         self._n_classes = 0
 
     @classmethod
-    def build(cls, training_stories: Iterable[str], *, limit_words: int = LIMIT_WORDS) -> Reference:
-        """Count over the stories, until `limit_words` words are read. Raises ValueError where there is no word.
+    def build(cls, training_stories: Iterable[str], *, limit_words: int = LIMIT_WORDS) -> ReferenceCorpus:
+        """Counts the stories, in their order, up to `limit_words` words. Raises ValueError if there are no words.
 
-        Sources of what was copied are numbered as the stories come, from 0.
+        `copies` identifies a training story by its position, from 0.
         """
-        return _Counting(training_stories, limit_words).reference()
+        return _CorpusCounts(training_stories, limit_words).reference()
 
     def knows(self, word: str) -> bool:
-        """Whether at least two training stories have this word (in lower case; its 's may be left out)."""
+        """True for a lower-case word of at least two training stories, with or without a possessive 's."""
         return word in self.known or (word.endswith("'s") and word[:-2] in self.known)
 
     def is_content(self, word: str) -> bool:
-        """Whether a word (in lower case) says what a story is about: known, and in few of the stories, or a name."""
+        """True for a lower-case word that says what a story is about: a name, or a known word of few stories."""
         return word in self.persons or (word in self.known and word not in self.common and len(word) > 2)
 
-    def odd_pairs(self, prose: Prose) -> tuple[int, int]:
-        """How many neighbours of the told text never stand side by side in the training stories, and of how many.
+    def unseen_pairs(self, story: TokenizedStory) -> tuple[int, int]:
+        """Counts adjacent word pairs of the continuation that never occur in the training stories: (unseen, all pairs).
 
-        Neighbours are words and end marks; quotes are passed over, names are all alike, and so are numbers.
+        Pairs consist of words, commas and end marks; quotes are skipped. All names count as one word, and all numbers.
         """
         import numpy as np
 
-        numbers, told = [], []
-        for i, token in enumerate(prose.lower):
+        numbers, in_continuation = [], []
+        for i, token in enumerate(story.lower):
             kind = _class_of(token, self.persons)
             if kind:
-                # A name that the training stories do not have is still a name.
-                name = kind not in self._classes and prose.tokens[i][0].isupper() and not prose.begins[i]
+                # A word unknown to the training stories that is capitalised inside a sentence is a name too.
+                name = kind not in self._classes and story.tokens[i][0].isupper() and not story.begins_sentence[i]
                 numbers.append(self._classes.get("<name>" if name else kind, -1))
-                told.append(i >= prose.told_from)
+                in_continuation.append(i >= story.start)
         if len(numbers) < 2:
             return 0, 0
         ids = np.array(numbers, dtype=np.int64)
         pairs = ids[:-1] * self._n_classes + ids[1:]
         at = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
         unseen = (self._pairs[at] != pairs) | (ids[:-1] < 0) | (ids[1:] < 0)
-        counted = np.array(told[1:])
+        counted = np.array(in_continuation[1:])
         return int((unseen & counted).sum()), int(counted.sum())
 
 
 def _class_of(token: str, persons: frozenset[str]) -> str:
-    """As what a token (in lower case) counts among its neighbours; empty where it is passed over."""
+    """Maps a lower-case token to its class in word pairs; empty for tokens that are skipped."""
     if token[0].isalpha():
         return "<name>" if token in persons else token
     if token[0].isdigit():
@@ -135,8 +133,8 @@ def _class_of(token: str, persons: frozenset[str]) -> str:
     return "<end>" if token[0] in ".!?" else "," if token == "," else ""
 
 
-class _Counting:
-    """The one pass over the stories, and each count as an array expression over its tokens."""
+class _CorpusCounts:
+    """One pass over the stories; every count is an array expression over their tokens."""
 
     def __init__(self, stories: Iterable[str], limit_words: int) -> None:
         import numpy as np
@@ -179,31 +177,32 @@ class _Counting:
         self.after_word = np.concatenate([[False], self.is_word[:-1]])
         self.inside = self.is_word & ~np.concatenate([[True], breaks[self.tokens[:-1]]])
 
-    def reference(self) -> Reference:
+    def reference(self) -> ReferenceCorpus:
         import numpy as np
 
-        found = Reference(self.n_stories, int(self.is_word.sum()))
+        found = ReferenceCorpus(self.n_stories, int(self.is_word.sum()))
         in_stories = self._in_stories
         words = np.array([word[0].isalpha() for word in self.words])
-        found.known = self._those(words & (in_stories >= 2))
-        found.frequent = self._those(words & (in_stories >= max(2, self.n_stories / 200)))
-        found.common = self._those(words & (in_stories * 100 > _COMMON_PCT * self.n_stories))
+        found.known = self._words_where(words & (in_stories >= 2))
+        found.frequent = self._words_where(words & (in_stories >= max(2, self.n_stories / 200)))
+        found.common = self._words_where(words & (in_stories * 100 > _COMMON_PCT * self.n_stories))
         within = self._counts(self.inside)
         capitals = self._counts(self.inside & self.is_capital)
         no_name = I_FORMS | ABBREVIATIONS
-        names = self._those(words & (within >= 3) & (capitals >= 0.9 * within)) - no_name
-        found.always_capital = self._those(words & (within >= 20) & (capitals >= 0.99 * within)) - no_name
-        found.never_capital = self._those(words & (within >= 100) & (capitals <= 0.002 * within))
+        names = self._words_where(words & (within >= 3) & (capitals >= 0.9 * within)) - no_name
+        found.always_capital = self._words_where(words & (within >= 20) & (capitals >= 0.99 * within)) - no_name
+        found.never_capital = self._words_where(words & (within >= 100) & (capitals <= 0.002 * within))
         found.persons = self._persons(names)
-        found.doubled = self._those(self._counts(self.after_word & self.is_word & self._same_as_before()) > 0)
+        same_as_before = np.concatenate([[False], self.low[1:] == self.low[:-1]])
+        found.doubled = self._words_where(self._counts(self.after_word & self.is_word & same_as_before) > 0)
         found.introduced = self._introduced()
         found.verbs = self._verbs()
         found.genders = self._genders(found.persons)
-        self._neighbours(found)
-        found.copies = Copies(self.ids, self.low[self.is_word], self.stories[self.is_word])
+        self._collect_pairs(found)
+        found.copies = CopyIndex(self.ids, self.low[self.is_word], self.stories[self.is_word])
         return found
 
-    def _those(self, chosen: Any) -> frozenset[str]:
+    def _words_where(self, chosen: Any) -> frozenset[str]:
         return frozenset(self.words[i] for i in chosen.nonzero()[0])
 
     def _counts(self, where: Any) -> Ints:
@@ -213,7 +212,7 @@ class _Counting:
         return counts
 
     def _among(self, words: Iterable[str]) -> Any:
-        """Which tokens are one of these words (in lower case)."""
+        """Boolean mask of the tokens that are one of these lower-case words."""
         import numpy as np
 
         chosen = np.zeros(self.n, dtype=bool)
@@ -222,20 +221,15 @@ class _Counting:
 
     @cached_property
     def _in_stories(self) -> Ints:
-        """In how many stories each word stands."""
+        """Number of stories that contain each word."""
         import numpy as np
 
         pairs = np.unique(self.stories[self.is_word] * np.int64(self.n) + self.low[self.is_word])
         counts: Ints = np.bincount(pairs % self.n, minlength=self.n)
         return counts
 
-    def _same_as_before(self) -> Any:
-        import numpy as np
-
-        return np.concatenate([[False], self.low[1:] == self.low[:-1]])
-
-    def _next_to(self, words: Iterable[str]) -> tuple[Any, Any]:
-        """Which words stand just after, and just before, one of these (in one story: its end is no word)."""
+    def _adjacent_to(self, words: Iterable[str]) -> tuple[Any, Any]:
+        """Masks of the words right after, and right before, one of these words in the same story."""
         import numpy as np
 
         among = self._among(words)
@@ -244,14 +238,14 @@ class _Counting:
         return after, before
 
     def _persons(self, names: frozenset[str]) -> frozenset[str]:
-        """Those of the names that somebody is called by, or that speak."""
-        after_naming, _ = self._next_to(NAMING)
-        after_saying, before_saying = self._next_to(SAYING)
+        """The names that follow "named" or "called", or stand next to a verb of speech."""
+        after_naming, _ = self._adjacent_to(NAMING_VERBS)
+        after_saying, before_saying = self._adjacent_to(SPEECH_VERBS)
         evidence = self._counts((after_naming | after_saying | before_saying) & self.is_capital)
-        return names & self._those(evidence >= 2)
+        return names & self._words_where(evidence >= 2)
 
     def _introduced(self) -> frozenset[str]:
-        """Stems whose first mention in a story, where it has an article, is a or an in 9 stories of 10."""
+        """Stems whose first mention in a story, if it has an article, has "a" or "an" in 9 stories of 10."""
         import numpy as np
 
         stems: dict[str, int] = {}
@@ -260,7 +254,7 @@ class _Counting:
         keys = self.stories[at] * np.int64(len(stems)) + of_word[self.low[at]]
         _, first = np.unique(keys, return_index=True)
         first = at[first]
-        definite, indefinite = self._next_to({"the"})[0][first], self._next_to({"a", "an"})[0][first]
+        definite, indefinite = self._adjacent_to({"the"})[0][first], self._adjacent_to({"a", "an"})[0][first]
         numbers = of_word[self.low[first]]
         the = np.bincount(numbers[definite], minlength=len(stems))
         some = np.bincount(numbers[indefinite], minlength=len(stems))
@@ -271,19 +265,23 @@ class _Counting:
     def _verbs(self) -> frozenset[str]:
         import numpy as np
 
-        after, _ = self._next_to({"he", "she", "they", "we", "i"})
+        after, _ = self._adjacent_to({"he", "she", "they", "we", "i"})
         counts, total = self._counts(after), self._counts(self.is_word)
-        return self._those((counts >= 3) & (counts >= 0.01 * np.maximum(total, 1)))
+        return self._words_where((counts >= 3) & (counts >= 0.01 * np.maximum(total, 1)))
 
     def _genders(self, persons: frozenset[str]) -> dict[str, str]:
-        """Of each who acts whether `he` or `she` follows: the nearest of them before a pronoun is taken to be meant."""
+        """Decides for each character word whether `he` or `she` refers to it.
+
+        Each pronoun is attributed to the nearest character word up to 20 tokens before it in the same story. Single
+        attributions are often wrong, so that only names with 10 pronouns or more, 85 % of them alike, get a gender.
+        """
         import numpy as np
 
-        after_saying, before_saying = self._next_to(SAYING)
-        after_the, _ = self._next_to({"the", "his", "her", "their", "a", "little"})
+        after_saying, before_saying = self._adjacent_to(SPEECH_VERBS)
+        after_the, _ = self._adjacent_to({"the", "his", "her", "their", "a", "little"})
         speaks = self._counts((after_saying | before_saying) & after_the)
         nouns = self._counts(after_the) >= 0.1 * self._counts(self.is_word)
-        actors = {word for word in self._those((speaks >= 2) & nouns) if not self._plural(word)} | persons
+        actors = {word for word in self._words_where((speaks >= 2) & nouns) if not self._plural(word)} | persons
         actors -= FEMALE | MALE
         chosen = self._among(actors | (FEMALE | MALE) - set(_GENDERS))
         places = np.flatnonzero(chosen)
@@ -291,7 +289,7 @@ class _Counting:
         for pronoun, row in _GENDERS.items():
             at = np.flatnonzero(self._among([pronoun]))
             nearest = np.searchsorted(places, at) - 1
-            kept = nearest >= 0
+            kept = nearest >= 0  # pronouns before the first character word of all have none
             antecedents, at = places[nearest[kept]], at[kept]
             same = (self.stories[antecedents] == self.stories[at]) & (at - antecedents <= 20)
             counts[row] = np.bincount(self.low[antecedents[same]], minlength=self.n)
@@ -307,8 +305,8 @@ class _Counting:
     def _plural(self, word: str) -> bool:
         return word in {"children", "people", "mice"} or (word.endswith("s") and word[:-1] in self.ids)
 
-    def _neighbours(self, found: Reference) -> None:
-        """Which pairs stand side by side, in the way of `Reference.odd_pairs`."""
+    def _collect_pairs(self, found: ReferenceCorpus) -> None:
+        """Collects the adjacent pairs of token classes, as `ReferenceCorpus.unseen_pairs` looks them up."""
         import numpy as np
 
         classes: dict[str, int] = {}
@@ -319,10 +317,5 @@ class _Counting:
         numbers, stories = numbers[kept], self.stories[kept]
         pairs = numbers[:-1] * len(classes) + numbers[1:]
         found._classes, found._n_classes = classes, len(classes)
+        # The sentinel keeps the array from being empty and sorts after every pair.
         found._pairs = np.unique(np.append(pairs[stories[:-1] == stories[1:]], np.iinfo(np.int64).max))
-
-
-@lru_cache(maxsize=50_000)
-def stem_of(word: str) -> str:
-    """`stem`, remembered: stories say the same words over and over."""
-    return stem(word)

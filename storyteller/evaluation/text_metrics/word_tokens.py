@@ -1,6 +1,6 @@
-"""A story taken apart: its words and marks, which of them the model told, what is speech, where sentences begin.
+"""Splits a story into word tokens and finds its continuation, direct speech and sentence boundaries.
 
-English as small stories write it: speech stands in double quotes, a new paragraph on a new line.
+Assumes the English of short stories: double quotes for direct speech, a newline between paragraphs.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from storyteller.data.cleaning import clean
 
 TOKEN = re.compile(r"""[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[.!?]+|[^\w\s]|_|\n""")
-"""A word (with its apostrophes), a number, an end of sentence, another mark, or the end of a paragraph."""
+"""A word (with its apostrophes), a number, an end mark, another punctuation mark, or the end of a paragraph."""
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a line of words."""
     return frozenset(text.split())
 
 
-ENDS = frozenset(".!?")
+SENTENCE_ENDS = frozenset(".!?")
 QUOTE, PARAGRAPH = '"', "\n"
 ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "st"})
 I_FORMS = frozenset({"i", "i'm", "i'll", "i've", "i'd"})
@@ -28,84 +28,84 @@ _CLOSING = frozenset({QUOTE, ")", "'"})
 
 
 @dataclass(frozen=True)
-class TokenizedStory:
-    """A prompt, what a model went on with, and whether it came to an end by itself (not by a limit)."""
+class StoryCompletion:
+    """A prompt and its continuation; `ended` is False where a token limit cut the continuation off."""
 
     prompt: str
     text: str
     ended: bool
 
 
-def cut(story: str, prompt_words: int = 15) -> TokenizedStory:
-    """A real story as a model would have told it: its first words as the prompt, the rest as what was told."""
+def split_prompt(story: str, prompt_words: int = 15) -> StoryCompletion:
+    """Splits a real story into its first words as the prompt and the rest as the continuation."""
     words = list(re.finditer(r"\S+", story))
     at = words[prompt_words - 1].end() if len(words) > prompt_words else 0
-    return TokenizedStory(story[:at], story[at:], ended=True)
+    return StoryCompletion(story[:at], story[at:], ended=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Prose:
-    """A story's tokens, prompt included. What lies from `told_from` on was told by the model."""
+class TokenizedStory:
+    """The word tokens of a prompt and its continuation, which begins at token `start`."""
 
     tokens: Sequence[str]
-    told_from: int
+    start: int
     ended: bool
     lower: Sequence[str] = field(init=False)
     is_word: Sequence[bool] = field(init=False)
     in_speech: Sequence[bool] = field(init=False)
-    """Whether the token stands inside double quotes (a paragraph's end closes them)."""
-    begins: Sequence[bool] = field(init=False)
-    """Whether the token is a word that begins a sentence, outside speech or in it."""
+    """True for tokens inside double quotes (the end of a paragraph closes them)."""
+    begins_sentence: Sequence[bool] = field(init=False)
+    """True for words that begin a sentence, inside direct speech or outside."""
     sentences: Sequence[tuple[int, int]] = field(init=False)
-    """From which token to before which each sentence goes, its end mark included."""
+    """Token ranges [start, end) of the sentences, end marks included."""
 
     def __post_init__(self) -> None:
-        begins, sentences = _sentences(self.tokens)
-        known = {
+        begins_sentence, sentences = _sentences(self.tokens)
+        derived = {
             "lower": [token.lower() for token in self.tokens],
             "is_word": [token[0].isalpha() for token in self.tokens],
             "in_speech": _speech(self.tokens),
-            "begins": begins,
+            "begins_sentence": begins_sentence,
             "sentences": sentences,
         }
-        for name, value in known.items():
+        for name, value in derived.items():
             object.__setattr__(self, name, value)
 
     @property
-    def told(self) -> range:
-        """The indices of the tokens that the model told."""
-        return range(self.told_from, len(self.tokens))
+    def continuation(self) -> range:
+        """Token indices of the continuation."""
+        return range(self.start, len(self.tokens))
 
-    def told_words(self) -> list[str]:
-        """The words that the model told, in lower case."""
-        return [self.lower[i] for i in self.told if self.is_word[i]]
+    def words(self) -> list[str]:
+        """Words of the continuation, in lower case."""
+        return [self.lower[i] for i in self.continuation if self.is_word[i]]
 
     def prompt_words(self) -> list[str]:
-        """The words of the prompt, in lower case."""
-        return [self.lower[i] for i in range(self.told_from) if self.is_word[i]]
+        """Words of the prompt, in lower case."""
+        return [self.lower[i] for i in range(self.start) if self.is_word[i]]
 
-    def told_pairs(self) -> list[tuple[int, str, str]]:
-        """Words that stand side by side, the second of them told: (index of the first, first, second)."""
+    def word_pairs(self) -> list[tuple[int, str, str]]:
+        """Adjacent words whose second word is in the continuation: (index of the first, first, second)."""
         lower, is_word = self.lower, self.is_word
-        first = max(1, self.told_from)
+        first = max(1, self.start)
         return [(i - 1, lower[i - 1], lower[i]) for i in range(first, len(lower)) if is_word[i] and is_word[i - 1]]
 
 
-def parse(story: TokenizedStory) -> Prose:
-    """The story's tokens, after the same cleaning that stories get before training.
+def tokenize(story: StoryCompletion) -> TokenizedStory:
+    """Cleans a story as training stories are cleaned, then splits it into tokens.
 
-    A word that the prompt breaks off belongs to what was told.
+    A word that is split between prompt and continuation counts as part of the continuation.
     """
     prompt, whole = clean(story.prompt), clean(story.prompt + story.text)
     at = len(prompt) if whole.startswith(prompt) else min(len(prompt), len(whole))
     matches = list(TOKEN.finditer(whole))
-    told_from = next((n for n, match in enumerate(matches) if match.end() > at), len(matches))
-    return Prose([match.group() for match in matches], told_from, story.ended)
+    start = next((n for n, match in enumerate(matches) if match.end() > at), len(matches))
+    return TokenizedStory([match.group() for match in matches], start, story.ended)
 
 
-def is_end(token: str) -> bool:
-    """Whether the token is a full stop, a question mark, dots and the like."""
-    return token[0] in ENDS
+def is_sentence_end(token: str) -> bool:
+    """True for a full stop, question mark, exclamation mark or ellipsis."""
+    return token[0] in SENTENCE_ENDS
 
 
 def _speech(tokens: Sequence[str]) -> list[bool]:
@@ -120,41 +120,41 @@ def _speech(tokens: Sequence[str]) -> list[bool]:
 
 
 def _sentences(tokens: Sequence[str]) -> tuple[list[bool], list[tuple[int, int]]]:
-    """Which words begin a sentence, and the sentences' bounds.
+    """Finds the words that begin a sentence, and the sentences' token ranges.
 
-    After an end mark inside speech, a lower-case word goes on with the same sentence ("Stop!" she said), and so it does
-    after dots.
+    Two state variables decide at each token: `expecting` is True between an end mark and the next word, `may_continue`
+    where a lower-case word continues the sentence nevertheless: after an end mark inside direct speech
+    ("Stop!" she said) and after an ellipsis.
     """
     begins, starts = [False] * len(tokens), []
-    fresh, may_go_on = True, False
+    expecting, may_continue = True, False
     for i, token in enumerate(tokens):
         if token == PARAGRAPH:
-            fresh, may_go_on = True, False
-        elif is_end(token):
+            expecting, may_continue = True, False
+        elif is_sentence_end(token):
+            # The full stop of an initial ("J. Smith") or an abbreviation ("Mr. Fox") ends no sentence.
             before = tokens[i - 1] if i else ""
             initial = len(before) == 1 and before.isupper() and before != "I"
             abbreviated = token == "." and (initial or before.lower() in ABBREVIATIONS)
-            fresh, may_go_on = not abbreviated, len(token) > 1
+            expecting, may_continue = not abbreviated, len(token) > 1
         elif token in _CLOSING:
-            may_go_on = True
-        elif fresh:
-            if token[0].isalpha() and not (may_go_on and token[0].islower()):
+            may_continue = True
+        elif expecting:
+            if token[0].isalpha() and not (may_continue and token[0].islower()):
                 begins[i] = True
                 starts.append(i)
-            fresh, may_go_on = not (token[0].isalnum() or begins[i]) and fresh, may_go_on
+            expecting = not (token[0].isalnum() or begins[i])
     bounds = [*starts, len(tokens)]
     return begins, [(start, bounds[n + 1]) for n, start in enumerate(starts)]
 
 
-_ENDINGS = ("'s", "s'")
-
-
+@lru_cache(maxsize=50_000)  # stories repeat the same words
 def stem(word: str) -> str:
-    """The word without its ending, roughly: plurals, possessives, -ed and -ing (kites, kite's -> kite; hopped -> hop).
+    """Strips common endings (plural, possessive, -ed, -ing): kites, kite's -> kite; hopped -> hop.
 
-    Only for finding a word again in another form; what it gives need not be a word.
+    A rough stemmer for recognising a word in another form. The result need not be a word.
     """
-    for ending in _ENDINGS:
+    for ending in ("'s", "s'"):
         if word.endswith(ending):
             word = word[:-2]
     if len(word) > 3 and word.endswith("ies"):
@@ -166,6 +166,7 @@ def stem(word: str) -> str:
     for ending in ("ing", "ed"):
         if len(word) > len(ending) + 2 and word.endswith(ending) and re.search("[aeiouy]", word[: -len(ending)]):
             word = word[: -len(ending)]
+            # A doubled consonant was doubled for the ending (hopped -> hop), except l, s, z (called, missed, buzzed).
             if len(word) > 2 and word[-1] == word[-2] and word[-1] not in "lsz":
                 word = word[:-1]
             break

@@ -1,19 +1,20 @@
-"""Stories told in a child process, so that whoever shows them never waits and imports nothing heavy.
+"""Generates stories in a child process, so that the user interface never blocks and imports nothing heavy.
 
-    booth = Booth(runs_root)
-    ticket = booth.tell("latest", "Once upon a time", Sample(seed=7), hear)
-    ...  # hear(Opened(...)), hear(Piece(...)), hear(Piece(...)), ..., hear(Ended(...))
-    booth.cancel(ticket)
+    client = GenerationClient(runs_root)
+    ticket = client.generate("latest", "Once upon a time", SamplingParams(seed=7), on_event)
+    ...  # on_event(ModelOpened(...)), on_event(TextPiece(...)), on_event(TextPiece(...)), ..., on_event(Ended(...))
+    client.cancel(ticket)
 
-`GenerationClient` is the parent's side (`parent`, `process`, `events`); `python -m storyteller.inference.background --runs-dir RUNS` is the child
-(`child`, `outbox`, `models`, `manners`), which imports the engine. They speak in JSON, an object a line:
+`client` and `events` run in the parent; `python -m storyteller.inference.background --runs-dir RUNS` is the child
+(`worker`, `output_queue`, `model_pool`, `cpu_yield`), which imports the engine. They exchange JSON objects, one a line:
 
-    {"tell": 1, "model": "latest", "prompt": "Once", "sample": {...}}    {"opened": 1, "label": "first@90", "seed": 7}
-    {"cancel": 1}                                                        {"piece": 1, "text": " upon a", "tokens": 3}
-    {"prepare": "latest"}                                                {"note": 1, ...} {"failed": 1, ...} {"free": 1}
-                                                                         {"ended": 1, "tokens": 90, "seconds": 0.1, ...}
+    {"generate": 1, "model": "latest", "prompt": "Once", ...}        {"opened": 1, "label": "first@90", "seed": 7, ...}
+    {"cancel": 1}                                                    {"piece": 1, "text": " upon a", "tokens": 3}
+    {"prepare": "latest", "compute_type": "fp32"}                    {"note": 1, ...} {"failed": 1, ...}
+                                                                     {"ended": 1, "tokens": 90, "seconds": 0.1, ...}
+                                                                     {"released": 1}: its model is free again
 
-The child ends when its standard input does. While a run trains, telling leaves the processor to it.
+The child exits at the end of its standard input. While a run trains, generation leaves the processor to it.
 """
 
 from __future__ import annotations

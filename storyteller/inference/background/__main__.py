@@ -1,4 +1,4 @@
-"""`python -m storyteller.inference.background` is the child."""
+"""Runs the child process: `python -m storyteller.inference.background`."""
 
 import sys
 

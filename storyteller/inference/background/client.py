@@ -1,4 +1,4 @@
-"""The parent's side: stories asked for, heard, and given up where the child does not answer."""
+"""The parent's side of background generation: requests, their events, and a child process that may hang or die."""
 
 from __future__ import annotations
 
@@ -17,23 +17,31 @@ from typing import Any
 
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.background.events import Ended, Event, Failed, ModelOpened, Note, TextPiece
-from storyteller.inference.background.process import Child
+from storyteller.system.child_process import JsonLinesProcess
 from storyteller.text import safe_line
 
 _CANCEL_SECONDS = 0.12
-"""A story whose cancel the child has not answered after so long is given up."""
-_FREE_SECONDS = 2.0
-"""A story that was cancelled may hold its model for so long; then a new child takes the place of this one."""
+"""How long the child may take to confirm a cancel, before the client ends the story without it."""
+_RELEASE_SECONDS = 2.0
+"""How long a cancelled story may keep its model busy, before a new child process replaces this one."""
+
+
+class _GenerationProcess(JsonLinesProcess):
+    """The child process, and the cancelled stories that still hold a model in it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.cancelled: set[int] = set()
+        super().__init__(*arguments)
 
 
 @dataclass
 class _PendingRequest:
-    """A story that was asked for and has not ended."""
+    """A story that was requested and has not ended."""
 
-    number: int
-    hear: Callable[[Event], None]
-    child: Child
-    asked: dict[str, Any]
+    ticket: int
+    on_event: Callable[[Event], None]
+    process: _GenerationProcess
+    message: dict[str, Any]
     opened: bool = False
     pieces: list[str] = field(default_factory=list)
     tokens: int = 0
@@ -42,207 +50,204 @@ class _PendingRequest:
 
 
 class GenerationClient:
-    """A child process that tells stories, several at once; started by the first. Every method may be called anywhere.
+    """Generates stories, several at once, in a child process that the first request starts.
 
-    `hear` is called on the booth's own thread, a story's events in their order: Opened and Piece and Note as they come,
-    and Ended or Failed as the last.
+    All methods are thread-safe. `on_event` is called on the client's own thread, with a story's events in their order;
+    the last one is `Ended` or `Failed`.
     """
 
     def __init__(self, runs_root: Path, command: Sequence[str] | None = None) -> None:
-        """`runs_root` is where runs lie. `command` takes the place of the child's command line."""
+        """`runs_root` is the folder of the runs; `command` replaces the child's command line."""
         self._command = list(
             command or (sys.executable, "-m", "storyteller.inference.background", "--runs-dir", str(runs_root))
         )
         self._lock = threading.RLock()
-        self._numbers = itertools.count(1)
-        self._open: dict[int, _PendingRequest] = {}
-        self._child: Child | None = None
+        self._tickets = itertools.count(1)
+        self._pending: dict[int, _PendingRequest] = {}
+        self._process: _GenerationProcess | None = None
         self._closed = False
-        self._heard: queue.SimpleQueue[tuple[Callable[[Event], None], Event] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[Callable[[Event], None], Event] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def tell(
+    def generate(
         self,
         model: str,
         prompt: str,
-        sample: SamplingParams,
-        hear: Callable[[Event], None],
+        sampling: SamplingParams,
+        on_event: Callable[[Event], None],
         *,
         goes_on: bool = False,
-        numbers: str = "fp32",
+        compute_type: str = "fp32",
     ) -> int:
-        """Begin a story from `model`, named as everywhere; its ticket. Whatever goes wrong is heard as Failed.
+        """Requests a story from `model`, named as for `open_model`, and returns its ticket. Errors become `Failed`.
 
-        `goes_on`: the prompt is a story so far, of which the model is given the newest part, with room for more.
-        `numbers` is what the model computes with, `fp32` or `int8`.
+        With `goes_on`, the prompt is an unfinished story: the model is given its newest part, with room for more.
+        `compute_type` is `fp32` or `int8`.
         """
         with self._lock:
-            number = next(self._numbers)
-            self._listen()
+            ticket = next(self._tickets)
+            self._start_event_thread()
             try:
-                child = self._begin()
+                process = self._current_process()
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                problem = f"the process that tells stories cannot be started ({safe_line(why, 100)})"
-                self._heard.put((hear, Failed(number, problem, "free some memory, and try again")))
-                return number
-            asked = {"tell": number, "model": model, "numbers": numbers, "prompt": prompt, "goes_on": goes_on}
-            asked["sample"] = dataclasses.asdict(sample)
-            self._open[number] = _PendingRequest(number, hear, child, asked)
-            child.say(asked)
-            return number
+                problem = f"the generation process cannot be started ({safe_line(why, 100)})"
+                self._events.put((on_event, Failed(ticket, problem, "free some memory, and try again")))
+                return ticket
+            message = {"generate": ticket, "model": model, "compute_type": compute_type, "prompt": prompt}
+            message |= {"goes_on": goes_on, "sampling": dataclasses.asdict(sampling)}
+            self._pending[ticket] = _PendingRequest(ticket, on_event, process, message)
+            process.send(message)
+            return ticket
 
-    def prepare(self, model: str, numbers: str = "fp32") -> None:
-        """Start the child and open `model` ahead of its first story; nothing is heard of it."""
+    def prepare(self, model: str, compute_type: str = "fp32") -> None:
+        """Starts the child and loads `model` before its first story. Failures are ignored."""
         with self._lock, contextlib.suppress(OSError, ValueError):
-            self._begin().say({"prepare": model, "numbers": numbers})
+            self._current_process().send({"prepare": model, "compute_type": compute_type})
 
     def cancel(self, ticket: int) -> None:
-        """Stop a story: its Ended comes within 0.2 s, whatever the child does. One that is over stays as it is."""
+        """Stops a story: its `Ended` comes within 0.2 s, whatever the child does. Does nothing if it has ended."""
         with self._lock:
-            story = self._open.get(ticket)
-            if story is None:
+            request = self._pending.get(ticket)
+            if request is None:
                 return
-            story.child.cancelled.add(ticket)
-            story.child.say({"cancel": ticket})
-        _later(_CANCEL_SECONDS, lambda: self._give_up(ticket))
-        _later(_FREE_SECONDS, lambda: self._replace(story.child, ticket))
+            request.process.cancelled.add(ticket)
+            request.process.send({"cancel": ticket})
+        _call_later(_CANCEL_SECONDS, lambda: self._end_cancelled(ticket))
+        _call_later(_RELEASE_SECONDS, lambda: self._replace_busy_process(request.process, ticket))
 
     def close(self) -> None:
-        """End the child, also one that hangs, and its stories; nothing is heard after."""
+        """Kills the child and drops its stories; no event is delivered afterwards."""
         with self._lock:
             self._closed = True
-            children = {id(story.child): story.child for story in self._open.values()}
-            if self._child is not None:
-                children[id(self._child)] = self._child
-            self._open.clear()
-            self._child = None
+            processes = {request.process for request in self._pending.values()}
+            if self._process is not None:
+                processes.add(self._process)
+            self._pending.clear()
+            self._process = None
             if self._thread is not None:
-                self._heard.put(None)
-        for child in children.values():
-            child.kill()
+                self._events.put(None)
+        for process in processes:
+            process.kill()
 
-    # Under the lock:
+    # Called with the lock held:
 
-    def _begin(self) -> Child:
-        """The child that the next story is told by."""
+    def _current_process(self) -> _GenerationProcess:
         if self._closed:
             raise ValueError("it was closed")
-        if self._child is None:
-            self._child = Child(self._command, self._said, self._ended)
-        return self._child
+        if self._process is None:
+            self._process = _GenerationProcess(self._command, self._receive, self._process_exited)
+        return self._process
 
-    def _retire(self, child: Child) -> None:
-        """No new story for this child; once it has none open, it is ended."""
-        if self._child is child:
-            self._child = None
-        if not any(story.child is child for story in self._open.values()):
-            threading.Thread(target=child.kill, name="booth-kill", daemon=True).start()
+    def _retire(self, process: _GenerationProcess) -> None:
+        """Sends no more stories to this child, and kills it once none of its stories is pending."""
+        if self._process is process:
+            self._process = None
+        if not any(request.process is process for request in self._pending.values()):
+            threading.Thread(target=process.kill, name="generation-kill", daemon=True).start()
 
-    def _finish(self, story: _PendingRequest, last: Event) -> None:
-        del self._open[story.number]
-        self._heard.put((story.hear, last))
-        if self._child is not story.child:
-            self._retire(story.child)
+    def _finish(self, request: _PendingRequest, last: Event) -> None:
+        del self._pending[request.ticket]
+        self._events.put((request.on_event, last))
+        if self._process is not request.process:
+            self._retire(request.process)
 
-    # From other threads:
-
-    def _listen(self) -> None:
+    def _start_event_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._deliver, name="booth", daemon=True)
+            self._thread = threading.Thread(target=self._deliver_events, name="generation-events", daemon=True)
             self._thread.start()
 
-    def _deliver(self) -> None:
-        while (heard := self._heard.get()) is not None:
+    # Called on other threads:
+
+    def _deliver_events(self) -> None:
+        while (delivery := self._events.get()) is not None:
             if not self._closed:
-                hear, event = heard
-                hear(event)
+                on_event, event = delivery
+                on_event(event)
 
-    def _give_up(self, ticket: int) -> None:
-        """End a story whose cancel the child did not answer."""
+    def _end_cancelled(self, ticket: int) -> None:
+        """Ends a cancelled story if the child has not confirmed the cancel."""
         with self._lock:
-            story = self._open.get(ticket)
-            if story is not None:
-                seconds = time.monotonic() - story.began if story.opened else 0.0
-                self._finish(
-                    story, Ended(ticket, "".join(story.pieces), story.tokens, seconds, story.seed, False, stopped=True)
-                )
+            request = self._pending.get(ticket)
+            if request is not None:
+                seconds = time.monotonic() - request.began if request.opened else 0.0
+                text = "".join(request.pieces)
+                self._finish(request, Ended(ticket, text, request.tokens, seconds, request.seed, False, stopped=True))
 
-    def _replace(self, child: Child, ticket: int) -> None:
-        """Take a new child where the cancelled story still holds its model; what has not begun is asked of the new."""
+    def _replace_busy_process(self, process: _GenerationProcess, ticket: int) -> None:
+        """Starts a new child if the cancelled story still holds its model, and moves stories there that wait."""
         with self._lock:
-            if ticket not in child.cancelled or self._child is not child:
+            if ticket not in process.cancelled or self._process is not process:
                 return
-            self._child = None
+            self._process = None
             with contextlib.suppress(OSError, ValueError):
-                for story in self._open.values():
-                    if story.child is child and not story.opened:
-                        story.child = self._begin()
-                        story.child.say(story.asked)
-            self._retire(child)
+                for request in self._pending.values():
+                    if request.process is process and not request.opened:
+                        request.process = self._current_process()
+                        request.process.send(request.message)
+            self._retire(process)
 
-    def _said(self, child: Child, line: dict[str, Any]) -> None:
-        """Take one line of the child. Raises KeyError, TypeError, ValueError where it is not one of ours."""
+    def _receive(self, process: _GenerationProcess, message: dict[str, Any]) -> None:
+        """Handles a message of the child. Raises KeyError, TypeError or ValueError if it is invalid."""
         with self._lock:
-            kind, value = next(iter(line.items()))
-            if kind == "free":
-                child.cancelled.discard(value)
-                return
-            story = self._open.get(value)
-            if story is None or story.child is not child:
-                return  # it was given up
-            event = _event(kind, story, line)
-            if isinstance(event, Ended | Failed):
-                self._finish(story, event)
-            else:
-                self._heard.put((story.hear, event))
+            kind, ticket = next(iter(message.items()))
+            request = self._pending.get(ticket)
+            if kind == "released":
+                process.cancelled.discard(ticket)
+            elif request is not None and request.process is process:  # else the client has ended it
+                event = _event(kind, request, message)
+                if isinstance(event, Ended | Failed):
+                    self._finish(request, event)
+                else:
+                    self._events.put((request.on_event, event))
 
-    def _ended(self, child: Child, why: str) -> None:
-        """The child is gone: fail what it was telling."""
+    def _process_exited(self, process: _GenerationProcess, reason: str) -> None:
+        """Fails the stories of a child that is gone."""
         with self._lock:
-            if self._child is child:
-                self._child = None
-            for story in [story for story in self._open.values() if story.child is child]:
-                remedy = "tell it again: a new one starts then. Is there memory for the model?"
-                self._finish(story, Failed(story.number, f"the process that tells stories ended ({why})", remedy))
+            if self._process is process:
+                self._process = None
+            for request in [request for request in self._pending.values() if request.process is process]:
+                remedy = "try again: that starts a new process. Is there enough memory for the model?"
+                self._finish(request, Failed(request.ticket, f"the generation process ended ({reason})", remedy))
 
 
-def _later(seconds: float, work: Callable[[], None]) -> None:
+def _call_later(seconds: float, work: Callable[[], None]) -> None:
     timer = threading.Timer(seconds, work)
     timer.daemon = True
     timer.start()
 
 
-def _event(kind: str, story: _PendingRequest, line: dict[str, Any]) -> Event:
-    """A line of the child as an event; what it says of the story is kept. Raises KeyError, TypeError, ValueError."""
+def _event(kind: str, request: _PendingRequest, message: dict[str, Any]) -> Event:
+    """The event of a message; updates the request. Raises KeyError, TypeError or ValueError if it is invalid."""
+    ticket = request.ticket
     if kind == "piece":
-        story.pieces.append(_text(line["text"]))
-        story.tokens = _whole(line["tokens"])
-        return TextPiece(story.number, story.pieces[-1], story.tokens)
+        request.pieces.append(_text(message["text"]))
+        request.tokens = _integer(message["tokens"])
+        return TextPiece(ticket, request.pieces[-1], request.tokens)
     if kind == "opened":
-        story.opened, story.seed, story.began = True, _whole(line["seed"]), time.monotonic()
-        return ModelOpened(story.number, safe_line(_text(line["label"]), 200), story.seed, line["cut"] is True)
+        request.opened, request.seed, request.began = True, _integer(message["seed"]), time.monotonic()
+        return ModelOpened(ticket, safe_line(_text(message["label"]), 200), request.seed, message["cut"] is True)
     if kind == "note":
-        return Note(story.number, safe_line(_text(line["text"]), 300))
+        return Note(ticket, safe_line(_text(message["text"]), 300))
     if kind == "failed":
-        return Failed(story.number, safe_line(_text(line["problem"]), 500), safe_line(_text(line["remedy"]), 300))
+        return Failed(ticket, safe_line(_text(message["problem"]), 500), safe_line(_text(message["remedy"]), 300))
     if kind == "ended":
-        seconds = float(line["seconds"])
+        seconds = float(message["seconds"])
         if not math.isfinite(seconds):
             raise ValueError("seconds")
-        finished, stopped = line["finished"] is True, line["stopped"] is True
-        text = "".join(story.pieces)
-        return Ended(story.number, text, _whole(line["tokens"]), seconds, story.seed, finished, stopped)
+        finished, stopped = message["finished"] is True, message["stopped"] is True
+        text = "".join(request.pieces)
+        return Ended(ticket, text, _integer(message["tokens"]), seconds, request.seed, finished, stopped)
     raise ValueError(kind)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not a string")
     return value
 
 
-def _whole(value: object) -> int:
+def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("no whole number")
+        raise TypeError("not an integer")
     return value

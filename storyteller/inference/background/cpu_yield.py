@@ -1,4 +1,4 @@
-"""Stepping back: while a run trains, telling leaves the processor to it."""
+"""Makes generation leave the processor to a run that trains."""
 
 from __future__ import annotations
 
@@ -9,84 +9,92 @@ from pathlib import Path
 
 from storyteller.system import cpu_priority
 
-_LOOK_SECONDS = 2.0
-"""How often it is looked whether a run trains."""
+_POLL_SECONDS = 2.0
+"""How often the process checks whether a run trains, while it generates."""
 _RETRY_SECONDS = 0.05
-"""After it a weight that the kernel did not take is offered again."""
 
 
 class CpuYield:
-    """Who goes first: opening a model is quick; telling leaves the processor to a run that trains.
+    """Runs each story on a thread that starts at full speed and yields to training once its first text is shown.
 
-    A thread that has stepped back can never come forward again, so it is the threads of one telling that do. Linux may
-    weigh whole sessions against each other, whatever their threads say; ours is one of its own, and its weight can be
-    changed again.
+    Two mechanisms are needed, because Linux divides the processor twice:
+
+    - Between the threads of one session, by their priorities (niceness and scheduling policy). An unprivileged thread
+      can lower its priority but never raise it again. So each story has a thread of its own, which ends with it, while
+      the process's other threads, which load models and answer the parent, keep their priority.
+    - Between whole sessions, if autogrouping is enabled, and then the niceness of a thread has no effect on other
+      sessions. This process is a session of its own (`JsonLinesProcess`), so the weight of its group is set in
+      `/proc/self/autogroup`. That can be raised again, and returns to 0 while a model loads and when training ends.
     """
 
-    def __init__(self, trains: Callable[[], bool]) -> None:
-        """`trains` says whether there is anything to step back for."""
-        self._trains = trains
+    def __init__(self, is_training: Callable[[], bool]) -> None:
+        self._is_training = is_training
         self._lock = threading.Lock()
-        self._hasty: set[int] = set()
-        self._patient: set[int] = set()
-        self._kept = {threading.get_native_id()}
+        self._full_speed: set[int] = set()
+        """Threads of stories that are loading their model."""
+        self._yielding: set[int] = set()
+        """Threads of stories that have called `lower_priority`."""
+        self._exempt = {threading.get_native_id()}
         self._changed = threading.Event()
-        self._group: Path | None = Path("/proc/self/autogroup")
-        self._weight = 0
-        threading.Thread(target=self._watch, name="manners", daemon=True).start()
+        self._autogroup: Path | None = Path("/proc/self/autogroup")
+        self._group_niceness = 0
+        threading.Thread(target=self._watch, name="cpu-yield", daemon=True).start()
 
     def start(self, work: Callable[[], None]) -> None:
-        """`work` on a thread of its own, which goes at full speed until it calls `step_back`."""
+        """Runs `work` on a new thread, at full speed until it calls `lower_priority`."""
 
-        def do() -> None:
+        def run() -> None:
             try:
                 work()
             finally:
                 with self._lock:
-                    self._hasty.discard(threading.get_native_id())
-                    self._patient.discard(threading.get_native_id())
+                    self._full_speed.discard(threading.get_native_id())
+                    self._yielding.discard(threading.get_native_id())
                 self._changed.set()
 
-        thread = threading.Thread(target=do, daemon=True)
+        thread = threading.Thread(target=run, daemon=True)
         with self._lock:
             thread.start()
-            self._hasty.add(thread.native_id or 0)
+            self._full_speed.add(thread.native_id or 0)
         self._changed.set()
 
-    def keep(self) -> None:
-        """The calling thread never steps back: it only listens or writes."""
+    def exempt_this_thread(self) -> None:
+        """Keeps the priority of the calling thread, which only reads or writes."""
         with self._lock:
-            self._kept.add(threading.get_native_id())
+            self._exempt.add(threading.get_native_id())
 
-    def step_back(self) -> None:
-        """From here on the calling thread and what it started (a model's threads, a process) wait for training."""
+    def lower_priority(self) -> None:
+        """From now on, while a run trains, the calling thread and the model's threads and process yield to it."""
         with self._lock:
-            self._hasty.discard(threading.get_native_id())
-            self._patient.add(threading.get_native_id())
+            self._full_speed.discard(threading.get_native_id())
+            self._yielding.add(threading.get_native_id())
         self._changed.set()
 
     def _watch(self) -> None:
-        self.keep()
+        self.exempt_this_thread()
         while True:
-            self._changed.wait(_LOOK_SECONDS if self._patient else None)
+            self._changed.wait(_POLL_SECONDS if self._yielding else None)
             self._changed.clear()
-            if not self._patient or not self._trains():
-                cpu_priority.PACE.slow(False)
-                self._weigh(0)
+            if not self._yielding or not self._is_training():
+                cpu_priority.THROTTLE.enable(False)
+                self._set_group_niceness(0)
             else:
                 with self._lock:
-                    # A process that another thread started may still be opening its model.
-                    cpu_priority.step_back(self._kept | self._hasty, children=not self._hasty)
-                self._weigh(0 if self._hasty else cpu_priority.TELLING)
+                    # The threads of the model (OpenMP's, CTranslate2's) cannot be told from others, so all but the
+                    # known ones are lowered. A child process may belong to a story whose model is still loading; as
+                    # its priority could not be raised again, children are lowered only when no model is loading.
+                    cpu_priority.lower_generation_priority(
+                        self._exempt | self._full_speed, children=not self._full_speed
+                    )
+                self._set_group_niceness(0 if self._full_speed else cpu_priority.GENERATION_NICENESS)
 
-    def _weigh(self, weight: int) -> None:
-        """Give the session this weight. The kernel takes few changes a second; then it is tried again."""
-        if weight != self._weight and self._group is not None:
+    def _set_group_niceness(self, niceness: int) -> None:
+        if niceness != self._group_niceness and self._autogroup is not None:
             try:
-                self._group.write_text(str(weight))
-                self._weight = weight
-            except BlockingIOError:
+                self._autogroup.write_text(str(niceness))
+                self._group_niceness = niceness
+            except BlockingIOError:  # the kernel accepts only a few changes a second from an unprivileged process
                 time.sleep(_RETRY_SECONDS)
                 self._changed.set()
-            except OSError:  # no such thing here
-                self._group = None
+            except OSError:  # autogrouping is not available
+                self._autogroup = None

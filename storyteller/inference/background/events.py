@@ -1,4 +1,4 @@
-"""What is heard of a story that is told in the booth."""
+"""The events of a story that a `GenerationClient` generates."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelOpened:
-    """The model is there, and the story begins."""
+    """The model is loaded, and generation begins."""
 
     ticket: int
     label: str
-    """What the model is called: `run@step`, `starter`, a folder, or `owner/name`."""
+    """The model's name: `run@step`, `starter`, a folder, or `owner/name`."""
     seed: int
     cut: bool = False
-    """Whether the prompt outgrew what the model sees, and its newest part alone was given."""
+    """True if the prompt is longer than the model's context, so that only its newest part was given."""
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Text, as the model wrote it: to be made safe by whoever shows it."""
+    """Generated text, as the model wrote it: the receiver must make it safe before showing it."""
 
     ticket: int
     text: str
     tokens: int
-    """Told so far, about: the end counts them."""
+    """Approximate number of tokens so far; `Ended` has the exact one."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something takes long, or was left out."""
+    """A message about something that takes long or was skipped."""
 
     ticket: int
     text: str
@@ -37,23 +37,23 @@ class Note:
 
 @dataclass(frozen=True)
 class Ended:
-    """The story is over; `text` is all the pieces."""
+    """The story is complete; `text` is all its pieces."""
 
     ticket: int
     text: str
     tokens: int
     seconds: float
-    """From the prompt to the end, without opening the model."""
+    """Generation time, without loading the model."""
     seed: int
     finished: bool
-    """Whether the model ended it, rather than a limit, a stop string or a cancel."""
+    """True if the model ended the story, rather than a limit, a stop string or a cancel."""
     stopped: bool
-    """Whether it was cancelled."""
+    """True if it was cancelled."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """There is no story, or not all of it; each a line that is safe to show."""
+    """The story could not be generated, or only in part. Both texts are single lines that are safe to show."""
 
     ticket: int
     problem: str

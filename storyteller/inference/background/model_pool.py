@@ -1,4 +1,4 @@
-"""The models that the child has open."""
+"""The models that the background process keeps loaded."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from storyteller.inference.engine import Engine
 
-_KEPT_MODELS = 3
-"""Models that stay open beside those in use."""
+_MAX_IDLE_MODELS = 3
 
 
 class ModelPool:
-    """Open models: lent to one story at a time, a few kept for the next."""
+    """Loads models, lends each to one story at a time, and keeps the few used last for the next stories."""
 
     def __init__(self, runs_root: Path) -> None:
         self._runs_root = runs_root
         self._lock = threading.Lock()
         self._idle: OrderedDict[object, tuple[str, Engine]] = OrderedDict()
 
-    def open(self, reference: str, numbers: str, log: Callable[[str], None]) -> tuple[str, Engine]:
-        """A model that nobody uses, and what `give_back` wants with it. A run's newest checkpoint is found anew."""
+    def acquire(self, reference: str, compute_type: str, log: Callable[[str], None]) -> tuple[str, Engine]:
+        """Returns an idle or newly loaded model with its identity, both to be passed to `release`.
+
+        A run without a step means its newest checkpoint at each call. Raises as `open_model` does.
+        """
         from storyteller.inference.engine import open_model
         from storyteller.system import cpu_priority
         from storyteller.tracking.run_index import any_trains
 
-        threads = cpu_priority.THREADS if any_trains(self._runs_root) else 0
-        identity = f"{numbers} {threads} {self._identity(reference)}"
+        threads = cpu_priority.GENERATION_THREADS if any_trains(self._runs_root) else 0
+        identity = f"{compute_type} {threads} {self._identity(reference)}"
         with self._lock:
             for key, (known, engine) in self._idle.items():
                 if known == identity:
                     del self._idle[key]
                     return identity, engine
-        return identity, open_model(reference, self._runs_root, threads, log, numbers)
+        return identity, open_model(reference, self._runs_root, threads, log, compute_type)
 
-    def give_back(self, identity: str, engine: Engine) -> None:
+    def release(self, identity: str, engine: Engine) -> None:
+        """Makes the model idle, and closes those that have been idle longest beyond `_MAX_IDLE_MODELS`."""
         with self._lock:
             self._idle[object()] = (identity, engine)
-            extra = [self._idle.popitem(last=False)[1][1] for _ in range(len(self._idle) - _KEPT_MODELS)]
+            extra = [self._idle.popitem(last=False)[1][1] for _ in range(len(self._idle) - _MAX_IDLE_MODELS)]
         for old in extra:
             old.close()
 
     def _identity(self, reference: str) -> str:
-        """What stays the same for as long as the reference means the same model. Raises as `open_model` does."""
+        """A string that changes when the reference comes to mean other weights, such as a newer checkpoint."""
         from storyteller.inference.engine import newest_label
         from storyteller.tracking.run_index import find_checkpoint
 

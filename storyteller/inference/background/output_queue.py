@@ -1,4 +1,4 @@
-"""What the child says to its parent."""
+"""The messages that the background process sends to its parent."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from typing import Any, BinaryIO
 from storyteller.inference.background.cpu_yield import CpuYield
 
 PIECE_CHARS = 1 << 15
-_WAVE_SECONDS = 0.05
-"""Pieces told within it come as one: whoever draws them is not flooded by a fast model."""
+_BATCH_SECONDS = 0.05
+"""Pieces generated within this time are sent as one, so that a fast model does not flood the screen that draws them."""
 
 
 class OutputQueue:
-    """What the parent is told, in order; written by a thread of its own, a wave at a time."""
+    """Writes messages to the parent in order, on a thread of its own, so that generation never waits for the pipe."""
 
-    def __init__(self, pipe: BinaryIO, manners: CpuYield) -> None:
+    def __init__(self, pipe: BinaryIO, cpu_yield: CpuYield) -> None:
         self._pipe = pipe
-        self._manners = manners
+        self._cpu_yield = cpu_yield
         self._lock = threading.Lock()
         self._waiting: list[dict[str, Any]] = []
         self._any = threading.Event()
-        threading.Thread(target=self._write, name="outbox", daemon=True).start()
+        threading.Thread(target=self._write, name="output-queue", daemon=True).start()
 
-    def put(self, line: dict[str, Any]) -> None:
-        """Send `line`; pieces of one story that wait become one."""
+    def put(self, message: dict[str, Any]) -> None:
+        """Queues `message`; a piece is appended to a waiting piece of the same story."""
         with self._lock:
             last = self._waiting[-1] if self._waiting else {}
-            if "piece" in line and last.get("piece") == line["piece"] and len(last["text"]) < PIECE_CHARS:
-                last["text"] += line["text"]
-                last["tokens"] = line["tokens"]
+            if "piece" in message and last.get("piece") == message["piece"] and len(last["text"]) < PIECE_CHARS:
+                last["text"] += message["text"]
+                last["tokens"] = message["tokens"]
             else:
-                self._waiting.append(line)
+                self._waiting.append(message)
             self._any.set()
 
     def _write(self) -> None:
-        self._manners.keep()
+        self._cpu_yield.exempt_this_thread()
         try:
             while self._any.wait():
                 with self._lock:
-                    wave, self._waiting = self._waiting, []
+                    batch, self._waiting = self._waiting, []
                     self._any.clear()
-                self._pipe.write(b"".join(json.dumps(line).encode("ascii") + b"\n" for line in wave))
-                if any("piece" in line for line in wave):
-                    time.sleep(_WAVE_SECONDS)
-        except OSError:  # nobody listens any more
+                self._pipe.write(b"".join(json.dumps(message).encode("ascii") + b"\n" for message in batch))
+                if any("piece" in message for message in batch):
+                    time.sleep(_BATCH_SECONDS)
+        except OSError:  # the parent is gone
             os._exit(0)

@@ -1,4 +1,4 @@
-"""The child's side: it takes the parent's lines, and tells each story on a thread of its own."""
+"""The child process of background generation: reads the parent's requests, and runs each story on its own thread."""
 
 from __future__ import annotations
 
@@ -26,138 +26,137 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Request:
-    """One story while it is told."""
+    """A story that is being generated."""
 
-    number: int
+    ticket: int
     engine: Engine | None = None
-    sample: SamplingParams = field(default_factory=SamplingParams)
     pieces: list[str] = field(default_factory=list)
     began: float = 0.0
-    over: bool = False
+    ended: bool = False
+    """True once its last message is queued; nothing is sent after it."""
 
 
 class _Worker:
-    """Takes the parent's lines; each story is told on a thread of its own."""
+    """Handles the parent's messages."""
 
-    def __init__(self, runs_root: Path, outbox: OutputQueue, manners: CpuYield) -> None:
-        self._outbox = outbox
-        self._manners = manners
+    def __init__(self, runs_root: Path, output: OutputQueue, cpu_yield: CpuYield) -> None:
+        self._output = output
+        self._cpu_yield = cpu_yield
         self._models = ModelPool(runs_root)
         self._lock = threading.Lock()
-        self._tellings: dict[int, _Request] = {}
+        self._requests: dict[int, _Request] = {}
 
-    def take(self, line: dict[str, Any]) -> None:
-        if "tell" in line:
-            story = self._tellings[line["tell"]] = _Request(line["tell"])
-            self._manners.start(lambda: self._tell(story, line))
-        elif "cancel" in line:
-            self._cancel(line["cancel"])
-        elif "prepare" in line:
-            self._manners.start(lambda: self._prepare(line["prepare"], line["numbers"]))
+    def handle(self, message: dict[str, Any]) -> None:
+        if "generate" in message:
+            request = self._requests[message["generate"]] = _Request(message["generate"])
+            self._cpu_yield.start(lambda: self._run(request, message))
+        elif "cancel" in message:
+            self._cancel(message["cancel"])
+        elif "prepare" in message:
+            self._cpu_yield.start(lambda: self._prepare(message["prepare"], message["compute_type"]))
 
-    def _prepare(self, model: str, numbers: str) -> None:
+    def _prepare(self, model: str, compute_type: str) -> None:
         with contextlib.suppress(Exception):
-            self._models.give_back(*self._models.open(model, numbers, lambda _: None))
+            self._models.release(*self._models.acquire(model, compute_type, lambda _: None))
 
-    def _cancel(self, number: int) -> None:
-        """End a story at once; its thread lets go of the model when it can."""
-        story = self._tellings.get(number)
-        if story is None:
+    def _cancel(self, ticket: int) -> None:
+        """Ends a story at once; its thread releases the model as soon as it can."""
+        request = self._requests.get(ticket)
+        if request is None:
             return
         with self._lock:
-            if story.over:
+            if request.ended:
                 return
-            story.over = True
-        self._say_ended(story, self._count(story), finished=False, stopped=True)
+            request.ended = True
+        self._send_ended(request, self._count_tokens(request), finished=False, stopped=True)
 
-    def _count(self, story: _Request) -> int:
+    def _count_tokens(self, request: _Request) -> int:
         try:
-            return story.engine.count("".join(story.pieces)) if story.engine is not None else 0
-        except Exception:  # noqa: BLE001  a figure for the eye, of a story that is over
-            return len(story.pieces)
+            return request.engine.count("".join(request.pieces)) if request.engine is not None else 0
+        except Exception:  # noqa: BLE001  the count is only shown, and the story has ended
+            return len(request.pieces)
 
-    def _tell(self, story: _Request, asked: dict[str, Any]) -> None:
+    def _run(self, request: _Request, message: dict[str, Any]) -> None:
         try:
-            self._tell_from(story, asked)
+            self._generate(request, message)
         except StorytellerError as error:
-            self._fail(story, error.problem, error.remedy)
-        except Exception as error:  # noqa: BLE001  whatever it is, one line says it
-            model = safe_line(str(asked["model"]), 100)
+            self._fail(request, error.problem, error.remedy)
+        except Exception as error:  # noqa: BLE001  every failure is reported to the parent
+            model = safe_line(str(message["model"]), 100)
             why = safe_line(f"{type(error).__name__}: {error}", 200)
-            self._fail(story, f"{model} cannot be told from ({why})", "take another model")
+            self._fail(request, f"{model} cannot generate ({why})", "take another model")
         finally:
-            self._tellings.pop(story.number, None)
-            self._outbox.put({"free": story.number})
+            self._requests.pop(request.ticket, None)
+            self._output.put({"released": request.ticket})
 
-    def _tell_from(self, story: _Request, asked: dict[str, Any]) -> None:
+    def _generate(self, request: _Request, message: dict[str, Any]) -> None:
         from storyteller.inference.engine import with_seed
 
-        story.sample = with_seed(SamplingParams(**{**asked["sample"], "stop": tuple(asked["sample"]["stop"])}))
-        identity, engine = self._models.open(asked["model"], asked["numbers"], lambda text: self._note(story, text))
-        story.engine, sound = engine, False
+        plain = message["sampling"]
+        sampling = with_seed(SamplingParams(**{**plain, "stop": tuple(plain["stop"])}))
+
+        def log(text: str) -> None:
+            self._send(request, {"note": request.ticket, "text": text})
+
+        identity, engine = self._models.acquire(message["model"], message["compute_type"], log)
+        request.engine, is_usable = engine, False
         try:
-            self._stream(story, engine, asked)
-            sound = True
-        except UsageError:
-            sound = True
+            self._stream(request, engine, sampling, message)
+            is_usable = True
+        except UsageError:  # the request is to blame, not the model
+            is_usable = True
             raise
         finally:
-            if sound:
-                self._models.give_back(identity, engine)
+            if is_usable:
+                self._models.release(identity, engine)
             else:
                 engine.close()
 
-    def _stream(self, story: _Request, engine: Engine, asked: dict[str, Any]) -> None:
-        prompt = asked["prompt"]
+    def _stream(self, request: _Request, engine: Engine, sampling: SamplingParams, message: dict[str, Any]) -> None:
+        prompt, ticket = message["prompt"], request.ticket
         cut = engine.count(prompt) >= engine.context
-        pieces = engine.stream(engine.recent(prompt) if cut or asked["goes_on"] else prompt, story.sample)
+        pieces = engine.stream(engine.recent(prompt) if cut or message["goes_on"] else prompt, sampling)
         try:
-            opened = {"opened": story.number, "label": engine.label, "seed": story.sample.seed or 0, "cut": cut}
-            self._say(story, opened)
-            story.began = time.monotonic()
-            while not story.over:
-                piece = next(pieces)
-                self._hear(story, piece)
-                if len(story.pieces) == 1:
-                    self._manners.step_back()
+            self._send(request, {"opened": ticket, "label": engine.label, "seed": sampling.seed or 0, "cut": cut})
+            request.began = time.monotonic()
+            while not request.ended:
+                self._send_piece(request, next(pieces))
+                if len(request.pieces) == 1:  # now the user has something to read
+                    self._cpu_yield.lower_priority()
         except StopIteration as end:
             with self._lock:
-                late, story.over = story.over, True
-            if not late:
-                self._say_ended(story, end.value.tokens, finished=end.value.finished, stopped=False)
+                cancelled, request.ended = request.ended, True
+            if not cancelled:
+                self._send_ended(request, end.value.tokens, finished=end.value.finished, stopped=False)
         finally:
             pieces.close()
 
-    def _hear(self, story: _Request, piece: str) -> None:
+    def _send_piece(self, request: _Request, piece: str) -> None:
         with self._lock:
-            if story.over:
+            if request.ended:
                 return
-            story.pieces.append(piece)
+            request.pieces.append(piece)
             for first in range(0, len(piece), PIECE_CHARS):
                 text = piece[first : first + PIECE_CHARS]
-                self._outbox.put({"piece": story.number, "text": text, "tokens": len(story.pieces)})
+                self._output.put({"piece": request.ticket, "text": text, "tokens": len(request.pieces)})
 
-    def _note(self, story: _Request, text: str) -> None:
-        self._say(story, {"note": story.number, "text": text})
+    def _fail(self, request: _Request, problem: str, remedy: str) -> None:
+        self._send(request, {"failed": request.ticket, "problem": problem, "remedy": remedy})
 
-    def _fail(self, story: _Request, problem: str, remedy: str) -> None:
-        self._say(story, {"failed": story.number, "problem": problem, "remedy": remedy})
-
-    def _say(self, story: _Request, line: dict[str, Any]) -> None:
-        """Send `line`, unless the story is over."""
+    def _send(self, request: _Request, message: dict[str, Any]) -> None:
+        """Sends `message` unless the story has ended."""
         with self._lock:
-            if not story.over:
-                self._outbox.put(line)
+            if not request.ended:
+                self._output.put(message)
 
-    def _say_ended(self, story: _Request, tokens: int, *, finished: bool, stopped: bool) -> None:
-        seconds = time.monotonic() - story.began if story.began else 0.0
-        self._outbox.put(
-            {"ended": story.number, "tokens": tokens, "seconds": seconds, "finished": finished, "stopped": stopped}
-        )
+    def _send_ended(self, request: _Request, tokens: int, *, finished: bool, stopped: bool) -> None:
+        seconds = time.monotonic() - request.began if request.began else 0.0
+        message = {"ended": request.ticket, "tokens": tokens, "seconds": seconds}
+        self._output.put({**message, "finished": finished, "stopped": stopped})
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take the parent's lines until they end; then the process ends at once, whatever it is telling."""
+    """Handles requests until standard input ends; then exits at once, whatever is being generated."""
     import argparse
 
     from storyteller.tracking.run_index import any_trains
@@ -165,11 +164,12 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m storyteller.inference.background")
     parser.add_argument("--runs-dir", type=Path, required=True)
     runs_root = parser.parse_args(arguments).runs_dir
-    # Whatever a library prints must not fall among the lines.
+    # Messages get a descriptor of their own, and standard output becomes standard error: a library that prints cannot
+    # break the protocol.
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    manners = CpuYield(lambda: any_trains(runs_root))
-    teller = _Worker(runs_root, OutputQueue(pipe, manners), manners)
+    cpu_yield = CpuYield(lambda: any_trains(runs_root))
+    worker = _Worker(runs_root, OutputQueue(pipe, cpu_yield), cpu_yield)
     for line in sys.stdin.buffer:
-        teller.take(json.loads(line))
+        worker.handle(json.loads(line))
     os._exit(0)

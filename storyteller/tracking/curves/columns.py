@@ -1,13 +1,14 @@
-"""Lines of a log as rows: one a step, in columns of numbers."""
+"""Rows of a metrics log, one a step, as columns of numbers; a resume replaces the rows from its step on."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.system.json_values import finite
+from storyteller.tracking.metrics_log import is_step, split_at_resumes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,29 +18,27 @@ if TYPE_CHECKING:
 X = Literal["step", "tokens", "seconds"]
 AXES: tuple[X, ...] = ("step", "tokens", "seconds")
 
-_LARGEST_STEP = 2**53
-"""Beyond it a step is no exact number in a column; no run comes near."""
+_LONGEST_TIME = 200
 _DOWN_SECONDS = 2.5
-"""The wall clock gets so far ahead of the trained seconds only where no process trained: two lines of one process
-differ by their rounding, and a start takes longer than this."""
+"""A jump of the wall clock against the trained seconds by more than this means that no process was training. Two
+lines of one process differ by rounding only, and starting a process takes longer."""
 
 
 @dataclass
 class MetricColumns:
-    """What N steps logged, by ascending step."""
+    """The metrics of N steps, in ascending order of step."""
 
     offsets: Numbers
-    """Of each step's first line, in bytes. int64, N."""
+    """Where the first line of each step starts in the file, in bytes: int64, N."""
     x: dict[X, Numbers]
-    """float64, N; NaN where a line has none. Steps always are there."""
+    """By axis: float64, N; NaN where a line has none, never for `step`."""
     values: dict[str, Numbers]
-    """By key. float64, N; NaN where the step has none."""
+    """By metric: float64, N; NaN where the step has none."""
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def where(self, chosen: Numbers | slice) -> MetricColumns:
-        """Some of the rows."""
         return MetricColumns(
             self.offsets[chosen],
             {axis: column[chosen] for axis, column in self.x.items()},
@@ -47,33 +46,16 @@ class MetricColumns:
         )
 
     def record(self, row: int) -> dict[str, Any]:
-        """One row as a line would have it."""
+        """One row in the form of a line of the log."""
         columns: dict[str, Numbers] = {**dict(self.x.items()), **self.values}
         found = {key: float(column[row]) for key, column in columns.items() if column[row] == column[row]}
         return {**found, "step": int(found["step"])}
 
 
-def is_step(step: object) -> bool:
-    """Whether it is a whole number that a column can hold."""
-    return type(step) is int and -_LARGEST_STEP <= step <= _LARGEST_STEP
-
-
-def courses(
-    offsets: Sequence[int], records: Sequence[dict[str, Any]]
-) -> Iterator[tuple[Sequence[int], Sequence[dict[str, Any]]]]:
-    """The lines parted where a step is below the one before it: each part but the first begins with a resume."""
-    begin = 0
-    for i in range(1, len(records)):
-        if records[i]["step"] < records[i - 1]["step"]:
-            yield offsets[begin:i], records[begin:i]
-            begin = i
-    yield offsets[begin:], records[begin:]
-
-
 def rows_of(offsets: Sequence[int], records: Sequence[Mapping[str, Any]], keys: Collection[str]) -> MetricColumns:
-    """One row a step from lines of ascending steps; lines of one step are merged, the later value winning.
+    """Makes one row a step from records of ascending steps, merging the lines of a step; the later value wins.
 
-    What is no finite number counts as not there.
+    Values that are not finite numbers count as missing.
     """
     import numpy as np
 
@@ -94,16 +76,15 @@ def rows_of(offsets: Sequence[int], records: Sequence[Mapping[str, Any]], keys: 
 
 
 def rows_as_left(offsets: Sequence[int], records: Sequence[dict[str, Any]], keys: Collection[str]) -> MetricColumns:
-    """The rows of lines in the order of the log, as the last course left them: a resume replaces what was there from
-    its step on."""
+    """Makes rows from records in the order of the log; a resume replaces the rows from its step on."""
     rows = rows_of((), (), keys)
-    for course_offsets, course in courses(offsets, records):
-        rows = joined(rows, rows_of(course_offsets, course, keys))
+    for part in split_at_resumes(records):
+        rows = joined(rows, rows_of(offsets[part], records[part], keys))
     return rows
 
 
 def joined(before: MetricColumns, after: MetricColumns) -> MetricColumns:
-    """The rows before, as far as those after do not replace them, and the rows after."""
+    """The rows `before` with steps below the first one of `after`, then the rows `after`."""
     import numpy as np
 
     if len(after):
@@ -119,19 +100,32 @@ def joined(before: MetricColumns, after: MetricColumns) -> MetricColumns:
     )
 
 
-def with_steps(offsets: list[int], records: list[dict[str, Any]]) -> tuple[list[int], list[dict[str, Any]]]:
-    """The lines that name a whole-number step; the others have no place on a curve."""
-    if all(is_step(record.get("step")) for record in records):
-        return offsets, records
-    chosen = [i for i, record in enumerate(records) if is_step(record.get("step"))]
-    return [offsets[i] for i in chosen], [records[i] for i in chosen]
+def newest_values(rows: MetricColumns) -> dict[str, float | str]:
+    """The newest value of each metric in the rows."""
+    import numpy as np
+
+    there = {key: np.flatnonzero(~np.isnan(column)) for key, column in rows.values.items()}
+    return {key: float(rows.values[key][places[-1]]) for key, places in there.items() if len(places)}
+
+
+def position_of(record: Mapping[str, Any]) -> dict[str, float | str]:
+    """Step, tokens, seconds and time of a record, without those that are not valid."""
+    found: dict[str, float | str] = {}
+    for key in AXES:
+        value = record.get(key)
+        if is_step(value) or (key != "step" and finite(value) is not None):
+            found[key] = value  # type: ignore[assignment]
+    if isinstance(record.get("time"), str):
+        found["time"] = record["time"][:_LONGEST_TIME]
+    return found
 
 
 def breaks(records: Sequence[Mapping[str, Any]], ahead: float | None) -> tuple[list[int], float | None]:
-    """Steps before which nobody trained for a while, and how far the wall clock now is ahead of the trained seconds.
+    """Returns the steps before which training was interrupted, and by how much the wall clock is ahead of the trained
+    seconds at the last record.
 
-    `ahead` is the latter before these lines. Only lines about training count: those of an evaluation are written later
-    than the trained seconds that they name.
+    `ahead` is that lead before these records. Only training records count: an evaluation is logged later than the
+    trained seconds that it names.
     """
     trained = [record for record in records if "train/loss" in record]
     newest = _ahead(trained[-1]) if trained else None
@@ -159,13 +153,13 @@ def _ahead(record: Mapping[str, Any]) -> float | None:
 
 
 def _numbers(values: list[Any]) -> Numbers:
-    """float64 of the same length; NaN for what is no finite number."""
+    """float64 of the same length; NaN for values that are not finite numbers."""
     import numpy as np
 
     if set(map(type, values)) <= {float, int, type(None)}:
         try:
             column = np.array(values, dtype=np.float64)
-        except OverflowError:  # a whole number of hundreds of digits
+        except OverflowError:  # an integer of hundreds of digits
             pass
         else:
             column[np.isinf(column)] = np.nan

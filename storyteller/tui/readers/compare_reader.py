@@ -1,184 +1,103 @@
-"""The reader of several runs: a thread that follows their logs and posts their lines and how they compare."""
+"""The reader of the compare screen: follows the logs of several runs, and compares their settings and results."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from storyteller.tracking.compare_runs import Result, RunComparison, compare_runs
-from storyteller.tracking.curves import Curves, Line, X
+from storyteller.tracking.compare_runs import RunComparison, RunResult, compare_runs
+from storyteller.tracking.curves import Line
 from storyteller.tracking.run_folder import RunFolder
+from storyteller.tui.readers.chart_reader import ChartReader, LineRequest
 
-_LOOK_SECONDS = 0.25
-"""Between two looks at whether a log has grown."""
-_DRAW_SECONDS = 0.7
-"""Between two pictures of runs that log without end."""
 _COMPARE_SECONDS = 1.0
-_READ_SECONDS = 0.05
-"""Of reading one log in one go: between two of them, what was asked for is answered."""
-_BREATH_SECONDS = 0.005
+"""Least time between two comparisons."""
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the chart shows."""
+@dataclass
+class LinesCompared(Message):
+    """The lines of the requested metric, by run; a run without the metric has none."""
 
-    names: tuple[str, ...] = ()
-    key: str = "train/loss"
-    x: X = "step"
-    begin: float | None = None
-    end: float | None = None
-    points: int = 400
-    smoothing: float = 0.0
-
-
-class CompareLines(Message):
-    """The lines of what was wanted, by run; a run without the metric has none."""
-
-    def __init__(self, sight: Sight, lines: Mapping[str, Line], keys: frozenset[str], is_whole: bool) -> None:
-        super().__init__()
-        self.sight = sight
-        self.lines = lines
-        self.keys = keys
-        """Every metric that one of the runs has."""
-        self.is_whole = is_whole
-        """Whether every log was read; else a sketch stands for the rest."""
+    request: LineRequest
+    lines: Mapping[str, Line]
+    keys: frozenset[str]
+    """All metrics that at least one of the runs has."""
+    is_whole: bool
+    """False while a log is still being read; the lines are then sketches."""
 
 
-class Compared(Message):
-    """How the runs differ and what came of each; a run whose folder is gone is in state `deleted`."""
+@dataclass
+class RunsCompared(Message):
+    """The differing settings and the results of the runs; a run whose folder is gone is in state `deleted`."""
 
-    def __init__(self, comparison: RunComparison) -> None:
-        super().__init__()
-        self.comparison = comparison
+    comparison: RunComparison
 
 
-class CompareReader:
-    """Reads on a thread of its own and posts to `owner`; it never raises for what is on the disk."""
+class CompareReader(ChartReader):
+    """Reads the runs of the request, and posts their lines and their comparison."""
+
+    look_seconds = 0.25
+    draw_seconds = 0.7
 
     def __init__(self, owner: MessagePump, root: Path) -> None:
-        self._owner = owner
-        self._root = root
-        self._curves: dict[str, Curves] = {}
-        self._whole: set[str] = set()
-        self._results: dict[str, Result] = {}
-        self._lock = threading.Lock()
-        self._sight = Sight()
-        self._over = threading.Event()
-        self._nudged = threading.Event()
-        self._awake = threading.Event()
-        self._awake.set()
-        self._drawn: object = None
-        self._drawn_at = self._compared_at = -1e9
+        super().__init__(owner, root, "compare reader")
+        self._results: dict[str, RunResult] = {}
+        self._compared_at = -1e9
         self._compared: RunComparison | None = None
 
-    def start(self) -> None:
-        threading.Thread(target=self._work, name="reader of several runs", daemon=True).start()
-
-    def stop(self) -> None:
-        """Read no more; returns at once."""
-        self._over.set()
-        self._awake.set()
-        self._nudged.set()
-
-    def sleep(self) -> None:
-        """Read nothing while nobody sees it."""
-        self._awake.clear()
-
     def wake(self) -> None:
-        """Read again, at once."""
         self._compared_at = -1e9
-        self._awake.set()
-        self._nudged.set()
+        super().wake()
 
-    def want(self, sight: Sight) -> None:
-        """Post lines for this from now on, the first of them at once."""
-        with self._lock:
-            if sight.names != self._sight.names:
-                self._compared_at = -1e9
-            self._sight = sight
-        self._nudged.set()
+    def want(self, request: LineRequest) -> None:
+        if request.runs != self._wanted().runs:
+            self._compared_at = -1e9
+        super().want(request)
 
-    def _work(self) -> None:
-        while not self._over.is_set():
-            self._nudged.clear()
-            with self._lock:
-                sight = self._sight
-            caught = self._read(sight.names)
-            self._draw(sight)
-            self._compare(sight)
-            self._nudged.wait(_LOOK_SECONDS if caught else _BREATH_SECONDS)
-            self._awake.wait()
+    def _read(self) -> float:
+        request = self._wanted()
+        caught = self._catch_up(request.runs)
+        due_seconds = self._draw(request)
+        self._compare(request.runs)
+        return self._pause(caught, due_seconds)
 
-    def _post(self, message: Message) -> None:
-        if not self._over.is_set():
-            self._owner.post_message(message)
+    def _draw(self, request: LineRequest) -> float:
+        is_whole = self._whole.issuperset(request.runs)
+        versions = tuple(self._curves[name].version for name in request.runs)
+        if due_seconds := self._seconds_until_due(request, is_whole, versions):
+            return due_seconds
+        keys = frozenset(key for name in request.runs for key in self._curves[name].keys)
+        lines = self._lines(request)
+        self._post(LinesCompared(request, lines[request.keys[0]] if request.keys else {}, keys, is_whole))
+        return self.look_seconds
 
-    def _read(self, names: Sequence[str]) -> bool:
-        """Read on in each log; True once at the end of all. A run that is new here is sketched first."""
-        for name in [name for name in self._curves if name not in names]:
-            del self._curves[name], self._results[name]
-            self._whole.discard(name)
-        fresh = [name for name in names if name not in self._curves]
-        for name in fresh:
-            self._curves[name] = Curves(RunFolder(self._root / name))
-            self._curves[name].sketch()
-            self._results[name] = _nothing_known(name)
-        if fresh:
-            return False
-        caught = True
-        for name in names:
-            if self._curves[name].catch_up(_READ_SECONDS):
-                self._whole.add(name)
-            else:
-                caught = False
-        return caught
-
-    def _draw(self, sight: Sight) -> None:
-        """Work the lines out, where they are not as they were posted last."""
-        whole = all(name in self._whole for name in sight.names)
-        version = (sight, whole, tuple(self._curves[name].version for name in sight.names))
-        now = time.monotonic()
-        asked = not isinstance(self._drawn, tuple) or self._drawn[0] != sight
-        if version == self._drawn or (not asked and now - self._drawn_at < _DRAW_SECONDS):
-            return
-        self._drawn, self._drawn_at = version, now
-        lines = {
-            name: self._curves[name].line(sight.key, sight.x, sight.begin, sight.end, sight.points, sight.smoothing)
-            for name in sight.names
-            if sight.key in self._curves[name].keys
-        }
-        keys = frozenset(key for name in sight.names for key in self._curves[name].keys)
-        self._post(CompareLines(sight, lines, keys, whole))
-
-    def _compare(self, sight: Sight) -> None:
+    def _compare(self, names: tuple[str, ...]) -> None:
         now = time.monotonic()
         if now - self._compared_at < _COMPARE_SECONDS:
             return
         self._compared_at = now
-        there = [name for name in sight.names if (self._root / name).is_dir()]
-        found = compare_runs([RunFolder(self._root / name) for name in there], self._curves)
-        self._results |= {result.name: result for result in found.results}
-        gone = {name: replace(self._results[name], state="deleted") for name in sight.names if name not in there}
-        places = [there.index(name) if name in there else None for name in sight.names]
-        comparison = RunComparison(
-            sight.names,
-            tuple(
-                (key, tuple(None if place is None else values[place] for place in places))
-                for key, values in found.differences
-            ),
-            tuple(gone.get(name) or self._results[name] for name in sight.names),
+        present = [name for name in names if (self._root / name).is_dir()]
+        found = compare_runs([RunFolder(self._root / name) for name in present], self._curves)
+        known = self._results | {result.name: result for result in found.results}
+        self._results = {name: known.get(name) or _unknown(name) for name in names}
+        for name in set(names).difference(present):
+            self._results[name] = replace(self._results[name], state="deleted")
+        # `found` has columns for the runs that are present only; a deleted run gets an empty column in its place.
+        places = [present.index(name) if name in present else None for name in names]
+        differences = tuple(
+            (key, tuple(None if place is None else values[place] for place in places))
+            for key, values in found.differences
         )
+        comparison = RunComparison(names, differences, tuple(self._results.values()))
         if comparison != self._compared:
             self._compared = comparison
-            self._post(Compared(comparison))
+            self._post(RunsCompared(comparison))
 
 
-def _nothing_known(name: str) -> Result:
-    return Result(name, "", None, None, None, None, None, None, None, None)
+def _unknown(name: str) -> RunResult:
+    return RunResult(name, "", None, None, None, None, None, None, None, None)

@@ -1,13 +1,12 @@
-"""The reader of one run: a thread that reads its folder and posts what it saw as typed messages to the Run screen.
+"""The reader of the run screen: follows one run's folder and posts what it finds.
 
-Everything that touches the disk or takes long happens here: following the log of metrics, working out the lines of the
-charts, the stories, the training process's log, whether the process lives.
+Everything that touches the disk or takes long happens on its thread: following the metrics log, computing the lines of
+the charts, reading stories and the training process's log, and checking that the process is alive.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import contextlib
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -19,28 +18,21 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from storyteller.errors import RunError, StorytellerError
-from storyteller.system.files import open_regular
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_index
 from storyteller.tracking.curves import Curves, Line, X
+from storyteller.tracking.log_file import FileTail
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import LIVING
 from storyteller.tracking.sample_history import SampleHistory
+from storyteller.tui.readers.chart_reader import ChartReader, LineRequest
 
 if TYPE_CHECKING:
     from storyteller.inference.background import Event
 
-_LOOK_SECONDS = 0.2
-"""Between two looks at whether a file has grown."""
 _STATE_SECONDS = 0.6
-"""Between two looks at whether the process lives."""
-_DRAW_SECONDS = 0.5
-"""Between two pictures of a run that logs without end."""
-_READ_SECONDS = 0.05
-"""Of reading the log in one go: between two of them, what was asked for is answered."""
-_BREATH_SECONDS = 0.005
-"""Between two goes, so that the screen's thread is not kept from its keys."""
+"""Pause between two checks that the process is alive."""
 _AXIS_POINTS = 1 << 14
 _MOST_EVALUATIONS = 4000
 _TAIL_BYTES = 256 << 10
@@ -48,204 +40,145 @@ _LONGEST_LOG_LINE = 2000
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the charts show."""
-
-    keys: tuple[str, ...] = ()
-    """The metrics, such as `train/loss`."""
-    x: X = "step"
-    begin: float | None = None
-    """Where the x axis begins and ends; None: with the data."""
-    end: float | None = None
-    points: int = 400
-    smoothing: float = 0.0
-    overlays: tuple[str, ...] = ()
-    """Other runs that are drawn too."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Where steps lie on the x axis."""
+class StepAxis:
+    """Converts between steps and places on the x axis, which may count tokens or seconds."""
 
     steps: Sequence[float] = ()
-    """Ascending; none: x is the step itself."""
+    """Ascending; empty if the axis counts steps."""
     places: Sequence[float] = ()
-    """Where each of them lies, ascending too."""
+    """The place of each step, ascending."""
 
     def place_of(self, step: float) -> float:
-        """Where a step lies."""
-        return _between(step, self.steps, self.places) if self.steps else step
+        return _interpolate(step, self.steps, self.places) if self.steps else step
 
     def step_at(self, place: float) -> float:
-        """The step that lies there."""
-        return _between(place, self.places, self.steps) if self.steps else place
+        return _interpolate(place, self.places, self.steps) if self.steps else place
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-class HeadSeen(Message):
-    """What the run is doing; `gone` where its folder is no longer there, and the summary is the last one known."""
+@dataclass
+class SummaryUpdated(Message):
+    """The state of the run; `gone` means that its folder was deleted, and the summary is the last one known."""
 
-    def __init__(self, summary: RunSummary, gone: bool) -> None:
-        super().__init__()
-        self.summary = summary
-        self.gone = gone
-
-
-class PlanSeen(Message):
-    """What `run.json` says, or why it says nothing."""
-
-    def __init__(self, plan: Mapping[str, Any], problem: str) -> None:
-        super().__init__()
-        self.plan = plan
-        self.problem = problem
+    summary: RunSummary
+    gone: bool
 
 
-class LinesSeen(Message):
-    """The lines that were wanted: by metric, then by run, this one first."""
+@dataclass
+class PlanRead(Message):
+    """The contents of `run.json`, or the problem that kept it from being read."""
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        lines: Mapping[str, Mapping[str, Line]],
-        keys: tuple[str, ...],
-        resumes: tuple[float, ...],
-        checkpoints: tuple[float, ...],
-        axis: Axis,
-        bpb: Mapping[float, float],
-        share_read: float,
-    ) -> None:
-        super().__init__()
-        self.wanted = wanted
-        self.lines = lines
-        self.keys = keys
-        """Every metric that the log has."""
-        self.resumes = resumes
-        """Where on the x axis the run was resumed."""
-        self.checkpoints = checkpoints
-        self.axis = axis
-        self.bpb = bpb
-        """Held-out bits per byte by step, ascending."""
-        self.share_read = share_read
-        """How much of the log was read, 0 to 1; the rest is sketched."""
+    plan: Mapping[str, Any]
+    problem: str
 
 
-class StoriesSeen(Message):
-    """Stories were told, or checkpoints came or went."""
+@dataclass
+class LinesUpdated(Message):
+    """The requested lines: by metric, then by run."""
 
-    def __init__(self, checkpoint_steps: tuple[int, ...], best_step: int | None) -> None:
-        super().__init__()
-        self.checkpoint_steps = checkpoint_steps
-        self.best_step = best_step
+    request: LineRequest
+    lines: Mapping[str, Mapping[str, Line]]
+    resumes: tuple[float, ...]
+    """Places on the x axis at which the run was resumed."""
+    checkpoints: tuple[float, ...]
+    """Places on the x axis at which a checkpoint was saved."""
+    axis: StepAxis
+    bpb: Line
+    """Held-out bits per byte over steps."""
+    share_read: float
+    """The share of the metrics log that was read, 0 to 1; the rest is sketched."""
+
+    def bpb_at(self, step: int) -> float | None:
+        """Held-out bits per byte of the evaluation at a step, or within 0.2 % of it; None if there is none."""
+        steps = self.bpb.x
+        after = bisect_left(steps, step)
+        near = [at for at in (after - 1, after) if 0 <= at < len(steps)]
+        if not near:
+            return None
+        nearest = min(near, key=lambda at: abs(steps[at] - step))
+        return self.bpb.mean[nearest] if abs(steps[nearest] - step) <= max(0.5, step * 0.002) else None
 
 
-class LogSeen(Message):
+@dataclass
+class StoriesUpdated(Message):
+    """New stories were sampled, or checkpoints were saved or deleted."""
+
+    checkpoint_steps: tuple[int, ...]
+    best_step: int | None
+
+
+@dataclass
+class LogUpdated(Message):
     """New lines of the training process's log, safe to show."""
 
-    def __init__(self, lines: Sequence[str], anew: bool, cut: bool) -> None:
-        super().__init__()
-        self.lines = lines
-        self.anew = anew
-        """Whether they take the place of all lines before."""
-        self.cut = cut
-        """Whether lines before these were left out."""
+    lines: Sequence[str]
+    anew: bool
+    """True if they replace all earlier lines."""
+    cut: bool
+    """True if lines before these were left out."""
 
 
-class BoothSaid(Message):
-    """A story that is told in the booth goes on."""
+@dataclass
+class StoryEvent(Message):
+    """An event of the generation client."""
 
-    def __init__(self, event: Event) -> None:
-        super().__init__()
-        self.event = event
+    event: Event
 
 
 # --- the reader -------------------------------------------------------------------------------------------------------
 
 
-class RunReader:
-    """Reads one run's folder on a thread of its own and posts messages to `owner`; it never raises for what is there.
+class RunReader(ChartReader):
+    """Reads one run's folder, and the metrics logs of runs drawn over it. `history` may be used from any thread."""
 
-    `growth` may be asked from any thread.
-    """
+    look_seconds = 0.2
+    draw_seconds = 0.5
 
     def __init__(self, owner: MessagePump, folder: RunFolder) -> None:
-        self.growth = SampleHistory(folder)
-        self._owner = owner
+        super().__init__(owner, folder.path.parent, f"reader of {folder.name}")
+        self.history = SampleHistory(folder)
         self._folder = folder
-        self._curves = Curves(folder)
-        self._others: dict[str, Curves] = {}
-        self._log = LogTail(folder.log)
-        self._lock = threading.Lock()
-        self._wanted = Wanted()
-        self._over = threading.Event()
-        self._nudged = threading.Event()
-        self._awake = threading.Event()
-        self._awake.set()
-        self._thread = threading.Thread(target=self._work, name=f"reader {folder.name}", daemon=True)
+        self._own = self._curves[folder.name] = Curves(folder)
+        self._log = FileTail(folder.log, most_bytes=_TAIL_BYTES)
         self._summary: RunSummary | None = None
         self._gone = False
         self._checkpoints: tuple[int, ...] = ()
-        self._stamps: dict[str, object] = {}
-        self._shown: object = None
-        self._drawn_at = self._looked_at = -1e9
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read no more; returns at once."""
-        self._over.set()
-        self._awake.set()
-        self._nudged.set()
-
-    def sleep(self) -> None:
-        """Read nothing while nobody sees it."""
-        self._awake.clear()
+        self._seen: dict[str, object] = {}
+        """What each part of the folder looked like when it was read last."""
+        self._looked_at = -1e9
 
     def wake(self) -> None:
-        """Read again, at once."""
-        self._stamps.pop("state", None)
+        self._seen.pop("state", None)
         self._looked_at = -1e9
-        self._awake.set()
-        self._nudged.set()
+        super().wake()
 
-    def want(self, wanted: Wanted) -> None:
-        """Post lines for this from now on, the first of them at once."""
-        with self._lock:
-            self._wanted = wanted
-        self._nudged.set()
-
-    def _work(self) -> None:
+    def _begin(self) -> None:
         self._look()
-        if self._curves.version == 0:
-            self._curves.sketch()
+        self._own.sketch()
         self._see_state()
-        whole = False
-        while not self._over.is_set():
-            self._nudged.clear()
-            self._look()
-            caught = self._curves.catch_up(_READ_SECONDS)
-            if caught and not whole:
-                whole = True
-                self._see_state()
-            others = self._catch_up_others()
-            due_seconds = _LOOK_SECONDS
-            if self._folder.path.is_dir() or self._nudged.is_set():
-                due_seconds = self._draw(whole)
-            if self._over.is_set():
-                return
-            self._nudged.wait(min(due_seconds, _LOOK_SECONDS) if caught and others else _BREATH_SECONDS)
-            self._awake.wait()
 
-    def _post(self, message: Message) -> None:
-        if not self._over.is_set():
-            self._owner.post_message(message)
+    def _read(self) -> float:
+        self._look()
+        request = self._wanted()
+        was_whole = self._is_whole
+        caught = self._catch_up(dict.fromkeys((self._folder.name, *request.runs)))
+        if self._is_whole and not was_whole:
+            self._see_state()
+        due_seconds = self.look_seconds
+        if self._folder.path.is_dir() or self._poked.is_set():
+            due_seconds = self._draw(request)
+        return self._pause(caught, due_seconds)
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._folder.name in self._whole
 
     # --- status, plan, stories, log -----------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Look at all but the metrics; what has not changed is not posted."""
+        """Look at everything but the metrics, and post what has changed."""
         now = time.monotonic()
         gone = not self._folder.path.is_dir()
         if now - self._looked_at >= _STATE_SECONDS or gone != self._gone:
@@ -256,21 +189,22 @@ class RunReader:
             return
         if self._changed("plan", _stamp(self._folder.run_json)):
             self._see_plan()
-        told = self.growth.catch_up()
-        if self._changed("checkpoints", _stamp(self._folder.checkpoints)) or told:
+        has_new_stories = self.history.catch_up()
+        if self._changed("checkpoints", _stamp(self._folder.checkpoints)) or has_new_stories:
             self._see_stories()
         if self._changed("log", _stamp(self._folder.log)):
-            lines, anew, cut = self._log.read()
-            if lines or anew:
-                self._post(LogSeen(lines, anew, cut))
+            with contextlib.suppress(OSError):  # of a log that cannot be read nothing is shown
+                lines, restarted, skipped = self._log.read()
+                if lines or restarted:
+                    self._post(LogUpdated(safe_log_lines(lines), restarted, skipped))
 
     def _changed(self, what: str, seen: object) -> bool:
-        changed = self._stamps.get(what, self) != seen
-        self._stamps[what] = seen
+        changed = self._seen.get(what, self) != seen  # `self` equals nothing: the first look is always a change
+        self._seen[what] = seen
         return changed
 
     def _see_state(self) -> None:
-        last = dict(self._curves.last)
+        last = dict(self._own.last)
         for key in ("step", "tokens"):
             value = last.get(key)
             if isinstance(value, float) and value.is_integer():
@@ -280,14 +214,14 @@ class RunReader:
         elif self._summary.state in LIVING:
             self._summary = replace(self._summary, state="died", eta_seconds=None)
         if self._changed("state", (self._summary, self._gone)):
-            self._post(HeadSeen(self._summary, self._gone))
+            self._post(SummaryUpdated(self._summary, self._gone))
 
     def _see_plan(self) -> None:
         try:
             plan, problem = self._folder.read_run(), ""
         except RunError as error:
             plan, problem = {}, str(error)
-        self._post(PlanSeen(plan, problem))
+        self._post(PlanRead(plan, problem))
 
     def _see_stories(self) -> None:
         try:
@@ -295,109 +229,44 @@ class RunReader:
             best = checkpoint_folders.best(self._folder)
         except (OSError, StorytellerError):
             self._checkpoints, best = (), None
-        self._post(StoriesSeen(self._checkpoints, int(best.name.rpartition("-")[2]) if best is not None else None))
+        self._post(StoriesUpdated(self._checkpoints, int(best.name.rpartition("-")[2]) if best is not None else None))
 
     # --- lines --------------------------------------------------------------------------------------------------------
 
-    def _catch_up_others(self) -> bool:
-        """Read on in the runs that are drawn too; True once at the end of each."""
-        with self._lock:
-            names = self._wanted.overlays
-        caught = True
-        for name in names:
-            if name not in self._others:
-                self._others[name] = Curves(RunFolder(self._folder.path.parent / name))
-                self._others[name].sketch()
-                caught = False
-            else:
-                caught = self._others[name].catch_up(_READ_SECONDS) and caught
-        for name in [name for name in self._others if name not in names]:
-            del self._others[name]
-        return caught
-
-    def _draw(self, whole: bool) -> float:
-        """Work the lines out, where they are not as they were posted last; seconds until that is to be tried again."""
-        with self._lock:
-            wanted = self._wanted
-        runs = {self._folder.name: self._curves} | {name: self._others[name] for name in wanted.overlays}
-        version = (wanted, whole, self._checkpoints, tuple(curves.version for curves in runs.values()))
-        if version == self._shown:
-            return _LOOK_SECONDS
-        now = time.monotonic()
-        asked = not isinstance(self._shown, tuple) or self._shown[0] != wanted
-        if not asked and now - self._drawn_at < _DRAW_SECONDS:
-            return self._drawn_at + _DRAW_SECONDS - now
-        if not asked:  # figures and lines in one painting
-            self._looked_at = now
+    def _draw(self, request: LineRequest) -> float:
+        """Post the requested lines if they are due; returns the seconds until the next try."""
+        is_new = self._is_new(request)
+        versions = tuple(curves.version for curves in self._curves.values())
+        if due_seconds := self._seconds_until_due(request, self._is_whole, self._checkpoints, versions):
+            return due_seconds
+        if not is_new:  # the header's figures and the lines change in one repaint
+            self._looked_at = time.monotonic()
             self._see_state()
-        self._shown, self._drawn_at = version, now
-        lines = {
-            key: {
-                name: curves.line(key, wanted.x, wanted.begin, wanted.end, wanted.points, wanted.smoothing)
-                for name, curves in runs.items()
-                if key in curves.keys
-            }
-            for key in wanted.keys
-        }
-        axis = self._axis(wanted.x)
-        resumes, saved = (tuple(map(axis.place_of, steps)) for steps in (self._curves.resumes, self._checkpoints))
-        evaluated = self._curves.line("eval/bpb", "step", points=_MOST_EVALUATIONS)
-        bpb = dict(zip(evaluated.x, evaluated.mean, strict=True))
-        share_read = 1.0 if whole else self._curves.share_read
-        self._post(LinesSeen(wanted, lines, self._curves.keys, resumes, saved, axis, bpb, share_read))
-        return _LOOK_SECONDS
+        axis = self._axis(request.x)
+        resumes, saved = (tuple(map(axis.place_of, steps)) for steps in (self._own.resumes, self._checkpoints))
+        bpb = self._own.line("eval/bpb", "step", points=_MOST_EVALUATIONS)
+        share_read = 1.0 if self._is_whole else self._own.share_read
+        self._post(LinesUpdated(request, self._lines(request), resumes, saved, axis, bpb, share_read))
+        return self.look_seconds
 
-    def _axis(self, x: X) -> Axis:
-        """Where steps lie on the x axis, from the same points of a line over both."""
+    def _axis(self, x: X) -> StepAxis:
+        """Match steps to places: the same points of one line, once over steps and once over `x`."""
         if x == "step":
-            return Axis()
+            return StepAxis()
         for key in ("train/loss", "eval/bpb"):
-            steps, places = (self._curves.line(key, over, points=_AXIS_POINTS).x for over in ("step", x))
+            steps, places = (self._own.line(key, over, points=_AXIS_POINTS).x for over in ("step", x))
             if steps and len(steps) == len(places):
-                return Axis(steps, places)
-        return Axis()
+                return StepAxis(steps, places)
+        return StepAxis()
 
 
-class LogTail:
-    """The lines that come to a log: the end of it first, then what is appended."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset: int | None = None
-        self._piece = b""
-
-    def read(self) -> tuple[list[str], bool, bool]:
-        """New lines, safe to show; whether they begin anew, and whether lines before them were left out.
-
-        A last line without its newline comes once it is whole. A file that is gone has no new lines.
-        """
-        try:
-            with open_regular(self._path) as log:
-                size = log.seek(0, os.SEEK_END)
-                anew = self._offset is None or size < self._offset
-                begin = 0 if anew or self._offset is None else self._offset
-                cut = size - begin > _TAIL_BYTES
-                if cut:
-                    begin = size - _TAIL_BYTES
-                log.seek(begin)
-                data = log.read(size - begin)
-        except OSError:
-            return [], False, False
-        self._offset = begin + len(data)
-        whole = (b"" if cut or anew else self._piece) + data
-        *lines, self._piece = whole.split(b"\n")
-        if len(self._piece) > _TAIL_BYTES:
-            self._piece = self._piece[-_LONGEST_LOG_LINE:]
-        if cut:
-            lines = lines[1:]  # the first is a piece of one
-        shown = [
-            safe_line(line[: 4 * _LONGEST_LOG_LINE].decode("utf-8", "replace"), _LONGEST_LOG_LINE) for line in lines
-        ]
-        return shown, anew, cut
+def safe_log_lines(lines: Sequence[str]) -> list[str]:
+    """Lines of the log, safe to show and cut to 2,000 characters."""
+    return [safe_line(line[: _LONGEST_LOG_LINE + 1], _LONGEST_LOG_LINE) for line in lines]
 
 
-def _between(value: float, known: Sequence[float], others: Sequence[float]) -> float:
-    """What `others` has at `value`'s place among `known`, in a straight line between two of them."""
+def _interpolate(value: float, known: Sequence[float], others: Sequence[float]) -> float:
+    """Interpolate linearly from `known`, ascending, to `others`; the ends are not extrapolated."""
     after = bisect_left(known, value)
     if after == 0:
         return others[0]
@@ -408,7 +277,7 @@ def _between(value: float, known: Sequence[float], others: Sequence[float]) -> f
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes whenever the file or the folder's entries do."""
+    """Size and time of change, which differ whenever a file or the entries of a folder changed."""
     try:
         found = path.stat()
     except OSError:

@@ -1,99 +1,75 @@
-"""The reader thread of the runs: it looks at the disk and posts what it saw; the screen is never kept waiting."""
+"""The reader of the runs screen: looks at the runs folder twice a second."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from storyteller.errors import StorytellerError
 from storyteller.tracking.run_folder import RunFolder
+from storyteller.tui.readers.reader_thread import ReaderThread
 
 if TYPE_CHECKING:
     from storyteller.tracking.run_index import RunSummary
-    from storyteller.tracking.run_watcher import RunList
+    from storyteller.tracking.run_watcher import RunWatcher
 
 _EVERY_SECONDS = 0.5
 _SPARK_POINTS = 60
 _LONGEST_STORY = 2000
 
 
-class RunsSeen(Message):
-    """The runs as they are now, the newest first."""
+@dataclass
+class RunsUpdated(Message):
+    """The runs as they are now, newest first."""
 
-    def __init__(
-        self,
-        summaries: Sequence[RunSummary],
-        losses: Mapping[str, Sequence[float]] | None = None,
-        story: tuple[str, int, str] | None = None,
-        problem: str = "",
-    ) -> None:
-        """`losses` by run, evenly over it, None before they were looked at; `story`: the chosen run's newest one.
-
-        A story is its run, its step and its text. `problem`: why none could be looked at.
-        """
-        super().__init__()
-        self.summaries = summaries
-        self.losses = losses
-        self.story = story
-        self.problem = problem
+    summaries: Sequence[RunSummary]
+    losses: Mapping[str, Sequence[float]] | None = None
+    """The loss of each run, at evenly spaced steps; None before the logs were read."""
+    story: tuple[str, int, str] | None = None
+    """The newest story of the chosen run: its run, step and text."""
+    problem: str = ""
+    """Why the runs could not be read."""
 
 
-class RunsReader:
-    """A thread that looks at the runs twice a second, posts `RunsSeen`, and rests while nobody watches."""
+class RunsReader(ReaderThread):
+    """Posts `RunsUpdated` twice a second."""
 
-    def __init__(self, owner: MessagePump, root: Path, every_seconds: float = _EVERY_SECONDS) -> None:
-        self._owner = owner
+    def __init__(self, owner: MessagePump, root: Path) -> None:
+        super().__init__(owner, "runs reader")
         self._root = root
-        self._list: RunList | None = None
-        self._every_seconds = every_seconds
-        self._over = threading.Event()
-        self._nudged = threading.Event()
-        self._awake = threading.Event()
-        self._awake.set()
+        self._watcher: RunWatcher | None = None
         self._chosen: str | None = None
-        self._told: tuple[object, tuple[str, int, str] | None] = (None, None)
-
-    def start(self) -> None:
-        """Begin to look, at once."""
-        threading.Thread(target=self._work, name="watch", daemon=True).start()
-
-    def stop(self) -> None:
-        """Look no more; returns at once."""
-        self._over.set()
-        self._awake.set()
-        self._nudged.set()
-
-    def rest(self) -> None:
-        """Look no more until `wake`."""
-        self._awake.clear()
-
-    def wake(self) -> None:
-        """Look again, at once."""
-        self._awake.set()
-        self._nudged.set()
+        self._story_read: tuple[object, tuple[str, int, str] | None] = (None, None)
+        """The newest story of the chosen run, with what its file looked like when it was read."""
 
     def choose(self, name: str | None) -> None:
-        """The run whose newest story is wanted too."""
+        """Choose the run whose newest story is posted too."""
         if name != self._chosen:
             self._chosen = name
-            self._nudged.set()
+            self.poke()
 
-    def look(self) -> RunsSeen:
-        """One look at all of them."""
-        from storyteller.tracking.run_watcher import RunList  # by the thread, once the first frame is drawn
+    def _read(self) -> float:
+        self._post(self._look())
+        return _EVERY_SECONDS
 
-        if self._list is None:
-            self._list = RunList(self._root)
-            self._nudged.set()  # the rows first; how each loss came down takes reading, and comes at once after
-            return RunsSeen(self._list.look())
-        summaries = self._list.look()
-        losses = {summary.name: self._list.spark(summary.name, _SPARK_POINTS) for summary in summaries}
-        return RunsSeen(summaries, losses, self._story(self._chosen))
+    def _on_error(self, problem: str) -> None:
+        self._post(RunsUpdated((), {}, problem=problem))
+
+    def _look(self) -> RunsUpdated:
+        from storyteller.tracking.run_watcher import RunWatcher  # imported once the first frame is drawn
+
+        if self._watcher is None:
+            # The first look leaves the loss curves out, which take time to read; the second follows at once.
+            self._watcher = RunWatcher(self._root)
+            self.poke()
+            return RunsUpdated(self._watcher.poll())
+        summaries = self._watcher.poll()
+        losses = {summary.name: self._watcher.loss_sparkline(summary.name, _SPARK_POINTS) for summary in summaries}
+        return RunsUpdated(summaries, losses, self._story(self._chosen))
 
     def _story(self, name: str | None) -> tuple[str, int, str] | None:
         if name is None:
@@ -104,24 +80,9 @@ class RunsReader:
         except OSError:
             return None
         mark = (name, found.st_ino, found.st_size, found.st_mtime_ns)
-        if mark != self._told[0]:
-            self._told = (mark, _newest_story(name, path))
-        return self._told[1]
-
-    def _work(self) -> None:
-        while not self._over.is_set():
-            self._nudged.clear()
-            try:
-                seen = self.look()
-            except StorytellerError as error:
-                seen = RunsSeen((), {}, problem=str(error))
-            except OSError as error:  # of a disk that fails: the next look may find it well again
-                seen = RunsSeen((), {}, problem=f"the runs cannot be read ({error.strerror or error})")
-            if self._over.is_set():
-                return
-            self._owner.post_message(seen)
-            self._nudged.wait(self._every_seconds)
-            self._awake.wait()
+        if mark != self._story_read[0]:
+            self._story_read = (mark, _newest_story(name, path))
+        return self._story_read[1]
 
 
 def _newest_story(name: str, path: Path) -> tuple[str, int, str] | None:

@@ -1,4 +1,4 @@
-"""The stories told before, newest first: searched, read, and told again."""
+"""The dialogue of the story history: search the stories kept, read them, and open or regenerate one."""
 
 from __future__ import annotations
 
@@ -22,36 +22,35 @@ from storyteller.inference import story_history
 from storyteller.inference.story_history import StoryRecord
 from storyteller.text import safe_line
 from storyteller.tracking.run_index import find_checkpoint
-from storyteller.tui.app import StorytellerApp
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.safe_content import line
-from storyteller.tui.widgets.story_pane import Part, StoryText
+from storyteller.tui.widgets.story_pane import StoryText, TextSpan
 
-_MOST_STORIES = 200
+_MAX_STORIES = 200
 
 
 @dataclass(frozen=True)
-class Retelling:
-    """A story of the shelf that was chosen."""
+class ChosenStory:
+    """The story chosen from the history."""
 
-    told: StoryRecord
+    record: StoryRecord
     model: str
-    """What its model is asked for by from here."""
-    again: bool
-    """Whether it is to be told again, rather than shown as it was."""
+    """The reference that opens its model from this app."""
+    regenerate: bool
+    """True to generate it again, False to show it as it was."""
 
 
-class Found(Message):
-    """What a search found, or why it could not be made."""
+@dataclass
+class StoriesFound(Message):
+    """The result of a search, or the problem that prevented it."""
 
-    def __init__(self, contains: str, stories: Sequence[StoryRecord], problem: str = "") -> None:
-        super().__init__()
-        self.contains = contains
-        self.stories = stories
-        self.problem = problem
+    searched: str
+    records: Sequence[StoryRecord]
+    problem: str = ""
 
 
-class HistoryScreen(ModalScreen[Retelling | None]):
-    """A search over the shelf. Ends with the story that was chosen, or None."""
+class HistoryScreen(ModalScreen[ChosenStory | None]):
+    """Searches the story history. Returns the story chosen, or None."""
 
     DEFAULT_CSS = """
     HistoryScreen {
@@ -74,20 +73,20 @@ class HistoryScreen(ModalScreen[Retelling | None]):
         Binding("pagedown", "move(10)", show=False, priority=True),
         Binding("pageup", "move(-10)", show=False, priority=True),
     ]
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self) -> None:
         super().__init__()
-        self._stories: Sequence[StoryRecord] = ()
+        self._records: Sequence[StoryRecord] = ()
 
     def compose(self) -> ComposeResult:
         with Vertical(id="history"):
-            yield Input(placeholder="Search the stories told so far", compact=True)
+            yield Input(placeholder="search the stories", compact=True)
             yield OptionList(compact=True, markup=False)
             yield StoryText()
             yield Static(markup=False, classes="facts")
             yield Static(
-                line("enter tells it again, ctrl+o opens it as it is, esc leaves"), markup=False, classes="keys"
+                line("enter regenerates it, ctrl+o opens it as it is, esc closes"), markup=False, classes="keys"
             )
 
     def on_mount(self) -> None:
@@ -97,84 +96,84 @@ class HistoryScreen(ModalScreen[Retelling | None]):
         self._search(event.value)
 
     def on_input_submitted(self) -> None:
-        self.action_choose(again=True)
+        self.action_choose(regenerate=True)
 
     def on_option_list_option_selected(self) -> None:
-        self.action_choose(again=True)
+        self.action_choose(regenerate=True)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self._read(event.option_index)
+        self._show(event.option_index)
 
     def action_move(self, rows: int) -> None:
         options = self.query_one(OptionList)
-        if self._stories:
-            options.highlighted = min(max((options.highlighted or 0) + rows, 0), len(self._stories) - 1)
+        if self._records:
+            options.highlighted = min(max((options.highlighted or 0) + rows, 0), len(self._records) - 1)
 
-    def action_choose(self, again: bool) -> None:
-        """Tell the story again, or show it as it was."""
+    def action_choose(self, regenerate: bool) -> None:
+        """Close with the highlighted story, to be generated again or shown as it was."""
         place = self.query_one(OptionList).highlighted
-        if place is None or place >= len(self._stories):
+        if place is None or place >= len(self._records):
             return
-        told = self._stories[place]
+        record = self._records[place]
         try:
-            model = reference(told, self.app.runs_root)
+            model = model_reference(record, self.app.runs_root)
         except StorytellerError as error:
-            if again:
+            if regenerate:
                 self.query_one(".facts", Static).update(line(str(error), "$error"))
                 return
-            model = told.model
-        self.dismiss(Retelling(told, model, again))
+            model = record.model
+        self.dismiss(ChosenStory(record, model, regenerate))
 
-    def on_found(self, found: Found) -> None:
-        if found.contains != self.query_one(Input).value:
-            return  # more was typed meanwhile
-        self._stories = found.stories
+    def on_stories_found(self, found: StoriesFound) -> None:
+        if found.searched != self.query_one(Input).value:
+            return  # the result of an earlier search
+        self._records = found.records
         options = self.query_one(OptionList)
         options.clear_options()
-        options.add_options([Option(_words(told)) for told in found.stories])
-        if found.stories:
+        options.add_options([Option(_option(record)) for record in found.records])
+        if found.records:
             options.highlighted = 0
-            self._read(0)
+            self._show(0)
         else:
             self.query_one(StoryText).show(())
-            nothing = "no story has these words" if found.contains else "no story has been told yet"
+            nothing = "no story contains this" if found.searched else "no stories yet"
             self.query_one(".facts", Static).update(line(found.problem or nothing))
 
     def _search(self, contains: str) -> None:
-        """Look on a thread of its own: the shelf may be long."""
+        """Search in a thread: the history may be long."""
 
-        def look() -> None:
+        def search() -> None:
             try:
-                found = Found(contains, story_history.recent(_MOST_STORIES, contains))
+                found = StoriesFound(contains, story_history.recent(_MAX_STORIES, contains))
             except StorytellerError as error:
-                found = Found(contains, (), str(error))
+                found = StoriesFound(contains, (), str(error))
             self.post_message(found)
 
-        self.run_worker(look, thread=True, exclusive=True, group="search")
+        self.run_worker(search, thread=True, exclusive=True, group="search")
 
-    def _read(self, place: int) -> None:
-        if place < len(self._stories):
-            told = self._stories[place]
-            parts = (Part(told.prompt, told=False), Part(told.text, told=True))
-            self.query_one(StoryText).show(parts, from_start=True)
-            how = f"{told.model} \u00b7 seed {told.seed} \u00b7 temperature {told.sample.temperature:g}"
-            self.query_one(".facts", Static).update(line(f"{how} \u00b7 {told.tokens:,} tokens"))
+    def _show(self, place: int) -> None:
+        if place < len(self._records):
+            record = self._records[place]
+            spans = (TextSpan(record.prompt, generated=False), TextSpan(record.text, generated=True))
+            self.query_one(StoryText).show(spans, from_start=True)
+            facts = f"{record.model} \u00b7 seed {record.seed} \u00b7 temperature {record.sample.temperature:g}"
+            self.query_one(".facts", Static).update(line(f"{facts} \u00b7 {record.tokens:,} tokens"))
 
 
-def reference(told: StoryRecord, runs_root: Path) -> str:
-    """What the story's model is asked for by. Raises RunError, CheckpointError where its run is gone."""
-    if not told.runs_dir or Path(told.runs_dir) == runs_root.absolute():
-        return told.model
+def model_reference(record: StoryRecord, runs_root: Path) -> str:
+    """The reference that opens a story's model from this app. Raises RunError or CheckpointError if it is gone."""
+    if not record.runs_dir or Path(record.runs_dir) == runs_root.absolute():
+        return record.model
     try:
-        return str(find_checkpoint(Path(told.runs_dir), told.model))
-    except (OSError, ValueError) as error:  # a name that no path can have, a folder that lets nobody in
-        shown = safe_line(told.runs_dir, 80)
-        raise RunError(f"the runs in {shown} cannot be read", "open the story as it is") from error
+        return str(find_checkpoint(Path(record.runs_dir), record.model))
+    except (OSError, ValueError) as error:  # ValueError: a name that no path can have, such as one with a null byte
+        folder = safe_line(record.runs_dir, 80)
+        raise RunError(f"the runs in {folder} cannot be read", "open the story as it is") from error
 
 
-def _words(told: StoryRecord) -> Content:
-    """When, from which model, and how it begins."""
-    when = line(told.time[:16].replace("T", " "), "$text-muted", limit=16)
-    model = line(told.model, limit=24)
+def _option(record: StoryRecord) -> Content:
+    """The time, the model, and the beginning of the story, in one line."""
+    when = line(record.time[:16].replace("T", " "), "$text-muted", limit=16)
+    model = line(record.model, limit=24)
     gap = Content(" " * (26 - model.cell_length))
-    return when + Content("  ") + model + gap + line(" ".join(told.whole[:200].split()), "$text-muted")
+    return when + Content("  ") + model + gap + line(" ".join(record.whole[:200].split()), "$text-muted")

@@ -1,10 +1,11 @@
-"""The form of a new run: presets and the common options, checked as they are typed; it starts the training process."""
+"""The form for a new run: a preset and the common options, checked as they are typed. It starts the training process."""
 
 from __future__ import annotations
 
 import shlex
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,15 +20,16 @@ from storyteller.config.configs import Config
 from storyteller.config.presets import PRESET_NOTES, PRESETS, resolve
 from storyteller.errors import StorytellerError, UsageError
 from storyteller.text import safe_line
-from storyteller.tracking.run_folder import check_name
-from storyteller.tui.app import StorytellerApp
+from storyteller.tracking.run_folder import RunFolder, check_name
+from storyteller.tui.base_app import BaseApp
+from storyteller.tui.run_actions import reap
 from storyteller.tui.safe_content import line, plain
 from storyteller.tui.widgets.choice import Choice
 from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.view_bar import ViewBar
 
 BUDGETS = ("minutes", "steps", "epochs", "tokens")
-_SAY_EVERY_SECONDS = 0.2
+_REPORT_EVERY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -37,53 +39,58 @@ class Field:
     name: str
     label: str
     key: str
-    """The setting's dotted name; empty for what is no setting."""
+    """The dotted name of the config field; empty if the option sets none."""
     note: str
     options: tuple[str, ...] = ()
-    """The words to choose from; none: something to type."""
+    """The choices; empty for a text field."""
 
     @property
     def flag(self) -> str:
         return f"--{self.name}"
 
+    def default(self, config: Mapping[str, Any]) -> Any:
+        """The field's value in a config."""
+        section, _, key = self.key.partition(".")
+        return config[section][key]
+
 
 FIELDS = (
     Field("preset", "preset", "", "", tuple(PRESETS)),
     Field("name", "name", "", "a-z 0-9 . _ -"),
-    Field("data", "stories", "data.source", "auto, tinystories, bundled, or files"),
-    Field("budget", "train for", "", "what the budget counts", BUDGETS),
+    Field("data", "stories", "data.source", "auto, tinystories, bundled, or paths"),
+    Field("budget", "train for", "", "unit of the budget", BUDGETS),
     Field("amount", "how many", "", ""),
-    Field("batch-size", "batch size", "train.batch_size", "rows in one forward pass"),
-    Field("context", "context", "model.context", "tokens seen at once"),
+    Field("batch-size", "batch size", "train.batch_size", "sequences per forward pass"),
+    Field("context", "context", "model.context", "tokens per sequence"),
     Field("layers", "layers", "model.n_layer", "transformer blocks"),
-    Field("width", "width", "model.n_embd", "of the model; heads divide it"),
+    Field("width", "width", "model.n_embd", "a multiple of the heads"),
     Field("heads", "heads", "model.n_head", "attention heads"),
-    Field("lr", "learning rate", "train.lr", "AdamW's peak"),
-    Field("seed", "seed", "train.seed", "weights, order and samples"),
+    Field("lr", "learning rate", "train.lr", "peak of the schedule"),
+    Field("seed", "seed", "train.seed", "weights, data order, samples"),
     Field("precision", "precision", "train.precision", "", ("auto", "fp32", "bf16", "fp16")),
     Field("wandb", "W&B", "mirror.wandb", "", ("auto", "online", "offline", "off")),
 )
 
 
 class NewRunScreen(Screen[None]):
-    """What is left empty keeps the preset's value, which stands there dimly."""
+    """Empty fields keep the preset's values, which are shown as placeholders."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "Start training", priority=True),
-        # Before the focused part hears of them: keys typed ahead then go where they were meant to.
-        Binding("down,tab", "app.focus_next", "The next field", show=False, priority=True),
-        Binding("up,shift+tab", "app.focus_previous", "The field before", show=False, priority=True),
+        # Handled before the focused field gets them, so that keys typed ahead reach the field they were meant for.
+        Binding("down,tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("up,shift+tab", "app.focus_previous", "Previous field", show=False, priority=True),
         Binding("escape", "leave", "Back"),
     ]
     AUTO_FOCUS = "#name"
     PLAIN_COMMAND = "storyteller train"
 
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self) -> None:
         super().__init__()
         self._starting = False
-        self._begun_at = 0.0
+        self._started_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield ViewBar()
@@ -108,7 +115,7 @@ class NewRunScreen(Screen[None]):
         self.set_class(self.size.height >= 42, "-roomy")
         self.set_class(self.size.width < 64, "-narrow")
 
-    # --- what was typed -----------------------------------------------------------------------------------------------
+    # --- the options --------------------------------------------------------------------------------------------------
 
     def _typed(self, name: str) -> str:
         return self.query_one(f"#{name}", Input).value.strip()
@@ -116,27 +123,31 @@ class NewRunScreen(Screen[None]):
     def _chosen(self, name: str) -> str:
         return self.query_one(f"#{name}", Choice).value
 
-    def _options(self) -> dict[str, Any]:
-        """The options given, by the settings' dotted names; paths of stories are not looked at."""
+    def _changed(self) -> Iterator[tuple[Field, str]]:
+        """The options of the config that differ from the preset, with their text."""
         preset = resolve(self._chosen("preset"), {}).to_json()
-        given: dict[str, Any] = {}
         for field in FIELDS:
-            if field.options and field.key:
-                section, _, key = field.key.partition(".")
-                if (word := self._chosen(field.name)) != preset[section][key]:
-                    given[field.key] = word
+            if field.key and field.options:
+                if (choice := self._chosen(field.name)) != field.default(preset):
+                    yield field, choice
             elif field.key and (typed := self._typed(field.name)):
-                given[field.key] = tuple(_words(typed)) if field.name == "data" else typed
+                yield field, typed
+
+    def _options(self) -> dict[str, Any]:
+        """The options given, by dotted name. The paths of stories are not checked."""
+        given: dict[str, Any] = {
+            field.key: tuple(_words(text)) if field.name == "data" else text for field, text in self._changed()
+        }
+        budget = self._chosen("budget")
         if amount := self._typed("amount"):
-            given[f"train.{self._chosen('budget')}"] = amount
-        elif self._chosen("budget") != _budget_of(preset)[0]:
-            raise UsageError(f"--{self._chosen('budget')} wants a number", "how many?")
+            given[f"train.{budget}"] = amount
+        elif budget != _budget_of(resolve(self._chosen("preset"), {}).to_json())[0]:
+            raise UsageError(f"--{budget} needs a number", "how many?")
         return given
 
     def command(self) -> list[str]:
-        """The same run as words at a shell."""
+        """The words of the shell command that starts the same run."""
         words = ["storyteller", "train"]
-        preset = resolve(self._chosen("preset"), {}).to_json()
         if self._chosen("preset") != "quick":
             words += ["--preset", self._chosen("preset")]
         if name := self._typed("name"):
@@ -145,17 +156,13 @@ class NewRunScreen(Screen[None]):
             words += ["--data", path]
         if amount := self._typed("amount"):
             words += [f"--{self._chosen('budget')}", amount]
-        for field in FIELDS[5:]:
-            if not field.options and (typed := self._typed(field.name)):
-                words += [field.flag, typed]
-            elif field.options:
-                section, _, key = field.key.partition(".")
-                if (word := self._chosen(field.name)) != preset[section][key]:
-                    words += [field.flag, word]
+        for field, text in self._changed():
+            if field.name != "data":
+                words += [field.flag, text]
         return words
 
     def _config(self) -> Config:
-        """What the form asks for. Raises UsageError, naming the option that is off."""
+        """The config of the run. Raises UsageError that names the invalid option."""
         if name := self._typed("name"):
             check_name(name)
         return resolve(self._chosen("preset"), self._options())
@@ -174,80 +181,80 @@ class NewRunScreen(Screen[None]):
         self._check()
 
     def _check(self) -> bool:
-        """Show what the preset has, the command, and the first thing that is off; whether nothing is."""
+        """Show the defaults, the command and the first error. Returns whether there is none."""
         preset = resolve(self._chosen("preset"), {}).to_json()
-        budget, amount = _budget_of(preset)
         try:
-            comes_to, trouble = self._config().to_json(), None
-        except StorytellerError as error:
-            comes_to, trouble = preset, error
+            resolved, error = self._config().to_json(), None
+        except StorytellerError as problem:
+            resolved, error = preset, problem
         for field in FIELDS:
             if not field.options:
-                section, _, key = field.key.partition(".")
-                default = (
-                    "three words and a date" if field.name == "name" else _shown(comes_to[section][key]) if key else ""
-                )
-                if field.name == "amount":
-                    default = _shown(amount) if self._chosen("budget") == budget else ""
-                self.query_one(f"#{field.name}", Input).placeholder = default
+                self.query_one(f"#{field.name}", Input).placeholder = self._placeholder(field, preset, resolved)
             self._note(field.name, "")
         self._note("preset", PRESET_NOTES[self._chosen("preset")])
-        self._note("amount", f"{self._chosen('budget')}")
+        self._note("amount", self._chosen("budget"))
         self.query_one("#command", Static).update(line(shlex.join(self.command()), "$text-muted"))
-        if trouble is not None:
-            self._refuse(trouble)
-            return False
-        if not self._starting:
+        if error is not None:
+            self._show_error(error)
+        elif not self._starting:
             self._say("")
-        return True
+        return error is None
 
-    def _note(self, name: str, note: str, trouble: bool = False) -> None:
+    def _placeholder(self, field: Field, preset: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
+        """The value that an empty field stands for."""
+        if field.name == "name":
+            return "three words and a date"
+        if field.name == "amount":
+            budget, amount = _budget_of(preset)
+            return _shown(amount) if self._chosen("budget") == budget else ""
+        return _shown(field.default(resolved))
+
+    def _note(self, name: str, note: str, is_error: bool = False) -> None:
         field = next(field for field in FIELDS if field.name == name)
-        self.query_one(f"#{name}-note", Static).update(line(note or field.note, "$text-error" if trouble else ""))
+        self.query_one(f"#{name}-note", Static).update(line(note or field.note, "$text-error" if is_error else ""))
 
-    def _refuse(self, error: StorytellerError) -> None:
-        """Say what is off, whole below, and its remedy at the field."""
+    def _show_error(self, error: StorytellerError) -> None:
+        """Show the whole error below the form, and its remedy at the field."""
         name = field_of(str(error))
         if name is not None:
-            self._note(name, error.remedy or error.problem, trouble=True)
-        self._say(str(error), trouble=True)
+            self._note(name, error.remedy or error.problem, is_error=True)
+        self._say(str(error), is_error=True)
 
-    def _say(self, text: str, trouble: bool = False) -> None:
-        self.query_one("#progress", Static).update(plain(text, "$text-error" if trouble else "$text-success"))
+    def _say(self, text: str, is_error: bool = False) -> None:
+        self.query_one("#progress", Static).update(plain(text, "$text-error" if is_error else "$text-success"))
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
     def action_start(self) -> None:
         if self._starting or not self._check():
             return
-        self._starting, self._begun_at = True, time.monotonic()
+        self._starting, self._started_at = True, time.monotonic()
         self._say("starting \u2026")
         given = (self._typed("name") or None, self._chosen("preset"), self._options(), self.command())
         threading.Thread(target=self._start, args=given, name="start", daemon=True).start()
 
     def _start(self, name: str | None, preset: str, options: dict[str, Any], command: list[str]) -> None:
-        """On a thread of its own: all of it up to the training process's first step."""
+        """Runs on a thread of its own until the training process has taken its first step."""
         from storyteller.launch import run_plan, start
         from storyteller.tracking import wandb_mirror
 
         try:
-            options = options | {"data.source": run_plan.source(options.get("data.source"))}
+            options = options | {"data.source": run_plan.parse_source(options.get("data.source"))}
             config = resolve(preset, options)
-            mode, why = wandb_mirror.choose_mode(config.mirror.wandb)
-            folder = run_plan.plan(self.app.runs_root, name, config, command)
+            mode, reason = wandb_mirror.choose_mode(config.mirror.wandb)
+            folder = run_plan.create_run(self.app.runs_root, name, config, command)
+            is_ready = threading.Event()
             try:
-                process = run_plan.begin(folder, mode, self.app.say)
-                # Reaped as it ends, whenever that is.
-                threading.Thread(target=process.wait, name="reap", daemon=True).start()
-                saying = threading.Event()
-                threading.Thread(target=self._report, args=(folder, why, saying), name="report", daemon=True).start()
-                try:
-                    start.wait_ready(folder, process)
-                finally:
-                    saying.set()
+                process = run_plan.start_run(folder, mode, self.app.say)
+                reap(process)
+                report = threading.Thread(target=self._report, args=(folder, reason, is_ready), daemon=True)
+                report.start()
+                start.wait_ready(folder, process)
             except BaseException:
-                run_plan.drop_unbegun(folder)
+                run_plan.remove_unstarted(folder)
                 raise
+            finally:
+                is_ready.set()
         except StorytellerError as error:
             self._from_thread(self._failed, error)
         except OSError as error:
@@ -255,18 +262,14 @@ class NewRunScreen(Screen[None]):
         else:
             self._from_thread(self._started, folder.name)
 
-    def _report(self, folder: Any, why: str, over: threading.Event) -> None:
-        """What the process says while it gets ready."""
+    def _report(self, folder: RunFolder, reason: str, is_ready: threading.Event) -> None:
+        """Show the newest line of the process's log until it is ready; `reason` is shown before there is one."""
         from storyteller.tracking import log_file
 
-        while not over.wait(_SAY_EVERY_SECONDS):
-            last = next(iter(log_file.log_tail(folder, 1)), why)
-            waited = time.monotonic() - self._begun_at
-            self._from_thread(self._progress, f"{folder.name} gets ready, {waited:.0f} s\n{safe_line(last, 300)}")
-
-    def _from_thread(self, call: Any, *arguments: Any) -> None:
-        if self.app.is_running:
-            self.app.call_from_thread(call, *arguments)
+        while not is_ready.wait(_REPORT_EVERY_SECONDS):
+            last = next(iter(log_file.log_tail(folder, 1)), reason)
+            waited = time.monotonic() - self._started_at
+            self._from_thread(self._progress, f"{folder.name} is starting, {waited:.0f} s\n{safe_line(last, 300)}")
 
     @property
     def _is_shown(self) -> bool:
@@ -279,7 +282,7 @@ class NewRunScreen(Screen[None]):
     def _failed(self, error: StorytellerError) -> None:
         self._starting = False
         if self._is_shown:
-            self._refuse(error)
+            self._show_error(error)
         else:
             self.app.say(str(error), "error")
 
@@ -292,12 +295,12 @@ class NewRunScreen(Screen[None]):
 
     def action_leave(self) -> None:
         if self._starting:
-            self.app.say("the run goes on getting ready")
+            self.app.say("the run keeps starting in the background")
         self.app.pop_screen()
 
 
 def field_of(problem: str) -> str | None:
-    """The form's field that an error is about."""
+    """The name of the form field that an error is about; None if it is about none of them."""
     first = problem.split(":")[0]
     words = set(first.replace(",", " ").split())
     for field in FIELDS:
@@ -317,8 +320,8 @@ def _shown(value: Any) -> str:
 
 
 def _words(typed: str) -> list[str]:
-    """Paths as at a shell: parted by spaces, quoted where they hold one."""
+    """Split paths as a shell does: at spaces, unless they are quoted."""
     try:
         return shlex.split(typed)
-    except ValueError:  # a quotation mark without its other
+    except ValueError:  # an unclosed quotation mark
         return [typed]

@@ -15,11 +15,11 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from storyteller.tui.app import StorytellerApp
-from storyteller.tui.readers.runs_reader import RunsReader, RunsSeen
+from storyteller.tui.base_app import BaseApp
+from storyteller.tui.readers.runs_reader import RunsReader, RunsUpdated
 from storyteller.tui.safe_content import line, plain
 from storyteller.tui.widgets.key_hints import KeyHints
-from storyteller.tui.widgets.run_columns import SORTABLE, STATES, Row, ordered
+from storyteller.tui.widgets.run_columns import SORTABLE, STATES, RunRow, ordered
 from storyteller.tui.widgets.run_table import RunTable
 from storyteller.tui.widgets.view_bar import ViewBar
 
@@ -57,12 +57,12 @@ class RunsScreen(Screen[None]):
     AUTO_FOCUS = "RunTable"
     PLAIN_COMMAND = "storyteller ps"
 
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self) -> None:
         super().__init__()
-        self._watch: RunsReader | None = None
-        self._seen: RunsSeen | None = None
+        self._reader: RunsReader | None = None
+        self._seen: RunsUpdated | None = None
         self._filter = ""
 
     def compose(self) -> ComposeResult:
@@ -77,26 +77,26 @@ class RunsScreen(Screen[None]):
         yield KeyHints()
 
     def on_mount(self) -> None:
-        self._watch = RunsReader(self, self.app.runs_root)
+        self._reader = RunsReader(self, self.app.runs_root)
         self.call_after_refresh(self._begin)  # paint first, then read
 
     def _begin(self) -> None:
         gc.enable()
         gc.freeze()
-        if self._watch is not None:
-            self._watch.start()
+        if self._reader is not None:
+            self._reader.start()
 
     def on_unmount(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
+        if self._reader is not None:
+            self._reader.stop()
 
     def on_screen_suspend(self) -> None:
-        if self._watch is not None:
-            self._watch.rest()
+        if self._reader is not None:
+            self._reader.sleep()
 
     def on_screen_resume(self) -> None:
-        if self._watch is not None:
-            self._watch.wake()
+        if self._reader is not None:
+            self._reader.wake()
 
     @property
     def has_seen(self) -> bool:
@@ -130,7 +130,7 @@ class RunsScreen(Screen[None]):
 
     # --- what is seen -------------------------------------------------------------------------------------------------
 
-    def on_runs_seen(self, seen: RunsSeen) -> None:
+    def on_runs_updated(self, seen: RunsUpdated) -> None:
         self._seen = seen
         self._show()
 
@@ -154,8 +154,8 @@ class RunsScreen(Screen[None]):
 
     def _show_chosen(self) -> None:
         row = self.table.current
-        if self._watch is not None:
-            self._watch.choose(row.name if row is not None else None)
+        if self._reader is not None:
+            self._reader.choose(row.name if row is not None else None)
         story = self._seen.story if self._seen is not None else None
         told = story if row is not None and story is not None and story[0] == row.name else None
         shown = _about(row, len(self.table.marked), told if self.size.height >= _STORY_FROM_ROWS else None)
@@ -167,13 +167,13 @@ class RunsScreen(Screen[None]):
         self.set_class(self.size.height < _STORY_FROM_ROWS, "-low")
         self._show()
 
-    def on_run_table_moved(self) -> None:
+    def on_run_table_run_highlighted(self) -> None:
         self._show_chosen()
 
-    def on_run_table_opened(self, opened: RunTable.Opened) -> None:
+    def on_run_table_run_opened(self, opened: RunTable.RunOpened) -> None:
         self.app.open_run(opened.name)
 
-    def on_run_table_head_clicked(self, clicked: RunTable.HeadClicked) -> None:
+    def on_run_table_header_clicked(self, clicked: RunTable.HeaderClicked) -> None:
         if clicked.column not in SORTABLE:
             return
         same = clicked.column == self.app.settings.sort
@@ -235,20 +235,20 @@ class RunsScreen(Screen[None]):
 
     def action_stop(self) -> None:
         for name in self._meant():
-            self.app.deeds.stop(name)
+            self.app.run_actions.stop(name)
 
     def action_resume(self) -> None:
         if self.table.current is not None:
-            self.app.deeds.resume(self.table.current.name)
+            self.app.run_actions.resume(self.table.current.name)
 
     def action_delete(self) -> None:
         names = self._meant()
         if names:
-            self.app.deeds.delete(names)
+            self.app.run_actions.delete(names)
 
     def action_rename(self) -> None:
         if self.table.current is not None:
-            self.app.deeds.rename(self.table.current.name)
+            self.app.run_actions.rename(self.table.current.name)
 
     def action_tell(self) -> None:
         if self.table.current is not None:
@@ -262,8 +262,8 @@ class RunsScreen(Screen[None]):
             self.app.say("mark two runs or more with space, then press c")
 
 
-def _row(summary: RunSummary, seen: RunsSeen, now: float) -> Row:
-    return Row(summary, tuple((seen.losses or {}).get(summary.name, ())), _age_seconds(summary.created_at, now))
+def _row(summary: RunSummary, seen: RunsUpdated, now: float) -> RunRow:
+    return RunRow(summary, tuple((seen.losses or {}).get(summary.name, ())), _age_seconds(summary.created_at, now))
 
 
 def _age_seconds(created_at: str | None, now: float) -> float | None:
@@ -282,11 +282,11 @@ def _fits(summary: RunSummary, words: str) -> bool:
     return all(word in text for word in words.casefold().split())
 
 
-def _about(row: Row | None, n_marked: int, story: tuple[str, int, str] | None) -> Content:
+def _about(row: RunRow | None, n_marked: int, story: tuple[str, int, str] | None) -> Content:
     """What is known of a run beside its row: how it stands, and what it told last."""
     if row is None:
         return Content("")
-    from storyteller.charts.ticks import duration
+    from storyteller.charts.ticks import format_duration
 
     summary = row.summary
     _, word, kind = STATES[summary.state]
@@ -296,7 +296,7 @@ def _about(row: Row | None, n_marked: int, story: tuple[str, int, str] | None) -
     if summary.tokens is not None:
         facts.append(f"{summary.tokens:,} tokens")
     if summary.seconds is not None:
-        facts.append(f"{duration(round(summary.seconds))} trained")
+        facts.append(f"{format_duration(round(summary.seconds))} trained")
     if summary.train_loss is not None:
         facts.append(f"loss {summary.train_loss:.3f}")
     if summary.wandb_url:

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from storyteller.text import safe_line
-from storyteller.tui.app import StorytellerApp
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.safe_content import line
 
 _NAME_WORDS = 5
@@ -33,7 +33,7 @@ class SaveScreen(ModalScreen[Path | None]):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Story view: a prompt, one to three models, and what they make of it, word by word."""
+"""The story screen: generates stories from one prompt with up to three models side by side."""
 
 from __future__ import annotations
 
@@ -21,37 +21,44 @@ from storyteller.inference.background import Ended, Event, TextPiece
 from storyteller.inference.story_history import StoryRecord
 from storyteller.text import safe
 from storyteller.tracking.run_index import default_model, newest_step
-from storyteller.tui.app import StorytellerApp
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.safe_content import line
-from storyteller.tui.screens.history import HistoryScreen, Retelling
+from storyteller.tui.screens.history import ChosenStory, HistoryScreen
 from storyteller.tui.screens.save import SaveScreen
-from storyteller.tui.story_columns import MOST_COLUMNS, MOST_VARIANTS, StoryColumn, Variants, for_shelf, from_shelf
+from storyteller.tui.story_columns import (
+    MAX_COLUMNS,
+    MAX_VARIANTS,
+    StoryColumn,
+    Variants,
+    to_record,
+    version_from_record,
+)
 from storyteller.tui.story_requests import StoryRequests
 from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.model_picker import ModelPicker
 from storyteller.tui.widgets.prompt_box import PromptBox
 from storyteller.tui.widgets.sampling_controls import Knob, SamplingControls
-from storyteller.tui.widgets.story_pane import Part, StoryPane
+from storyteller.tui.widgets.story_pane import StoryPane, TextSpan
 from storyteller.tui.widgets.story_row import StoryRow
 from storyteller.tui.widgets.tab_bar import TabBar
 from storyteller.tui.widgets.view_bar import ViewBar
 
-_NO_STORY = "there is no story yet: enter tells one"
+_NO_STORY = "there is no story yet: enter generates one"
 
 
-class Heard(Message):
-    """The booth has said something."""
+class GenerationEvents(Message):
+    """Events of the generation client have arrived."""
 
 
 class StoryScreen(Screen[None]):
-    """Telling stories. Enter begins one in every column; what is told is kept on the shelf."""
+    """Enter generates a story in every column. Each finished story is kept in the story history."""
 
     DEFAULT_CSS = """
     StoryScreen {
         #prompt { margin: 1 1 0 1; }
         SamplingControls { margin: 1 2; }
         TabBar { margin: 0 2 1 2; display: none; }
-        .said { height: auto; max-height: 2; padding: 0 2; color: $warning; display: none; }
+        .message { height: auto; max-height: 2; padding: 0 2; color: $warning; display: none; }
         &.-low {
             #prompt { margin: 0 1; max-height: 2; }
             StoryText, TabBar { margin-top: 0; margin-bottom: 0; }
@@ -66,7 +73,7 @@ class StoryScreen(Screen[None]):
         Binding("ctrl+n", "again", "Again", priority=True),
         Binding("ctrl+o", "more", "More", priority=True),
         Binding("ctrl+t", "model", "Model", priority=True),
-        Binding("ctrl+b", "beside", "Beside", priority=True),
+        Binding("ctrl+b", "add_model", "Add model", priority=True),
         Binding("ctrl+z", "undo", "Undo", priority=True),
         Binding("ctrl+e", "edit", "Edit", priority=True),
         Binding("ctrl+f", "fork", "Fork", priority=True),
@@ -75,32 +82,32 @@ class StoryScreen(Screen[None]):
         Binding("ctrl+r,ctrl+h", "history", "History", priority=True),
         Binding("ctrl+w", "close_column", "Close", priority=True),
         Binding("alt+right,ctrl+pagedown", "variant(1)", "Next variant", show=False, priority=True),
-        Binding("alt+left,ctrl+pageup", "variant(-1)", "Earlier variant", show=False, priority=True),
+        Binding("alt+left,ctrl+pageup", "variant(-1)", "Previous variant", show=False, priority=True),
     ]
     AUTO_FOCUS = "#prompt"
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self, model: str | None = None, prompt: str = "") -> None:
-        """`model` as it is named everywhere; None: the newest run's, else the starter."""
+        """`model` is a run, `run@step`, a folder or a Hub name; None is the newest run's model, or else the starter."""
         super().__init__()
         self._model = model
         self._prompt = prompt
         self._variants = Variants()
-        self._tellings = StoryRequests(lambda: self.app.booth, self._ring)
-        self._refused = ""
-        """What a knob did not take."""
-        self._keys = (False, 0, 0)
-        """What the keys that are hinted at depend on."""
-
-    # --- what is shown ------------------------------------------------------------------------------------------------
+        self._requests = StoryRequests(
+            lambda: self.app.generation_client, lambda: self.post_message(GenerationEvents())
+        )
+        self._invalid_input = ""
+        """Why the last input of a knob is invalid."""
+        self._hinted = (False, 0, 0)
+        """The state on which the key hints depend."""
 
     def compose(self) -> ComposeResult:
         yield ViewBar("story")
         yield PromptBox(self._prompt)
-        yield SamplingControls(dataclasses.replace(self.app.settings.sample(), seed=None))
+        yield SamplingControls(dataclasses.replace(self.app.settings.sampling_params(), seed=None))
         yield TabBar([("0", "1")], id="variants")
         yield StoryRow(self.app.runs_root)
-        yield Static(markup=False, classes="said")
+        yield Static(markup=False, classes="message")
         yield KeyHints()
 
     def on_mount(self) -> None:
@@ -108,90 +115,92 @@ class StoryScreen(Screen[None]):
         self._add(model)
 
     def on_unmount(self) -> None:
-        self._tellings.stop_all()
+        self._requests.stop_all()
 
     @property
     def columns(self) -> list[StoryColumn]:
-        """The columns of the variant that is shown."""
+        """The columns of the variant shown."""
         return self._variants.columns
 
     @property
     def column(self) -> StoryColumn:
-        """The column that copy, save, edit and the model picker are about."""
+        """The chosen column: the one that copy, save, edit and the model picker use."""
         return self._variants.column
 
     @property
-    def telling(self) -> bool:
-        """Whether a story of this variant is being told."""
-        return self._variants.telling
+    def is_generating(self) -> bool:
+        """Whether a story of the variant shown is being generated."""
+        return self._variants.is_generating
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Keys that would do nothing now are not hinted at; escape leads back while nothing is told."""
+        """Disable keys that would do nothing. While nothing is generated, escape goes back to the view before."""
         if action == "stop":
-            return self.telling
+            return self.is_generating
         if action == "close_column":
             return self._variants.can_close
         return True
 
-    # --- telling ------------------------------------------------------------------------------------------------------
+    # --- generating ---------------------------------------------------------------------------------------------------
 
     def action_tell(self) -> None:
-        """Begin a story with the prompt in every column; without a prompt, go on with what is there."""
-        if not self.query_one(SamplingControls).settle():
+        """Generate from the prompt in every column; without a prompt, continue the stories."""
+        if not self.query_one(SamplingControls).commit():
             return
         prompt = self.query_one(PromptBox).prompt
         if prompt.strip():
-            self._tell_all(lambda _: (Part(prompt, told=False),))
-        elif any(column.page.text for column in self.columns):
+            self._generate(lambda _: (TextSpan(prompt, generated=False),))
+        elif any(column.version.text for column in self.columns):
             self.action_more()
         else:
             self._say("write how the story begins, such as Once upon a time")
 
     def action_more(self) -> None:
-        """Go on with each column's story."""
-        if not any(column.page.text for column in self.columns):
+        """Continue each column's story."""
+        if not any(column.version.text for column in self.columns):
             self._say(_NO_STORY)
             return
-        self._tell_all(lambda column: column.page.parts, goes_on=True)
+        self._generate(lambda column: column.version.spans, goes_on=True)
 
     def action_again(self) -> None:
-        """Tell the newest part of each story anew, with another seed."""
-        told = [column.page for column in self.columns if column.page.asked]
-        if not told:
+        """Generate the newest part of each story again, with another seed."""
+        requested = [column.version for column in self.columns if column.version.request]
+        if not requested:
             self.action_tell()
             return
-        went_on = any(page.asked and page.asked.goes_on for page in told)
-        # A column that was put beside the others since begins as they do.
-        self._tell_all(lambda column: (column.page if column.page.asked else told[0]).before, goes_on=went_on)
+        goes_on = any(version.request and version.request.goes_on for version in requested)
+        # A column added since then begins like the others.
+        self._generate(
+            lambda column: (column.version if column.version.request else requested[0]).prefix, goes_on=goes_on
+        )
 
-    def _tell_all(self, before: Callable[[StoryColumn], tuple[Part, ...]], *, goes_on: bool = False) -> None:
-        """Tell in every column, with one seed."""
+    def _generate(self, prefix: Callable[[StoryColumn], tuple[TextSpan, ...]], *, goes_on: bool = False) -> None:
+        """Generate in every column, with the same seed."""
         sampling = self.query_one(SamplingControls)
-        if not sampling.settle():
+        if not sampling.commit():
             return
         try:
-            sample = sampling.sample
+            params = sampling.params
         except UsageError as error:
             self._say(str(error))
             return
         self._say("")
-        if self.app.settings.remember(sample):
+        if self.app.settings.remember_sampling(params):
             self.app.save_settings()
-        if sample.seed is None:
-            sample = dataclasses.replace(sample, seed=secrets.randbits(32))
+        if params.seed is None:
+            params = dataclasses.replace(params, seed=secrets.randbits(32))
         self.action_stop()
         for column in self.columns:
-            self._tellings.begin(column, before(column), sample, goes_on=goes_on)
+            self._requests.begin(column, prefix(column), params, goes_on=goes_on)
         self._show_all()
 
     def action_stop(self) -> None:
-        """Stop what is being told in this variant."""
-        self._tellings.stop(self.columns)
+        """Stop generating in this variant."""
+        self._requests.stop(self.columns)
 
-    # --- changing it --------------------------------------------------------------------------------------------------
+    # --- versions and variants ----------------------------------------------------------------------------------------
 
     def action_undo(self) -> None:
-        """Back to what each column was before; what is being told is stopped."""
+        """Stop generating, and go back to the previous version of each column."""
         self.action_stop()
         if not self._variants.undo():
             self._say("there is nothing to undo")
@@ -200,39 +209,38 @@ class StoryScreen(Screen[None]):
         self._show_all()
 
     def action_edit(self) -> None:
-        """Take the story into the prompt, to be changed there; enter goes on from it."""
+        """Copy the story to the prompt, to change it there; enter continues it."""
         if not (text := self._text()):
             return
         self.action_stop()
         box = self.query_one(PromptBox)
         box.prompt = text
         box.focus()
-        self._say("change the story as you like; enter goes on from its end")
+        self._say("change the story as you like; enter continues it")
 
     def action_fork(self) -> None:
-        """Another variant that begins as this one stands; this one stays as it is."""
-        if len(self._variants) == MOST_VARIANTS:
-            self._say(f"{MOST_VARIANTS} variants are the most: ctrl+w closes one")
+        """Copy this variant, and show the copy."""
+        if len(self._variants) == MAX_VARIANTS:
+            self._say(f"there are {MAX_VARIANTS} variants, the maximum: ctrl+w closes one")
             return
         self._variants.fork()
-        self._turned()
+        self._variant_changed()
 
     def action_variant(self, steps: int) -> None:
-        self._turn_to((self._variants.shown + steps) % len(self._variants))
+        self._show_variant((self._variants.shown + steps) % len(self._variants))
 
-    def _turn_to(self, variant: int) -> None:
-        self._variants.turn_to(variant)
-        self._turned()
+    def _show_variant(self, variant: int) -> None:
+        self._variants.show(variant)
+        self._variant_changed()
 
-    def _turned(self) -> None:
-        """Show the variant that was turned to."""
+    def _variant_changed(self) -> None:
         self._say("")
         self._lay_out()
 
     # --- models -------------------------------------------------------------------------------------------------------
 
     def action_model(self) -> None:
-        """Choose the model of the column."""
+        """Choose another model for the column."""
         column = self.column
 
         def choose(model: str) -> None:
@@ -242,39 +250,38 @@ class StoryScreen(Screen[None]):
 
         self._pick_model(column.model, choose)
 
-    def action_beside(self) -> None:
-        """Put another model beside: the same prompt, the same seed."""
-        if len(self.columns) == MOST_COLUMNS:
-            self._say(f"{MOST_COLUMNS} models are the most: ctrl+w closes a column")
+    def action_add_model(self) -> None:
+        """Add a column with another model, which gets the same prompt and seed."""
+        if len(self.columns) == MAX_COLUMNS:
+            self._say(f"there are {MAX_COLUMNS} models, the maximum: ctrl+w closes a column")
             return
-
         self._pick_model("", self._add)
 
     def action_close_column(self) -> None:
-        """Close the column; the variant, where it is its last."""
-        self._tellings.stop([self.column])
+        """Close the column; with the last column, close the variant."""
+        self._requests.stop([self.column])
         self._variants.close()
-        self._turned()
+        self._variant_changed()
 
-    def _pick_model(self, lit: str, choose: Callable[[str], None]) -> None:
-        self.app.push_screen(ModelPicker(lit), lambda model: choose(model) if model is not None else None)
+    def _pick_model(self, current: str, choose: Callable[[str], None]) -> None:
+        self.app.push_screen(ModelPicker(current), lambda model: choose(model) if model is not None else None)
 
     def _add(self, model: str) -> None:
-        """Put a column of this model beside those there are."""
+        """Add a column for this model."""
         self._variants.add(StoryColumn(model, newest=newest_step(self.app.runs_root, model)))
         self._prepare(model)
         self._lay_out()
 
-    def _set_model(self, column: StoryColumn, model: str, numbers: str = "fp32") -> None:
-        column.model, column.numbers = model, numbers
+    def _set_model(self, column: StoryColumn, model: str, compute_type: str = "fp32") -> None:
+        column.model, column.compute_type = model, compute_type
         column.newest = newest_step(self.app.runs_root, model)
 
     def _prepare(self, model: str) -> None:
-        """Open a model that is here ahead of its first story."""
+        """Open a local model before its first story is requested; models of the Hub wait for a request."""
         if "/" not in model:
-            self.app.booth.prepare(model)
+            self.app.generation_client.prepare(model)
 
-    # --- taking it elsewhere ------------------------------------------------------------------------------------------
+    # --- copy, save, history ------------------------------------------------------------------------------------------
 
     def action_copy(self) -> None:
         """Copy the column's story to the terminal's clipboard."""
@@ -294,64 +301,56 @@ class StoryScreen(Screen[None]):
         self.app.push_screen(SaveScreen(text), saved)
 
     def _text(self) -> str:
-        """The column's story; where there is none, that is said."""
-        text = self.column.page.text
+        """The column's story. If it is empty, a message says so."""
+        text = self.column.version.text
         if not text:
             self._say(_NO_STORY)
         return text
 
     def action_history(self) -> None:
-        """Stories told before."""
+        """Open the story history."""
+        self.app.push_screen(HistoryScreen(), lambda chosen: self._open(chosen) if chosen is not None else None)
 
-        def chosen(retelling: Retelling | None) -> None:
-            if retelling is not None:
-                self._retell(retelling)
-
-        self.app.push_screen(HistoryScreen(), chosen)
-
-    def _retell(self, retelling: Retelling) -> None:
-        """Show a story of the shelf in the column, or tell it again with the same model, settings and seed."""
-        told = retelling.told
+    def _open(self, chosen: ChosenStory) -> None:
+        """Show a story of the history in the column, or generate it again with its model, parameters and seed."""
+        record = chosen.record
         self.action_stop()
-        self.query_one(PromptBox).prompt = told.prompt
-        self.query_one(SamplingControls).sample = told.sample
+        self.query_one(PromptBox).prompt = record.prompt
+        self.query_one(SamplingControls).params = record.sample
         column = self.column
-        self._set_model(column, retelling.model, told.numbers)
+        self._set_model(column, chosen.model, record.compute_type)
         self._say("")
-        if retelling.again:
-            self._tellings.begin(column, (Part(told.prompt, told=False),), told.sample, goes_on=told.goes_on)
+        if chosen.regenerate:
+            prefix = (TextSpan(record.prompt, generated=False),)
+            self._requests.begin(column, prefix, record.sample, goes_on=record.goes_on)
         else:
-            column.turn(from_shelf(told, column.model))
+            column.push(version_from_record(record, column.model))
         self._show_all()
 
-    # --- what is heard ------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------------
 
-    def _ring(self) -> None:
-        """Called on the booth's thread."""
-        self.post_message(Heard())
+    def on_generation_events(self) -> None:
+        for column, version, event in self._requests.take_events():
+            if isinstance(event, Ended) and version.generated and version.request is not None:
+                self._keep(to_record(version, version.request, event, self.app.runs_root))
+            if column.version is version:
+                self._update_pane(column, event)
+        self._show_details()
 
-    def on_heard(self) -> None:
-        for column, page, event in self._tellings.heard():
-            if isinstance(event, Ended) and page.told and page.asked is not None:
-                self._keep(for_shelf(page, page.asked, event, self.app.runs_root))
-            if column.page is page:
-                self._feed(column, event)
-        self._show_lines()
-
-    def _feed(self, column: StoryColumn, event: Event) -> None:
-        """Have the column's pane show what was told, where it is shown."""
+    def _update_pane(self, column: StoryColumn, event: Event) -> None:
+        """Update the column's pane, if the column is shown."""
         pane = next((pane for pane, shown in self.query_one(StoryRow).panes if shown is column), None)
         if pane is not None:
             if isinstance(event, TextPiece):
-                pane.story.feed(event.text)
-            pane.story.telling = column.page.ticket is not None
+                pane.story.append(event.text)
+            pane.story.is_generating = column.version.ticket is not None
 
-    def _keep(self, told: StoryRecord) -> None:
-        """Put the story on the shelf; a disk that does not take it is told of."""
+    def _keep(self, record: StoryRecord) -> None:
+        """Add the story to the history, in the background; a message says if the disk refuses it."""
 
         def keep() -> None:
             try:
-                story_history.keep(told)
+                story_history.keep(record)
             except StorytellerError as error:
                 self.app.call_from_thread(self._say, error.problem)
 
@@ -360,34 +359,34 @@ class StoryScreen(Screen[None]):
     def on_prompt_box_entered(self) -> None:
         self.action_tell()
 
-    def on_story_pane_chosen(self, message: StoryPane.Chosen) -> None:
+    def on_story_pane_activated(self, message: StoryPane.Activated) -> None:
         panes = [pane for pane, _ in self.query_one(StoryRow).panes]
         if message.pane in panes:
             self._variants.chosen = panes.index(message.pane)
-            self._show_lines()
-            if message.model:
+            self._show_details()
+            if message.pick_model:
                 self.action_model()
 
-    def on_tab_bar_picked(self, message: TabBar.Picked) -> None:
-        self._turn_to(int(message.tab))
+    def on_tab_bar_tab_clicked(self, message: TabBar.TabClicked) -> None:
+        self._show_variant(int(message.tab))
 
     def on_story_row_steps_seen(self, message: StoryRow.StepsSeen) -> None:
-        self._variants.see_newest(message.steps)
-        self._show_lines()
+        self._variants.set_newest_steps(message.steps)
+        self._show_details()
 
-    def on_knob_refused(self, message: Knob.Refused) -> None:
-        self._refused = message.why
-        self._say(message.why)
+    def on_knob_invalid_input(self, message: Knob.InvalidInput) -> None:
+        self._invalid_input = message.reason
+        self._say(message.reason)
 
     def on_knob_turned(self) -> None:
-        if self._refused:
-            self._refused = ""
+        if self._invalid_input:
+            self._invalid_input = ""
             self._say("")
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        """A pane for each column of the variant, each showing its story."""
+        """Create a pane for each column of the variant."""
         self.query_one(StoryRow).lay_out(self.columns)
         self.call_after_refresh(self._show_all)
 
@@ -397,18 +396,18 @@ class StoryScreen(Screen[None]):
         tabs.tabs = [(str(place), f"variant {place + 1}") for place in range(len(self._variants))]
         tabs.chosen = str(self._variants.shown)
         tabs.display = len(self._variants) > 1
-        self._show_lines()
+        self._show_details()
 
-    def _show_lines(self) -> None:
-        """The lines around the stories."""
-        self.query_one(StoryRow).show_lines(self._variants.chosen)
-        keys = (self.telling, len(self.columns), len(self._variants))
-        if keys != self._keys:
-            self._keys = keys
+    def _show_details(self) -> None:
+        """Show what is known of each story, and the keys that apply now."""
+        self.query_one(StoryRow).show_details(self._variants.chosen)
+        hinted = (self.is_generating, len(self.columns), len(self._variants))
+        if hinted != self._hinted:
+            self._hinted = hinted
             self.refresh_bindings()
 
     def _say(self, text: str) -> None:
-        """A line above the hints, until the next thing is done."""
-        said = self.query_one(".said", Static)
-        said.update(line(text))
-        said.display = bool(text)
+        """Show a message above the key hints; an empty one hides it."""
+        message = self.query_one(".message", Static)
+        message.update(line(text))
+        message.display = bool(text)

@@ -1,4 +1,4 @@
-"""One of a few words, all of them in sight: the arrows or a click choose."""
+"""A one-row selector that shows all of its options; the arrow keys or a click select one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from storyteller.tui.safe_content import line
+from storyteller.tui.widgets.label_row import positions
 
 _GAP = 2
 
 
 class Choice(Widget, can_focus=True):
-    """One row high."""
+    """Selects one of a few options."""
 
     DEFAULT_CSS = """
     Choice { height: 1; width: 1fr; color: $text-muted; }
@@ -26,15 +27,15 @@ class Choice(Widget, can_focus=True):
     Choice:focus:ansi { text-style: underline; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "choose(-1)", "The choice before", show=False),
-        Binding("right,space", "choose(1)", "The next choice", show=False),
+        Binding("left", "choose(-1)", "Previous option", show=False),
+        Binding("right,space", "choose(1)", "Next option", show=False),
     ]
     ALLOW_SELECT = False
 
     value: reactive[str] = reactive("")
 
     class Changed(Message):
-        """Another one was chosen."""
+        """Another option was selected."""
 
         def __init__(self, choice: Choice, value: str) -> None:
             super().__init__()
@@ -45,15 +46,15 @@ class Choice(Widget, can_focus=True):
         def control(self) -> Choice:
             return self.choice
 
-    def __init__(self, options: Sequence[str], value: str = "", *, id: str | None = None) -> None:  # Textual's name
+    def __init__(self, options: Sequence[str], value: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.options = tuple(options)
         self.set_reactive(Choice.value, value or self.options[0])
 
     def render(self) -> Content:
-        lit = "bold $primary" + (" underline" if self.app.no_color else "")
-        parts = [line(option, lit if option == self.value else "") for option in self.options]
-        return Content(" " * _GAP).join(parts)
+        selected = "bold $primary" + (" underline" if self.app.no_color else "")
+        labels = [line(option, selected if option == self.value else "") for option in self.options]
+        return Content(" " * _GAP).join(labels)
 
     def watch_value(self, value: str) -> None:
         self.post_message(self.Changed(self, value))
@@ -63,8 +64,6 @@ class Choice(Widget, can_focus=True):
         self.value = self.options[(place + by) % len(self.options)]
 
     def on_click(self, event: Click) -> None:
-        begin = 0
-        for option in self.options:
-            if begin <= event.x < begin + len(option) + 1:
+        for option, (begin, end) in zip(self.options, positions(map(len, self.options), _GAP), strict=True):
+            if begin <= event.x <= end:
                 self.value = option
-            begin += len(option) + _GAP

@@ -1,4 +1,4 @@
-"""The tables of the Compare screen: what came of each run, and where their settings differ; a colour a run."""
+"""The two tables of the Compare screen: the results of the runs, and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from storyteller.charts import duration, figure, swatch
+from storyteller.charts import format_duration, format_number, swatch
 from storyteller.text import safe_line
-from storyteller.tracking.compare_runs import Result, RunComparison, shown
+from storyteller.tracking.compare_runs import RunComparison, RunResult, format_setting
 from storyteller.tui import safe_content
-from storyteller.tui.app import StorytellerApp
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.widgets.run_columns import STATES
 
 _GAP = 2
@@ -26,41 +26,45 @@ _WIDEST_KEY = 28
 
 @dataclass(frozen=True)
 class _Figure:
-    """A column of figures."""
+    """A numeric column of the results table."""
 
     title: str
-    of: Callable[[Result], float | None]
-    write: Callable[[float], str]
+    of: Callable[[RunResult], float | None]
+    format: Callable[[float], str]
     fold: int
-    """The higher, the earlier it gives way."""
+    """Columns with a higher number are hidden first where the table is too wide; 0 is never hidden."""
     best: Callable[[Sequence[float]], float] | None = None
-    """Which of the values is lit."""
+    """`min` or `max`: which value of the column is highlighted."""
+
+    def text(self, result: RunResult) -> str:
+        value = self.of(result)
+        return "\u2014" if value is None else self.format(value)
 
 
 _FIGURES = (
-    _Figure("BITS/BYTE", lambda result: result.last_bpb, figure, 0, min),
-    _Figure("BEST", lambda result: result.best_bpb, figure, 2, min),
-    _Figure("LOSS", lambda result: result.train_loss, figure, 3),
+    _Figure("BITS/BYTE", lambda result: result.last_bpb, format_number, 0, min),
+    _Figure("BEST", lambda result: result.best_bpb, format_number, 2, min),
+    _Figure("LOSS", lambda result: result.train_loss, format_number, 3),
     _Figure("STEPS", lambda result: result.steps, lambda steps: f"{steps:,.0f}", 1),
-    _Figure("TOKENS", lambda result: result.tokens, figure, 6),
-    _Figure("TRAINED", lambda result: result.seconds, duration, 4),
+    _Figure("TOKENS", lambda result: result.tokens, format_number, 6),
+    _Figure("TRAINED", lambda result: result.seconds, format_duration, 4),
     _Figure("TOKENS/S", lambda result: result.tokens_per_second, lambda speed: f"{speed:,.0f}", 5, max),
-    _Figure("SIZE", lambda result: result.parameters, figure, 7),
+    _Figure("SIZE", lambda result: result.parameters, format_number, 7),
 )
 
 
-def state_words(state: str) -> str:
-    """A state as the table of runs says it; what is no state (`deleted`) as it stands."""
+def state_label(state: str) -> str:
+    """The state as the runs table shows it. `deleted`, which is not a run's state, is shown as a failure."""
     for known, (glyph, word, _) in STATES.items():
         if state == known:
             return f"{glyph} {word}"
     return f"✗ {safe_line(state)}" if state else ""
 
 
-class _Coloured(Widget):
-    """What both tables know: the runs, in their colours, and which one is chosen."""
+class _RunsTable(Widget):
+    """Base of both tables: holds the compared runs, the colour of each, and the chosen run."""
 
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -69,10 +73,7 @@ class _Coloured(Widget):
         self._chosen: str | None = None
 
     def on_mount(self) -> None:
-        self.watch(self.app, "theme", self._theme_changed, init=False)
-
-    def _theme_changed(self) -> None:
-        self.refresh()
+        self.watch(self.app, "theme", lambda _theme: self.refresh(), init=False)
 
     def show(self, comparison: RunComparison, colors: Mapping[str, int]) -> None:
         if comparison != self._comparison or colors != self._colors:
@@ -81,7 +82,7 @@ class _Coloured(Widget):
             self.refresh()
 
     def _rows(self) -> int:
-        """Below the head."""
+        """The number of rows under the header."""
         raise NotImplementedError
 
     def choose(self, name: str | None) -> None:
@@ -90,22 +91,22 @@ class _Coloured(Widget):
             self.refresh()
 
     def _swatch(self, name: str) -> Content:
-        number = self._colors.get(name, 0)
-        several = self.app.no_color and len(self._colors) > 1
-        mark = swatch(number, self.app.settings.cells, several)
-        return safe_content.line(mark, self.app.palette_colors[number % len(self.app.palette_colors)])
+        """The run's line colour; without colours, the dash pattern of its line."""
+        number, palette = self._colors.get(name, 0), self.app.palette_colors
+        patterns = self.app.no_color and len(self._colors) > 1
+        return safe_content.line(swatch(number, self.app.settings.cells, patterns), palette[number % len(palette)])
 
 
-class CompareTables(_Coloured):
-    """A row a run: its colour, name, state and figures; the best of a column is lit. A click chooses a run."""
+class ResultsTable(_RunsTable):
+    """One row per run: colour, name, state and figures. The best value of a column is highlighted."""
 
     DEFAULT_CSS = """
-    CompareTables { height: 2; }
+    ResultsTable { height: 2; }
     """
     ALLOW_SELECT = False
 
-    class Picked(Message):
-        """A run's row was clicked; `twice` where it was to be opened."""
+    class RunClicked(Message):
+        """A run's row was clicked once, or twice to open the run."""
 
         def __init__(self, name: str, twice: bool) -> None:
             super().__init__()
@@ -118,80 +119,77 @@ class CompareTables(_Coloured):
     def render(self) -> Content:
         width = self.content_size.width
         results = self._comparison.results
-        figures, name_width, state_width = self._fitted(width)
-        cells = {each.title: [_written(each, result) for result in results] for each in figures}
+        figures, name_width, state_width = self._fit(width)
+        cells = {each.title: [each.text(result) for result in results] for each in figures}
         widths = {title: max(len(title), *map(len, column), 0) for title, column in cells.items()}
         gap = " " * _GAP
-        # the swatch and the name share a column; its title stands over the name
+        # The swatch, the pointer and the name share the first column; its title stands over the name.
         head = " " * 3 + "RUN".ljust(name_width) + (gap + "STATE".ljust(state_width) if state_width else "")
         head += "".join(gap + each.title.rjust(widths[each.title]) for each in figures)
         rows = [safe_content.line(head[:width], "$text-muted")]
         for number, result in enumerate(results):
             chosen = result.name == self._chosen
-            point = (">" if self.app.settings.cells == "ascii" else "\u203a") if chosen else " "
-            parts: list[Content] = [self._swatch(result.name), safe_content.line(point, "bold")]
+            pointer = (">" if self.app.settings.cells == "ascii" else "\u203a") if chosen else " "
+            parts: list[Content] = [self._swatch(result.name), safe_content.line(pointer, "bold")]
             name = safe_line(result.name, name_width).ljust(name_width)
             parts.append(safe_content.line(name, "bold" if chosen else ""))
             if state_width:
                 bad = result.state in ("failed", "died", "deleted")
-                state = state_words(result.state)[:state_width].ljust(state_width)
+                state = state_label(result.state)[:state_width].ljust(state_width)
                 parts += [Content(gap), safe_content.line(state, "$text-error" if bad else "$text-muted")]
             for each in figures:
                 text = cells[each.title][number].rjust(widths[each.title])
                 parts += [
                     Content(gap),
-                    safe_content.line(text, "bold $text-success" if self._leads(each, result) else ""),
+                    safe_content.line(text, "bold $text-success" if self._is_best(each, result) else ""),
                 ]
             row = Content("").join(parts)[:width].pad_right(max(0, width - sum(part.cell_length for part in parts)))
             rows.append(row.stylize_before("on $foreground 12%") if chosen else row)
         if not results:
-            rows.append(safe_content.line("   no runs: a chooses some", "$text-muted"))
+            rows.append(safe_content.line("   no runs: press a to choose some", "$text-muted"))
         return Content("\n").join(rows)
 
-    def _leads(self, each: _Figure, result: Result) -> bool:
+    def _is_best(self, each: _Figure, result: RunResult) -> bool:
         values = [value for other in self._comparison.results if (value := each.of(other)) is not None]
         return each.best is not None and len(set(values)) > 1 and each.of(result) == each.best(values)
 
-    def _fitted(self, width: int) -> tuple[list[_Figure], int, int]:
-        """The figures that `width` cells hold, and how wide the name and the state are."""
+    def _fit(self, width: int) -> tuple[list[_Figure], int, int]:
+        """Fit the table into `width` cells: the figures that are shown, and the widths of name and state.
+
+        Figures are hidden first, then the state (a width of 0), and the name is shortened last.
+        """
         results = self._comparison.results
         longest = max((len(result.name) for result in results), default=3)
-        state_width = max((len(state_words(result.state)) for result in results), default=0)
+        state_width = max((len(state_label(result.state)) for result in results), default=0)
         state_width = max(state_width, len("STATE")) if state_width else 0
         figures = list(_FIGURES)
 
         def taken(state: int) -> int:
-            columns = [max(len(each.title), *(len(_written(each, one)) for one in results), 0) for each in figures]
+            columns = [max(len(each.title), *(len(each.text(result)) for result in results), 0) for each in figures]
             return 3 + (_GAP + state if state else 0) + sum(_GAP + column for column in columns)
 
         while figures and taken(state_width) + min(longest, _WIDEST_NAME) > width:
-            foldable = max(figures, key=lambda each: each.fold)
-            if not foldable.fold:
+            hidden_next = max(figures, key=lambda each: each.fold)
+            if not hidden_next.fold:
                 break
-            figures.remove(foldable)
+            figures.remove(hidden_next)
         if taken(state_width) + _NARROWEST_NAME > width:
             state_width = 0
         if taken(state_width) + min(longest, _NARROWEST_NAME) > width:
             figures = []
-        room = width - taken(state_width)
-        return figures, max(1, min(longest, room)), state_width
+        return figures, max(1, min(longest, width - taken(state_width))), state_width
 
     def on_click(self, event: events.Click) -> None:
         number = event.get_content_offset_capture(self).y - 1
         if 0 <= number < len(self._comparison.results):
-            self.post_message(self.Picked(self._comparison.results[number].name, event.chain >= 2))
+            self.post_message(self.RunClicked(self._comparison.results[number].name, event.chain >= 2))
 
 
-def _written(each: _Figure, result: Result) -> str:
-    value = each.of(result)
-    return "\u2014" if value is None else each.write(value)
-
-
-class Differences(_Coloured):
-    """A row a setting that is not the same in all runs; a column a run, the chosen one always in sight."""
+class SettingsTable(_RunsTable):
+    """One row per setting that differs between the runs, one column per run. The chosen run is always visible."""
 
     DEFAULT_CSS = """
-    Differences { height: 2; }
+    SettingsTable { height: 2; }
     """
     ALLOW_SELECT = False
 
@@ -202,27 +200,25 @@ class Differences(_Coloured):
         width = self.content_size.width
         comparison = self._comparison
         if not comparison.differences:
-            said = "settings are the same in all" if len(comparison.names) > 1 else "another run is needed to compare"
-            return Content("\n").join(
-                [safe_content.line("SETTING", "$text-muted"), safe_content.line(said, "$text-muted")]
-            )
+            why = "all settings are the same" if len(comparison.names) > 1 else "add another run to compare settings"
+            return safe_content.plain(f"SETTING\n{why}", "$text-muted")
         key_width = min(_WIDEST_KEY, max(7, *(len(key) for key, _ in comparison.differences)), max(7, width // 2))
         columns = self._columns(width - key_width)
         gap = " " * _GAP
         head = [safe_content.line("SETTING".ljust(key_width), "$text-muted")]
         for number, room in columns:
             name = comparison.names[number]
-            look = "bold" if name == self._chosen else "$text-muted"
+            style = "bold" if name == self._chosen else "$text-muted"
             head += [
                 Content(gap),
                 self._swatch(name),
-                safe_content.line(f" {safe_line(name, room - 3)}".ljust(room - 2), look),
+                safe_content.line(f" {safe_line(name, room - 3)}".ljust(room - 2), style),
             ]
         rows = [Content("").join(head)]
         for key, values in comparison.differences:
             parts = [safe_content.line(safe_line(key, key_width).ljust(key_width), "$text-muted")]
             for number, room in columns:
-                text = safe_line(shown(values[number]), room).ljust(room)
+                text = safe_line(format_setting(values[number]), room).ljust(room)
                 parts += [
                     Content(gap),
                     safe_content.line(text, "bold" if comparison.names[number] == self._chosen else ""),
@@ -231,17 +227,22 @@ class Differences(_Coloured):
         return Content("\n").join(row[:width] for row in rows)
 
     def _columns(self, width: int) -> list[tuple[int, int]]:
-        """The runs whose columns fit, by number, and how wide each is; begun further on where the chosen one is."""
+        """The runs whose columns fit into `width` cells: the number of each, and the width of its column.
+
+        If the chosen run would not fit, the first columns are left out.
+        """
         comparison = self._comparison
-        wishes = []
+        wanted = []
         for number, name in enumerate(comparison.names):
-            longest = max((len(safe_line(shown(values[number]))) for _, values in comparison.differences), default=0)
-            wishes.append(min(_WIDEST_VALUE, max(_NARROWEST_VALUE, longest, 3 + min(len(name), 16))))
+            longest = max(
+                (len(safe_line(format_setting(values[number]))) for _, values in comparison.differences), default=0
+            )
+            wanted.append(min(_WIDEST_VALUE, max(_NARROWEST_VALUE, longest, 3 + min(len(name), 16))))
         chosen = comparison.names.index(self._chosen) if self._chosen in comparison.names else 0
-        for first in range(len(wishes)):
+        for first in range(len(wanted)):
             columns, left = [], width
-            for number in range(first, len(wishes)):
-                room = min(wishes[number], left - _GAP)
+            for number in range(first, len(wanted)):
+                room = min(wanted[number], left - _GAP)
                 if room < _NARROWEST_VALUE:
                     break
                 columns.append((number, room))

@@ -1,4 +1,4 @@
-"""A training process's log: the newest lines, wrapped, following what comes."""
+"""The log of a training process: its newest lines, wrapped to the width of the widget."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from textual.strip import Strip
 
 from storyteller.text import safe_line
 
-MOST_LINES = 2000
+MAX_LINES = 2000
 _TIMED = re.compile(r"(\d\d:\d\d:\d\d) (.*)", re.DOTALL)
 _QUIET = ("a story at step ", "stories read: ")
 _TROUBLE = ("failed: ", "Traceback ", "storyteller: ")
 
 
 class LogView(ScrollView, can_focus=True):
-    """The last `MOST_LINES` lines. At its end it goes on with the log; scrolled up, it stays where it is read."""
+    """Shows the last `MAX_LINES` lines. It follows the log unless the user has scrolled up."""
 
     DEFAULT_CSS = """
     LogView { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable; }
@@ -34,29 +34,31 @@ class LogView(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._rows: list[Content] = []
-        self._rows_of: deque[int] = deque()
+        self._row_counts: deque[int] = deque()
+        """The number of rows of each wrapped line, so that the rows of the oldest lines can be dropped."""
         self._width = 0
         self._cut = False
+        """Whether the log has earlier lines that are not held."""
 
     @property
     def lines(self) -> list[str]:
-        """What it holds."""
         return list(self._lines)
 
     def show(self, lines: Sequence[str], *, anew: bool = False, cut: bool = False) -> None:
-        """Take new lines, safe to show; `anew`: in place of those before, `cut`: there are lines before these."""
+        """Append lines; `anew` replaces those held so far, `cut` says that the log has lines before these."""
+        lines = [safe_line(line) for line in lines]
         follows = anew or self.is_vertical_scroll_end
         if anew or cut:
             self._lines.clear()
             self._cut = cut
-        self._cut = self._cut or len(self._lines) + len(lines) > MOST_LINES
-        self._lines.extend(safe_line(line) for line in lines)
+        self._cut = self._cut or len(self._lines) + len(lines) > MAX_LINES
+        self._lines.extend(lines)
         if anew or cut or not self._rows:
             self._wrap_all()
         else:
-            self._wrap(lines[-MOST_LINES:])
+            self._wrap(lines[-MAX_LINES:])
         self._settle(follows)
 
     def render_line(self, y: int) -> Strip:
@@ -85,26 +87,26 @@ class LogView(ScrollView, can_focus=True):
         self.refresh()
 
     def _wrap_all(self) -> None:
-        """Wrap every line to the width; what cannot be seen yet waits until it is."""
-        self._rows, self._rows_of, self._width = [], deque(), self.scrollable_content_region.width
+        """Wrap all lines to the current width, or none while the widget has no width yet."""
+        self._rows, self._row_counts, self._width = [], deque(), self.scrollable_content_region.width
         if self._width < 1:
             return
         if self._cut:
-            self._add(Content.styled("\u2026 what came before: storyteller logs", self.get_visual_style("log--time")))
+            self._add(Content.styled("\u2026 earlier lines: storyteller logs", self.get_visual_style("log--time")))
         self._wrap(list(self._lines))
 
     def _wrap(self, lines: Sequence[str]) -> None:
         if self._width < 1:
             return
         for text in lines:
-            self._add(self._styled(safe_line(text)))
-        surplus = len(self._rows_of) - MOST_LINES
+            self._add(self._styled(text))
+        surplus = len(self._row_counts) - MAX_LINES
         if surplus > 0:
-            n_rows = sum(self._rows_of.popleft() for _ in range(surplus))
+            n_rows = sum(self._row_counts.popleft() for _ in range(surplus))
             del self._rows[:n_rows]
 
     def _add(self, line: Content) -> None:
-        # Words are kept whole where they fit; a row after the first is indented past the time.
+        # The rows after the first are indented past the time (HH:MM:SS and a space).
         indent = 9 if self._width >= 40 and _TIMED.match(line.plain) else 0
         if indent:
             wrapped = line[9:].wrap(self._width - 9)
@@ -113,7 +115,7 @@ class LogView(ScrollView, can_focus=True):
             rows = line.wrap(self._width)
         rows = rows or [line]
         self._rows += rows
-        self._rows_of.append(len(rows))
+        self._row_counts.append(len(rows))
 
     def _styled(self, text: str) -> Content:
         match = _TIMED.match(text)

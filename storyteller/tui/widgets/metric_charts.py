@@ -1,11 +1,10 @@
-"""The charts of a run: one large with tabs to choose the metric, or several side by side, all looked at together."""
+"""The charts of a run: one at a time with tabs for the metrics, or all in a grid, with a common range and cursor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from textual import getters
 from textual.app import ComposeResult
@@ -14,30 +13,28 @@ from textual.message import Message
 
 from storyteller.charts import Marks, Series, Unit
 from storyteller.tracking.curves import Line, X
-from storyteller.tui.app import StorytellerApp
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.widgets.line_chart import ChartView
 from storyteller.tui.widgets.tab_bar import TabBar
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A chart's metric, or several that share its axis."""
+    """What one chart shows: a metric of the log, or several that share the y axis."""
 
     name: str
-    """What it is called in tabs."""
+    """The label of its tab."""
     keys: tuple[str, ...]
     y_name: str
-    nothing: str = "no figures yet"
+    nothing: str = "no data yet"
+    """Shown while there are no points."""
     large: bool = False
-    """Whether it has more room among others."""
+    """Whether it gets more room in the grid."""
 
 
 METRICS = (
     Metric("loss", ("train/loss",), "training loss", large=True),
-    Metric("bits/byte", ("eval/bpb",), "bits per byte, held out", "no evaluation yet", large=True),
+    Metric("bits/byte", ("eval/bpb",), "held-out bits per byte", "no evaluation yet", large=True),
     Metric("rate", ("train/lr",), "learning rate"),
     Metric("norm", ("train/grad_norm",), "gradient norm"),
     Metric("speed", ("train/tokens_per_second",), "tokens/s"),
@@ -51,18 +48,19 @@ UNITS: dict[X, tuple[str, Unit]] = {
     "seconds": ("trained", "seconds"),
 }
 SMOOTHED = ("train/loss", "train/grad_norm", "train/tokens_per_second", "train/mfu_pct", "train/data_wait_pct")
-"""The metrics that are noisy; the others are shown as they are."""
+"""The noisy metrics; only these are smoothed."""
+SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""The spans of a smoothed line to choose from, as shares of the visible range."""
 CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
-
-
-_TURN_SECONDS = 0.012
-"""Between two charts' pictures."""
-_QUIET_SECONDS = 1.6
-"""Between two pictures of what is looked at less, while a run grows."""
+_LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}
+_SECONDS_BETWEEN_CHARTS = 0.012
+"""Pause between drawing two charts, in which key presses are handled."""
+_SMALL_CHART_SECONDS = 1.6
+"""How often the smaller charts are drawn while a run adds points."""
 
 
 class MetricCharts(Vertical):
-    """Zoom, pan and cursor are one for all charts; what a chart does by mouse, the others do too."""
+    """All charts share one visible range and one cursor: zooming, panning or pointing in one moves the others too."""
 
     DEFAULT_CSS = """
     MetricCharts { height: 1fr; width: 1fr; }
@@ -83,18 +81,17 @@ class MetricCharts(Vertical):
     MetricCharts.-grid ChartView.-chosen > .chart--label { color: $foreground; }
     """
 
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
-    class Looked(Message):
-        """The user looks at another range of x, at another place in it, or at other metrics."""
+    class ViewportChanged(Message):
+        """The user moved the cursor, or chose another range of x or other metrics."""
 
         def __init__(self, *, cursor_moved: bool = False) -> None:
             super().__init__()
             self.cursor_moved = cursor_moved
 
-    def __init__(self, run_name: str, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._run_name = run_name
         self._charts = {
             metric.name: ChartView(
                 y_name=metric.y_name, nothing=metric.nothing, id=f"chart-{number}", classes="-large" * metric.large
@@ -106,8 +103,10 @@ class MetricCharts(Vertical):
         self._x: X = "step"
         self._range: tuple[float | None, float | None] = (None, None)
         self._cursor_x: float | None = None
-        self._later: dict[str, Callable[[ChartView], None]] = {}
-        self._due: dict[str, list[Callable[[ChartView], None]]] = {}
+        self._pending_small: dict[str, Callable[[ChartView], None]] = {}
+        """New points for the smaller charts, by metric; drawn together every `_SMALL_CHART_SECONDS`."""
+        self._queue: dict[str, list[Callable[[ChartView], None]]] = {}
+        """Changes to charts that are not the chosen one, by metric; applied one chart after another."""
 
     def compose(self) -> ComposeResult:
         yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self._chosen)
@@ -121,97 +120,100 @@ class MetricCharts(Vertical):
 
     @property
     def chart(self) -> ChartView:
-        """The chosen chart, which keys move."""
+        """The chosen chart, to which keys apply."""
         return self._charts[self._chosen]
 
     @property
     def chosen(self) -> str:
-        """The name of its metric."""
+        """The name of the chosen metric."""
         return self._chosen
 
     @property
-    def shown(self) -> list[Metric]:
-        """The metrics on the screen."""
+    def visible_metrics(self) -> list[Metric]:
+        """The metrics on the screen: all in the grid, else the chosen one."""
         return [metric for metric in METRICS if self._grid or metric.name == self._chosen]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of their lines."""
-        return tuple(key for metric in self.shown for key in metric.keys)
+        """The log keys of the visible metrics."""
+        return tuple(key for metric in self.visible_metrics for key in metric.keys)
 
     @property
     def points(self) -> int:
-        """Points that a line wants: two a column of the widest chart."""
-        widest = max((self._charts[metric.name].size.width for metric in self.shown), default=0)
+        """How many points a line needs: two per column of the widest chart."""
+        widest = max((self._charts[metric.name].size.width for metric in self.visible_metrics), default=0)
         return max(200, 2 * widest)
 
     @property
     def is_drawn(self) -> bool:
-        """Whether every chart shows what it was given."""
-        return not self._due and not self._later
+        """Whether all pending changes are on the screen."""
+        return not self._queue and not self._pending_small
 
     def choose(self, name: str) -> None:
-        """Show a metric, or let keys move its chart."""
+        """Show a metric; in the grid, apply keys to its chart."""
         if name != self._chosen and name in self._charts:
             self._chosen = name
             self.chart.cursor_x = self._cursor_x
             self._arrange()
-            self.post_message(self.Looked())
+            self.post_message(self.ViewportChanged())
 
-    def beside(self, by: int) -> None:
-        """Choose the metric that is `by` places further on, round and round."""
+    def choose_next(self, by: int) -> None:
+        """Choose the metric `by` places further on, wrapping around."""
         names = [metric.name for metric in METRICS]
         self.choose(names[(names.index(self._chosen) + by) % len(names)])
 
-    def lay_out(self, grid: bool) -> None:
-        """Several charts side by side, or one."""
+    def set_grid(self, grid: bool) -> None:
+        """Show all charts in a grid, or one."""
         if grid != self._grid:
             self._grid = grid
             self._arrange()
-            self.post_message(self.Looked())
+            self.post_message(self.ViewportChanged())
 
     def _arrange(self) -> None:
         self.set_class(self._grid, "-grid")
         for name, chart in self._charts.items():
             chart.set_class(name == self._chosen, "-chosen")
             if chart.range != self._range:
-                chart.look(*self._range)
+                chart.set_range(*self._range)
         if self.is_mounted:
             self.query_one(TabBar).chosen = self._chosen
 
-    def over(self, x: X) -> None:
-        """What x is, from the beginning to the end."""
+    def set_x_axis(self, x: X) -> None:
+        """Change the quantity of the x axis. The range and the cursor are reset."""
         if x != self._x:
             self._x = x
             self._range, self._cursor_x = (None, None), None
             for chart in self._charts.values():
                 chart.reset()
 
-    def dress(self, *, log_y: bool, cells: str) -> None:
-        """How the charts are drawn."""
+    def set_style(self, *, log_y: bool, cells: str) -> None:
+        """Set a logarithmic y axis and the characters that charts are drawn with."""
         for metric in METRICS:
             chart = self._charts[metric.name]
             chart.log_y = log_y
             chart.cells = cells  # type: ignore[assignment]
             chart.name_axes(UNITS[self._x][0], metric.y_name + (" (log)" if log_y else ""), UNITS[self._x][1])
 
-    def _in_turn(self, name: str, action: Callable[[ChartView], None]) -> None:
-        """Do it to a chart: at once to the chosen one, to the others one after another, so that keys come between."""
-        if name == self._chosen:
-            self._due.pop(name, None)
-            action(self._charts[name])
-            return
-        if not self._due:
-            self.set_timer(_TURN_SECONDS, self._next_turn)
-        self._due.setdefault(name, []).append(action)
+    def _apply(self, name: str, change: Callable[[ChartView], None]) -> None:
+        """Change a chart: the chosen one at once, the others later and one at a time.
 
-    def _next_turn(self) -> None:
-        if self._due:
-            name = next(iter(self._due))
-            for action in self._due.pop(name):
-                action(self._charts[name])
-        if self._due:
-            self.set_timer(_TURN_SECONDS, self._next_turn)
+        Drawing all charts takes longer than the time between two key presses, so keys are handled in between.
+        """
+        if name == self._chosen:
+            self._queue.pop(name, None)
+            change(self._charts[name])
+            return
+        if not self._queue:
+            self.set_timer(_SECONDS_BETWEEN_CHARTS, self._apply_next)
+        self._queue.setdefault(name, []).append(change)
+
+    def _apply_next(self) -> None:
+        if self._queue:
+            name = next(iter(self._queue))
+            for change in self._queue.pop(name):
+                change(self._charts[name])
+        if self._queue:
+            self.set_timer(_SECONDS_BETWEEN_CHARTS, self._apply_next)
 
     def draw(
         self,
@@ -222,32 +224,36 @@ class MetricCharts(Vertical):
         story: float | None,
         asked: bool = True,
     ) -> None:
-        """Draw what was read: by key, then by run; `asked` is for something else than before, not for what grew."""
+        """Draw lines, given by log key and then by run.
+
+        `asked` is true if the user asked for other lines than before, and false if the lines only got more points.
+        """
         marks = _marks(checkpoints, resumes, story)
-        for metric in self.shown:
+        for metric in self.visible_metrics:
             series = self._series(metric, lines, smoothed)
             if asked:
-                self._later.pop(metric.name, None)
-                self._in_turn(metric.name, partial(_fill, series=series, marks=marks))
+                self._pending_small.pop(metric.name, None)
+                self._apply(metric.name, partial(_fill, series=series, marks=marks))
                 continue
             if metric.large or metric.name == self._chosen:
-                _fill(self._charts[metric.name], series, marks)  # all in one painting, which costs more than drawing
+                # At once, so that Textual paints all of them in one go: painting costs more than drawing.
+                _fill(self._charts[metric.name], series, marks)
                 continue
-            # What is looked at less is drawn less often.
-            if not self._later:
-                self.set_timer(_QUIET_SECONDS, self._draw_later)
-            self._later[metric.name] = partial(_fill, series=series, marks=marks)
+            # The small charts are drawn less often, because a run's new points change little in them.
+            if not self._pending_small:
+                self.set_timer(_SMALL_CHART_SECONDS, self._draw_small)
+            self._pending_small[metric.name] = partial(_fill, series=series, marks=marks)
 
-    def _draw_later(self) -> None:
-        for name, action in self._later.items():
-            action(self._charts[name])
-        self._later = {}
+    def _draw_small(self) -> None:
+        for name, change in self._pending_small.items():
+            change(self._charts[name])
+        self._pending_small = {}
 
-    def mark(self, checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> None:
-        """Mark places on the x axis of every chart that is shown."""
+    def set_marks(self, checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> None:
+        """Mark places on the x axis of every visible chart."""
         marks = _marks(checkpoints, resumes, story)
-        for metric in self.shown:
-            self._in_turn(metric.name, lambda chart: _fill(chart, chart.lines, marks))
+        for metric in self.visible_metrics:
+            self._apply(metric.name, lambda chart: _fill(chart, chart.lines, marks))
 
     def _series(self, metric: Metric, lines: Mapping[str, Mapping[str, Line]], smoothed: bool) -> list[Series]:
         series = []
@@ -255,7 +261,7 @@ class MetricCharts(Vertical):
         for part, key in enumerate(metric.keys):
             for number, (run, line) in enumerate(lines.get(key, {}).items()):
                 if overlaid and part:
-                    continue  # one line a run
+                    continue  # with several runs in a chart, each has one line
                 name = run if overlaid else "" if part == 0 and len(metric.keys) == 1 else _LABELS.get(key, key)
                 smooth = smoothed and key in SMOOTHED
                 series.append(
@@ -270,40 +276,40 @@ class MetricCharts(Vertical):
                 )
         return series
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- range and cursor ---------------------------------------------------------------------------------------------
 
     @property
     def range(self) -> tuple[float | None, float | None]:
-        """The range of x that is seen."""
+        """The visible range of x; an end that is None follows the data."""
         return self._range
 
     @property
     def cursor_x(self) -> float | None:
         return self._cursor_x
 
-    def point_at(self, x: float | None) -> None:
-        """Put the cursor of every chart there. Posts nothing."""
+    def set_cursor(self, x: float | None) -> None:
+        """Move the cursor of every chart. Posts no message."""
         self._cursor_x = x
         for name in self._charts:
-            self._in_turn(name, self._take_cursor)
+            self._apply(name, self._move_cursor)
 
-    def _take_cursor(self, chart: ChartView) -> None:
+    def _move_cursor(self, chart: ChartView) -> None:
         chart.cursor_x = self._cursor_x
 
-    def on_chart_view_view_changed(self, event: ChartView.ViewChanged) -> None:
+    def on_chart_view_range_changed(self, event: ChartView.RangeChanged) -> None:
         event.stop()
         self._range = event.begin, event.end
         for name, chart in self._charts.items():
             if chart is not event.chart:
-                self._in_turn(name, lambda chart: chart.look(*self._range))
-        self.post_message(self.Looked())
+                self._apply(name, lambda chart: chart.set_range(*self._range))
+        self.post_message(self.ViewportChanged())
 
     def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:
         event.stop()
-        self.point_at(event.x)
-        self.post_message(self.Looked(cursor_moved=True))
+        self.set_cursor(event.x)
+        self.post_message(self.ViewportChanged(cursor_moved=True))
 
-    def on_tab_bar_picked(self, event: TabBar.Picked) -> None:
+    def on_tab_bar_tab_clicked(self, event: TabBar.TabClicked) -> None:
         event.stop()
         self.choose(event.tab)
 
@@ -314,15 +320,8 @@ def _marks(checkpoints: Sequence[float], resumes: Sequence[float], story: float 
 
 
 def _fill(chart: ChartView, series: Sequence[Series], marks: Sequence[Marks]) -> None:
-    """Give a chart what is not as it was: each gift makes it draw."""
+    """Assign only what changed, since each assignment makes the chart draw."""
     if list(series) != chart.lines:
         chart.lines = series
     if list(marks) != chart.marks:
         chart.marks = marks
-
-
-_LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}
-
-
-SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
-"""Spans of a smoothed line, as shares of what is seen."""

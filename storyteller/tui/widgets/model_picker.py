@@ -1,4 +1,4 @@
-"""Choosing who tells: any checkpoint of any run, the starter, or a model of the Hugging Face Hub."""
+"""A dialogue to choose a model: any checkpoint of any run, the starter, or a model from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -22,38 +22,36 @@ from storyteller.config.configs import STARTER
 from storyteller.errors import StorytellerError
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import list_runs, seen_steps
+from storyteller.tracking.run_index import list_runs, readable_steps
 from storyteller.tracking.run_status import seen_state
-from storyteller.tui.app import StorytellerApp
+from storyteller.tui.base_app import BaseApp
 from storyteller.tui.safe_content import line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_MOST_SHOWN = 500
+_MAX_SHOWN = 500
 _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model that can be told from."""
+    """A model that can be chosen."""
 
     reference: str
-    """What it is asked for by."""
+    """What `--model` takes: `run`, `run@step`, a folder, `owner/name` or `starter`."""
     name: str
     detail: str = ""
     of_run: bool = False
-    """A step of the run above it."""
+    """Whether it is a single checkpoint, listed below its run."""
 
 
-def choices(root: Path) -> list[ModelChoice]:
-    """Every model that is here: each run's newest checkpoint and its others, the newest run first, and the starter."""
-    found = []
-    for run in list_runs(root):
-        found += _choices_of(run)
-    return [*found, ModelChoice(STARTER, STARTER, "comes with storyteller")]
+def list_models(root: Path) -> list[ModelChoice]:
+    """List each run and its checkpoints, the newest ones first, and then the starter."""
+    of_runs = [choice for run in list_runs(root) for choice in _choices_of(run)]
+    return [*of_runs, ModelChoice(STARTER, STARTER, "comes with storyteller")]
 
 
 def _choices_of(run: RunFolder) -> list[ModelChoice]:
-    figures = {step: _bpb(run, step) for step in seen_steps(run)}
+    figures = {step: _bpb(run, step) for step in readable_steps(run)}
     if not figures:
         return []
     best = min((bpb for bpb in figures.values() if bpb is not None), default=None)
@@ -62,16 +60,16 @@ def _choices_of(run: RunFolder) -> list[ModelChoice]:
         ModelChoice(
             f"{run.name}@{step}",
             f"@{step}",
-            _detail(bpb, "the best" if best is not None and bpb == best and len(figures) > 1 else ""),
+            _detail(bpb, "best" if best is not None and bpb == best and len(figures) > 1 else ""),
             of_run=True,
         )
         for step, bpb in sorted(figures.items(), reverse=True)
     ]
-    return [ModelChoice(run.name, run.name, f"the newest, step {newest:,} \u00b7 {seen_state(run)}"), *of_run]
+    return [ModelChoice(run.name, run.name, f"newest checkpoint, step {newest:,} \u00b7 {seen_state(run)}"), *of_run]
 
 
 def _bpb(run: RunFolder, step: int) -> float | None:
-    """Bits per byte of the checkpoint, as far as its manifest says."""
+    """The held-out bits per byte in the checkpoint's manifest, if it has them."""
     try:
         value = checkpoint_folders.manifest(run.checkpoint(step)).get(checkpoint_folders.BEST_BY)
     except StorytellerError:
@@ -84,13 +82,13 @@ def _detail(bpb: float | None, more: str) -> str:
 
 
 def matching(found: Sequence[ModelChoice], typed: str) -> list[ModelChoice]:
-    """The choices that hold every word of what was typed; what looks like a model of the Hub, or a folder, comes first.
+    """Filter the choices by the typed words, up to `_MAX_SHOWN`.
 
-    The first `_MOST_SHOWN` of them.
+    Typed text that looks like a model of the Hub or a folder is itself the first choice.
     """
     words = typed.casefold().split()
     fit = [one for one in found if all(word in one.reference.casefold() for word in words)]
-    return [*_typed(typed.strip()), *fit[:_MOST_SHOWN]]
+    return [*_typed(typed.strip()), *fit[:_MAX_SHOWN]]
 
 
 def _typed(name: str) -> list[ModelChoice]:
@@ -101,8 +99,8 @@ def _typed(name: str) -> list[ModelChoice]:
     return [ModelChoice(name, name, "from the Hugging Face Hub")] if _HUB_ID.fullmatch(name) else []
 
 
-class ModelsSeen(Message):
-    """The models as they are now."""
+class ModelsListed(Message):
+    """The list of models has changed."""
 
     def __init__(self, found: list[ModelChoice]) -> None:
         super().__init__()
@@ -110,7 +108,7 @@ class ModelsSeen(Message):
 
 
 class ModelPicker(ModalScreen[str | None]):
-    """A list to choose from; typing filters it. Ends with the model's name, or None."""
+    """A list of models with a filter. Returns the reference of the chosen one, or None."""
 
     DEFAULT_CSS = """
     ModelPicker {
@@ -133,10 +131,10 @@ class ModelPicker(ModalScreen[str | None]):
         Binding("pagedown", "move(10)", "Down", show=False, priority=True),
         Binding("pageup", "move(-10)", "Up", show=False, priority=True),
     ]
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self, chosen: str) -> None:
-        """`chosen` is lit at first."""
+        """`chosen` is the reference of the model highlighted at first."""
         super().__init__()
         self._chosen = chosen
         self._found: list[ModelChoice] = []
@@ -144,35 +142,35 @@ class ModelPicker(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="picker"):
-            yield Input(placeholder="Type to filter, or owner/name of a model on the Hugging Face Hub", compact=True)
+            yield Input(placeholder="Type to filter, or enter owner/name of a Hugging Face model", compact=True)
             yield OptionList(compact=True, markup=False)
 
     def on_mount(self) -> None:
-        self._see(choices(self.app.runs_root))
+        self._set_models(list_models(self.app.runs_root))
         self.set_interval(_LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        """See whether there are other runs and checkpoints by now; on a thread, since disks may be slow."""
+        """Look for new runs and checkpoints, on a thread because disks may be slow."""
         root, known = self.app.runs_root, self._found
 
         def look() -> None:
-            if (found := choices(root)) != known:
-                self.post_message(ModelsSeen(found))
+            if (found := list_models(root)) != known:
+                self.post_message(ModelsListed(found))
 
         self.run_worker(look, thread=True, exclusive=True, group="look")
 
-    def on_models_seen(self, seen: ModelsSeen) -> None:
-        self._see(seen.found)
+    def on_models_listed(self, seen: ModelsListed) -> None:
+        self._set_models(seen.found)
 
     def on_input_changed(self) -> None:
         self._show()
 
     def on_input_submitted(self) -> None:
-        lit = self.query_one(OptionList).highlighted
-        if lit is not None and lit < len(self._shown):
-            self.dismiss(self._shown[lit].reference)
+        highlighted = self.query_one(OptionList).highlighted
+        if highlighted is not None and highlighted < len(self._shown):
+            self.dismiss(self._shown[highlighted].reference)
         elif typed := self.query_one(Input).value.strip():
-            self.dismiss(typed)  # whoever tells says what is off
+            self.dismiss(typed)  # if there is no such model, generating reports it
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._shown[event.option_index].reference)
@@ -182,28 +180,29 @@ class ModelPicker(ModalScreen[str | None]):
         if self._shown:
             options.highlighted = min(max((options.highlighted or 0) + rows, 0), len(self._shown) - 1)
 
-    def _see(self, found: list[ModelChoice]) -> None:
+    def _set_models(self, found: list[ModelChoice]) -> None:
         self._found = found
         self._show()
 
     def _show(self) -> None:
-        """Show what fits what was typed; the same model stays lit where it is still there."""
+        """Show the matching models. The highlighted one stays highlighted if it is still listed."""
         options = self.query_one(OptionList)
-        lit = self._shown[options.highlighted].reference if self._shown and options.highlighted is not None else None
         typed = self.query_one(Input).value
-        wanted = lit if lit is not None and not _typed(typed.strip()) else None if typed else self._chosen
+        selected = None if typed else self._chosen
+        if self._shown and options.highlighted is not None and not _typed(typed.strip()):
+            selected = self._shown[options.highlighted].reference
         self._shown = matching(self._found, typed)
         options.clear_options()
         options.add_options(
-            [Option(_words(one, above)) for one, above in zip(self._shown, [None, *self._shown], strict=False)]
+            [Option(_row(one, above)) for one, above in zip(self._shown, [None, *self._shown], strict=False)]
         )
         places = {one.reference: place for place, one in enumerate(self._shown)}
         if self._shown:
-            options.highlighted = places.get(wanted or "", 0)
+            options.highlighted = places.get(selected or "", 0)
 
 
-def _words(choice: ModelChoice, above: ModelChoice | None) -> Content:
-    """A row; a step stands under its run, or with its whole name where that is not above it."""
+def _row(choice: ModelChoice, above: ModelChoice | None) -> Content:
+    """A row of the list. A checkpoint below its run shows only its step, otherwise its whole reference."""
     run = choice.reference.rpartition("@")[0]
     under = choice.of_run and above is not None and run in (above.reference, above.reference.rpartition("@")[0])
     name = line(f"  {choice.name}" if under else choice.reference, "" if choice.of_run else "bold", limit=44)

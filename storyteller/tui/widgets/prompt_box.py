@@ -1,4 +1,4 @@
-"""Where it is written how a story begins."""
+"""The text area for the prompt, the beginning of a story."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.widgets.text_area import Edit, EditResult
 from storyteller.text import safe
 
 _STORY_KEYS = {"ctrl+e", "ctrl+w", "ctrl+y", "ctrl+z"}
-"""The Story view's keys that a text area has other uses for."""
+"""Keys of the Story view that are bound to other actions in a `TextArea`."""
 _KEPT_KEYS = [
     binding
     for binding in TextArea.BINDINGS
@@ -22,7 +22,7 @@ _KEPT_KEYS = [
 
 
 class PromptBox(TextArea, inherit_bindings=False):
-    """How the story begins. Enter tells it; ctrl+j makes a new line. It grows with its text."""
+    """A text area that grows with its text. Enter posts `Entered`; ctrl+j inserts a newline."""
 
     DEFAULT_CSS = """
     PromptBox {
@@ -45,7 +45,7 @@ class PromptBox(TextArea, inherit_bindings=False):
 
     @property
     def prompt(self) -> str:
-        """The text as it was given, where it was not changed since; else as it stands."""
+        """The prompt. Until the user edits it, it is the text as it was set, not the safe form that is displayed."""
         return self._given if self.text == safe(self._given) else self.text
 
     @prompt.setter
@@ -61,6 +61,7 @@ class PromptBox(TextArea, inherit_bindings=False):
     def action_new_line(self) -> None:
         self.insert("\n")
 
+    # `TextArea` inserts characters in `_on_key`, which runs before bindings; its documentation extends it this way.
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
             event.stop()

@@ -1,4 +1,4 @@
-"""A run at a glance: what it is doing, how far it has come, and its newest figures."""
+"""The header of the run view: the run's state, progress and newest figures."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from textual import getters
 from textual.content import Content
 from textual.widgets import Static
 
-from storyteller.charts.ticks import duration, figure
+from storyteller.charts.ticks import format_duration, format_number
 from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import LIVING
 from storyteller.tui import safe_content
-from storyteller.tui.app import StorytellerApp
-from storyteller.tui.widgets.run_columns import STATES, short
+from storyteller.tui.base_app import BaseApp
+from storyteller.tui.widgets.run_columns import STATES, progress_bar, short_duration
 
 _COLORS = {
     "good": "$text-success",
@@ -22,18 +22,18 @@ _COLORS = {
     "dim": "$text-muted",
     "bad": "$text-error",
 }
-_GONE = "its folder is gone: what was read of it stays here until you leave"
-_DIED = "its process is gone: r goes on from its newest checkpoint, L shows what it said last"
+_GONE = "its folder was deleted: what was read from it stays here until you leave"
+_DIED = "its process died: press r to resume from the newest checkpoint, L to show the log"
 
 
 class RunHeader(Static):
-    """Two rows, and a third where there is trouble."""
+    """Two rows, and a third one for a warning or an error."""
 
     DEFAULT_CSS = """
     RunHeader { height: auto; max-height: 4; padding: 0 1; }
     """
 
-    app = getters.app(StorytellerApp)
+    app = getters.app(BaseApp)
 
     def __init__(self, run_name: str, *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)
@@ -47,7 +47,7 @@ class RunHeader(Static):
         self._fill()
 
     def note(self, note: str) -> None:
-        """Something to say until it is taken back with an empty note: that the log is still being read."""
+        """Show a note among the figures, such as how much of the log was read; "" removes it."""
         if note != self._note:
             self._note = note
             self._fill()
@@ -73,7 +73,6 @@ class RunHeader(Static):
             self.update(shown, layout=len(rows) != self.size.height or message is not None)
 
     def _state_row(self, width: int) -> Content:
-        """State and name at the left, progress at the right."""
         summary = self._summary
         if summary is None:
             return safe_content.line(self._run_name, "bold")
@@ -94,19 +93,17 @@ class RunHeader(Static):
             return Content("")
         living = summary.state in LIVING and not self._gone
         percent = f"{math.floor(100 * summary.progress):>3} %"
-        left = f"  {short(summary.eta_seconds)} left" if summary.eta_seconds is not None and living else ""
-        columns = min(40, width // 4)
-        full, rail = ("=", "-") if self.app.settings.cells == "ascii" else ("\u2501", "\u2500")
-        done = round(columns * summary.progress)
+        left = f"  {short_duration(summary.eta_seconds)} left" if summary.eta_seconds is not None and living else ""
+        done, rest = progress_bar(summary.progress, min(40, width // 4), self.app.settings.cells)
         return Content.assemble(
-            (full * done, "$primary" if living else "$text-muted"),
-            (rail * (columns - done), "$foreground 20%"),
+            (done, "$primary" if living else "$text-muted"),
+            (rest, "$foreground 20%"),
             f" {percent}",
             safe_content.line(left, "$text-muted"),
         )
 
     def _figures_row(self, width: int) -> Content:
-        """As many of the newest figures as fit, the weightiest first."""
+        """As many of the newest figures as fit, the most important first."""
         summary = self._summary
         if summary is None:
             return safe_content.line(self._note or "reading \u2026", "$text-muted")
@@ -119,9 +116,9 @@ class RunHeader(Static):
             (summary.tokens, "tokens"),
         ):
             if value is not None:
-                known.append((f"{value:,}" if unit == "step" else figure(value), unit))
+                known.append((f"{value:,}" if unit == "step" else format_number(value), unit))
         if summary.seconds is not None:
-            known.append((duration(summary.seconds), "trained"))
+            known.append((format_duration(summary.seconds), "trained"))
         if self._note:
             known.append((self._note, ""))
         row = Content("")
@@ -134,7 +131,7 @@ class RunHeader(Static):
             if row.cell_length + len(gap) + part.cell_length > width:
                 break
             row = Content.assemble(row, gap, part)
-        return row or safe_content.line("no figures yet", "$text-muted")
+        return row or safe_content.line("no data yet", "$text-muted")
 
     def _message(self) -> Content | None:
         summary = self._summary

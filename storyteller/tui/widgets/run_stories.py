@@ -1,4 +1,4 @@
-"""The stories of a run, scrubbed by step: one at a time, or all of one prompt below each other."""
+"""The stories that a run generated from a prompt: the story of one step, or of all steps below each other."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from storyteller.config.configs import PROMPTS
-from storyteller.text import safe
 from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory
 from storyteller.tui import safe_content
 from storyteller.tui.checkpoint_stories import CheckpointStories
-from storyteller.tui.widgets.step_slider import StepSlider, beside
+from storyteller.tui.widgets.step_slider import StepSlider, step_after
 
-_MOST_CARDS = 24
-_CARD_CHARS = 600
+_MAX_CARDS = 24
+_MAX_CARD_CHARS = 600
 
 
 class PromptInput(Input):
-    """A prompt of one's own; escape leaves it."""
+    """The field for a prompt of the user's own; escape closes it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", show=False)]
 
-    class Left(Message):
-        """Nothing is asked."""
+    class Cancelled(Message):
+        """Escape was pressed."""
 
-    def action_leave(self) -> None:
-        self.post_message(self.Left())
+    def action_cancel(self) -> None:
+        self.post_message(self.Cancelled())
 
 
 class StoryCard(Static):
-    """One step's story among those of other steps; a click chooses it."""
+    """The story of one step, in the list of all steps."""
 
-    class Chosen(Message):
+    class CardClicked(Message):
+        """The card was clicked."""
+
         def __init__(self, step: int) -> None:
             super().__init__()
             self.step = step
@@ -49,25 +50,25 @@ class StoryCard(Static):
         self.step = step
         self._shown: Content | None = None
 
-    def show(self, content: Content, here: bool) -> None:
-        self.set_class(here, "-here")
+    def show(self, content: Content, current: bool) -> None:
+        self.set_class(current, "-current")
         if self._shown is None or not content.is_same(self._shown):
             self._shown = content
             self.update(content)
 
     def on_click(self, event: Click) -> None:
         event.stop()
-        self.post_message(self.Chosen(self.step))
+        self.post_message(self.CardClicked(self.step))
 
 
 class RunStories(Vertical):
-    """It follows the newest step until an earlier one is chosen."""
+    """Shows the newest story until the user chooses an earlier step."""
 
     DEFAULT_CSS = """
     RunStories { height: 1fr; }
     RunStories > #stories-prompt { height: auto; max-height: 3; }
     RunStories > PromptInput { height: 1; border: none; padding: 0; background: $panel; display: none; }
-    RunStories > PromptInput.-asked { display: block; }
+    RunStories > PromptInput.-open { display: block; }
     RunStories > #stories-title { height: 1; }
     RunStories > #stories-one, RunStories > #stories-all { height: 1fr; margin-top: 1; }
     RunStories > #stories-all { display: none; }
@@ -75,43 +76,46 @@ class RunStories(Vertical):
     RunStories.-all > #stories-one { display: none; }
     RunStories.-low > #stories-one, RunStories.-low > #stories-all { margin-top: 0; }
     RunStories.-low > #stories-prompt, RunStories.-all > #stories-title { display: none; }
-    RunStories StoryCard { height: auto; max-height: 12; padding: 0 1; margin-bottom: 1; border-left: tall transparent; }
-    RunStories StoryCard.-here { border-left: tall $primary; }
+    RunStories StoryCard {
+        height: auto; max-height: 12; padding: 0 1; margin-bottom: 1;
+        border-left: tall transparent;
+    }
+    RunStories StoryCard.-current { border-left: tall $primary; }
     """
 
-    class Moved(Message):
+    class StepShown(Message):
         """Another step is shown."""
 
         def __init__(self, step: int | None, by_hand: bool) -> None:
             super().__init__()
             self.step = step
             self.by_hand = by_hand
-            """Whether the user chose it."""
+            """True if the user chose it, False if a newer story came."""
 
-    class Asked(Message):
-        """Stories from a prompt are wanted at steps where there are none."""
+    class StoriesRequested(Message):
+        """The user wants stories for this prompt from the checkpoints of these steps."""
 
         def __init__(self, prompt: str, steps: tuple[int, ...]) -> None:
             super().__init__()
             self.prompt = prompt
             self.steps = steps
 
-    def __init__(self, growth: SampleHistory, retelling: CheckpointStories, *, id: str | None = None) -> None:
+    def __init__(self, samples: SampleHistory, requests: CheckpointStories, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._growth = growth
-        self._retelling = retelling
+        self._samples = samples
+        self._requests = requests
         self._prompt = PROMPTS[0]
-        self._own: list[str] = []
+        self._own_prompts: list[str] = []
         self._checkpoints: tuple[int, ...] = ()
         self._best: int | None = None
-        self._here: int | None = None
+        self._step: int | None = None
         self.follows = True
-        """Whether it goes on to each newer story."""
+        """Whether each newer story is shown as it comes."""
         self._bpb_at: Callable[[int], float | None] = lambda _: None
 
     def compose(self) -> ComposeResult:
         yield Static(id="stories-prompt", markup=False)
-        yield PromptInput(placeholder="a prompt of your own; enter tells it at every checkpoint", compact=True)
+        yield PromptInput(placeholder="your own prompt; enter generates a story at every checkpoint", compact=True)
         yield StepSlider()
         yield Static(id="stories-title", markup=False)
         with VerticalScroll(id="stories-one"):
@@ -133,60 +137,63 @@ class RunStories(Vertical):
 
     @property
     def step(self) -> int | None:
-        """The step whose story is shown."""
-        return self._here
+        return self._step
 
     @property
     def at_checkpoint(self) -> bool:
-        """Whether the step that is shown has a checkpoint."""
-        return self._here in self._checkpoints
+        """Whether the current step has a checkpoint."""
+        return self._step in self._checkpoints
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The steps that have a story from the prompt, or a checkpoint to tell one from."""
-        return tuple(sorted({*self._growth.steps(self._prompt), *self._checkpoints}))
+        """The steps that have a story for the prompt, or a checkpoint to generate one from; ascending."""
+        return tuple(sorted({*self._samples.steps(self._prompt), *self._checkpoints}))
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The prompts there are: told from in training, and the user's own."""
-        told = self._growth.prompts or PROMPTS
-        return (*told, *(prompt for prompt in self._own if prompt not in told))
+        """The prompts used in training, then the user's own."""
+        of_training = self._samples.prompts or PROMPTS
+        return (*of_training, *(prompt for prompt in self._own_prompts if prompt not in of_training))
 
-    def take(self, checkpoints: Sequence[int], best: int | None, bpb_at: Callable[[int], float | None]) -> None:
-        """What there is now; `bpb_at` tells a step's bits per byte."""
+    def set_checkpoints(
+        self, checkpoints: Sequence[int], best: int | None, bpb_at: Callable[[int], float | None]
+    ) -> None:
+        """Set the checkpoints' steps; `bpb_at` returns the held-out bits per byte at a step."""
         self._checkpoints, self._best, self._bpb_at = tuple(checkpoints), best, bpb_at
         self.refresh_stories()
 
     def refresh_stories(self) -> None:
-        """Show what there is now: a story grew, came, or its checkpoint went."""
+        """Show the current stories: called when a story grew or was finished, or the checkpoints changed."""
         if not self.is_attached or not self.query("#stories-text"):
             return
         prompts = self.prompts
         if self._prompt not in prompts:
             self._prompt = prompts[0]
         steps = self.steps
-        told = self._growth.steps(self._prompt)
-        before = self._here
+        with_story = self._samples.steps(self._prompt)
+        before = self._step
         if not steps:
-            self._here = None
-        elif self._here is None or self.follows:
-            telling = self._retelling.telling
-            now = telling[1] if telling is not None and telling[0] == self._prompt else None
-            self._here = now if now is not None else told[-1] if told else steps[-1]
-        elif self._here not in steps:
-            self._here = min(steps, key=lambda step: abs(step - (self._here or 0)))
-        self.query_one(StepSlider).show(steps, told, self._here)
+            self._step = None
+        elif self._step is None or self.follows:
+            generating = self._requests.current
+            if generating is not None and generating[0] == self._prompt:
+                self._step = generating[1]
+            else:
+                self._step = with_story[-1] if with_story else steps[-1]
+        elif self._step not in steps:
+            self._step = min(steps, key=lambda step: abs(step - (self._step or 0)))
+        self.query_one(StepSlider).show(steps, with_story, self._step)
         self._put("#stories-prompt", self._prompt_row(prompts))
-        title = self._title(self._here)
-        if self.has_class("-low"):  # one row for both
+        title = self._title(self._step)
+        if self.has_class("-low"):  # too low for two rows: the prompt shares the title's
             title = Content.assemble(title, "   ", self._prompt_row(prompts, title.cell_length + 3))
         self._put("#stories-title", title)
         if self.has_class("-all"):
             self._show_all(steps)
         else:
-            self._put("#stories-text", self._story(self._here))
-        if self._here != before:
-            self.post_message(self.Moved(self._here, by_hand=False))
+            self._put("#stories-text", self._story(self._step))
+        if self._step != before:
+            self.post_message(self.StepShown(self._step, by_hand=False))
 
     def _put(self, selector: str, content: Content) -> None:
         static = self.query_one(selector, Static)
@@ -203,88 +210,77 @@ class RunStories(Vertical):
 
     def _title(self, step: int | None) -> Content:
         if step is None:
-            return safe_content.line("no story has been told yet", "$text-muted")
+            return safe_content.line("no story yet", "$text-muted")
         bpb = self._bpb_at(step)
         parts = [safe_content.line(f"step {step:,}", "bold")]
         if bpb is not None:
             parts.append(safe_content.line(f"{bpb:.4f} bits/byte"))
         if step in self._checkpoints:
             parts.append(safe_content.line("best checkpoint" if step == self._best else "checkpoint", "$text-muted"))
-        told = self._growth.at(self._prompt, step)
-        if told is not None and told.later:
-            parts.append(safe_content.line("told later", "$text-muted"))
+        sample = self._samples.at(self._prompt, step)
+        if sample is not None and sample.later:
+            parts.append(safe_content.line("generated later", "$text-muted"))
         return Content("   ").join(parts)
 
-    def _story(self, step: int | None, most_chars: int = LONGEST_CHARS) -> Content:
-        """The story told at a step, as far as it is told."""
+    def _story(self, step: int | None, max_chars: int = LONGEST_CHARS) -> Content:
+        """The story of a step as far as it was generated, or why there is none."""
         if step is None:
-            return safe_content.plain(
-                "Stories appear as the run is evaluated, the same prompts each time.", "$text-muted"
-            )
-        told = self._growth.at(self._prompt, step)
-        if told is not None:
-            text = told.text[:most_chars].rstrip() + (" \u2026" if len(told.text) > most_chars else "")
-            return Content.assemble(safe_content.plain(self._prompt, "$text-muted"), safe_content.plain(text))
-        so_far = self._retelling.so_far(self._prompt, step)
-        said = self._retelling.words(self._prompt, step)
+            return safe_content.plain("Stories appear with each evaluation, for the same prompts.", "$text-muted")
+        prompt = safe_content.plain(self._prompt, "$text-muted")
+        sample = self._samples.at(self._prompt, step)
+        if sample is not None:
+            text = sample.text[:max_chars].rstrip() + (" \u2026" if len(sample.text) > max_chars else "")
+            return Content.assemble(prompt, safe_content.plain(text))
+        so_far = self._requests.partial_text(self._prompt, step)
         if so_far:
-            return Content.assemble(
-                safe_content.plain(self._prompt, "$text-muted"),
-                safe_content.plain(so_far[:most_chars]),
-                ("\u258d", "$primary"),
-            )
-        if said:
-            failed = so_far is None
-            return safe_content.plain(said, "$text-error" if failed else "$text-muted")
-        return safe_content.plain(
-            "Nothing was told at this checkpoint. Press enter to have it told now.", "$text-muted"
-        )
+            return Content.assemble(prompt, safe_content.plain(so_far[:max_chars]), ("\u258d", "$primary"))
+        message = self._requests.status(self._prompt, step)
+        if message:
+            return safe_content.plain(message, "$text-error" if so_far is None else "$text-muted")
+        return safe_content.plain("No story at this checkpoint. Press enter to generate one.", "$text-muted")
 
     def _show_all(self, steps: tuple[int, ...]) -> None:
-        """A card a step, the oldest first; of many, some evenly."""
+        """Show a card for each step, or for `_MAX_CARDS` evenly spaced ones; the oldest first."""
         shown = list(steps)
-        if len(shown) > _MOST_CARDS:
-            shown = sorted({steps[i * (len(steps) - 1) // (_MOST_CARDS - 1)] for i in range(_MOST_CARDS)})
+        if len(shown) > _MAX_CARDS:
+            shown = sorted({steps[i * (len(steps) - 1) // (_MAX_CARDS - 1)] for i in range(_MAX_CARDS)})
         scroll = self.query_one("#stories-all", VerticalScroll)
         cards = {card.step: card for card in scroll.query(StoryCard)}
         for step, card in cards.items():
             if step not in shown:
                 card.remove()
-        fresh: list[StoryCard] = []
+        new: list[StoryCard] = []
         for step in shown:
             card = cards.get(step) or StoryCard(step)
             if step not in cards:
-                fresh.append(card)
-            content = Content("\n").join([self._title(step), self._story(step, _CARD_CHARS)])
-            card.show(content, here=step == self._here)
-        if fresh:
-            later = [card for card in cards.values() if card.step > fresh[-1].step and card.step in shown]
-            scroll.mount(*fresh, before=later[0] if later else None)
+                new.append(card)
+            content = Content("\n").join([self._title(step), self._story(step, _MAX_CARD_CHARS)])
+            card.show(content, current=step == self._step)
+        if new:
+            scroll.mount(*new)
             scroll.sort_children(key=lambda card: card.step if isinstance(card, StoryCard) else 0)
 
-    # --- what the user does -------------------------------------------------------------------------------------------
+    # --- actions ------------------------------------------------------------------------------------------------------
 
-    def move(self, by: int) -> None:
-        """Show the story `by` steps later; at the newest one it follows again."""
-        self.go(beside(self.steps, self._here, by))
+    def move_by(self, by: int) -> None:
+        """Show the story `by` steps later; the newest one is followed again."""
+        self.show_step(step_after(self.steps, self._step, by))
 
-    def go(self, step: int | None, *, quiet: bool = False) -> None:
-        """Show the story of a step; `quiet` posts nothing."""
-        if step is None or step == self._here:
+    def show_step(self, step: int | None, *, quiet: bool = False) -> None:
+        """Show the story of a step; `quiet` posts no message."""
+        if step is None or step == self._step:
             return
         steps = self.steps
-        self._here = step
+        self._step = step
         self.follows = bool(steps) and step == steps[-1]
         self.refresh_stories()
         self.query_one("#stories-one", VerticalScroll).scroll_home(animate=False)
-        for card in self.query(StoryCard):
-            if card.step == step:
-                card.scroll_visible(animate=False)
+        self._scroll_to_current()
         if not quiet:
-            self.post_message(self.Moved(step, by_hand=True))
+            self.post_message(self.StepShown(step, by_hand=True))
 
-    def nearest(self, step: float) -> int | None:
-        """The step with a story that is the last one up to there, else the first."""
+    def nearest_step(self, step: float) -> int | None:
+        """The last step with a story up to `step`, else the first one; None without any."""
         steps = self.steps
         before = [known for known in steps if known <= step]
         return before[-1] if before else steps[0] if steps else None
@@ -295,34 +291,35 @@ class RunStories(Vertical):
         self._prompt = prompts[(place + 1) % len(prompts)]
         self.refresh_stories()
 
-    def all_below_each_other(self, wanted: bool) -> None:
-        """Show the stories of all steps, or one."""
+    def show_all_steps(self, wanted: bool) -> None:
+        """Show the stories of all steps below each other, or one story."""
         self.set_class(wanted, "-all")
         self.refresh_stories()
         if wanted:
-            self.call_after_refresh(self._show_here)
+            self.call_after_refresh(self._scroll_to_current)
 
-    def _show_here(self) -> None:
+    def _scroll_to_current(self) -> None:
         for card in self.query(StoryCard):
-            if card.step == self._here:
+            if card.step == self._step:
                 card.scroll_visible(animate=False)
 
-    def tell_missing(self) -> None:
-        """Ask for what is missing: here, or where all are shown, at every checkpoint."""
+    def request_missing(self) -> None:
+        """Request the missing stories of the prompt: of the current checkpoint, or of all that are shown."""
         if self.has_class("-all"):
             wanted = self._checkpoints
         else:
-            wanted = (self._here,) if self._here is not None and self._here in self._checkpoints else ()
-        missing = tuple(step for step in wanted if self._growth.at(self._prompt, step) is None)
-        self.post_message(self.Asked(self._prompt, missing))
+            wanted = (self._step,) if self._step is not None and self._step in self._checkpoints else ()
+        missing = tuple(step for step in wanted if self._samples.at(self._prompt, step) is None)
+        self.post_message(self.StoriesRequested(self._prompt, missing))
 
-    def ask_prompt(self) -> None:
-        """Let the user type a prompt."""
-        line = self.query_one(PromptInput)
-        line.add_class("-asked")
-        self.screen.set_focus(line)  # at once: the next key may be there already
+    def edit_prompt(self) -> None:
+        """Open the field for a prompt."""
+        field = self.query_one(PromptInput)
+        field.add_class("-open")
+        # `focus()` would wait for the next refresh, and keys typed before that would go elsewhere.
+        self.screen.set_focus(field)
 
-    def on_prompt_input_left(self, event: PromptInput.Left) -> None:
+    def on_prompt_input_cancelled(self, event: PromptInput.Cancelled) -> None:
         event.stop()
         self._close_prompt()
 
@@ -332,28 +329,23 @@ class RunStories(Vertical):
         self._close_prompt()
         if not prompt:
             return
-        if prompt not in self._own:
-            self._own.append(prompt)
+        if prompt not in self._own_prompts:
+            self._own_prompts.append(prompt)
         self._prompt, self.follows = prompt, True
-        self.post_message(self.Asked(prompt, self._checkpoints))
+        self.post_message(self.StoriesRequested(prompt, self._checkpoints))
         self.refresh_stories()
 
     def _close_prompt(self) -> None:
-        line = self.query_one(PromptInput)
-        line.remove_class("-asked")
-        line.value = ""
-        if line.has_focus:
+        field = self.query_one(PromptInput)
+        field.remove_class("-open")
+        field.value = ""
+        if field.has_focus:
             self.screen.set_focus(None)
 
-    def on_step_slider_picked(self, event: StepSlider.Picked) -> None:
+    def on_step_slider_step_picked(self, event: StepSlider.StepPicked) -> None:
         event.stop()
-        self.go(event.step)
+        self.show_step(event.step)
 
-    def on_story_card_chosen(self, event: StoryCard.Chosen) -> None:
+    def on_story_card_card_clicked(self, event: StoryCard.CardClicked) -> None:
         event.stop()
-        self.go(event.step)
-
-    def copyable(self) -> str:
-        """The story that is shown, prompt and all, safe to show."""
-        told = self._growth.at(self._prompt, self._here) if self._here is not None else None
-        return safe(self._prompt + told.text) if told is not None else ""
+        self.show_step(event.step)

@@ -1,4 +1,4 @@
-"""The table of runs: columns that fold away where there is no room, and rows of which only what changed is drawn."""
+"""The table of runs. It hides columns where room is short, and repaints only the rows that changed."""
 
 from __future__ import annotations
 
@@ -15,94 +15,95 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from storyteller.tui.widgets.run_columns import Column, Piece, Row, fit
+from storyteller.tui.widgets.run_columns import RunColumn, RunRow, StyledText, fit
 
 if TYPE_CHECKING:
     from storyteller.charts.types import Cells
 
-_PIECES = ("plain", "dim", "strong", "good", "busy", "bad", "rest", "accent", "bar", "rail", "spark")
+_STYLES = ("plain", "dim", "strong", "good", "busy", "bad", "rest", "accent", "bar", "rail", "spark")
 
 
 class RunTable(ScrollView, can_focus=True):
-    """Rows as they are handed over; the cursor stays on its run wherever that moves to."""
+    """Shows rows in the order given. When the order changes, the cursor stays on its run."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "run-table--head",
         "run-table--head-sorted",
         "run-table--cursor",
-        *(f"run-table--{piece}" for piece in _PIECES),
+        *(f"run-table--{style}" for style in _STYLES),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "A page up", show=False),
-        Binding("pagedown", "page(1)", "A page down", show=False),
-        Binding("home,g", "move(-1000000)", "The first run", show=False),
-        Binding("end,G", "move(1000000)", "The last run", show=False),
+        Binding("pageup", "page(-1)", "Page up", show=False),
+        Binding("pagedown", "page(1)", "Page down", show=False),
+        Binding("home,g", "move(-1000000)", "First run", show=False),
+        Binding("end,G", "move(1000000)", "Last run", show=False),
         Binding("enter", "open", "Open"),
     ]
 
     cursor: reactive[int] = reactive(0, repaint=False)
 
-    class Opened(Message):
-        """Enter, or a second click, on a run."""
+    class RunOpened(Message):
+        """Enter was pressed on a run, or it was double-clicked."""
 
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
 
-    class Moved(Message):
-        """The cursor is on another run, or on none."""
+    class RunHighlighted(Message):
+        """The cursor moved to another run, or to none."""
 
         def __init__(self, name: str | None) -> None:
             super().__init__()
             self.name = name
 
-    class HeadClicked(Message):
-        """A column's head was clicked."""
+    class HeaderClicked(Message):
+        """The header of a column was clicked."""
 
         def __init__(self, column: str) -> None:
             super().__init__()
             self.column = column
 
-    def __init__(self, *, id: str | None = None) -> None:  # Textual's name
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._rows: list[Row] = []
-        self._cells: list[list[list[Piece]]] = []
-        self._fitted: list[tuple[Column, int]] = []
+        self._rows: list[RunRow] = []
+        self._cells: list[list[list[StyledText]]] = []
+        self._fitted: list[tuple[RunColumn, int]] = []
         self._sorted = ("", False)
-        self._kind: Cells = "braille"
+        self._characters: Cells = "braille"
         self.marked: set[str] = set()
+        """The names of the marked runs."""
 
     # --- what it shows ------------------------------------------------------------------------------------------------
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[RunRow]:
         return self._rows
 
     @property
-    def current(self) -> Row | None:
+    def current(self) -> RunRow | None:
         """The run under the cursor."""
         return self._rows[self.cursor] if self.cursor < len(self._rows) else None
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns that there is room for."""
+        """The names of the visible columns."""
         return [column.name for column, _ in self._fitted]
 
     def show(
-        self, rows: Sequence[Row], sorted_by: str = "", is_reversed: bool = False, cells: Cells = "braille"
+        self, rows: Sequence[RunRow], sorted_by: str = "", is_reversed: bool = False, cells: Cells = "braille"
     ) -> None:
-        """Show these rows in their order; only what differs from before is drawn anew."""
+        """Show these rows in this order. Only the rows that differ from the last ones are repainted."""
         before = self.current.name if self.current is not None else None
-        shapes = (self._fitted, self._sorted, self._kind, len(self._rows))
-        self._rows, self._sorted, self._kind = list(rows), (sorted_by, is_reversed), cells
+        layout = (self._fitted, self._sorted, self._characters, len(self._rows))
+        self._rows, self._sorted, self._characters = list(rows), (sorted_by, is_reversed), cells
         self._fitted = fit(self._rows, self._room())
         old, self._cells = self._cells, [self._cells_of(row) for row in self._rows]
         names = [row.name for row in self._rows]
         place = names.index(before) if before in names else min(self.cursor, max(0, len(names) - 1))
         moved, self.cursor = place != self.cursor, place
-        if shapes != (self._fitted, self._sorted, self._kind, len(self._rows)):
+        if layout != (self._fitted, self._sorted, self._characters, len(self._rows)):
             self.virtual_size = Size(self.size.width, len(self._rows) + 1)
             self.refresh()
         else:
@@ -111,23 +112,23 @@ class RunTable(ScrollView, can_focus=True):
                     self._draw_row(index)
         now = self.current.name if self.current is not None else None
         if now != before:
-            self.post_message(self.Moved(now))
+            self.post_message(self.RunHighlighted(now))
         if moved:
-            self._keep_in_sight()
+            self._scroll_to_cursor()
 
     def refresh_rows(self) -> None:
-        """Draw every row anew, after `marked` was changed from outside."""
-        self._again()
+        """Repaint all rows. Call it after changing `marked` directly."""
+        self._update_cells()
 
     def mark(self, name: str, marked: bool) -> None:
         (self.marked.add if marked else self.marked.discard)(name)
-        self._again()
+        self._update_cells()
 
     def on_resize(self) -> None:
-        self._again()
-        self._keep_in_sight()
+        self._update_cells()
+        self._scroll_to_cursor()
 
-    def _again(self) -> None:
+    def _update_cells(self) -> None:
         self._fitted = fit(self._rows, self._room())
         self._cells = [self._cells_of(row) for row in self._rows]
         self.virtual_size = Size(self.size.width, len(self._rows) + 1)
@@ -136,9 +137,9 @@ class RunTable(ScrollView, can_focus=True):
     def _room(self) -> int:
         return self.scrollable_content_region.width or self.size.width
 
-    def _cells_of(self, row: Row) -> list[list[Piece]]:
+    def _cells_of(self, row: RunRow) -> list[list[StyledText]]:
         marked = row.name in self.marked
-        return [column.cell(row, width, marked, self._kind) for column, width in self._fitted]
+        return [column.cell(row, width, marked, self._characters) for column, width in self._fitted]
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
@@ -156,11 +157,11 @@ class RunTable(ScrollView, can_focus=True):
         plain = self._style("plain") + over if over is not None else self._style("plain")
         return Strip(segments).adjust_cell_length(width, plain).crop(0, width)
 
-    def _aligned(self, column: Column, room: int, pieces: list[Piece], over: Style | None) -> list[Segment]:
+    def _aligned(self, column: RunColumn, room: int, pieces: list[StyledText], over: Style | None) -> list[Segment]:
         def styled(name: str) -> Style:
             if over is None:
                 return self._style(name)
-            # Reversed, a row of many colours would be a row of many grounds.
+            # In reverse video the text colours become backgrounds, so a reversed row gets one style throughout.
             return over if over.reverse else self._style(name) + over
 
         filled = sum(len(text) for text, _ in pieces)
@@ -184,7 +185,7 @@ class RunTable(ScrollView, can_focus=True):
         return self.get_component_rich_style(f"run-table--{name}")
 
     def _cursor_style(self) -> Style:
-        """What the cursor lays over a row's own colours."""
+        """The part of the cursor's style that is laid over the colours of a row."""
         style = self._style("cursor")
         return Style(bgcolor=style.bgcolor, reverse=style.reverse)
 
@@ -205,7 +206,7 @@ class RunTable(ScrollView, can_focus=True):
 
     def action_open(self) -> None:
         if self.current is not None:
-            self.post_message(self.Opened(self.current.name))
+            self.post_message(self.RunOpened(self.current.name))
 
     def on_click(self, event: Click) -> None:
         where = event.get_content_offset(self)
@@ -214,7 +215,7 @@ class RunTable(ScrollView, can_focus=True):
         if where.y == 0:
             name = self._column_at(where.x)
             if name:
-                self.post_message(self.HeadClicked(name))
+                self.post_message(self.HeaderClicked(name))
             return
         index = where.y - 1 + self.scroll_offset.y
         if index < len(self._rows):
@@ -235,10 +236,10 @@ class RunTable(ScrollView, can_focus=True):
         index = min(max(0, index), max(0, len(self._rows) - 1))
         if index != self.cursor:
             self.cursor = index
-            self._keep_in_sight()
-            self.post_message(self.Moved(self.current.name if self.current is not None else None))
+            self._scroll_to_cursor()
+            self.post_message(self.RunHighlighted(self.current.name if self.current is not None else None))
 
-    def _keep_in_sight(self) -> None:
+    def _scroll_to_cursor(self) -> None:
         rows = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self.cursor < top:

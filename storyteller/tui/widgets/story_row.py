@@ -1,4 +1,4 @@
-"""The stories of a variant, side by side."""
+"""The columns of a story variant, side by side."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from textual.message import Message
 
 from storyteller.tracking.run_index import newest_step
 from storyteller.tui.safe_content import line
-from storyteller.tui.story_columns import StoryColumn, facts
-from storyteller.tui.widgets.story_pane import Part, StoryPane
+from storyteller.tui.story_columns import StoryColumn, status_text
+from storyteller.tui.widgets.story_pane import StoryPane, TextSpan
 
 _LOOK_SECONDS = 1.0
 _GUIDE = (
-    Part("enter", told=False),
-    Part(" tells a story that begins with the words above, a new one each time\n", told=True),
-    Part("tab", told=False),
-    Part(" leads to the knobs, which the arrows turn\n", told=True),
-    Part("ctrl+t", told=False),
-    Part(" chooses who tells: any checkpoint of any run, or a model of the Hugging Face Hub\n", told=True),
-    Part("f1", told=False),
-    Part(" shows every key", told=True),
+    TextSpan("enter", generated=False),
+    TextSpan(" generates a story that begins with the prompt above, a new one each time\n", generated=True),
+    TextSpan("tab", generated=False),
+    TextSpan(" leads to the sampling settings, which the arrow keys change\n", generated=True),
+    TextSpan("ctrl+t", generated=False),
+    TextSpan(" chooses the model: any checkpoint of any run, or one from the Hugging Face Hub\n", generated=True),
+    TextSpan("f1", generated=False),
+    TextSpan(" shows every key", generated=True),
 )
-"""What stands where no story is yet."""
+"""Shown while there is no story."""
 
 
 class StoryRow(Horizontal):
-    """A pane for each column."""
+    """Holds a pane for each column, and watches for new checkpoints of the columns' models."""
 
     DEFAULT_CSS = """
     StoryRow {
@@ -38,7 +38,7 @@ class StoryRow(Horizontal):
     """
 
     class StepsSeen(Message):
-        """The newest steps of the models that are shown, by their names."""
+        """The newest checkpoint steps by model name; posted when one has changed."""
 
         def __init__(self, steps: dict[str, int | None]) -> None:
             super().__init__()
@@ -54,11 +54,11 @@ class StoryRow(Horizontal):
 
     @property
     def panes(self) -> list[tuple[StoryPane, StoryColumn]]:
-        """Each pane with its column, as far as they are there."""
+        """Each mounted pane with its column."""
         return list(zip(self.query(StoryPane), self._columns, strict=False))
 
     def lay_out(self, columns: list[StoryColumn]) -> None:
-        """Take these columns, and what becomes of the list; their panes are there after the next refresh."""
+        """Show these columns, kept by reference. New panes are mounted at the next refresh."""
         self._columns = columns
         panes = list(self.query(StoryPane))
         for pane in panes[len(columns) :]:
@@ -68,21 +68,21 @@ class StoryRow(Horizontal):
             self.mount(*new)
 
     def show(self) -> None:
-        """Show each column's story as it stands."""
+        """Show the text of each column."""
         for pane, column in self.panes:
-            guide = _GUIDE if column.page.asked is None else ()
-            pane.story.show(column.page.parts or guide, telling=column.page.ticket is not None)
+            guide = _GUIDE if column.version.request is None else ()
+            pane.story.show(column.version.spans or guide, is_generating=column.version.ticket is not None)
 
-    def show_lines(self, chosen: int) -> None:
-        """The lines around the stories, the chosen column's marked."""
+    def show_details(self, chosen: int) -> None:
+        """Update the lines above and below the stories, and mark the chosen column."""
         self.set_class(len(self._columns) > 1, "several")
         for place, (pane, column) in enumerate(self.panes):
-            problem, remedy = column.page.failure or ("", "")
+            problem, remedy = column.version.failure or ("", "")
             pane.set_class(place == chosen, "chosen")
-            pane.say(_name_line(column), facts(column.page, column.model), problem, remedy)
+            pane.set_details(_name_line(column), status_text(column.version, column.model), problem, remedy)
 
     def _look(self) -> None:
-        """See whether a run that is shown has a newer checkpoint; on a thread, since disks may be slow."""
+        """Look for newer checkpoints of the shown models, on a thread because disks may be slow."""
         if not self.screen.is_current:
             return
         shown = {column.model: column.newest for column in self._columns}
@@ -96,15 +96,15 @@ class StoryRow(Horizontal):
 
 
 def _name_line(column: StoryColumn) -> Content:
-    """The column's model, and the step that it would be told from now."""
-    page = column.page
-    label = page.label if page.asked is not None and page.asked.model == column.model else ""
+    """The column's model, and its newest checkpoint if the story is not from it."""
+    version = column.version
+    label = version.label if version.request is not None and version.request.model == column.model else ""
     name = line(label or column.model, "bold $primary") + line(" \u25be", "$text-muted")
     if column.newest is None or ("@" in column.model and not column.model.endswith("@latest")):
         return name
     step = label.rpartition("@")[2]
     if not label:
-        return name + line(f"  the newest, step {column.newest:,}", "$text-muted")
+        return name + line(f"  newest checkpoint, step {column.newest:,}", "$text-muted")
     if step.isdecimal() and int(step) < column.newest:
-        return name + line(f"  step {column.newest:,} is there: ctrl+n", "$secondary")
+        return name + line(f"  newer checkpoint {column.newest:,}: ctrl+n", "$secondary")
     return name

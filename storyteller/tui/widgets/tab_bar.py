@@ -1,4 +1,4 @@
-"""Tabs on one row: words side by side, the chosen one lit; a click chooses."""
+"""Tabs on one row; a click chooses one."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from storyteller.tui import safe_content
+from storyteller.tui.widgets.label_row import positions
 
 _GAP = 2
 
 
 class TabBar(Widget):
-    """Where the tabs do not fit the row they scroll, the chosen one staying in sight."""
+    """Labels side by side, the chosen one highlighted. A row that is too narrow scrolls to the chosen tab."""
 
     DEFAULT_CSS = """
     TabBar { height: 1; width: 1fr; }
     """
 
-    class Picked(Message):
-        """A tab was clicked."""
+    class TabClicked(Message):
+        """A tab was clicked; `tab` is its name."""
 
         def __init__(self, tabs: TabBar, tab: str) -> None:
             super().__init__()
@@ -35,10 +36,10 @@ class TabBar(Widget):
             return self.tabs
 
     chosen: reactive[str] = reactive("")
-    """The lit tab's own name."""
+    """The name of the chosen tab."""
 
     def __init__(self, tabs: Sequence[tuple[str, str]], *, chosen: str = "", id: str | None = None) -> None:
-        """`tabs`: each one's name and the words it shows."""
+        """`tabs`: the name and the label of each."""
         super().__init__(id=id)
         self._tabs = list(tabs)
         self.set_reactive(TabBar.chosen, chosen or (self._tabs[0][0] if self._tabs else ""))
@@ -54,31 +55,25 @@ class TabBar(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        gap = " " * _GAP
-        parts = [
+        labels = [
             safe_content.line(label, "bold underline $primary" if name == self.chosen else "$text-muted")
             for name, label in self._tabs
         ]
-        shown = Content(gap).join(parts)
-        return shown[self._first_column() :] if self._first_column() else shown
+        return Content(" " * _GAP).join(labels)[self._first_column() :]
 
     def on_click(self, event: Click) -> None:
         column = event.x + self._first_column()
         for name, begin, end in self._places():
             if begin - _GAP // 2 <= column < end + _GAP // 2:
-                self.post_message(self.Picked(self, name))
+                self.post_message(self.TabClicked(self, name))
 
     def _places(self) -> list[tuple[str, int, int]]:
-        """Each tab's name, its first column, and the one after its last."""
-        places, column = [], 0
-        for name, label in self._tabs:
-            end = column + safe_content.line(label).cell_length
-            places.append((name, column, end))
-            column = end + _GAP
-        return places
+        """Each tab's name, first column, and the column after its last."""
+        columns = positions((safe_content.line(label).cell_length for _, label in self._tabs), _GAP)
+        return [(name, *place) for (name, _), place in zip(self._tabs, columns, strict=True)]
 
     def _first_column(self) -> int:
-        """The column that is shown at the left edge."""
+        """The column shown at the left edge: above 0 only where the row is scrolled."""
         places = self._places()
         if not places or places[-1][2] <= self.size.width:
             return 0

@@ -1,0 +1,80 @@
+"""The thread that reads the disk for a screen, so that the screen never waits for a file."""
+
+from __future__ import annotations
+
+import threading
+
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from storyteller.errors import StorytellerError
+
+_RETRY_SECONDS = 0.5
+"""Pause after a read that failed."""
+
+
+class ReaderThread:
+    """Calls `_read` in a loop on a thread of its own; `_read` posts messages to `owner`, a screen.
+
+    An error of the disk does not end the thread: the next read may succeed.
+    """
+
+    def __init__(self, owner: MessagePump, name: str) -> None:
+        self._owner = owner
+        self._stopped = threading.Event()
+        self._poked = threading.Event()
+        self._awake = threading.Event()
+        self._awake.set()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after its current read; returns at once."""
+        self._stopped.set()
+        self.wake()
+
+    def sleep(self) -> None:
+        """Read nothing until `wake` is called, while the screen is covered."""
+        self._awake.clear()
+
+    def wake(self) -> None:
+        """Read again, and at once."""
+        self._awake.set()
+        self._poked.set()
+
+    def poke(self) -> None:
+        """Cut the current pause short."""
+        self._poked.set()
+
+    def _post(self, message: Message) -> None:
+        if not self._stopped.is_set():
+            self._owner.post_message(message)
+
+    def _begin(self) -> None:
+        """Called once on the thread, before the first `_read`."""
+
+    def _read(self) -> float:
+        """Read and post messages. Returns the pause before the next read, seconds."""
+        raise NotImplementedError
+
+    def _on_error(self, problem: str) -> None:
+        """Called when `_read` raised a StorytellerError or an OSError."""
+
+    def _work(self) -> None:
+        self._begin()
+        while not self._stopped.is_set():
+            # Cleared before the read: a request that comes during the read is answered by the next one.
+            self._poked.clear()
+            pause_seconds = _RETRY_SECONDS
+            try:
+                pause_seconds = self._read()
+            except StorytellerError as error:
+                self._on_error(str(error))
+            except OSError as error:
+                self._on_error(f"the runs cannot be read ({error.strerror or error})")
+            if self._stopped.is_set():
+                return
+            self._poked.wait(pause_seconds)
+            self._awake.wait()
