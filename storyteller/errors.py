@@ -1,22 +1,22 @@
-"""The exceptions that users can meet.
+"""The exceptions that are shown to users.
 
     StorytellerError            exit status 1
-    |-- UsageError              exit status 2: wrong use of a command or of one of its options
-    |-- CorpusError             the stories cannot be read, or there are none
-    |   `-- HubError            the Hugging Face Hub does not answer or does not have it
+    |-- UsageError              exit status 2: a usage error
+    |-- CorpusError             the corpus cannot be read or has no stories
+    |   `-- HubError            the Hugging Face Hub does not answer or does not have the data set
     |-- TokenizerError          a tokenizer cannot be loaded or trained
-    |-- RunError                a run cannot be found, made, started or stopped
+    |-- RunError                a run cannot be found, created, started or stopped
     |   `-- RunBusyError        another process owns the run
-    |-- CheckpointError         a checkpoint is missing, damaged or of another shape
-    |-- ModelError              a model cannot be told from
-    |-- JudgeError              a judge that was asked over the network refuses or does not answer
-    |-- TrainingError           training cannot go on
-    |   |-- NonFiniteError      the loss or a gradient is not a number
-    |   |-- OutOfMemoryError    the batch does not fit
-    |   `-- PeerLostError       another of the processes that train together has ended
+    |-- CheckpointError         a checkpoint is missing, damaged or of another architecture
+    |-- ModelError              a model cannot generate stories
+    |-- JudgeError              the LLM judge refuses or does not answer
+    |-- TrainingError           training cannot continue
+    |   |-- NonFiniteError      the loss or a gradient is not finite
+    |   |-- OutOfMemoryError    the batch does not fit into memory
+    |   `-- PeerLostError       another process of a distributed run has ended
     `-- DiskError               the disk is full or cannot be written
 
-`str(error)` is one line: the problem and, where there is one, the remedy (what to do next).
+`str(error)` is one line: the problem and, if there is one, the remedy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from storyteller.text import safe_line
 
 
 class StorytellerError(Exception):
-    """Something that the user can put right: what is wrong, and the remedy."""
+    """Base class: the problem, and the remedy, which is what the user can do about it."""
 
     exit_status = 1
 
@@ -41,75 +41,62 @@ class StorytellerError(Exception):
 
 
 class UsageError(StorytellerError):
-    """Wrong use of a command: an unknown name, an option's value out of range, options that exclude each other."""
+    """An unknown name, an invalid value of an option, or options that exclude each other."""
 
     exit_status = 2
 
 
 def invalid_value(option: str, value: object, expected: str) -> UsageError:
-    """The error for an option's value: `invalid value 0 for --layers: expected 1 to 256 blocks`."""
+    """Returns the error for a value of an option: `invalid value 0 for --layers: expected 1 to 256 blocks`."""
     return UsageError(f"invalid value {safe_line(str(value), 60) or repr('')} for {option}", f"expected {expected}")
 
 
-class CorpusError(StorytellerError):
-    """The stories cannot be read, or there are none."""
+class CorpusError(StorytellerError): ...
 
 
-class HubError(CorpusError):
-    """The Hugging Face Hub does not answer, or does not have what was asked for."""
+class HubError(CorpusError): ...
 
 
-class TokenizerError(StorytellerError):
-    """A tokenizer cannot be loaded or trained."""
+class TokenizerError(StorytellerError): ...
 
 
-class RunError(StorytellerError):
-    """A run cannot be found, made, started or stopped."""
+class RunError(StorytellerError): ...
 
 
-class RunBusyError(RunError):
-    """Another process owns the run."""
+class RunBusyError(RunError): ...
 
 
-class CheckpointError(StorytellerError):
-    """A checkpoint is missing, damaged or of another shape."""
+class CheckpointError(StorytellerError): ...
 
 
-class ModelError(StorytellerError):
-    """A model cannot be told from."""
+class ModelError(StorytellerError): ...
 
 
-class JudgeError(StorytellerError):
-    """A judge that was asked over the network refuses, or does not answer."""
+class JudgeError(StorytellerError): ...
 
 
-class TrainingError(StorytellerError):
-    """Training cannot go on."""
+class TrainingError(StorytellerError): ...
 
 
-class NonFiniteError(TrainingError):
-    """The loss or a gradient is not a number."""
+class NonFiniteError(TrainingError): ...
 
 
-class OutOfMemoryError(TrainingError):
-    """The batch does not fit into memory."""
+class OutOfMemoryError(TrainingError): ...
 
 
-class PeerLostError(TrainingError):
-    """Another of the processes that train together has ended."""
+class PeerLostError(TrainingError): ...
 
 
-class DiskError(StorytellerError):
-    """The disk is full or cannot be written."""
+class DiskError(StorytellerError): ...
 
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error`, or what caused it, says that no space is left.
+    """True if `error` or one of its causes reports a full disk.
 
-    safetensors reports a full disk without an errno, in words alone.
+    safetensors does so without an errno, only in the message.
     """
     seen: set[int] = set()
     current: BaseException | None = error

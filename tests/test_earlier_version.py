@@ -48,7 +48,7 @@ def _earlier_files(_hermetic: None, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The files of the earlier version in the current folder, under the paths that they name."""
     here = tmp_path / "earlier"
     shutil.copytree(FILES, here)
-    before, after = Path("/tmp/fix/stories.txt"), here / "stories.txt"  # noqa: S108  the path in the earlier files
+    before, after = Path("/tmp/fix/stories.txt"), here / "stories.txt"
     for path in (here / "runs/earlier/run.json", here / "told.jsonl"):
         text = path.read_text(encoding="utf-8").replace(str(before.parent), str(after.parent))
         text = text.replace(fingerprint(before), fingerprint(after))

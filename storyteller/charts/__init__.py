@@ -1,16 +1,15 @@
-"""Line charts drawn in character cells: for the terminal app's chart and for `storyteller show`.
+"""Draws line charts in character cells, for the app and for `storyteller show`.
 
-A cell holds several dots (braille 2 x 4, blocks 2 x 2, ascii 1), so that a chart of 160 x 45 cells is a picture of 300
-x 170 dots. Lines are joined between their points; a band (or the raw points) lies dim behind each. What comes out is
-text with the name of a style a piece; whoever shows it gives each style its colour.
+A cell holds several dots (braille 2 x 4, blocks 2 x 2, ascii 1), so a plot of 150 x 42 cells has 300 x 168 dots. Points
+are joined by lines; a band (or the raw points) is drawn dim behind them. The result is text in runs, each with the name
+of a style; the caller maps styles to colours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storyteller.charts.braille import draw_plot, row_of
-from storyteller.charts.legend import center, last_value, draw_legend, swatch, value_at, add_y_labels, draw_x_axis
+from storyteller.charts.legend import add_y_labels, center, draw_legend, draw_x_axis, last_value, swatch, value_at
 from storyteller.charts.scales import Trace, x_range, y_range
 from storyteller.charts.ticks import format_duration, format_number, format_x, ticks
 from storyteller.charts.types import DOTS, PALETTE, STYLES, Cells, Frame, Marks, Picture, Run, Series, Unit, View
@@ -30,8 +29,8 @@ __all__ = [
     "draw",
     "format_duration",
     "format_number",
-    "last_value",
     "format_x",
+    "last_value",
     "swatch",
     "ticks",
     "value_at",
@@ -52,12 +51,11 @@ def draw(
     patterns: bool = False,
     nothing: str = "",
 ) -> Picture:
-    """A picture of exactly `rows` x `columns` cells, whatever the data are; it never raises for them.
+    """Returns a picture of exactly `rows` x `columns` cells. No data makes it raise.
 
-    From the top: the legend (with the last values, or those at the cursor), the plot with the y axis at its left, the x
-    axis with the marks, its labels; where there is little room, the plot keeps it. `patterns` tells the lines apart
-    where there is no colour: the second is dashed, the third dotted, and so on. `nothing` is said in the middle where
-    there is no point to draw.
+    From top to bottom: the legend with the last values (or those at the cursor), the plot with y labels at its left,
+    the x axis with the marks, and the x labels. In small pictures, everything but the plot is left out. With
+    `patterns`, lines differ by dashes instead of colours. `nothing` is the text shown if there are no points.
     """
     view = view or View()
     columns, rows = max(0, columns), max(0, rows)
@@ -75,9 +73,16 @@ def draw(
         y_ticks, gutter = [], 0
     plot_columns = columns - gutter
     frame = Frame(gutter, len(legend), plot_columns, plot_rows, x_begin, x_end, y_begin, y_end, view.log_y)
-    labels = [(row, label) for value, label in y_ticks if (row := row_of(value, frame, cells)) is not None]
+    labels = [(row, label) for value, label in y_ticks if (row := frame.row_of(value, cells)) is not None]
     cursor = frame.column_of(view.cursor_x) if view.cursor_x is not None else None
-    plot = draw_plot(traces, frame, {row for row, _ in labels}, cursor, cells, patterns)
+    grid = {row for row, _ in labels}
+    empty = [frame.empty_row(row in grid, cursor, cells) for row in range(plot_rows)]
+    if traces and plot_columns > 0 and plot_rows > 0:
+        from storyteller.charts.braille import draw_plot  # imports numpy
+
+        plot = draw_plot(empty, traces, frame, cells, patterns)
+    else:
+        plot = [row.runs() for row in empty]
     if nothing and plot and not any(trace.has_points for trace in traces):
         plot[len(plot) // 2] = center(nothing, plot_columns, cells)
     drawn = [*legend, *add_y_labels(plot, labels, gutter)]

@@ -1,4 +1,4 @@
-"""What stands around the plot: the legend, the labels, the x axis."""
+"""Draws what surrounds the plot: the legend, the y labels and the x axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from storyteller.charts.braille import styled_runs
 from storyteller.charts.scales import number
 from storyteller.charts.ticks import format_number, format_x, ticks
 from storyteller.charts.types import (
@@ -22,6 +21,7 @@ from storyteller.charts.types import (
     Marks,
     Run,
     Series,
+    StyledRow,
     Unit,
 )
 from storyteller.text import safe_line
@@ -30,7 +30,7 @@ from storyteller.text import safe_line
 def add_y_labels(plot: list[list[Run]], labels: Sequence[tuple[int, str]], gutter: int) -> list[list[Run]]:
     if not gutter:
         return plot
-    by_row = dict(reversed(labels))  # of two in one row the first
+    by_row = dict(reversed(labels))  # of two labels in one row, the first wins
     return [
         [(by_row.get(row, "").rjust(gutter - 1) + " ", "label" if row in by_row else ""), *runs]
         for row, runs in enumerate(plot)
@@ -40,7 +40,10 @@ def add_y_labels(plot: list[list[Run]], labels: Sequence[tuple[int, str]], gutte
 def draw_x_axis(
     frame: Frame, cursor_x: float | None, marks: Sequence[Marks], x_name: str, x_unit: Unit, cells: Cells
 ) -> list[list[Run]]:
-    """Two rows: the line with ticks and marks, and the labels."""
+    """Returns two rows: the axis with ticks and marks, and the labels.
+
+    Labels are placed in order of priority (cursor, name of the axis, ticks) and left out where they would overlap.
+    """
     width = frame.left + frame.columns
     ascii_only = cells == "ascii"
     line = bytearray([0] * frame.left + [AXIS] * frame.columns)
@@ -48,14 +51,13 @@ def draw_x_axis(
     labels, label_styles = [" "] * width, bytearray(width)
     taken = [False] * (width + 1)
 
-    def put(words: str, start: int, style: int) -> bool:
+    def put(words: str, start: int, style: int) -> None:
         end = start + len(words)
         if start < 0 or end > width or any(taken[max(0, start - 1) : end + 1]):
-            return False
+            return
         labels[start:end] = list(words)
         label_styles[start:end] = bytes([style]) * len(words)
         taken[start:end] = [True] * len(words)
-        return True
 
     cursor = frame.column_of(cursor_x) if cursor_x is not None else None
     if cursor is not None and cursor_x is not None:
@@ -79,11 +81,11 @@ def draw_x_axis(
                 text[column], line[column] = glyph, MARK
     if cursor is not None:
         text[cursor], line[cursor] = ("|" if ascii_only else "\u2534"), CURSOR
-    return [styled_runs("".join(text), bytes(line)), styled_runs("".join(labels), bytes(label_styles))]
+    return [StyledRow("".join(text), bytes(line)).runs(), StyledRow("".join(labels), bytes(label_styles)).runs()]
 
 
 def value_at(series: Series, x: float, tolerance: float = 0.0) -> float | None:
-    """The y of the point nearest to `x`; None where the line does not reach within `tolerance`. `x` must ascend."""
+    """The y of the point nearest to `x`; None if `x` is more than `tolerance` outside `series.x`, which must ascend."""
     length = min(len(series.x), len(series.y))
     if not length or not math.isfinite(x):
         return None
@@ -99,7 +101,7 @@ def value_at(series: Series, x: float, tolerance: float = 0.0) -> float | None:
 
 
 def last_value(series: Series) -> float | None:
-    """The last y that is a number."""
+    """The last finite y."""
     for at in range(min(len(series.x), len(series.y)) - 1, -1, -1):
         value = number(series.y[at])
         if math.isfinite(value):
@@ -108,7 +110,7 @@ def last_value(series: Series) -> float | None:
 
 
 def swatch(color: int, cells: Cells = "braille", patterns: bool = False) -> str:
-    """Two cells that stand for a line in a legend."""
+    """Two cells that show the look of a line in a legend."""
     if cells == "ascii":
         return SERIES_GLYPHS[color % PALETTE] * 2
     return _SWATCHES[color % PALETTE] if patterns else _SWATCHES[0]
@@ -137,7 +139,7 @@ def draw_legend(
     cells: Cells,
     patterns: bool,
 ) -> list[list[Run]]:
-    """The name of the y axis and a key a line, with its value at the cursor, or its last."""
+    """The legend: the name of the y axis, and for each line its swatch, name and value (at the cursor, or the last)."""
     tolerance = (x_end / 2 - x_begin / 2) / max(1, columns)
     title = fit(y_name, columns, cells)
     keys: list[tuple[str, str, str, str]] = []
@@ -146,20 +148,20 @@ def draw_legend(
         shown = ("-" if cells == "ascii" else "\u2014") if value is None else format_number(value)
         style = f"{'dim' if each.dim else 'line'}{each.color % PALETTE}"
         keys.append((swatch(each.color, cells, patterns), fit(each.name, 60, cells), shown, style))
-    # Names give way before the title, the title before names that say nothing, those before the values.
+    # If it does not fit, shorten the names first (to 11 characters), then drop the title, then drop the names.
     tries = [(title, limit) for limit in (60, 40, 32, 28, 24, 20, 17, 14, 11)]
     tries += [("", limit) for limit in (20, 17, 14, 11)] + [(title, limit) for limit in (9, 7, 5, 0)] + [("", 0)]
     for shown_title, limit in tries:
-        rows = _laid(shown_title, keys, columns, limit, most_rows, cells)
+        rows = _layout(shown_title, keys, columns, limit, most_rows, cells)
         if rows is not None:
             return rows
     return [_padded([(title[:columns], "label")], columns)]
 
 
-def _laid(
+def _layout(
     title: str, keys: Sequence[tuple[str, str, str, str]], columns: int, limit: int, most_rows: int, cells: Cells
 ) -> list[list[Run]] | None:
-    """The legend with names of at most `limit` characters; None where it does not fit."""
+    """Lays out the legend with names of at most `limit` characters; None if it does not fit."""
     rows: list[list[Run]] = [[(title, "label")] if title else []]
     used = len(title)
     for mark, name, shown, style in keys:
@@ -178,7 +180,7 @@ def _laid(
 
 
 def center(text: str, columns: int, cells: Cells) -> list[Run]:
-    """A row of the plot that says something in its middle."""
+    """A row of the plot with centred text."""
     words = fit(text, columns, cells)
     before = (columns - len(words)) // 2
     return _padded([(" " * before, ""), (words, "label")], columns)
@@ -190,7 +192,7 @@ def _padded(row: list[Run], columns: int) -> list[Run]:
 
 
 def fit(text: str, limit: int, cells: Cells) -> str:
-    """`text` made safe, a cell a character, and cut to `limit` cells."""
+    """Makes text safe and cuts it to `limit` cells. Wide characters become a box: each takes exactly one cell."""
     line = safe_line(text)
     if not line.isascii():
         line = "".join(_narrow(character) for character in line)

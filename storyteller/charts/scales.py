@@ -1,4 +1,4 @@
-"""From series to numbers on the scale of the axes, and from those to what the axes span."""
+"""Converts series to arrays on the scale of the axes, and computes the ranges of the axes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _LARGEST = sys.float_info.max
 FAR = 1e7
-"""Dots beyond the picture at which a point is drawn that lies further away."""
+"""Points further outside the plot than this, in dots, are drawn at this distance."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A series as numbers: y, low and high on the axis' own scale, NaN where nothing is drawn."""
+    """A series as arrays. y, low and high are on the scale of the axis (log10 if logarithmic); NaN is a gap."""
 
     series: Series
     x: NDArray[float64]
@@ -32,7 +32,7 @@ class Trace:
 
     @property
     def has_points(self) -> bool:
-        """Whether there is anything to draw."""
+        """True if there is a point to draw."""
         import numpy as np
 
         return bool(np.any(np.isfinite(self.x) & np.isfinite(self.y)))
@@ -47,7 +47,7 @@ class Trace:
         low = high = None
         if series.low is not None and series.high is not None and min(len(series.low), len(series.high)) >= length:
             low, high = _scaled(numbers(series.low, length), log_y), _scaled(numbers(series.high, length), log_y)
-            if log_y:  # a band that goes below zero goes to the bottom
+            if log_y:  # a band that reaches zero or below extends to the bottom
                 low = np.where(np.isnan(low) & np.isfinite(high), -FAR, low)
         return cls(series, x, y, low, high)
 
@@ -82,14 +82,14 @@ def x_range(traces: Sequence[Trace], view: View) -> tuple[float, float]:
     begin, end = _filled(given, _extremes([trace.x for trace in traces]))
     if begin / 2 < end / 2:
         return begin, end
-    # one place alone stands in the middle
+    # A single x: centre it in a range of some width.
     half = max(0.5, abs(begin) * 1e-3, abs(end) * 1e-3)
     low, high = (begin, begin + 2 * half) if given[0] is not None else (end - half, end + half)
     return max(low, -_LARGEST), min(high, _LARGEST)
 
 
 def y_range(traces: Sequence[Trace], view: View, x_begin: float, x_end: float) -> tuple[float, float]:
-    """The ends of the y axis as values; fitted ones are round, so that they stand still while a run grows."""
+    """The range of the y axis. Ends that fit the data are rounded, so that they rarely move while a run grows."""
     limit = 0.0 if view.log_y else -math.inf
     given = tuple(
         None if end is None or not math.isfinite(end) or end <= limit else end for end in (view.y_begin, view.y_end)

@@ -1,4 +1,4 @@
-"""Numbers for a reader: values, times, and the round numbers of an axis."""
+"""Formats numbers and durations, and chooses the round numbers of an axis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def format_number(value: float) -> str:
-    """A value as a reader wants it: four digits that count (`0.2531`, `3.917`, `5,995`, `12.35M`, `3.0e-4`)."""
+    """Formats a value with about four significant digits: `0.2531`, `3.917`, `5,995`, `12.35M`, `3.0e-4`."""
     if not math.isfinite(value):
         return "\u2014"
     size = abs(value)
@@ -23,13 +23,13 @@ def format_number(value: float) -> str:
                 return f"{value / unit:.4g}{suffix}"
     if size >= 999.95:
         return f"{value:,.0f}"
-    # trailing zeros stay: a column of figures lines up, and 0.2530 was measured to four digits
+    # Trailing zeros are kept, so that columns of numbers line up.
     decimals = 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1
     return "0" if value == 0 else f"{value:.{decimals}f}"
 
 
 def format_duration(seconds: float) -> str:
-    """`45s`, `5m`, `1h30m`, `2d`: a length of time in at most two units."""
+    """Formats a duration in at most two units: `45s`, `5m`, `1h30m`, `2d`."""
     if not math.isfinite(seconds):
         return "\u2014"
     sign, left = ("-" if seconds < 0 else ""), abs(seconds)
@@ -46,7 +46,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_x(x: float, unit: Unit = "number") -> str:
-    """An x as the cursor shows it, exact where it is a whole number: `12,345`, `1h5m`."""
+    """Formats an x for the cursor; integers up to 10 million are exact: `12,345`, `1h5m`."""
     if unit == "seconds":
         return format_duration(x)
     if math.isfinite(x) and abs(x) < 1e7 and (x == round(x) or abs(x) >= 1000):
@@ -55,9 +55,10 @@ def format_x(x: float, unit: Unit = "number") -> str:
 
 
 def ticks(begin: float, end: float, most: int, *, unit: Unit = "number", log: bool = False) -> list[tuple[float, str]]:
-    """Round numbers from `begin` to `end`, some `most` of them, each with its label; steps are 1, 2 or 5 times a power.
+    """Returns about `most` round numbers from `begin` to `end` with their labels.
 
-    With `unit` "seconds" steps are those of a clock; with `log` they are 1-2-5, or whole decades where there are many.
+    Steps are 1, 2 or 5 times a power of 10, for `unit` "seconds" those of a clock. With `log`, ticks are 1, 2 and 5
+    times powers of 10, or only powers if there are many decades.
     """
     if not (math.isfinite(begin) and math.isfinite(end) and begin < end) or most < 1:
         return []
@@ -70,7 +71,7 @@ def ticks(begin: float, end: float, most: int, *, unit: Unit = "number", log: bo
         return []
     first, last = math.floor(begin / step), math.ceil(end / step)
     if last - first > 100 or begin + step == begin or end - step == end:
-        return []  # the span is below what the numbers can tell apart
+        return []  # the range is too small for floating point
     values = [value for number in range(first, last + 1) if _is_within(value := number * step, begin, end)]
     return [(value, format_duration(value) if unit == "seconds" else _tick_label(value, step)) for value in values]
 
@@ -81,7 +82,7 @@ def nice_step(begin: float, end: float, most: int) -> float:
         return 0.0
     power = math.floor(math.log10(raw))
     for factor in (1, 2, 5, 10):
-        # by the literal, so that a step of 0.1 is 0.1 and not 0.1000000001
+        # Parsed from text, so that a step of 0.1 is the float 0.1; 10**-1 * 1 may differ in the last digit.
         step = float(f"{factor}e{power}")
         if step >= raw * (1 - 1e-9):
             return step
@@ -92,7 +93,7 @@ _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 
 
 
 def _is_within(value: float, begin: float, end: float) -> bool:
-    """Whether a tick lies between the ends, or on one of them but for the rounding of its product."""
+    """True if a tick lies between the ends, or equals one of them up to rounding."""
     return begin <= value <= end or math.isclose(value, begin, rel_tol=1e-12) or math.isclose(value, end, rel_tol=1e-12)
 
 
@@ -121,7 +122,7 @@ def _log_ticks(begin: float, end: float, most: int) -> list[float]:
 
 
 def _tick_label(value: float, step: float) -> str:
-    """`value` with as many digits as a step of `step` needs."""
+    """Formats a tick with as many digits as the step between ticks needs."""
     size = abs(value)
     if value == 0:
         return "0"
@@ -144,7 +145,7 @@ def _decimals(step: float) -> int:
 
 
 def _short(value: float) -> str:
-    """Three digits with a suffix: `1.5k`."""
+    """Three significant digits with a suffix: `1.5k`."""
     for unit, suffix in _SUFFIXES:
         if value >= unit:
             return f"{value / unit:.3g}{suffix}" if value < 1e15 else f"{value:.0e}"

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
-_METAVARS = {"int": "N", "float": "X", "str": "TEXT", "list[str]": "TEXT", "path": "PATH", "list[path]": "PATH"}
+_METAVARS = {
+    **dict.fromkeys(("int", "int range"), "N"),
+    **dict.fromkeys(("float", "float range"), "X"),
+    **dict.fromkeys(("str", "list[str]"), "TEXT"),
+    **dict.fromkeys(("path", "list[path]"), "PATH"),
+}
 """The metavar of an option that names none, by what Typer would show in its place (`<list[str]>`)."""
 
 Row = tuple[str, str]
@@ -34,7 +39,7 @@ class SectionedCommand(TyperCommand):
         """Write the arguments, the options without a panel, and the options of each panel."""
         arguments, general, panels = [], [], []
         for param in self.get_params(ctx):
-            if param.metavar is None and param.param_type_name == "option":
+            if param.metavar is None and isinstance(param, TyperOption):
                 param.metavar = _METAVARS.get(param.display_type(ctx).strip("<>").lower())
             if (row := param.get_help_record(ctx)) is None:  # a hidden one
                 continue

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn, Self, TypeVar
 
-from storyteller.cli.text_tables import span
+from storyteller.cli.text_tables import note, span
 
 _T = TypeVar("_T")
 
@@ -110,3 +110,35 @@ class ProgressLine:
         with contextlib.suppress(OSError, UnicodeError):
             sys.stderr.write("\r" + line.ljust(before) + ("\r" if not line else ""))
             sys.stderr.flush()
+
+
+def run_with_progress(compute: Callable[[Callable[[str, int, int], None]], _T]) -> _T:
+    """Run `compute` interruptibly with a progress line. Its argument is called with (phase, items done, items in all).
+
+    On Ctrl-C, print a line and end the process.
+    """
+    lines: dict[str, ProgressLine] = {}  # the line of the current phase
+    drawn_at = 0.0
+
+    def clear() -> None:
+        while lines:
+            lines.popitem()[1].clear()
+
+    def show(phase: str, done: int, total: int) -> None:
+        nonlocal drawn_at
+        if phase not in lines:
+            clear()
+            lines[phase] = ProgressLine(total, phase)
+        elif time.monotonic() - drawn_at < 0.1:
+            return
+        drawn_at = time.monotonic()
+        lines[phase].show(done)
+
+    try:
+        return run_interruptibly(lambda: compute(show))
+    except KeyboardInterrupt:
+        clear()
+        note("interrupted")
+        leave()
+    finally:
+        clear()

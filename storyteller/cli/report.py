@@ -1,4 +1,4 @@
-"""`storyteller report`: runs as a page for a browser."""
+"""`storyteller report`: an HTML report of one run, or of several compared."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from storyteller.tracking.run_folder import RunFolder
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(help="Runs: their names, beginnings of them, or latest.")],
+    runs: Annotated[list[str], typer.Argument(help="Names of runs, unique beginnings of names, or latest.")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.html", help="The page; default: report-RUN.html.")
+        Path | None, typer.Option("--out", metavar="FILE.html", help="The file to write; default: report-RUN.html.")
     ] = None,
     by: Annotated[
         Literal["step", "tokens", "seconds"] | None,
-        typer.Option(help="What the curves' x axis counts first; default: step, of several runs tokens."),
+        typer.Option(help="The x axis of the curves; default: step, for several runs tokens."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Where the page is, and what is missing, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the path of the page and what is missing as JSON.")
+    ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Runs as one page for a browser: curves, stories by step, settings, how to train them again. It loads nothing.
+    """Write a self-contained HTML page about runs: curves, samples, settings, and the commands to reproduce them.
 
     Example: storyteller report first wide --out both.html
     """
@@ -39,25 +41,25 @@ def report(
     folders = list({(folder := _found(root, name)).name: folder for name in runs}.values())
     path = out_file or Path(f"report-{'-'.join(folder.name for folder in folders)[:100]}.html")
     check_writable(path)
-    portraits = []
+    snapshots = []
     for folder in folders:
         if sys.stderr.isatty():
             note(f"reading {folder.name} ...")
-        portraits.append(read_snapshot(folder))
+        snapshots.append(read_snapshot(folder))
     earlier = earlier_runs(folders[0]) if len(folders) == 1 else []
-    size = write(path, report_page(portraits, by, earlier))
+    size = write(path, report_page(snapshots, by, earlier))
     if as_json:
-        missing = {portrait.name: list(portrait.missing) for portrait in portraits}
+        missing = {snapshot.name: list(snapshot.missing) for snapshot in snapshots}
         out_json({"page": str(path), "bytes": size, "runs": [folder.name for folder in folders], "missing": missing})
         return
-    for portrait in portraits:
-        for words in portrait.missing:
-            note(f"{portrait.name}: {words}")
+    for snapshot in snapshots:
+        for words in snapshot.missing:
+            note(f"{snapshot.name}: {words}")
     out(f"{path}: {size / 1e3:,.0f} kB")
 
 
 def _found(root: Path, name: str) -> RunFolder:
-    """The run; one whose `run.json` is gone is reported on, too, where its whole name is given."""
+    """Finds a run. One without `run.json` is reported on, too, if its full name is given."""
     try:
         return run_index.find_run(root, name)
     except RunError:

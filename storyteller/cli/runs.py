@@ -32,7 +32,7 @@ def ps(
         out_json([summary.to_json() for summary in summaries])
         return
     if not summaries:
-        note(f"no runs yet in {root}: storyteller train makes one")
+        note(f"no runs yet in {root}: storyteller train starts one")
         return
     head = ("RUN", "STATE", "STEP", "DONE", "LOSS", "BITS/BYTE", "TOKENS/S", "LEFT")
     rows = [
@@ -130,11 +130,7 @@ def delete(
     out(f"{folder.name} was deleted")
 
 
-def rename(
-    run: Run,
-    name: Annotated[str, typer.Argument(help="New name.")],
-    runs_dir: RunsDir = None,
-) -> None:
+def rename(run: Run, name: Annotated[str, typer.Argument(help="New name.")], runs_dir: RunsDir = None) -> None:
     """Rename a run that is not training.
 
     Example: storyteller rename little-fox best-fox

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,13 +14,15 @@ import typer
 
 from storyteller.cli.loaded_model import LoadedModel
 from storyteller.cli.story_output import OutputStream, StoryWriter, warn
+from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import DiskError, UsageError, invalid_value
 from storyteller.text import safe_line
 
 _DEFAULTS = SamplingParams()
 _PROMPT_LIMIT_CHARS = 1_000_000
-_SAMPLING, _MANY = "Sampling", "Many stories"
+_sampling = partial(typer.Option, rich_help_panel="Sampling")
+_many = partial(typer.Option, rich_help_panel="Many stories")
 _SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 
@@ -39,64 +42,36 @@ def tell(
             "[default: the newest run with a checkpoint, else starter]",
         ),
     ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(rich_help_panel=_SAMPLING, help="Most tokens to generate after the prompt.")
-    ] = _DEFAULTS.max_tokens,
+    max_tokens: Annotated[int, _sampling(help="Most tokens to generate after the prompt.")] = _DEFAULTS.max_tokens,
     temperature: Annotated[
-        float,
-        typer.Option(rich_help_panel=_SAMPLING, help="Softmax temperature; 0 always takes the most likely token."),
+        float, _sampling(help="Softmax temperature; 0 always takes the most likely token.")
     ] = _DEFAULTS.temperature,
-    top_k: Annotated[
-        int, typer.Option(rich_help_panel=_SAMPLING, help="Sample from the K most likely tokens; 0: from all.")
-    ] = _DEFAULTS.top_k,
+    top_k: Annotated[int, _sampling(help="Sample from the K most likely tokens; 0: from all.")] = _DEFAULTS.top_k,
     top_p: Annotated[
         float,
-        typer.Option(
-            rich_help_panel=_SAMPLING,
+        _sampling(
             help="Nucleus sampling: sample from the smallest set of tokens whose probabilities sum to at least X; "
-            "1: from all.",
+            "1: from all."
         ),
     ] = _DEFAULTS.top_p,
     min_p: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel=_SAMPLING,
-            help="Drop tokens less likely than X times the most likely one; 0: none.",
-        ),
+        float, _sampling(help="Drop tokens less likely than X times the most likely one; 0: none.")
     ] = _DEFAULTS.min_p,
     repetition_penalty: Annotated[
-        float,
-        typer.Option(rich_help_panel=_SAMPLING, help="Above 1 makes tokens that were already generated less likely."),
+        float, _sampling(help="Above 1 makes tokens that were already generated less likely.")
     ] = _DEFAULTS.repetition_penalty,
     no_repeat_ngram: Annotated[
-        int,
-        typer.Option(rich_help_panel=_SAMPLING, help="Never generate the same N tokens in a row twice; 0: no limit."),
+        int, _sampling(help="Never generate the same N tokens in a row twice; 0: no limit.")
     ] = _DEFAULTS.no_repeat_ngram,
-    beams: Annotated[
-        int,
-        typer.Option(rich_help_panel=_SAMPLING, help="Above 1: beam search with N beams, without sampling."),
-    ] = _DEFAULTS.beams,
-    seed: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=_SAMPLING, help="The same seed gives the same story.  [default: random]"),
-    ] = None,
-    count: Annotated[
-        int, typer.Option(rich_help_panel=_MANY, help="Stories for each prompt, generated in batches.")
-    ] = 1,
-    stop: Annotated[
-        list[str] | None, typer.Option(rich_help_panel=_SAMPLING, help="Text at which generation stops; repeatable.")
-    ] = None,
+    beams: Annotated[int, _sampling(help="Above 1: beam search with N beams, without sampling.")] = _DEFAULTS.beams,
+    seed: Annotated[int | None, _sampling(help="The same seed gives the same story.  [default: random]")] = None,
+    count: Annotated[int, _many(help="Stories for each prompt, generated in batches.")] = 1,
+    stop: Annotated[list[str] | None, _sampling(help="Text at which generation stops; repeatable.")] = None,
     file: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH",
-            rich_help_panel=_MANY,
-            help='File of prompts, one a line or .jsonl of {"prompt": ...}; - is standard input.',
-        ),
+        _many(metavar="PATH", help='File of prompts, one a line or .jsonl of {"prompt": ...}; - is standard input.'),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(rich_help_panel=_MANY, help="Write the stories to this file; .jsonl as --json does.")
-    ] = None,
+    out: Annotated[Path | None, _many(help="Write the stories to this file; .jsonl as --json does.")] = None,
     again: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Repeat a kept story by its id (see storyteller stories), or latest."),
@@ -105,9 +80,10 @@ def tell(
     no_keep: Annotated[
         bool, typer.Option("--no-keep", help="Do not add the story to the history (storyteller stories).")
     ] = False,
-    numbers: Annotated[
-        Literal["fp32", "int8"], typer.Option(help="What the model computes with; int8 is faster, a little less exact.")
+    compute_type: Annotated[
+        Literal["fp32", "int8"], typer.Option(help="Arithmetic of the model; int8 is faster and slightly less exact.")
     ] = "fp32",
+    numbers: Annotated[Literal["fp32", "int8"] | None, typer.Option(hidden=True)] = None,
     runs_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]")
     ] = None,
@@ -118,6 +94,8 @@ def tell(
     Example: storyteller tell "Once there was a little boy"
     """
     given = {name: value for name, value in ctx.params.items() if _was_given(ctx, name)}
+    if numbers is not None and "compute_type" not in given:  # the earlier name of the option
+        given["compute_type"] = compute_type = numbers
     params = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -138,17 +116,17 @@ def tell(
     if file is not None:
         _check_alone("--file", given, ("prompt",))
         return _tell_file(
-            file, LoadedModel(model, runs_dir, threads, numbers), params, count, as_json, out, not no_keep
+            file, LoadedModel(model, runs_dir, threads, compute_type), params, count, as_json, out, not no_keep
         )
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if prompt is None and at_terminal and not as_json and out is None:
         _check_alone("a session", given, ("count",))
-        from storyteller.cli.tell_session import run_session
+        pass
 
-        with LoadedModel(model, runs_dir, threads, numbers) as loaded:
-            return run_session(loaded, params, keeps=not no_keep)
+        with LoadedModel(model, runs_dir, threads, compute_type) as loaded:
+            return _run_session(loaded, params, keeps=not no_keep)
     text = _prompt(prompt)
-    with LoadedModel(model, runs_dir, threads, numbers) as loaded, _open_output(out) as stream:
+    with LoadedModel(model, runs_dir, threads, compute_type) as loaded, _open_output(out) as stream:
         if count > 1:
             return _tell_several(loaded, text, params, count, _story_writer(stream, as_json, out), keeps=not no_keep)
         return _tell_one(loaded, text, params, _story_writer(stream, as_json, out), keeps=not no_keep)
@@ -209,7 +187,6 @@ def _story_writer(stream: OutputStream, as_json: bool, out: Path | None) -> Stor
 
 def _tell_one(loaded: LoadedModel, prompt: str, params: SamplingParams, writer: StoryWriter, keeps: bool) -> int:
     """Stream one story; as JSON it is printed when it is complete."""
-    from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
     from storyteller.inference.engine import with_seed
 
     params = with_seed(params)
@@ -225,7 +202,6 @@ def _tell_several(
     loaded: LoadedModel, prompt: str, params: SamplingParams, count: int, writer: StoryWriter, keeps: bool
 ) -> int:
     from storyteller.cli.tell_batch import generate_and_write
-    from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.evaluation.prompts import PromptRequest
 
     return generate_and_write(loaded, [PromptRequest(prompt)] * count, count, params, writer, HistoryWriter(keeps))
@@ -235,7 +211,6 @@ def _tell_file(
     file: str, loaded: LoadedModel, params: SamplingParams, count: int, as_json: bool, out: Path | None, keeps: bool
 ) -> int:
     from storyteller.cli.tell_batch import generate_and_write
-    from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.evaluation.prompts import read_prompts
 
     with loaded:
@@ -253,7 +228,6 @@ def _tell_file(
 def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path | None, keeps: bool) -> int:
     """Repeat a kept story; options given now take the place of those it was generated with."""
     from storyteller.cli.tell_replay import regenerate, reopen_model
-    from storyteller.cli.tell_stream import HistoryWriter
     from storyteller.inference import story_history
 
     told = story_history.find(identity)
@@ -266,3 +240,23 @@ def _tell_again(identity: str, given: dict[str, Any], as_json: bool, out: Path |
     if remark:
         warn(remark)
     return 130 if story.stopped else 0
+
+
+def _run_session(loaded: LoadedModel, params: SamplingParams, keeps: bool) -> int:
+    """Read and execute lines until Ctrl-D. Returns the exit status."""
+    from storyteller.cli.line_editor import line_reader
+    from storyteller.cli.tell_session import Session
+
+    session = Session(loaded, params, OutputStream(sys.stdout), HistoryWriter(keeps))
+    session.welcome()
+    read = line_reader(session.model_names)
+    while True:
+        session.look()
+        try:
+            line = read(session.label)
+        except EOFError:
+            return 0
+        except KeyboardInterrupt:
+            continue
+        if not session.answer(line):
+            return 0

@@ -1,4 +1,4 @@
-"""A kept story told again: by the model that told it, with its settings and its seed."""
+"""Generates a kept story again, with the same model, sampling parameters and seed."""
 
 from __future__ import annotations
 
@@ -15,55 +15,56 @@ if TYPE_CHECKING:
     from storyteller.inference.story_history import StoryRecord
 
 
-def reopen_model(told: StoryRecord, given: Mapping[str, Any]) -> LoadedModel:
-    """The model that told a story, but for what was `given` anew: `model`, `runs_dir`, `compute_type`, `threads`.
+def reopen_model(record: StoryRecord, given: Mapping[str, Any]) -> LoadedModel:
+    """Opens the model of a story, with `given` options in place of the recorded ones.
 
-    Raises its kind of error where it is gone, with what else can be done.
+    `given` may have `model`, `runs_dir`, `compute_type` and `threads`. If the story's own model cannot be opened, the
+    error suggests another one.
     """
     model = given.get("model")
-    runs_dir = given.get("runs_dir") or (told.runs_dir if model is None else "") or None
+    runs_dir = given.get("runs_dir") or (record.runs_dir if model is None else "") or None
+    compute_type = given.get("compute_type", record.compute_type)
     try:
-        return LoadedModel(
-            model or told.model, runs_dir, given.get("threads", 0), given.get("compute_type", told.compute_type)
-        )
+        return LoadedModel(model or record.model, runs_dir, given.get("threads", 0), compute_type)
     except (RunError, CheckpointError, HubError, ModelError) as error:
         if model is not None:
             raise
         raise type(error)(
-            f"the model that told {told.id} is gone: {error.problem}",
-            f"tell it from another one: storyteller tell --again {told.id} --model NAME",
+            f"the model of {record.id} cannot be opened: {error.problem}",
+            f"take another one: storyteller tell --again {record.id} --model NAME",
         ) from error
 
 
 def regenerate(
-    loaded: LoadedModel, told: StoryRecord, sample: SamplingParams, sheet: StoryWriter, keeper: HistoryWriter
+    loaded: LoadedModel, record: StoryRecord, params: SamplingParams, writer: StoryWriter, history: HistoryWriter
 ) -> tuple[StreamedStory, str]:
-    """Tell a kept story again and write it; where it was one of a batch and nothing is changed, with that batch.
+    """Generates a kept story again and writes it. A story of a batch is generated with its batch if nothing changed.
 
-    Returns what was told, and a line to show where it is not what was told then (empty: it is, or was not to be).
+    Returns the story, and a message if it should be the same as the kept one but is not.
     """
     from storyteller.inference import story_history
 
-    exact = (
-        sample == told.sample
-        and told.model == loaded.record_fields()["model"]
-        and told.compute_type == loaded.compute_type
+    is_same = (
+        params == record.sample
+        and record.model == loaded.record_fields()["model"]
+        and record.compute_type == loaded.compute_type
     )
-    mates = story_history.batch_of(told) if exact and told.rows > 1 else None
-    if mates is not None and told.rows > 1:
-        story = loaded.engine.batch([mate.prompt for mate in mates], sample)[told.row]
-        heard = StreamedStory(story.text, story.tokens, story.seconds, story.finished)
-        if not sheet.as_json:
-            sheet.put({"text": told.prompt + heard.text}, alone=True)
-        place = {"batch": told.batch, "row": told.row, "rows": told.rows}
-        again = keeper.keep(loaded, told.prompt, sample, heard, **place)
+    batch = story_history.batch_of(record) if is_same and record.rows > 1 else None
+    if batch is not None:
+        generated = loaded.engine.batch([other.prompt for other in batch], params)[record.row]
+        story = StreamedStory(generated.text, generated.tokens, generated.seconds, generated.finished)
+        if not writer.as_json:
+            writer.put({"text": record.prompt + story.text}, alone=True)
+        position = {"batch": record.batch, "row": record.row, "rows": record.rows}
+        again = history.keep(loaded, record.prompt, params, story, **position)
     else:
-        prompt = loaded.engine.recent(told.prompt) if told.goes_on else told.prompt
-        heard = stream_story(loaded.engine, prompt, sample, None if sheet.as_json else sheet.stream, echo=told.prompt)
-        again = keeper.keep(loaded, told.prompt, sample, heard, goes_on=told.goes_on)
-    finish_story(again, loaded.engine.label, heard, sheet)
-    if not exact or heard.stopped or heard.text.startswith(told.text):
-        return heard, ""
-    if told.rows > 1 and mates is None:
-        return heard, f"{told.id} was told beside others that are gone, and alone comes out differently"
-    return heard, f"{told.id} was told differently then: the model or the machine is not the same"
+        prompt = loaded.engine.recent(record.prompt) if record.goes_on else record.prompt
+        stream = None if writer.as_json else writer.stream
+        story = stream_story(loaded.engine, prompt, params, stream, echo=record.prompt)
+        again = history.keep(loaded, record.prompt, params, story, goes_on=record.goes_on)
+    finish_story(again, loaded.engine.label, story, writer)
+    if not is_same or story.stopped or story.text.startswith(record.text):
+        return story, ""
+    if record.rows > 1 and batch is None:
+        return story, f"{record.id} was generated in a batch that is not complete any more, and alone it is different"
+    return story, f"{record.id} was different when it was kept: the model or the machine has changed"

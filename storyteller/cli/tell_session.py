@@ -12,7 +12,6 @@ import dataclasses
 import difflib
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -405,25 +404,6 @@ class Session:
         page = WrappedWriter(self._stream, self._columns)
         page.write(text)
         page.end()
-
-
-def run_session(loaded: LoadedModel, params: SamplingParams, keeps: bool) -> int:
-    """Read and execute lines until Ctrl-D. Returns the exit status."""
-    from storyteller.cli.line_editor import line_reader
-
-    session = Session(loaded, params, OutputStream(sys.stdout), HistoryWriter(keeps))
-    session.welcome()
-    read = line_reader(session.model_names)
-    while True:
-        session.look()
-        try:
-            line = read(session.label)
-        except EOFError:
-            return 0
-        except KeyboardInterrupt:
-            continue
-        if not session.answer(line):
-            return 0
 
 
 def _match_name(given: str, names: Sequence[str], kind: str, shown: Callable[[str], str]) -> str:

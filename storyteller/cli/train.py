@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,154 +25,102 @@ RunsDir = Annotated[
     Path | None,
     typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]"),
 ]
-_DATA, _MODEL, _BUDGET, _OPTIMISATION = "Data", "Model", "Budget (one of them)", "Optimisation"
-_TRACKING, _PROCESSES, _NEW_BUDGET = "Tracking", "Processes", "New budget (one of them, including what was trained)"
+
+
+def _panel(heading: str) -> Callable[..., Any]:
+    """Return `typer.Option` with its heading in `--help` filled in."""
+    return partial(typer.Option, rich_help_panel=heading)
+
+
+_data, _model, _optimisation, _tracking = map(_panel, ("Data", "Model", "Optimisation", "Tracking"))
+_processes, _budget = map(_panel, ("Processes", "Budget (one of them)"))
+_new_budget = _panel("New budget (one of them, including what was trained)")
 _BY_PRESET = "  [default: by the preset]"
-Nproc = Annotated[int, typer.Option(help="Processes on this machine, e.g. one a GPU.", rich_help_panel=_PROCESSES)]
-Nnodes = Annotated[
-    int, typer.Option(help="Machines; start the same command on each.", rich_help_panel=_PROCESSES, show_default=True)
-]
-NodeRank = Annotated[
-    int | None,
-    typer.Option(help="This machine's number, from 0.  [default: Slurm's, else 0]", rich_help_panel=_PROCESSES),
-]
-Rendezvous = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="First machine and a free port on it.", rich_help_panel=_PROCESSES),
-]
+Nproc = Annotated[int, _processes(help="Processes on this machine, e.g. one a GPU.")]
+Nnodes = Annotated[int, _processes(help="Machines; start the same command on each.", show_default=True)]
+NodeRank = Annotated[int | None, _processes(help="This machine's number, from 0.  [default: Slurm's, else 0]")]
+Rendezvous = Annotated[str | None, _processes(metavar="HOST:PORT", help="First machine and a free port on it.")]
 _PRESET_HELP = " ".join(f"{name}: {what}." for name, what in PRESET_NOTES.items())
-Detach = Annotated[bool, typer.Option("--detach", help="Return once training has started.", rich_help_panel=_PROCESSES)]
-Foreground = Annotated[
-    bool, typer.Option("--foreground", help="Train in this process, e.g. in a container.", rich_help_panel=_PROCESSES)
-]
+Detach = Annotated[bool, _processes("--detach", help="Return once training has started.")]
+Foreground = Annotated[bool, _processes("--foreground", help="Train in this process, e.g. in a container.")]
 
 
 def train(
     preset: Annotated[str, typer.Option(metavar="|".join(PRESET_NOTES), help=_PRESET_HELP)] = "quick",
     data: Annotated[
         list[str] | None,
-        typer.Option(
+        _data(
             metavar="SOURCE",
-            rich_help_panel=_DATA,
             help="auto (TinyStories from the Hub, else the bundled stories), tinystories, bundled, or a file or folder "
             "of stories (.jsonl .json .txt .csv .parquet, also .gz); repeatable.  [default: auto]",
         ),
     ] = None,
     valid: Annotated[
         list[str] | None,
-        typer.Option(
+        _data(
             metavar="PATH",
-            rich_help_panel=_DATA,
             help="Held-out stories; repeatable.  [default: 1 % of the stories, chosen by a hash of their words]",
         ),
     ] = None,
-    clean: Annotated[
-        str | None, typer.Option(metavar="light|classic", rich_help_panel=_DATA, help="Text cleaning." + _BY_PRESET)
-    ] = None,
+    clean: Annotated[str | None, _data(metavar="light|classic", help="Text cleaning." + _BY_PRESET)] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(
-            metavar="bpe|gpt2|DIR",
-            rich_help_panel=_DATA,
-            help="bpe trains one on the stories; gpt2; or a tokenizer folder." + _BY_PRESET,
-        ),
+        _data(metavar="bpe|gpt2|DIR", help="bpe trains one on the stories; gpt2; or a tokenizer folder." + _BY_PRESET),
     ] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(rich_help_panel=_DATA, help="Vocabulary of a trained tokenizer." + _BY_PRESET)
-    ] = None,
-    no_cache: Annotated[
-        bool,
-        typer.Option("--no-cache", rich_help_panel=_DATA, help="Do not use the user's cache folder."),
-    ] = False,
-    layers: Annotated[int | None, typer.Option(rich_help_panel=_MODEL, help="Transformer blocks." + _BY_PRESET)] = None,
-    width: Annotated[
-        int | None, typer.Option(rich_help_panel=_MODEL, help="Width of the residual stream." + _BY_PRESET)
-    ] = None,
-    heads: Annotated[
-        int | None, typer.Option(rich_help_panel=_MODEL, help="Attention heads; must divide the width." + _BY_PRESET)
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(rich_help_panel=_MODEL, help="Context length in tokens." + _BY_PRESET)
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(metavar="MINUTES", rich_help_panel=_BUDGET, help="Minutes of training." + _BY_PRESET)
-    ] = None,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=_BUDGET, help="Optimiser steps.")] = None,
-    epochs: Annotated[float | None, typer.Option(rich_help_panel=_BUDGET, help="Passes over the stories.")] = None,
-    tokens: Annotated[int | None, typer.Option(rich_help_panel=_BUDGET, help="Tokens trained on.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(rich_help_panel=_OPTIMISATION, help="Rows in one forward pass." + _BY_PRESET)
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", rich_help_panel=_OPTIMISATION, help="Peak learning rate of AdamW." + _BY_PRESET),
-    ] = None,
+    vocab_size: Annotated[int | None, _data(help="Vocabulary of a trained tokenizer." + _BY_PRESET)] = None,
+    no_cache: Annotated[bool, _data("--no-cache", help="Do not use the user's cache folder.")] = False,
+    layers: Annotated[int | None, _model(help="Transformer blocks." + _BY_PRESET)] = None,
+    width: Annotated[int | None, _model(help="Width of the residual stream." + _BY_PRESET)] = None,
+    heads: Annotated[int | None, _model(help="Attention heads; must divide the width." + _BY_PRESET)] = None,
+    context: Annotated[int | None, _model(help="Context length in tokens." + _BY_PRESET)] = None,
+    minutes: Annotated[float | None, _budget(metavar="MINUTES", help="Minutes of training." + _BY_PRESET)] = None,
+    steps: Annotated[int | None, _budget(help="Optimiser steps.")] = None,
+    epochs: Annotated[float | None, _budget(help="Passes over the stories.")] = None,
+    tokens: Annotated[int | None, _budget(help="Tokens trained on.")] = None,
+    batch_size: Annotated[int | None, _optimisation(help="Rows in one forward pass." + _BY_PRESET)] = None,
+    lr: Annotated[float | None, _optimisation(metavar="RATE", help="Peak learning rate of AdamW." + _BY_PRESET)] = None,
     precision: Annotated[
         str | None,
-        typer.Option(
+        _optimisation(
             metavar="auto|fp32|bf16|fp16",
-            rich_help_panel=_OPTIMISATION,
             help="Mixed precision; auto takes what the hardware supports.  [default: auto]",
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda|mps", rich_help_panel=_OPTIMISATION, help="Device.  [default: auto]"),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=_OPTIMISATION, help="Seed of weights, data order and samples.  [default: 42]"),
-    ] = None,
+    device: Annotated[str | None, _optimisation(metavar="auto|cpu|cuda|mps", help="Device.  [default: auto]")] = None,
+    seed: Annotated[int | None, _optimisation(help="Seed of weights, data order and samples.  [default: 42]")] = None,
     skip_bad_steps: Annotated[
         int | None,
-        typer.Option(
-            rich_help_panel=_OPTIMISATION,
-            help="Steps with a non-finite loss or gradient to skip before the run fails.  [default: 0]",
-        ),
+        _optimisation(help="Steps with a non-finite loss or gradient to skip before the run fails.  [default: 0]"),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            rich_help_panel=_OPTIMISATION,
-            help="Any other field of the configuration, e.g. --set keep=5; repeatable.",
+        _optimisation(
+            "--set", metavar="KEY=VALUE", help="Any other field of the configuration, e.g. --set keep=5; repeatable."
         ),
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=_TRACKING, help="Name of the run.  [default: three words and the date]"),
-    ] = None,
+    name: Annotated[str | None, _tracking(help="Name of the run.  [default: three words and the date]")] = None,
     card_every: Annotated[
         str | None,
-        typer.Option(
+        _tracking(
             metavar="STEPS|TIME",
-            rich_help_panel=_TRACKING,
             help="Measure generated stories this often, in the background: 500, 10m, 1epoch.  [default: never]",
         ),
     ] = None,
     wandb: Annotated[
         str | None,
-        typer.Option(
+        _tracking(
             metavar="auto|online|offline|off",
-            rich_help_panel=_TRACKING,
             help="Weights & Biases; auto is online where there are credentials, else off.  [default: auto]",
         ),
     ] = None,
-    wandb_project: Annotated[
-        str | None, typer.Option(rich_help_panel=_TRACKING, help="Project on Weights & Biases.  [default: storyteller]")
-    ] = None,
+    wandb_project: Annotated[str | None, _tracking(help="Project on Weights & Biases.  [default: storyteller]")] = None,
     wandb_artifacts: Annotated[
-        bool | None,
-        typer.Option("--wandb-artifacts", rich_help_panel=_TRACKING, help="Upload the best checkpoint, too."),
+        bool | None, _tracking("--wandb-artifacts", help="Upload the best checkpoint, too.")
     ] = None,
     runs_dir: RunsDir = None,
     detach: Detach = False,
     foreground: Foreground = False,
-    attach: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", rich_help_panel=_PROCESSES, help="Follow a run that is already training."),
-    ] = None,
+    attach: Annotated[str | None, _processes(metavar="RUN", help="Follow a run that is already training.")] = None,
     nproc: Nproc = 1,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
@@ -226,23 +176,17 @@ def resume(
         int | None,
         typer.Option("--from", metavar="STEP", help="Continue from this step's checkpoint; drop later ones."),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(metavar="MINUTES", rich_help_panel=_NEW_BUDGET, help="Minutes of training in all."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=_NEW_BUDGET, help="Optimiser steps in all.")] = None,
-    epochs: Annotated[float | None, typer.Option(rich_help_panel=_NEW_BUDGET, help="Passes over the stories.")] = None,
-    tokens: Annotated[int | None, typer.Option(rich_help_panel=_NEW_BUDGET, help="Tokens in all.")] = None,
+    minutes: Annotated[float | None, _new_budget(metavar="MINUTES", help="Minutes of training in all.")] = None,
+    steps: Annotated[int | None, _new_budget(help="Optimiser steps in all.")] = None,
+    epochs: Annotated[float | None, _new_budget(help="Passes over the stories.")] = None,
+    tokens: Annotated[int | None, _new_budget(help="Tokens in all.")] = None,
     skip_bad_steps: Annotated[
         int | None, typer.Option(help="Non-finite steps to skip in all, those already skipped included.")
     ] = None,
     runs_dir: RunsDir = None,
     detach: Detach = False,
     foreground: Foreground = False,
-    nproc: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=_PROCESSES, help="Processes on this machine.  [default: as before]"),
-    ] = None,
+    nproc: Annotated[int | None, _processes(help="Processes on this machine.  [default: as before]")] = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
     rendezvous: Rendezvous = None,

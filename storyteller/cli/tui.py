@@ -10,10 +10,10 @@ from storyteller.cli.train import RunsDir
 
 
 def tui(
-    run: Annotated[str | None, typer.Argument(help="A run to open: its name, the beginning of it, or latest.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Run to open: its name, a unique prefix of it, or latest.")] = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """The terminal app: the runs live, their charts and stories; start, stop, compare, and talk to any of them.
+    """Open the terminal app: live charts and stories of all runs; start, stop and compare runs, generate stories.
 
     Example: storyteller tui latest
     """

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,7 +54,9 @@ def sync(
     if status and not as_json:
         raise RunError(_cursor(folder).problem or line, f"storyteller sync {folder.name} tries again")
     if as_json:
-        out_json(_answer(folder, before, complete=is_complete(folder)))
+        cursor, complete = _cursor(folder), is_complete(folder)
+        answer = {"run": folder.name, "wandb_url": cursor.url, "rows": cursor.rows, "sent": cursor.rows - before}
+        out_json({**answer, "complete": complete, "problem": cursor.problem or None})
     else:
         out(line)
         out(f"  storyteller dashboard {folder.name}")
@@ -100,18 +102,6 @@ def _send(folder: RunFolder) -> int:
 
 def _cursor(folder: RunFolder) -> WandbCursor:
     return read_cursor(folder) or WandbCursor(id="", project="")
-
-
-def _answer(folder: RunFolder, before: int, complete: bool) -> dict[str, Any]:
-    cursor = _cursor(folder)
-    return {
-        "run": folder.name,
-        "wandb_url": cursor.url,
-        "rows": cursor.rows,
-        "sent": cursor.rows - before,
-        "complete": complete,
-        "problem": cursor.problem or None,
-    }
 
 
 def _has_display() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import re
 import types
@@ -69,9 +70,10 @@ def _check(config: object, name: str, ok: bool, expected: str) -> None:
         raise invalid_value(OPTIONS.get(name, f"--set {name}"), getattr(config, name), expected)
 
 
-def _check_choices(config: object) -> None:
+def _check_choices(config: Any) -> None:
     """Raises UsageError if a field whose type is a Literal has another value."""
-    for name, choices in _choices(type(config)).items():
+    kind: Any = type(config)
+    for name, choices in _choices(kind).items():
         _check(config, name, getattr(config, name) in choices, f"{', '.join(choices[:-1])} or {choices[-1]}")
 
 
@@ -142,7 +144,7 @@ class DataConfig:
     hub_patience_minutes: float = 10.0
     """How long to wait when the Hub is unreachable. After that the run saves a checkpoint and fails."""
     cache_gib: float = 8.0
-    """Size limit, in GiB, of the cache of tokens and tokenizers in the user's cache folder; 0 disables the cache."""
+    """Size limit in GiB of the cache of held-out stories and tokenizers in the user's cache folder; 0 disables it."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -328,8 +330,8 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values, with every field."""
-        plain = dataclasses.asdict(self)
-        return {key: _listed(value) for key, value in plain.items()}
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # turns tuples into lists
+        return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Config:
@@ -357,16 +359,17 @@ def section(kind: Any, values: Mapping[str, Any], name: str) -> Any:
         if section != name:
             continue
         if attribute not in hints:
-            raise UsageError(f"there is no setting {safe_line(key, 60)}", suggest_setting(attribute))
+            raise unknown_setting(key)
         own[attribute] = _typed(value, hints[attribute], key)
     return kind(**own)
 
 
-def suggest_setting(attribute: str) -> str:
-    """The remedy for an unknown setting: similar names."""
+def unknown_setting(key: str) -> UsageError:
+    """Returns the error for a setting that does not exist; its remedy suggests similar names."""
     known = [name for kind in SECTIONS.values() for name in typing.get_type_hints(kind)]
-    close = difflib.get_close_matches(attribute, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"the settings are {', '.join(sorted(known))}"
+    close = difflib.get_close_matches(key.rpartition(".")[2], known, n=3, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(close)}?" if close else f"the settings are {', '.join(sorted(known))}"
+    return UsageError(f"there is no setting {safe_line(key, 60)}", remedy)
 
 
 def _typed(value: Any, hint: Any, key: str) -> Any:
@@ -409,13 +412,3 @@ def _boolean(value: Any, key: str) -> bool:
     if str(value).lower() not in known:
         raise invalid_value(key, value, "true or false")
     return known[str(value).lower()]
-
-
-def _listed(value: Any) -> Any:
-    """Converts nested tuples to lists, so that what is written equals what is read."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-Clean = Literal["light", "classic"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from storyteller.config.configs import SECTIONS, Config, suggest_setting, section
+from storyteller.config.configs import SECTIONS, Config, section, unknown_setting
 from storyteller.errors import UsageError, invalid_value
 from storyteller.system import hardware
 from storyteller.text import safe_line
@@ -112,5 +112,5 @@ def _parse_setting(setting: str) -> tuple[str, str]:
     section, dot, attribute = key.rpartition(".")
     names = [name for name, kind in SECTIONS.items() if attribute in typing.get_type_hints(kind)]
     if (dot and section not in names) or not names:
-        raise UsageError(f"there is no setting {safe_line(key, 60)}", suggest_setting(attribute))
+        raise unknown_setting(key)
     return f"{names[0]}.{attribute}", value.strip()

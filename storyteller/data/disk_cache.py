@@ -59,7 +59,7 @@ class DiskCache:
         """Stores nothing more, and logs the reason the first time."""
         if not self.is_disabled:
             self.is_disabled = True
-            self._log(f"cache: {why}; training goes on without")
+            self._log(f"cache: {why}; training continues without it")
 
     def make_room(self, root: Path, n_bytes: int) -> bool:
         """Removes old entries until `n_bytes` more fit. Returns False where they do not. Raises OSError."""
@@ -71,7 +71,7 @@ class DiskCache:
             if path not in self._used and _remove(path):
                 total -= sizes[path]
         if total > self._limit_bytes:
-            self.disable(f"it has its {self._limit_bytes / 2**30:.3g} GiB (--set cache_gib allows more)")
+            self.disable(f"the limit of {self._limit_bytes / 2**30:.3g} GiB is reached (--set cache_gib raises it)")
         return total <= self._limit_bytes
 
 
@@ -108,7 +108,7 @@ class CacheEntry:
         except OSError as error:
             where = safe_line(str(self.path.parent), 200)
             what = "the disk is full" if is_disk_full(error) else f"{where}: {error.strerror or error}"
-            self._store.disable(f"nothing more is kept ({safe_line(what)})")
+            self._store.disable(f"nothing more is stored ({safe_line(what)})")
 
     def _make_folder(self) -> None:
         root = self.path.parent

@@ -112,7 +112,7 @@ class StoryStream:
                 raise
             why = safe_line(f"{type(error).__name__}: {error}", 60)
             raise CorpusError(
-                f"the position of the checkpoint is none of these stories ({why})",
+                f"the checkpoint's position does not fit these stories ({why})",
                 "resume from another checkpoint (--from STEP)",
             ) from error
         if first is not None:

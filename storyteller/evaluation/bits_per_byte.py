@@ -3,8 +3,8 @@
     scores = score_model("latest", held_out(["latest"], root).stories, root)
     scores.bits_per_byte.value
 
-Bits per byte is the negative log-likelihood in bits divided by the UTF-8 bytes of the text. Unlike the loss per token it
-does not depend on the tokenizer: a tokenizer with longer tokens has fewer, but harder predictions.
+Bits per byte is the negative log-likelihood in bits, divided by the UTF-8 bytes of the text. Unlike the loss per token
+it does not depend on the tokenizer: a tokenizer with longer tokens has fewer, but harder predictions.
 
 Checkpoints of runs and models in Hugging Face's format are scored alike (`model/loss_eval.py`): each story by itself,
 after the begin-of-text token and without an end-of-text token. A story longer than the context is scored in overlapping
@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from storyteller.config.configs import DataConfig, TrainConfig
 from storyteller.data.cleaning import clean
 from storyteller.errors import CorpusError, ModelError
+from storyteller.evaluation.bootstrap import Difference, Interval, difference, interval
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from storyteller.evaluation.bootstrap import Difference, Interval
     from storyteller.inference.model_folder import ModelFolder
 
 Cleaning = Literal["light", "classic", "none"]
@@ -77,25 +77,21 @@ class ModelScores:
     @cached_property
     def bits_per_byte(self) -> Interval:
         """Bits over bytes, summed over the stories. Comparable between tokenizers."""
-        return _interval(self.bits, self.n_bytes)
+        return interval(self.bits, self.n_bytes)
 
     @cached_property
     def nats_per_token(self) -> Interval:
         """Comparable only between models with the same tokenizer."""
-        return _interval(self.nats, self.n_tokens)
+        return interval(self.nats, self.n_tokens)
 
     @cached_property
     def perplexity(self) -> Interval:
         """exp(nats per token). Comparable only between models with the same tokenizer."""
-        from storyteller.evaluation.bootstrap import Interval
-
         nats = self.nats_per_token
         return Interval(*(math.exp(min(bound, 700.0)) for bound in (nats.value, nats.low, nats.high)))
 
     def difference(self, other: ModelScores) -> Difference:
         """Bits per byte of this model minus those of another on the same stories, by a paired bootstrap."""
-        from storyteller.evaluation.bootstrap import difference
-
         return difference(self.bits, other.bits, self.n_bytes)
 
     def to_json(self) -> dict[str, Any]:
@@ -116,15 +112,6 @@ class ModelScores:
         }
 
 
-def _interval(values: Sequence[float], weights: Sequence[float]) -> Interval:
-    from storyteller.evaluation.bootstrap import interval
-
-    return interval(values, weights)
-
-
-# --- stories ----------------------------------------------------------------------------------------------------------
-
-
 def held_out(
     models: Sequence[str],
     runs_root: Path | None = None,
@@ -140,25 +127,36 @@ def held_out(
     Raises CorpusError or RunError.
     """
     if data:
-        return _from_files(data, limit or DEFAULT_STORIES, cleaning)
+        stories, names = read_stories(data, limit or DEFAULT_STORIES, cleaning, options="--data and --clean")
+        return EvalSet(stories, f"{names}, {'not cleaned' if cleaning == 'none' else f'cleaned {cleaning}'}")
     if by_run := _from_runs(models, runs_root):
         # One story of each run in turn, without duplicates: equal shares however many stories each run kept.
-        stories = dict.fromkeys(story for row in zip_longest(*by_run.values()) for story in row if story is not None)
+        unique = dict.fromkeys(story for row in zip_longest(*by_run.values()) for story in row if story is not None)
         source = f"the held-out stories of {'the runs ' if len(by_run) > 1 else ''}{', '.join(by_run)}"
-        return EvalSet(tuple(islice(stories, limit or DEFAULT_STORIES)), source)
-    return _from_bundled(limit or DEFAULT_BUNDLED_STORIES)
+        return EvalSet(tuple(islice(unique, limit or DEFAULT_STORIES)), source)
+    from storyteller.data.held_out_stories import held_out_stories
+    from storyteller.data.sources import BundledSource
+
+    limit = limit or DEFAULT_BUNDLED_STORIES
+    bundled, _ = held_out_stories(BundledSource(), DataConfig(source="bundled"), limit=limit)
+    return EvalSet(tuple(bundled[:limit]), "the held-out bundled stories")
 
 
-def _from_files(data: Sequence[str], limit: int, cleaning: Cleaning) -> EvalSet:
+def read_stories(
+    paths: Sequence[str], limit: int, cleaning: Cleaning = "light", *, options: str
+) -> tuple[tuple[str, ...], str]:
+    """Reads up to `limit` stories of files and folders; also returns their names, safe to show.
+
+    Raises CorpusError if there are none, with the advice to check `options`.
+    """
     from storyteller.data.local_files import Files
 
-    files = Files(data)
-    texts = (raw if cleaning == "none" else clean(raw, cleaning) for raw, _ in files.read(0, None))
+    texts = (raw if cleaning == "none" else clean(raw, cleaning) for raw, _ in Files(paths).read(0, None))
     stories = tuple(islice((text for text in texts if text.strip()), limit))
-    names = safe_line(", ".join(map(str, data)), 100)
+    names = safe_line(", ".join(map(str, paths)), 100)
     if not stories:
-        raise CorpusError(f"no stories in {names}", "check --data and --clean")
-    return EvalSet(stories, f"{names}, {'not cleaned' if cleaning == 'none' else f'cleaned {cleaning}'}")
+        raise CorpusError(f"no stories in {names}", f"check {options}")
+    return stories, names
 
 
 def _from_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[str]]:
@@ -174,17 +172,6 @@ def _from_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[
         if kept := held_out_file.load(folder.held_out):
             found[folder.name] = kept[0]
     return found
-
-
-def _from_bundled(limit: int) -> EvalSet:
-    from storyteller.data.held_out_stories import held_out_stories
-    from storyteller.data.sources import BundledSource
-
-    stories, _ = held_out_stories(BundledSource(), DataConfig(source="bundled"), limit=limit)
-    return EvalSet(tuple(stories[:limit]), "the held-out bundled stories")
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
 
 
 def score_model(
@@ -243,7 +230,7 @@ def _score(
         beginning_id=folder.bos_id,
         context=folder.context,
         settings=settings,
-        say=on_progress,
+        on_progress=on_progress,
     )
     return ModelScores(
         model=folder.label,

@@ -1,120 +1,205 @@
-"""Models side by side: the same prompts told by each with the same seed, the same held-out stories scored by each."""
+"""Compares models: each continues the same prompts with the same seed and is scored on the same held-out stories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storyteller.config.configs import SamplingParams
+from storyteller.config.configs import SamplingParams, TrainConfig
+from storyteller.inference.generate_many import generate_many
+from storyteller.system import cpu_priority
+from storyteller.tracking.run_index import any_trains
 
 if TYPE_CHECKING:
-    from storyteller.evaluation.bits_per_byte import EvalSet, ModelScores
+    from storyteller.evaluation.bits_per_byte import Cleaning, EvalSet, ModelScores
     from storyteller.evaluation.bootstrap import Difference
     from storyteller.inference.engine import Engine
 
-ROWS = 16
-"""Stories told side by side; each so many have the next seed."""
+Progress = Callable[[str, int, int], None]
+"""Called with the current phase, the items done and the items in all."""
+
+_BATCH_SIZE = 16
+"""Stories per batch; each batch has the next seed."""
 
 
 @dataclass(frozen=True)
-class ModelStories:
-    """What a model told after a prompt."""
+class ComparedStory:
+    """A model's continuation of a prompt."""
 
     text: str
-    """Without the prompt. As untrusted as the model."""
+    """Without the prompt. Untrusted."""
     tokens: int
     ended: bool
-    """By the model itself, rather than cut."""
+    """False if the token limit cut the story off."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How two models differ on the same stories."""
+    """The difference between two models on the same stories."""
 
     a: str
     b: str
     bits_per_byte: Difference
-    """Those of `a` less those of `b`: below 0, `a` foretells better."""
+    """Of `a` minus `b`: if negative, `a` predicts the stories better."""
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """The models to compare and the settings of the comparison."""
+
+    models: tuple[str, ...]
+    prompts: tuple[str, ...]
+    params: SamplingParams
+    """Sampling parameters; the seed is set."""
+    settings: TrainConfig
+    """Device, precision and threads for scoring; generation uses the threads too."""
+    data: tuple[str, ...] = ()
+    """Files of stories to score on; by default held-out stories, see `bits_per_byte.held_out`."""
+    max_stories: int | None = None
+    cleaning: Cleaning = "light"
 
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """All that was told and scored; `tellings` and `scores` are in the order of `labels`."""
+    """The stories and scores of several models, in the order of `labels`."""
 
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
-    sample: SamplingParams
-    """How every story was told; its seed is set."""
-    tellings: tuple[tuple[ModelStories | None, ...], ...]
-    """By model, then by prompt; None where the prompt does not fit into the model's context."""
-    held: EvalSet
+    params: SamplingParams
+    stories: tuple[tuple[ComparedStory | None, ...], ...]
+    """By model, then by prompt; None if the prompt does not fit into the model's context."""
+    eval_set: EvalSet
     scores: tuple[ModelScores, ...]
 
     def differences(self) -> Iterator[PairedDifference]:
-        """Each model against each that comes after it."""
-        for (a, one), (b, other) in combinations(zip(self.labels, self.scores, strict=True), 2):
-            yield PairedDifference(a, b, one.difference(other))
+        """Yields the difference between each pair of models."""
+        for (a, scores_a), (b, scores_b) in combinations(zip(self.labels, self.scores, strict=True), 2):
+            yield PairedDifference(a, b, scores_a.difference(scores_b))
 
     def behind_best(self) -> list[Difference | None]:
-        """How many bits per byte each model is behind the best one; None for that one."""
+        """Bits per byte of each model minus those of the best one; None for the best one."""
         best = min(self.scores, key=lambda scores: scores.bits_per_byte.value)
         return [None if each is best else each.difference(best) for each in self.scores]
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "models": [{**scores.to_json(), "model": label} for label, scores in self._scored()],
+            "models": [
+                {**scores.to_json(), "model": label} for label, scores in zip(self.labels, self.scores, strict=True)
+            ],
             "score_differences": [
                 {"a": each.a, "b": each.b, "bits_per_byte": each.bits_per_byte.to_json()} for each in self.differences()
             ],
-            "held_out": {"stories": len(self.held.stories), "source": self.held.source},
-            "sample": asdict(self.sample),
+            "held_out": {"stories": len(self.eval_set.stories), "source": self.eval_set.source},
+            "sample": asdict(self.params),
             "stories": [
                 {
                     "prompt": prompt,
                     "tellings": [
-                        {"model": label, **asdict(telling)} if telling is not None else None
-                        for label, telling in zip(self.labels, row, strict=True)
+                        {"model": label, **asdict(story)} if story is not None else None
+                        for label, story in zip(self.labels, stories, strict=True)
                     ],
                 }
-                for prompt, row in zip(self.prompts, zip(*self.tellings, strict=True), strict=True)
+                for prompt, stories in zip(self.prompts, zip(*self.stories, strict=True), strict=True)
             ],
         }
 
-    def _scored(self) -> Iterator[tuple[str, ModelScores]]:
-        yield from zip(self.labels, self.scores, strict=True)
+
+def compare_models(
+    request: ComparisonRequest,
+    root: Path,
+    on_progress: Progress = lambda _phase, _done, _total: None,
+    log: Callable[[str], None] = lambda _: None,
+) -> ModelComparison:
+    """Generates stories with each model and scores it, one model after the other. Takes a minute or more per model.
+
+    on_progress: called with the phase, the items done and the items in all.
+    log: called with messages about slow steps.
+    Raises UsageError, CorpusError, and the errors of opening and scoring a model; for a missing model before any work.
+    """
+    from storyteller.evaluation.bits_per_byte import held_out
+
+    for name in request.models:
+        _check_exists(name, root)
+    eval_set = held_out(request.models, root, data=request.data, limit=request.max_stories, cleaning=request.cleaning)
+    found = [_run_model(name, request, eval_set, root, on_progress, log) for name in request.models]
+    labels, stories, scores = zip(*found, strict=True)
+    return ModelComparison(labels, request.prompts, request.params, stories, eval_set, scores)
 
 
-def tell(
-    engine: Engine, prompts: Sequence[str], sample: SamplingParams, say: Callable[[int], None] = lambda _: None
-) -> tuple[ModelStories | None, ...]:
-    """A story for each prompt, `ROWS` at a time; None for a prompt that the model's context does not hold.
+def _run_model(
+    name: str,
+    request: ComparisonRequest,
+    eval_set: EvalSet,
+    root: Path,
+    on_progress: Progress,
+    log: Callable[[str], None],
+) -> tuple[str, tuple[ComparedStory | None, ...], ModelScores]:
+    """Returns the label, the stories and the scores of one model."""
+    from storyteller.evaluation.bits_per_byte import score_model
+    from storyteller.inference.engine import is_run, open_model
 
-    `sample.seed` is set; `say` hears how many are done. Raises ModelError where telling fails.
+    n_prompts, n_stories = len(request.prompts), len(eval_set.stories)
+    threads = request.settings.threads or (cpu_priority.GENERATION_THREADS if any_trains(root) else 0)
+    with open_model(name, root, threads, log) as engine:
+        label = engine.label
+        stories = generate_stories(
+            engine, request.prompts, request.params, lambda done: on_progress(f"{label}: generating", done, n_prompts)
+        )
+    scores = score_model(
+        # A run's label names the checkpoint that generated the stories; the run may have saved a newer one since.
+        label if is_run(name) else name,
+        eval_set.stories,
+        root,
+        settings=request.settings,
+        on_progress=lambda share: on_progress(f"{label}: scoring", round(share * n_stories), n_stories),
+        log=log,
+    )
+    return label, stories, scores
+
+
+def _check_exists(name: str, root: Path) -> None:
+    """Raises if there is no such model. Models on the Hub are not looked up."""
+    from storyteller.inference.engine import STARTER, find_model, is_run
+
+    is_path = Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
+    if is_path or name == STARTER or is_run(name):
+        find_model(name, root)
+
+
+def generate_stories(
+    engine: Engine,
+    prompts: Sequence[str],
+    params: SamplingParams,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> tuple[ComparedStory | None, ...]:
+    """Generates a story for each prompt; None for prompts that do not fit into the context. Raises ModelError.
+
+    `params.seed` is set; `on_progress` is called with the number of prompts done.
     """
     fitting = [i for i, prompt in enumerate(prompts) if engine.count(prompt) < engine.context]
-    told: list[ModelStories | None] = [None] * len(prompts)
-    for number, first in enumerate(range(0, len(fitting), ROWS)):
-        say(first)
-        some = fitting[first : first + ROWS]
-        seeded = replace(sample, seed=((sample.seed or 0) + number) % 2**32)
-        for i, story in zip(some, engine.batch([prompts[i] for i in some], seeded), strict=True):
-            told[i] = ModelStories(story.text, story.tokens, story.finished)
-    return tuple(told)
+    stories: list[ComparedStory | None] = [None] * len(prompts)
+    for batch in generate_many(engine, fitting, params, _BATCH_SIZE, lambda i: prompts[i], on_progress):
+        if batch.refused:
+            raise batch.refused[0][1]
+        for i, story in zip(batch.prompts, batch.stories, strict=True):
+            stories[i] = ComparedStory(story.text, story.tokens, story.finished)
+    return tuple(stories)
 
 
-def verdict(versus: PairedDifference, n_stories: int) -> str:
-    """One line on which of two models foretells better, if that can be told; as untrusted as their labels."""
-    difference = versus.bits_per_byte
+def verdict(pair: PairedDifference, n_stories: int) -> str:
+    """One line that says which of two models is better, if the difference is significant. Untrusted, as the labels."""
+    difference = pair.bits_per_byte
     low, high = sorted((abs(difference.low), abs(difference.high)))
     if not difference.significant:
         return (
-            f"{versus.a} and {versus.b} cannot be told apart on these {n_stories:,} stories: "
+            f"{pair.a} and {pair.b} do not differ significantly on these {n_stories:,} stories: "
             f"{difference.value:+.4f} bits per byte, 95 % from {difference.low:+.4f} to {difference.high:+.4f}"
         )
-    better, worse = (versus.a, versus.b) if difference.value < 0 else (versus.b, versus.a)
+    better, worse = (pair.a, pair.b) if difference.value < 0 else (pair.b, pair.a)
     return (
-        f"{better} foretells better than {worse}: by {abs(difference.value):.4f} bits per byte, "
-        f"95 % from {low:.4f} to {high:.4f}, a real difference"
+        f"{better} is better than {worse} by {abs(difference.value):.4f} bits per byte, "
+        f"95 % from {low:.4f} to {high:.4f}: a significant difference"
     )

@@ -1,8 +1,8 @@
-"""Prompts to tell from: the 44 that come with the package, and those of a file of the user's own.
+"""Prompts: the 44 bundled ones, and those of a user's file.
 
-The 44 go from plain openings to ones that only some words go on from: where a story must keep to what it said
-(`consistency`), where something follows from what was said (`reasoning`), and where one must know something of the
-world (`facts`). They stop in the middle, so that the model says the word that shows it.
+The bundled prompts range from plain openings to ones that only few words continue correctly, because the story must
+agree with what was said (`consistency`), because something follows from it (`reasoning`), or because it takes knowledge
+of the world (`facts`). They stop in mid-sentence, so that the next word is the answer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from storyteller.errors import UsageError
 from storyteller.text import safe_line
 
 MAX_PROMPT_CHARS = 1_000_000
-"""Of one prompt."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt of the package, and what it asks for."""
+    """A bundled prompt."""
 
     kind: str
     """`opening`, `consistency`, `reasoning` or `facts`."""
@@ -33,14 +32,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """A prompt, and the line on which it stands (0: no file's)."""
+    """A prompt and its line in the file (0: not from a file)."""
 
     prompt: str
     line: int = 0
 
 
 def bundled_prompts() -> list[Prompt]:
-    """The package's own prompts, the plainest first."""
+    """Returns the bundled prompts, plain openings first."""
     lines = resources.files(__package__).joinpath("prompts.txt").read_text(encoding="utf-8").splitlines()
     prompts, kind = [], ""
     for line in lines:
@@ -52,20 +51,20 @@ def bundled_prompts() -> list[Prompt]:
 
 
 def load_prompts(path: Path | None = None) -> list[str]:
-    """The prompts of a file (see `read_prompts`), or the package's own. Raises UsageError."""
+    """Returns the prompts of a file (see `read_prompts`), by default the bundled ones. Raises UsageError."""
     if path is None:
         return [prompt.text for prompt in bundled_prompts()]
-    prompts = [asked.prompt for asked in read_prompts(str(path))[0]]
+    prompts = [request.prompt for request in read_prompts(str(path))[0]]
     if not prompts:
-        raise UsageError(f"there is no prompt in {safe_line(str(path), 100)}", "write one a line")
+        raise _no_prompts(safe_line(str(path), 100))
     return prompts
 
 
 def read_prompts(path: str) -> tuple[Iterator[PromptRequest], int | None]:
-    """The prompts of a file, and how many there are (None where it is standard input, `-`, and not known).
+    """Returns an iterator over the prompts of a file and their number (None for standard input, `-`, and pipes).
 
-    One prompt a line, blank lines left out; in a `.jsonl` file, `{"prompt": ...}` a line. Standard input is one or the
-    other by its first line. A file is checked whole before the first is handed out. Raises UsageError.
+    A file has one prompt per line, a `.jsonl` file `{"prompt": ...}`; blank lines are skipped. The format of standard
+    input is detected on its first line. A regular file is checked as a whole first. Raises UsageError.
     """
     if path == "-":
         return _prompts(sys.stdin.buffer, "standard input", None), None
@@ -76,11 +75,15 @@ def read_prompts(path: str) -> tuple[Iterator[PromptRequest], int | None]:
         with Path(path).open("rb") as file:
             total = sum(1 for _ in _prompts(file, shown, as_json))
         if not total:
-            raise UsageError(f"there is no prompt in {shown}", "write one a line")
+            raise _no_prompts(shown)
         return _prompts(Path(path).open("rb"), shown, as_json), total
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise UsageError(f"{shown} cannot be read: {reason}", "name a file of prompts, one a line") from error
+        raise UsageError(f"{shown} cannot be read: {reason}", "name a file with one prompt per line") from error
+
+
+def _no_prompts(name: str) -> UsageError:
+    return UsageError(f"no prompts in {name}", "write one per line")
 
 
 def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[PromptRequest]:
@@ -98,7 +101,7 @@ def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[Prompt
             as_json = _json_prompt(line) is not None
         prompt = _json_prompt(line) if as_json else line
         if prompt is None:
-            raise UsageError(f'line {number:,} of {name} is no {{"prompt": "..."}}', "mend it, or leave it out")
+            raise UsageError(f'line {number:,} of {name} is not {{"prompt": "..."}}', "correct or remove it")
         if prompt.strip():
             yield PromptRequest(prompt, number)
 

@@ -1,1 +1,1 @@
-""""""
+"""Generates stories from trained models, without torch."""

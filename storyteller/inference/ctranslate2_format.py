@@ -68,7 +68,7 @@ def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]
     return {
         "model.bin": packer.binary(),
         "config.json": json.dumps({**settings, "multi_query_attention": True}).encode(),
-        "vocabulary.json": json.dumps([str(token) for token in range(folder.vocabulary)]).encode(),
+        "vocabulary.json": json.dumps([str(token) for token in range(folder.vocab_size)]).encode(),
     }
 
 

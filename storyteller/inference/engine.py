@@ -5,29 +5,32 @@
         ...
 
 GPT-2 and Llama run on CTranslate2, every other architecture on transformers in a child process. Both backends are used
-through `StoryGenerator` (`generate`).
+through `Engine` (`generate`).
 """
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
-from storyteller.config.configs import STARTER, SamplingParams
+from storyteller.config.configs import STARTER
 from storyteller.errors import CheckpointError, UsageError, invalid_value
-from storyteller.inference.generate import GeneratedStory, StoryGenerator, load_tokenizer, with_seed
+from storyteller.inference.generate import Engine, GeneratedStory, load_tokenizer, with_seed
+from storyteller.inference.model_folder import ModelFolder
+from storyteller.system.safetensors_file import Tensor
 from storyteller.text import safe_line
+from storyteller.tracking import checkpoint_folders
+from storyteller.tracking.run_folder import runs_root as default_root
+from storyteller.tracking.run_index import find_checkpoint, find_run
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from storyteller.inference.ctranslate2_backend import ComputeType
     from storyteller.inference.generate import Backend
-    from storyteller.inference.model_folder import ModelFolder
-    from storyteller.system.safetensors_file import Array, Tensor
+    from storyteller.system.safetensors_file import Array
 
 __all__ = [
     "STARTER",
@@ -44,44 +47,6 @@ __all__ = [
 _STARTER_FOLDER = Path(__file__).resolve().parent / "starter"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-
-
-class Engine(Protocol):
-    """An open model that generates stories."""
-
-    label: str
-    """The model's name: `run@step`, a folder, or `owner/name`."""
-    context: int
-    """Maximum number of tokens that the model processes at once."""
-    end_of_text: str | None
-    """The text of the end-of-text token."""
-
-    def stream(self, prompt: str, sampling: SamplingParams) -> Generator[str, None, GeneratedStory]:
-        """Yields the story after `prompt` in pieces, and returns it. Closing the generator stops the generation.
-
-        Raises UsageError at once if the prompt does not fit.
-        """
-        ...
-
-    def batch(self, prompts: Sequence[str], sampling: SamplingParams) -> list[GeneratedStory]:
-        """Generates a story for each prompt at once. A batch of one gives the story that `stream` gives."""
-        ...
-
-    def count(self, prompt: str) -> int:
-        """Number of tokens in `prompt`."""
-        ...
-
-    def recent(self, text: str) -> str:
-        """The end of `text` that fills half of the context, from the start of a sentence; all of it if it fits."""
-        ...
-
-    def close(self) -> None:
-        """Frees the model, and ends its child process if it has one."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def open_model(
@@ -101,11 +66,10 @@ def open_model(
     """
     if compute_type not in ("fp32", "int8"):
         raise invalid_value("--compute-type", compute_type, "fp32 or int8")
-    options = _OpenOptions(threads, compute_type, log)
     while True:
         folder = find_model(reference, runs_root, log)
         try:
-            return _open_folder(folder, options)
+            return _open_folder(folder, threads, compute_type, log)
         except CheckpointError:
             # A training run may have pruned the checkpoint between finding and reading it: search again.
             if not is_run(reference) or folder.path.is_dir():
@@ -119,8 +83,6 @@ def find_model(
 
     Does not read the weights. Raises RunError, CheckpointError, ModelError, HubError or UsageError.
     """
-    from storyteller.inference.model_folder import ModelFolder
-
     if not reference.strip() or "\0" in reference:
         raise invalid_value("--model", reference, "a run, a checkpoint folder or owner/name")
     path, label = Path(reference).expanduser(), safe_line(reference, 100)
@@ -149,10 +111,6 @@ def newest_label(reference: str, runs_root: Path | None = None) -> str | None:
     """
     if not is_run(reference):
         return None
-    from storyteller.tracking import checkpoint_folders
-    from storyteller.tracking.run_folder import runs_root as default_root
-    from storyteller.tracking.run_index import find_checkpoint, find_run
-
     root = runs_root or default_root()
     name, _, which = reference.partition("@")
     if which not in ("", "latest"):
@@ -169,9 +127,6 @@ def engine_from_memory(
 
     A training process generates its samples with it. Raises CheckpointError or ModelError.
     """
-    from storyteller.inference.model_folder import ModelFolder
-    from storyteller.system.safetensors_file import Tensor
-
     tensors = {
         name: Tensor(f"F{8 * values.dtype.itemsize}", values.shape, memoryview(values.tobytes()))
         for name, values in weights.items()
@@ -179,15 +134,7 @@ def engine_from_memory(
     return _open_ctranslate2(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
 
 
-class _OpenOptions(NamedTuple):
-    threads: int
-    compute_type: str
-    log: Callable[[str], None]
-
-
 def _find_starter() -> ModelFolder:
-    from storyteller.inference.model_folder import ModelFolder
-
     if not (_STARTER_FOLDER / "config.json").exists():
         raise CheckpointError(
             "this installation has no starter model", "train one with storyteller train, or name one with --model"
@@ -197,11 +144,6 @@ def _find_starter() -> ModelFolder:
 
 
 def _find_run(reference: str, runs_root: Path | None, log: Callable[[str], None]) -> ModelFolder:
-    from storyteller.inference.model_folder import ModelFolder
-    from storyteller.tracking import checkpoint_folders
-    from storyteller.tracking.run_folder import runs_root as default_root
-    from storyteller.tracking.run_index import find_checkpoint
-
     root = runs_root or default_root()
     while True:
         path = find_checkpoint(root, reference, lambda error: log(f"skipped: {error.problem}"), for_inference=True)
@@ -221,27 +163,24 @@ def _label(checkpoint: Path) -> str:
 
 def _verify(path: Path) -> None:
     """Verifies the checksums of a run's checkpoint; other folders have none."""
-    from storyteller.tracking import checkpoint_folders
-
     if (path / checkpoint_folders.MANIFEST).exists():
         checkpoint_folders.verify(path, for_inference=True)
 
 
-def _open_folder(folder: ModelFolder, options: _OpenOptions) -> Engine:
+def _open_folder(folder: ModelFolder, threads: int, compute_type: str, log: Callable[[str], None]) -> Engine:
     from storyteller.inference.ctranslate2_format import is_supported
 
     if is_supported(folder.config):
-        return _open_ctranslate2(folder, folder.tensors(), options.threads, options.compute_type)
+        return _open_ctranslate2(folder, folder.tensors(), threads, compute_type)
     from storyteller.inference.transformers_backend import TransformersBackend
 
-    if options.compute_type != "fp32":
+    if compute_type != "fp32":
         raise UsageError(
-            f"--compute-type {options.compute_type} is not supported for {folder.label}, which runs on transformers",
+            f"--compute-type {compute_type} is not supported for {folder.label}, which runs on transformers",
             "leave it out",
         )
-    options.log(f"{folder.label} runs on transformers, which takes some seconds to start")
-    tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
-    return _story_generator(folder, TransformersBackend(folder, options.threads), tokenizer)
+    log(f"{folder.label} runs on transformers, which takes some seconds to start")
+    return _engine(folder, TransformersBackend(folder, threads), load_tokenizer(folder.tokenizer_json, folder.label))
 
 
 def _open_ctranslate2(
@@ -250,28 +189,12 @@ def _open_ctranslate2(
     from storyteller.inference.ctranslate2_backend import CTranslate2Backend
     from storyteller.inference.ctranslate2_format import pack
 
-    files = pack(folder, tensors)
-    loaded: list[CTranslate2Backend | BaseException] = []
-
-    def load() -> None:
-        try:
-            kind: ComputeType = "int8" if compute_type == "int8" else "fp32"
-            loaded.append(CTranslate2Backend(files, folder.vocab_size, folder.eos_ids, threads, kind))
-        except BaseException as error:  # noqa: BLE001  raised below
-            loaded.append(error)
-
-    # CTranslate2 loads the model while this thread reads the tokenizer.
-    loading = threading.Thread(target=load)
-    loading.start()
-    try:
-        tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
-    finally:
-        loading.join()
-    backend = loaded[0]
-    if isinstance(backend, BaseException):
-        raise backend
-    return _story_generator(folder, backend, tokenizer)
+    kind: ComputeType = "int8" if compute_type == "int8" else "fp32"
+    backend = CTranslate2Backend(pack(folder, tensors), folder.vocab_size, folder.eos_ids, threads, kind)
+    tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)  # while CTranslate2 loads the model
+    backend.wait_until_loaded()
+    return _engine(folder, backend, tokenizer)
 
 
-def _story_generator(folder: ModelFolder, backend: Backend, tokenizer: Tokenizer) -> Engine:
-    return StoryGenerator(folder.label, backend, tokenizer, folder.context, folder.bos_id, folder.eos_ids)
+def _engine(folder: ModelFolder, backend: Backend, tokenizer: Tokenizer) -> Engine:
+    return Engine(folder.label, backend, tokenizer, folder.context, folder.bos_id, folder.eos_ids)

@@ -127,8 +127,8 @@ def _card(path: Path, name: str, config: Mapping[str, Any], facts: Mapping[str, 
     """A model card in Markdown: architecture, training and evaluation."""
     run = _run_of(path)
     shape = ", ".join(
-        f"{words} {config[key]:,}"
-        for words, key in (
+        f"{label} {config[key]:,}"
+        for label, key in (
             ("layers", "n_layer"),
             ("width", "n_embd"),
             ("heads", "n_head"),
@@ -139,16 +139,16 @@ def _card(path: Path, name: str, config: Mapping[str, Any], facts: Mapping[str, 
     )
     parts = [
         f"# {safe_line(name, 100)}",
-        f"A GPT-2-style model that tells small stories, trained from scratch with storyteller ({shape}).",
+        f"A small GPT-2 model that generates short stories, trained from scratch with storyteller ({shape}).",
         f"Weights: {config['dtype']}.",
     ]
     if run:
-        parts += ["## How it was made", "\n".join(f"- {fact}" for fact in _made(run, facts))]
+        parts += ["## Training", "\n".join(f"- {fact}" for fact in _training_facts(run, facts))]
     if "eval/bpb" in facts:
         scored = _get(run, "data", "held_out_stories")
         of = f" of {scored:,} held-out stories" if isinstance(scored, int) else ""
-        parts += ["## What it scores", f"{facts['eval/bpb']:.4f} bits per byte{of}."]
-    parts += ["## How it tells", f'`storyteller tell --model FOLDER "Once upon a time"`; {_loads(config)}.']
+        parts += ["## Evaluation", f"{facts['eval/bpb']:.4f} bits per byte{of}."]
+    parts += ["## Usage", f'`storyteller tell --model FOLDER "Once upon a time"`; {_loads(config)}.']
     return "\n\n".join(parts) + "\n"
 
 
@@ -158,7 +158,7 @@ def _loads(config: Mapping[str, Any]) -> str:
     return f"transformers loads it as {safe_line(kind, 60)}"
 
 
-def _made(run: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+def _training_facts(run: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     """What is needed to reproduce the run, one item a line."""
     words = [Path(word).name if word.startswith(("/", "~")) else word for word in str(run.get("command", "")).split()]
     data, tokens, seconds = run.get("data"), facts.get("tokens"), facts.get("seconds")

@@ -86,12 +86,12 @@ class Backend(Protocol):
     parallel_decodings: int
     """Number of decodings at which the model is fastest, each on a worker thread."""
 
-    def check(self, sampling: SamplingParams) -> None:
+    def check(self, params: SamplingParams) -> None:
         """Raises UsageError if a sampling parameter is not supported."""
         ...
 
-    def start(self, sampling: SamplingParams, worker: int | None = None) -> Decoding:
-        """Starts a decoding. `sampling.seed` is set; `worker` numbers the thread if several decodings run at once."""
+    def start(self, params: SamplingParams, worker: int | None = None) -> Decoding:
+        """Starts a decoding. `params.seed` is set; `worker` numbers the thread if several decodings run at once."""
         ...
 
     def close(self) -> None:
@@ -99,9 +99,9 @@ class Backend(Protocol):
         ...
 
 
-def with_seed(sampling: SamplingParams) -> SamplingParams:
+def with_seed(params: SamplingParams) -> SamplingParams:
     """Returns the parameters with a random seed if they have none."""
-    return sampling if sampling.seed is not None else dataclasses.replace(sampling, seed=secrets.randbits(32))
+    return params if params.seed is not None else dataclasses.replace(params, seed=secrets.randbits(32))
 
 
 def load_tokenizer(tokenizer_json: str, name: str) -> Tokenizer:
@@ -155,8 +155,8 @@ class _StoryInProgress:
         return GeneratedStory(self.prompt, "".join(self.pieces), self.generated, seconds, seed or 0, self.finished)
 
 
-class StoryGenerator:
-    """Implements the `Engine` protocol with any `Backend`."""
+class Engine:
+    """An open model that generates stories with its backend."""
 
     def __init__(
         self,
@@ -169,8 +169,10 @@ class StoryGenerator:
     ) -> None:
         """`context` is the model's maximum number of tokens; `bos_id` is put before each window."""
         self.label = label
+        """The model's name: `run@step`, a folder, or `owner/name`."""
         self.context = context
         self.end_of_text: str | None = tokenizer.id_to_token(eos_ids[0]) if eos_ids else None
+        """The text of the end-of-text token."""
         self._backend = backend
         self._tokenizer = tokenizer
         self._bos = [] if bos_id is None else [bos_id]
@@ -183,6 +185,7 @@ class StoryGenerator:
         self.close()
 
     def close(self) -> None:
+        """Frees the model, and ends its child process if it has one."""
         self._backend.close()
 
     def count(self, prompt: str) -> int:
@@ -194,58 +197,58 @@ class StoryGenerator:
         ids = self._encode(text)
         return text if len(ids) <= self.context // 2 else self._newest_half(ids)
 
-    def stream(self, prompt: str, sampling: SamplingParams) -> Generator[str, None, GeneratedStory]:
+    def stream(self, prompt: str, params: SamplingParams) -> Generator[str, None, GeneratedStory]:
         """Yields the story after `prompt` in pieces, and returns it. Closing the generator stops the generation.
 
         Raises UsageError at once if the prompt does not fit or a sampling parameter is not supported, and ModelError if
         generation fails.
         """
-        self._backend.check(sampling)
-        return self._stream(prompt, self._checked_ids(prompt), with_seed(sampling))
+        self._backend.check(params)
+        return self._stream(prompt, self._checked_ids(prompt), with_seed(params))
 
-    def batch(self, prompts: Sequence[str], sampling: SamplingParams) -> list[GeneratedStory]:
+    def batch(self, prompts: Sequence[str], params: SamplingParams) -> list[GeneratedStory]:
         """Generates a story for each prompt at once.
 
         The same prompts with the same seed give the same stories, whatever the number of threads. A batch of one gives
         the story that `stream` gives. Raises as `stream` does.
         """
         if len(prompts) == 1:
-            return [_exhaust(self.stream(prompts[0], sampling))]
-        self._backend.check(sampling)
-        sampling, began = with_seed(sampling), time.perf_counter()
-        rows = [self._new_story(prompt, self._checked_ids(prompt), sampling) for prompt in prompts]
+            return [_exhaust(self.stream(prompts[0], params))]
+        self._backend.check(params)
+        params, began = with_seed(params), time.perf_counter()
+        rows = [self._new_story(prompt, self._checked_ids(prompt), params) for prompt in prompts]
         # Prompts of similar length go into one decoding, since its window is limited by the longest of them. Each
         # decoding has a seed that depends only on its position, so the stories do not depend on which worker runs it.
         by_length = sorted(rows, key=lambda row: len(row.ids))
         size = self._backend.batch_rows
         work = []
         for number, first in enumerate(range(0, len(by_length), size)):
-            seed = ((sampling.seed or 0) + SEED_STRIDE * number) % 2**32
-            seeded = dataclasses.replace(sampling, seed=seed)
+            seed = ((params.seed or 0) + SEED_STRIDE * number) % 2**32
+            seeded = dataclasses.replace(params, seed=seed)
             work.append(partial(self._generate_rows, by_length[first : first + size], seeded))
         _run_in_parallel(work, self._backend.parallel_decodings)
         seconds = time.perf_counter() - began
-        return [row.result(sampling.seed, seconds) for row in rows]
+        return [row.result(params.seed, seconds) for row in rows]
 
     def _generate_rows(
-        self, rows: Sequence[_StoryInProgress], sampling: SamplingParams, worker: int | None, cancelled: threading.Event
+        self, rows: Sequence[_StoryInProgress], params: SamplingParams, worker: int | None, cancelled: threading.Event
     ) -> None:
         """Generates the rows to their ends. Raises _Cancelled once the event is set."""
-        with closing(self._backend.start(sampling, worker)) as decoding:
+        with closing(self._backend.start(params, worker)) as decoding:
             while alive := [number for number, row in enumerate(rows) if not row.ended]:
-                self._generate_window(decoding, alive, rows, cancelled, watch=bool(sampling.stop))
+                self._generate_window(decoding, alive, rows, cancelled, watch=bool(params.stop))
         for row in rows:
             row.flush()
 
-    def _stream(self, prompt: str, ids: list[int], sampling: SamplingParams) -> Generator[str, None, GeneratedStory]:
+    def _stream(self, prompt: str, ids: list[int], params: SamplingParams) -> Generator[str, None, GeneratedStory]:
         began = time.perf_counter()
-        row = self._new_story(prompt, ids, sampling)
-        with closing(self._backend.start(sampling)) as decoding:
+        row = self._new_story(prompt, ids, params)
+        with closing(self._backend.start(params)) as decoding:
             while not row.ended:
                 window = self._window(row)
                 with closing(decoding.tokens(window, min(self.context - len(window) + 1, row.left))) as chunks:
                     # With stop strings, tokens are appended one by one, since those after a stop string do not count.
-                    for chunk in ([token] for tokens in chunks for token in tokens) if sampling.stop else chunks:
+                    for chunk in ([token] for tokens in chunks for token in tokens) if params.stop else chunks:
                         row.finished = chunk[-1] in self._eos_ids
                         if piece := row.append(chunk[:-1] if row.finished else chunk):
                             yield piece
@@ -253,7 +256,7 @@ class StoryGenerator:
                             break
         if piece := row.flush():
             yield piece
-        return row.result(sampling.seed, time.perf_counter() - began)
+        return row.result(params.seed, time.perf_counter() - began)
 
     def _generate_window(
         self,
@@ -283,9 +286,9 @@ class StoryGenerator:
             if not watch:
                 row.append(tokens[:-1] if row.finished else tokens)
 
-    def _new_story(self, prompt: str, ids: list[int], sampling: SamplingParams) -> _StoryInProgress:
+    def _new_story(self, prompt: str, ids: list[int], params: SamplingParams) -> _StoryInProgress:
         detokenizer = Detokenizer(self._tokenizer, ids)
-        return _StoryInProgress(prompt, list(ids), detokenizer, StopStrings(sampling.stop), sampling.max_tokens)
+        return _StoryInProgress(prompt, list(ids), detokenizer, StopStrings(params.stop), params.max_tokens)
 
     def _window(self, row: _StoryInProgress) -> list[int]:
         """Returns the tokens that the model is given next.
@@ -327,12 +330,13 @@ class StoryGenerator:
 
 def _exhaust(pieces: Generator[str, None, GeneratedStory]) -> GeneratedStory:
     """Runs a stream to its end and returns the story."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            story: GeneratedStory = end.value
-            return story
+    with closing(pieces):  # also on Ctrl-C, which is handled between two pieces
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                story: GeneratedStory = end.value
+                return story
 
 
 class _Cancelled(Exception):

@@ -118,11 +118,10 @@ def _download(name: str, revision: str, files: Sequence[str]) -> Path:
 
 
 def _cache(name: str) -> Path:
-    """The model's folder in the Hub's cache. `repo_folder_name` is not documented: see `test_model_folders`."""
+    """The model's folder in the cache; the layout is documented in "Understand caching" of huggingface_hub."""
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
 
 
 def _cached_bytes(name: str) -> int:

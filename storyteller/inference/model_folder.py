@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from storyteller.errors import CheckpointError, ModelError
 from storyteller.system.json_values import is_natural
@@ -57,8 +57,8 @@ class ModelFolder:
         if not index.exists():
             return read_safetensors(self.path / WEIGHTS)
         shards = read_json(index).get("weight_map")
-        names = set(shards.values()) if isinstance(shards, dict) and _all_text(shards.values()) else set()
-        if not names or not all(SHARD.fullmatch(name) for name in names):
+        names = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+        if not names or not all(map(SHARD.fullmatch, names)):
             raise CheckpointError(f"{shown(index)} is broken", "fetch the model again")
         return {name: tensor for shard in sorted(names) for name, tensor in read_safetensors(self.path / shard).items()}
 
@@ -90,7 +90,7 @@ class ModelFolder:
 
     def _tokens(self, key: str, source: Mapping[str, Any]) -> list[int]:
         ids = source.get(key)
-        return [token for token in (ids if isinstance(ids, list) else [ids]) if self._is_token(token)]
+        return [token for token in (ids if isinstance(ids, list) else [ids]) if is_natural(token, self.vocab_size)]
 
     @property
     def vocab_size(self) -> int:
@@ -99,10 +99,3 @@ class ModelFolder:
         if not is_natural(tokens) or tokens == 0:
             raise CheckpointError(f"the config.json of {self.label} has no vocab_size", "take another checkpoint")
         return tokens
-
-    def _is_token(self, token: object) -> TypeGuard[int]:
-        return is_natural(token) and token < self.vocab_size
-
-
-def _all_text(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)

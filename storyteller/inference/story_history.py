@@ -172,7 +172,7 @@ def batch_of(story: StoryRecord) -> list[StoryRecord] | None:
 
 
 def _ends_without_newline(handle: int) -> bool:
-    """True if the last line has no newline. If another process writes just then, the result is a blank line at worst."""
+    """True if the last line has no newline. At worst, while another process writes, this leads to a blank line."""
     size = os.fstat(handle).st_size
     return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
 

@@ -41,12 +41,12 @@ class TransformersBackend:
     def is_running(self) -> bool:
         return self._child is not None
 
-    def check(self, sampling: SamplingParams) -> None:
+    def check(self, params: SamplingParams) -> None:
         """Does nothing: all sampling parameters are supported."""
 
-    def start(self, sampling: SamplingParams, worker: int | None = None) -> TransformersDecoding:
+    def start(self, params: SamplingParams, worker: int | None = None) -> TransformersDecoding:
         del worker
-        return TransformersDecoding(self, next(self._decodings), sampling, self._folder.eos_ids)
+        return TransformersDecoding(self, next(self._decodings), params, self._folder.eos_ids)
 
     def close(self) -> None:
         child, self._child = self._child, None
@@ -85,19 +85,14 @@ class TransformersBackend:
 class TransformersDecoding:
     """Implements `Decoding`: the rows of one or several stories in the child."""
 
-    def __init__(self, backend: TransformersBackend, number: int, sampling: SamplingParams, eos_ids: Sequence[int]):
+    def __init__(self, backend: TransformersBackend, number: int, params: SamplingParams, eos_ids: Sequence[int]):
         self._backend = backend
         self._number = number
-        self._sampling = sampling
+        self._sampling = params
         self._eos_ids = frozenset(eos_ids)
-        self._sampler = {
-            "temperature": sampling.temperature if sampling.draws else 0,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "repetition_penalty": sampling.repetition_penalty,
-            "no_repeat_ngram": sampling.no_repeat_ngram,
-        }
+        names = ("top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram")
+        self._sampler = {name: getattr(params, name) for name in names}
+        self._sampler["temperature"] = params.temperature if params.draws else 0
         self._is_open = False
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:

@@ -17,6 +17,7 @@ from storyteller.errors import CorpusError, RunBusyError, RunError, UsageError
 from storyteller.launch import start
 from storyteller.launch.torchrun import TorchrunSpec
 from storyteller.system import hardware
+from storyteller.system.json_values import is_natural
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_folder, run_index, wandb_mirror
 from storyteller.tracking.run_folder import RunFolder
@@ -118,8 +119,8 @@ def resume_spec(folder: RunFolder, nproc: int | None = None) -> TorchrunSpec:
     run = folder.read_run()
     if nproc is None:
         before = run.get("nproc")
-        with contextlib.suppress(UsageError):
-            return TorchrunSpec(before) if isinstance(before, int) and not isinstance(before, bool) else TorchrunSpec()
+        with contextlib.suppress(UsageError):  # run.json may have been edited
+            return TorchrunSpec(before if is_natural(before) else 1)
         return TorchrunSpec()
     spec = TorchrunSpec(nproc)
     updated = {key: value for key, value in run.items() if key != "nproc"} | _process_fields(spec)

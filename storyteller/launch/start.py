@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from storyteller.errors import RunBusyError, RunError, StorytellerError, UsageError
 from storyteller.system.child_process import block_signals, environment, signal_name
+from storyteller.system.signals import STOP_SIGNALS
 from storyteller.text import safe_line
 from storyteller.tracking.log_file import last_lines
 from storyteller.tracking.run_folder import RunFolder, check_links
@@ -42,9 +42,8 @@ def start(
     check_links(folder)
     # The worker unblocks the signals once it can record that it was stopped. Until then they stay pending, so a run
     # that is stopped while it still imports ends as `stopped` all the same.
-    signals = (signal.SIGTERM, signal.SIGINT) if command is None else ()
     worker = command or [sys.executable, "-m", "storyteller.training.worker", str(folder.path)]
-    with block_signals(signals):
+    with block_signals(STOP_SIGNALS if command is None else ()):
         process = _start_detached([*worker, *arguments], folder.log)
     # A new run is `starting` from here on, before its process can write a status; an existing status is left alone.
     with contextlib.suppress(OSError):
@@ -116,7 +115,7 @@ def _start_failed(folder: RunFolder, status: Status | None, exit_code: int) -> S
     how = f"exit status {exit_code}" if exit_code >= 0 else signal_name(-exit_code)
     tail = " | ".join(safe_line(line, 200) for line in last_lines(folder))
     said = f"; its log ends: {tail}" if tail else ""
-    return RunError(f"{name} ended before its first step ({how}){said}", f"storyteller logs {name} shows all it said")
+    return RunError(f"{name} ended before its first step ({how}){said}", f"storyteller logs {name} shows its whole log")
 
 
 def _is_owned_by_another(folder: RunFolder) -> bool:

@@ -19,9 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -30,6 +28,7 @@ from typing import TYPE_CHECKING
 from storyteller.errors import RunError, StorytellerError, UsageError, invalid_value
 from storyteller.system import child_process
 from storyteller.system.hardware import n_cores
+from storyteller.system.signals import STOP_SIGNALS, handle_signals
 from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, State, own_status, read_status, same_owner, write_status
@@ -37,7 +36,6 @@ from storyteller.tracking.run_status import LIVING, State, own_status, read_stat
 if TYPE_CHECKING:
     import psutil
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
 """Time for the other processes to notice that one has ended. Those that hang in a collective are killed after it."""
@@ -127,7 +125,7 @@ class _Leader:
     """Pids of members that the leader killed."""
 
     def run(self, from_step: int | None) -> int:
-        with tempfile.TemporaryDirectory(prefix="storyteller-") as name, self._signal_handlers():
+        with tempfile.TemporaryDirectory(prefix="storyteller-") as name, handle_signals(self._on_signal):
             scratch = Path(name)
             self._write_starting()
             process, lifeline = self._start(scratch, from_step)
@@ -217,20 +215,8 @@ class _Leader:
             _signal(member, signal.SIGKILL)
         psutil.wait_procs(left, timeout=_GRACE_SECONDS)
 
-    @contextlib.contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        """Installs signal handlers: the first signal requests a stop, the second ends the leader and all below it."""
-        handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Requests a stop at the first signal, and ends the leader and all below it at the second."""
         if self._is_stop_requested:
             os._exit(128 + number)
         self._is_stop_requested = True
@@ -251,13 +237,13 @@ class _Leader:
             return self._report_end(scratch, returncode)
         status = read_status(self.folder)
         if status is not None and same_owner(status, own_status("running")) and status.state not in LIVING:
-            # When a member dies, torchrun stops the others. The first one may then record `stopped`, but the run failed.
-            was_meant = status.state != "stopped" or self._is_stop_requested or returncode == 0
-            if was_meant:
+            # When a member dies, torchrun stops the others. The first one may record `stopped` then, though it failed.
+            was_intended = status.state != "stopped" or self._is_stop_requested or returncode == 0
+            if was_intended:
                 return status.exit_code or 0
         if self._is_stop_requested and not self._members:
             step = status.step if status is not None else 0
-            how = "stopped before its first step" if step == 0 else f"stopped before it went on from {step:,}"
+            how = "stopped before its first step" if step == 0 else f"stopped before it resumed from step {step:,}"
             return self._write_end_status("stopped", how, how, 0)
         resume = f"storyteller resume {self.folder.name} goes on from the newest checkpoint"
         error = self._failure(scratch, returncode, resume)
@@ -293,11 +279,11 @@ class _Leader:
         if ended:
             rank, code = ended[0]
             how = f"was {child_process.signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
-            how += ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
-            how += ", as it does where one on another machine ends" if code == 1 and self.spec.nnodes > 1 else ""
+            how += ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+            how += ", as happens when one on another machine ends" if code == 1 and self.spec.nnodes > 1 else ""
             return RunError(f"process {rank + 1} of {self.spec.size} {how}", remedy)
         lines = [line for line in said.splitlines() if line.strip()]
-        last = safe_line(lines[-1], 200) if lines else "it said nothing"
+        last = safe_line(lines[-1], 200) if lines else "its log is empty"
         return RunError(f"torchrun ended with exit status {returncode} ({last})", remedy)
 
     def _write_end_status(self, state: State, line: str, message: str, exit_code: int) -> int:

@@ -66,7 +66,10 @@ def backward(grad: Tensor, saved: SavedForBackward) -> Tensor:
     dq, dk, dv = d
     blocks = list(
         zip(
-            torch.split(q, _QUERY_ROWS, 1), torch.split(dq, _QUERY_ROWS, 1), torch.split(dy, _QUERY_ROWS, 1), strict=True
+            torch.split(q, _QUERY_ROWS, 1),
+            torch.split(dq, _QUERY_ROWS, 1),
+            torch.split(dy, _QUERY_ROWS, 1),
+            strict=True,
         )
     )
     # The last block attends to every key, so it goes first and writes dk and dv; the others add to them.

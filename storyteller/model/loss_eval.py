@@ -1,8 +1,8 @@
 """Scores on held-out stories: nats, perplexity, bits per byte.
 
-Bits per byte are nats over ln 2 and over the stories' UTF-8 bytes, summed: one number that compares any tokenizer and
-any model. Each story is scored on its own, from the beginning token on; the end-of-text after it is left out, since
-models differ in it; what lies past the context is scored in windows that overlap by half, never dropped.
+Bits per byte are the summed nats over ln 2 and over the summed UTF-8 bytes of the stories: one number that compares
+models with any tokenizers. Each story is scored on its own, after a beginning-of-text token. The end-of-text after it
+is left out, since models differ in it. Stories longer than the context are scored in windows that overlap by half.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from storyteller.model.cpu_threads import SINGLE_THREAD, CpuThreads
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over the stories scored."""
+    """Sums over the scored stories."""
 
     nats: float
     n_tokens: int
@@ -28,25 +28,25 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """Nats per token."""
         return self.nats / self.n_tokens
 
     @property
     def perplexity(self) -> float:
-        """e to the nats a token."""
+        """exp(nats per token)."""
         return math.exp(min(self.loss, 700.0))
 
     @property
     def bits_per_byte(self) -> float:
-        """Nats over ln 2, over UTF-8 bytes."""
+        """Nats over ln 2, per UTF-8 byte."""
         return self.nats / math.log(2) / self.n_bytes
 
 
 def windows(n_targets: int, context: int) -> Iterator[tuple[int, int, int]]:
-    """How a story of `n_targets` tokens is scored: (start, end, first), each at most `context` long.
+    """The windows in which a story of `n_targets` tokens is scored: (start, end, first), each at most `context` long.
 
-    Inputs are positions `start` to `end` of the story with its beginning token in front; their targets are one
-    further on; those before `first` were scored already by the window before.
+    Inputs are positions `start` to `end` of the story with its beginning-of-text token; targets are one position later.
+    Targets before `first` were scored by the window before.
     """
     start, scored = 0, 0
     while scored < n_targets:
@@ -67,18 +67,17 @@ def score(
     batch_tokens: int = 4096,
     cpu_threads: CpuThreads = SINGLE_THREAD,
 ) -> Score:
-    """Score `stories`, whose token ids (no beginning, no end) are `encoded`.
+    """Score `stories`, whose token ids (without beginning and end) are `encoded`.
 
-    `nats_of` maps ids (B, T) and targets (B, T), of which -100 do not count, to their summed nats, such as
-    `GPT.loss_sum`; it is called on the threads that are `cpu_threads` the lanes, each of which has rows of its own, about as
-    many tokens as the others. Rows of about equal length are scored together, at most `batch_tokens` positions at once
-    in all lanes.
+    `nats_of` maps ids (B, T) and targets (B, T), where -100 does not count, to their summed nats, like
+    `GPT.loss_sum`. It is called in each of `cpu_threads`, which have about equal numbers of tokens. Rows of similar
+    length share a batch, of at most `batch_tokens` positions in all threads together.
     """
     pieces = _pieces(encoded, beginning_id, context)
 
-    @torch.no_grad()  # each thread's own
-    def nats_of_share(lane: int) -> float:
-        batches = _batches(pieces[lane :: cpu_threads.size], beginning_id, batch_tokens // cpu_threads.size)
+    @torch.no_grad()  # inside, since the mode is thread-local
+    def nats_of_share(thread: int) -> float:
+        batches = _batches(pieces[thread :: cpu_threads.size], beginning_id, batch_tokens // cpu_threads.size)
         return sum(float(nats_of(inputs.to(device), targets.to(device))) for _, inputs, targets, _ in batches)
 
     nats = sum(cpu_threads.map(nats_of_share, range(cpu_threads.size)))
@@ -94,25 +93,26 @@ def score_each(
     context: int,
     device: torch.device,
     batch_tokens: int = 4096,
-    say: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> list[float]:
-    """The nats of each story, in the order of `encoded`; what `score` gives, before it is summed.
+    """The nats of each story, in the order of `encoded`: what `score` sums.
 
-    `row_nats` maps ids (B, T) and targets (B, T), of which -100 do not count, to the nats of each row (B,).
+    `row_nats` maps ids (B, T) and targets (B, T), where -100 does not count, to the nats of each row (B,).
+    `on_progress` is called with the share of positions that is done.
     """
     nats = [0.0] * len(encoded)
     for owners, inputs, targets, share in _batches(_pieces(encoded, beginning_id, context), beginning_id, batch_tokens):
         rows = row_nats(inputs.to(device), targets.to(device)).tolist()
         for owner, row in zip(owners, rows, strict=True):
             nats[owner] += row
-        if say is not None:
-            say(share)
+        if on_progress is not None:
+            on_progress(share)
     return nats
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A window of a story: whose it is, its tokens, and what each of them is to be followed by."""
+    """A window of story number `owner`: its input tokens and their targets."""
 
     owner: int
     inputs: list[int]
@@ -120,7 +120,7 @@ class _Piece:
 
 
 def _pieces(encoded: Sequence[Sequence[int]], beginning_id: int, context: int) -> list[_Piece]:
-    """The stories' windows, the shortest first."""
+    """All windows of all stories, sorted by length."""
     pieces: list[_Piece] = []
     for owner, ids in enumerate(encoded):
         full = [beginning_id, *ids]
@@ -133,10 +133,8 @@ def _pieces(encoded: Sequence[Sequence[int]], beginning_id: int, context: int) -
 def _batches(
     pieces: Sequence[_Piece], beginning_id: int, batch_tokens: int
 ) -> Iterator[tuple[list[int], Tensor, Tensor, float]]:
-    """Those of about equal length together: whose each row is, inputs (B, T), targets (B, T).
-
-    The fourth is the share of all positions that is done once this batch is.
-    """
+    """Batches of windows of similar length: the owner of each row, inputs (B, T), targets (B, T), and the share of all
+    positions that is done after the batch."""
     positions, done, seen = sum(len(piece.inputs) for piece in pieces), 0, 0
     while done < len(pieces):
         taken = _taken(pieces, done, batch_tokens)
@@ -148,7 +146,7 @@ def _batches(
 
 
 def _taken(pieces: Sequence[_Piece], begin: int, batch_tokens: int) -> Sequence[_Piece]:
-    """As many pieces from `begin` on as fit, padded to the longest of them, which is the last."""
+    """The pieces from `begin` on that fit into a batch, padded to the longest, which is the last."""
     end = begin + 1
     while end < len(pieces) and (end + 1 - begin) * len(pieces[end].inputs) <= batch_tokens:
         end += 1

@@ -1,4 +1,4 @@
-"""What does not fit into memory: refused before it is tried where that can be told, named where it fails."""
+"""Out of memory: refused beforehand if it is certain, explained where an allocation fails."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape
 from storyteller.system import hardware
 
-SMALLER = "train anew with a lower --batch-size (and a higher --set accumulate, which learns the same) or --context"
+SMALLER_BATCH = (
+    "train anew with a lower --batch-size (and a higher --set accumulate, which learns the same) or --context"
+)
 _SMALLER_MODEL = "train with a lower --width, --layers or --vocab-size"
-_WORDS = (
+_TORCH_MESSAGES = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "bad_alloc",
 )
-"""How torch says, in a bare RuntimeError, that an allocation failed."""
-_ASKED = re.compile(r"tried to allocate (\d+) bytes|(?:Tried to|Unable to) allocate ([\d.]+ [KMGTPE]?i?B)")
+"""Texts of the plain RuntimeErrors with which torch reports failed allocations."""
+_REQUESTED = re.compile(r"tried to allocate (\d+) bytes|(?:Tried to|Unable to) allocate ([\d.]+ [KMGTPE]?i?B)")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that an allocation failed, on any kind of device."""
+    """True if the error reports a failed allocation, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TORCH_MESSAGES)
 
 
-def out_of_memory_error(error: BaseException, what: str, remedy: str = SMALLER) -> OutOfMemoryError:
-    """`error` as its user can use it: `what` did not fit, and how much was asked for where the error says so."""
-    asked = _ASKED.search(str(error))
-    much = ""
-    if asked is not None:
-        much = f" ({_in_words(int(asked[1])) if asked[1] else asked[2]} asked for at once)"
-    return OutOfMemoryError(f"{what} does not fit into memory{much}", remedy)
+def out_of_memory_error(error: BaseException, what: str, remedy: str = SMALLER_BATCH) -> OutOfMemoryError:
+    """The error for the user: `what` did not fit, and how much was requested, if `error` says so."""
+    requested = _REQUESTED.search(str(error))
+    size = ""
+    if requested is not None:
+        size = f" ({_format_bytes(int(requested[1])) if requested[1] else requested[2]} asked for at once)"
+    return OutOfMemoryError(f"{what} does not fit into memory{size}", remedy)
 
 
 @contextmanager
-def explain_out_of_memory(what: str, remedy: str = SMALLER) -> Iterator[None]:
-    """Raises OutOfMemoryError, which names `what`, where an allocation fails inside."""
+def explain_out_of_memory(what: str, remedy: str = SMALLER_BATCH) -> Iterator[None]:
+    """Raise OutOfMemoryError, which names `what`, if an allocation fails inside the block."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -55,7 +57,7 @@ def explain_out_of_memory(what: str, remedy: str = SMALLER) -> Iterator[None]:
 
 
 def smaller_batch(rows: int, batches: int) -> str:
-    """What to change where a batch of so many rows, of so many in a step, does not fit."""
+    """The remedy if a batch of `rows` does not fit; `batches` is their number in a step."""
     if rows == 1:
         return "train anew with a lower --context, --width or --vocab-size"
     return (
@@ -65,62 +67,68 @@ def smaller_batch(rows: int, batches: int) -> str:
 
 
 def check_fits(shape: Shape, config: Config, chosen: ComputeDevice) -> None:
-    """Raise OutOfMemoryError where model or batch cannot fit into this machine's whole memory, by what each must take.
+    """Raise OutOfMemoryError if a lower bound of what model or batch take exceeds the whole memory of the machine.
 
-    The kernel grants memory that it does not have and kills whoever then uses it: better not to ask.
+    Linux overcommits: the allocation would succeed, and the kernel would kill the process once it uses the memory.
     """
-    there = _memory_bytes(chosen)
+    total = _memory_bytes(chosen)
     n = shape.n_parameters()
-    # Weights, their gradient and one moment at the very least, four bytes each.
-    if 12 * n > there:
-        needs = f"a model of {n:,} parameters takes {_in_words(12 * n)} at least, and there are {_in_words(there)}"
+    # Weights, gradients and one moment at the very least, four bytes each.
+    if 12 * n > total:
+        needs = (
+            f"a model of {n:,} parameters takes {_format_bytes(12 * n)} at least, and there are {_format_bytes(total)}"
+        )
         raise OutOfMemoryError(needs, _SMALLER_MODEL)
     rows, tokens = config.train.batch_size, shape.context
-    if chosen.device.type == "cuda":  # where a step is taken in as many passes as it needs
+    if chosen.device.type == "cuda":  # there a step is split into as many passes as it needs
         rows = 1
-    # A padded batch is as wide as its longest story, which nobody knows yet.
-    kept = rows * _kept_bytes(shape)
-    if config.data.batching != "pad" and kept > there:
+    # A padded batch is only as wide as its longest story, which is not known yet.
+    saved = rows * _saved_bytes_per_row(shape)
+    if config.data.batching != "pad" and saved > total:
         raise OutOfMemoryError(
-            f"a batch of {rows:,} x {tokens:,} tokens takes {_in_words(kept)} at least, and there are "
-            f"{_in_words(there)}",
+            f"a batch of {rows:,} x {tokens:,} tokens takes {_format_bytes(saved)} at least, and there are "
+            f"{_format_bytes(total)}",
             smaller_batch(rows, config.train.accumulate),
         )
 
 
 def rows_at_once(shape: Shape, config: Config, chosen: ComputeDevice, processes: int = 1) -> int:
-    """Rows of a step that go through the model together in each of so many processes.
+    """Rows of a step that go through the model together, in each of `processes`.
 
-    On a CPU as many as `batch_size` says. On CUDA what of the whole step fits into the memory that is free, in passes
-    of about the same size: the gradient is the same however a step is dealt out to passes, and fewer are quicker.
+    On a CPU it is `batch_size`. On CUDA it is as much of the whole step as fits into the free memory, in passes of
+    about equal size: the gradient does not depend on how a step is split, and fewer passes are faster.
     """
     train = config.train
     if chosen.device.type != "cuda":
         return train.batch_size
     total = math.ceil(train.batch_size * train.accumulate / processes)
     free = _CUDA_SHARE * _free_bytes(chosen) - _STATE_BYTES * shape.n_parameters() - _CHUNK_BYTES
-    fit = max(1, int(free // (_CUDA_SLACK * _kept_bytes(shape))))
+    fit = max(1, int(free // (_CUDA_SLACK * _saved_bytes_per_row(shape))))
     return math.ceil(total / math.ceil(total / fit))
 
 
 _CUDA_SHARE = 0.8
-"""Of the free memory: the rest is for what the allocator cannot use, and for evaluations."""
+"""Share of the free memory to plan with: the rest is for fragmentation and for evaluations."""
 _STATE_BYTES = 24
-"""For each parameter: weight, gradient, two moments, its copy in 16 bits, and what the optimiser needs on the way."""
+"""Per parameter: weight, gradient and two moments in fp32, a 16-bit copy, and temporaries of the optimizer."""
 _CHUNK_BYTES = 3 * 2**30
-"""For the output layer's chunk of logits, and what the libraries keep for themselves."""
+"""For a chunk of logits of the output layer, and the workspaces of CUDA libraries."""
 _CUDA_SLACK = 3
-"""Times what must be kept at least: the residual stream and the norms are in fp32, gradients come on top."""
+"""Factor on the lower bound of saved activations: the residual stream and the norms are fp32, and gradients come on
+top."""
 
 
-def _kept_bytes(shape: Shape) -> int:
-    """What a row keeps for its backward pass at least, in 16 bits: for each block two norms, queries, keys, values, and
-    the MLP's middle before and after its activation."""
+def _saved_bytes_per_row(shape: Shape) -> int:
+    """A lower bound of the activations that a row saves for the backward pass.
+
+    In 16 bits for each block and token: two norms (2 C), queries, keys and values (3 C), and the MLP's 4 C before and
+    after its activation (8 C).
+    """
     return 2 * 13 * shape.n_embd * shape.n_layer * shape.context
 
 
 def _free_bytes(chosen: ComputeDevice) -> int:
-    """Of a GPU's memory, what nobody has taken, and what torch holds without using it."""
+    """Free memory of the GPU, with what torch has reserved but does not use."""
     free, _ = torch.cuda.mem_get_info(chosen.device)
     idle = torch.cuda.memory_reserved(chosen.device) - torch.cuda.memory_allocated(chosen.device)
     return int(free + idle)
@@ -132,7 +140,7 @@ def _memory_bytes(chosen: ComputeDevice) -> int:
     return int(hardware.memory_gib() * 2**30)
 
 
-def _in_words(n_bytes: int) -> str:
+def _format_bytes(n_bytes: int) -> str:
     for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if n_bytes >= 2**power:
             return f"{n_bytes / 2**power:,.1f} {unit}"

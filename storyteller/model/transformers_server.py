@@ -146,7 +146,7 @@ def load(folder: str) -> Any:
             raise ValueError(f"{problem.replace('_', ' ')}: {', '.join(found[:3])}")
     broken = next((name for name, values in model.named_parameters() if not bool(values.isfinite().all())), None)
     if broken is not None:
-        raise ValueError(f"{broken} holds values that are no numbers")
+        raise ValueError(f"{broken} has non-finite values")
     return model.eval()
 
 

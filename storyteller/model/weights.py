@@ -1,9 +1,4 @@
-"""All the state of training, as a folder: saved, verified, loaded.
-
-The folder is a Hugging Face model (`GPT2LMHeadModel.from_pretrained` loads it) plus `training_state/`: the optimisers'
-tensors and the generators' states as safetensors, and `state.json` for the rest. Nothing is pickled. How such a folder
-appears whole or not at all is `runs.checkpoints`' business.
-"""
+"""Weights as a Hugging Face model folder, which `GPT2LMHeadModel.from_pretrained` loads, too."""
 
 from __future__ import annotations
 
@@ -24,22 +19,20 @@ from storyteller.text import safe_line
 
 _PREFIX = "transformer."
 _TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
-"""GPT-2 was published with these matrices as (in, out), where torch's linear layers have (out, in)."""
-_WEIGHTS = "model.safetensors"
-_TIED = "wte.weight"
-_ANOTHER = "take another checkpoint"
-_ONE_KIND = {
+"""GPT-2 was published with these matrices as (in, out); torch's linear layers have (out, in)."""
+WEIGHTS_FILE = "model.safetensors"
+_REQUIRED_CONFIG = {
     "model_type": "gpt2",
     "layer_norm_epsilon": 1e-5,
     "tie_word_embeddings": True,
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
 }
-"""What a `config.json` may say of a GPT-2 and still be the model of `lm.model`; what it leaves out is so."""
+"""Values that `config.json` must have where it has these keys: `model.gpt2` implements no others."""
 
 
 def hf_config(shape: Shape, end_id: int) -> dict[str, Any]:
-    """The `config.json` with which transformers builds the same model."""
+    """The `config.json` from which transformers builds the same model."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -62,7 +55,7 @@ def hf_config(shape: Shape, end_id: int) -> dict[str, Any]:
 
 
 def to_hf(model: GPT) -> dict[str, Tensor]:
-    """The weights under transformers' names and in its layout, as copies on the CPU."""
+    """The weights under the names and in the layout of transformers, as copies on the CPU."""
     return {
         _PREFIX + name: (tensor.T if name.endswith(_TRANSPOSED) else tensor).detach().cpu().clone().contiguous()
         for name, tensor in model.state_dict().items()
@@ -73,72 +66,92 @@ def to_hf(model: GPT) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path, model: GPT) -> None:
-    """Put `model.safetensors` of a checkpoint folder into `model`. Raises CheckpointError where they do not fit."""
+    """Load `model.safetensors` of a checkpoint folder into `model`. Raises CheckpointError if it does not fit."""
     wanted = model.state_dict()
     names = _check_weights(path, {name: tuple(own.shape) for name, own in wanted.items()})
     try:
-        with safe_open(path / _WEIGHTS, framework="pt") as file, torch.no_grad():
+        with safe_open(path / WEIGHTS_FILE, framework="pt") as file, torch.no_grad():
             for name, own in wanted.items():
                 tensor = file.get_tensor(names[name])
                 if not bool(torch.isfinite(tensor).all()):
-                    raise CheckpointError(f"{path.name}: {name} has values that are no numbers", _ANOTHER)
+                    raise invalid_checkpoint(path, f"{name} has values that are not finite")
                 own.copy_(tensor.T if name.endswith(_TRANSPOSED) else tensor)
-            if "lm_head.weight" in names and not torch.equal(file.get_tensor("lm_head.weight"), wanted[_TIED].cpu()):
-                raise CheckpointError(f"{path.name}: its output layer is not its token embedding", _ANOTHER)
+            head = file.get_tensor("lm_head.weight") if "lm_head.weight" in names else None
+            if head is not None and not torch.equal(head, wanted["wte.weight"].cpu()):
+                raise invalid_checkpoint(path, "its output layer is not its token embedding")
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path / _WEIGHTS, error) from None
+        raise unreadable(path / WEIGHTS_FILE, error) from None
 
 
 def _check_weights(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """The name in the file of each weight, where it holds these weights in these shapes and nothing else.
+    """Check that the file has exactly these weights in these shapes; returns the name in the file of each.
 
     Only the file's header is read. Raises CheckpointError.
     """
-    entries, _ = read_header(path / _WEIGHTS)
+    entries, _ = read_header(path / WEIGHTS_FILE)
     names = {name.removeprefix(_PREFIX): name for name in entries}
     if extra := sorted(names.keys() - wanted.keys() - {"lm_head.weight"}):
-        raise CheckpointError(f"{path.name}: {safe_line(extra[0], 80)} is no weight of a GPT-2", _ANOTHER)
+        raise invalid_checkpoint(path, f"{safe_line(extra[0], 80)} is not a weight of a GPT-2")
     for name, own in wanted.items():
         if name not in names:
-            raise CheckpointError(f"{path.name}: {_WEIGHTS} lacks {name}", _ANOTHER)
+            raise invalid_checkpoint(path, f"{WEIGHTS_FILE} lacks {name}")
         entry = entries[names[name]]
         shape = entry.shape[::-1] if name.endswith(_TRANSPOSED) else entry.shape
         if shape != own:
-            raise CheckpointError(f"{path.name}: {name} is {shape}, not {own}", _ANOTHER)
+            raise invalid_checkpoint(path, f"{name} is {shape}, not {own}")
         if entry.kind not in FLOATS:
-            raise CheckpointError(f"{path.name}: {name} holds {safe_line(entry.kind, 20)}, not numbers", _ANOTHER)
+            raise invalid_checkpoint(path, f"{name} has type {safe_line(entry.kind, 20)}, which is not a float type")
     return names
 
 
 def load_model(path: Path) -> GPT:
-    """The model of a checkpoint folder of ours, on the CPU. Raises CheckpointError."""
+    """Load a model folder that this package has made, on the CPU. Raises CheckpointError for any other model."""
     config = read_json(path / "config.json")
     if config.get("auto_map"):
-        raise CheckpointError(
-            f"{path.name} brings its own code, which is not run", "take a checkpoint without auto_map"
-        )
-    for key, value in _ONE_KIND.items():
+        raise CheckpointError(f"{path.name} brings its own code, which is not run", "use a checkpoint without auto_map")
+    for key, value in _REQUIRED_CONFIG.items():
         if config.get(key, value) != value:
             shown = safe_line(str(config[key]), 40)
-            raise CheckpointError(f"{path.name}: config.json is off ({key} is {shown}, not {value})", _ANOTHER)
+            raise invalid_checkpoint(path, f"config.json is invalid ({key} is {shown}, not {value})")
     keys = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
     if bad := next((key for key in keys if not is_natural(config.get(key))), None):
-        raise CheckpointError(f"{path.name}: config.json is off (no number for {bad})", _ANOTHER)
+        raise invalid_checkpoint(path, f"config.json is invalid (no valid {bad})")
     layers, width, heads, context, vocabulary = (int(config[key]) for key in keys)
     activation = config.get("activation_function", "gelu_new")
     try:
         ModelConfig(n_layer=layers, n_embd=width, n_head=heads, context=context, activation=activation)
-        DataConfig(vocab_size=max(vocabulary, 257))  # a tokenizer of a user's own may have fewer entries
+        DataConfig(vocab_size=max(vocabulary, 257))  # custom tokenizers may have fewer entries
     except UsageError as error:
-        raise CheckpointError(f"{path.name}: config.json is off ({error.problem})", _ANOTHER) from None
+        raise invalid_checkpoint(path, f"config.json is invalid ({error.problem})") from None
     shape = Shape(layers, width, heads, context, vocabulary, activation=activation)
-    with torch.device("meta"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in GPT(shape).state_dict().items()}
-    _check_weights(path, wanted)  # the file is as large as the model then, and no memory is taken but for what is there
+    # Before the model is built: a crafted config.json cannot make it larger than the weights in the file.
+    _check_weights(path, _weight_shapes(shape))
     model = GPT(shape)
     load_weights(path, model)
     return model
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path.parent.name}/{path.name} cannot be read ({error})", _ANOTHER)
+def _weight_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """The shapes of `GPT(shape).state_dict()`, without building it.
+
+    Building it on torch's meta device would import torch's compiler, which takes two seconds.
+    """
+    C = shape.n_embd
+    linears = {"attn.c_attn": (3 * C, C), "attn.c_proj": (C, C), "mlp.c_fc": (4 * C, C), "mlp.c_proj": (C, 4 * C)}
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (shape.vocab_size, C), "wpe.weight": (shape.context, C)}
+    for block in (f"h.{i}" for i in range(shape.n_layer)):
+        for norm in ("ln_1", "ln_2"):
+            shapes |= {f"{block}.{norm}.weight": (C,), f"{block}.{norm}.bias": (C,)}
+        for name, (rows, columns) in linears.items():
+            shapes |= {f"{block}.{name}.weight": (rows, columns), f"{block}.{name}.bias": (rows,)}
+    return shapes | {"ln_f.weight": (C,), "ln_f.bias": (C,)}
+
+
+def invalid_checkpoint(path: Path, problem: str) -> CheckpointError:
+    """The error for a checkpoint folder with this problem."""
+    return CheckpointError(f"{path.name}: {problem}", "take another checkpoint")
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file of a checkpoint that cannot be read."""
+    return CheckpointError(f"{path.parent.name}/{path.name} cannot be read ({error})", "take another checkpoint")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from storyteller.charts import Series, Unit
-from storyteller.evaluation.bootstrap import Difference
+from storyteller.evaluation.bootstrap import Difference, Interval
 from storyteller.evaluation.compare_models import ModelComparison, verdict
 from storyteller.evaluation.prompts import bundled_prompts
 from storyteller.reports.html import HtmlPage
@@ -32,7 +32,7 @@ def comparison_page(
     page = HtmlPage(
         f"{models} compared",
         lead=f"The same {len(comparison.prompts):,} prompts with the same seed, and the same "
-        f"{len(comparison.held.stories):,} held-out stories.",
+        f"{len(comparison.eval_set.stories):,} held-out stories.",
         footer="Made by storyteller compare.",
     )
     _scores(page, comparison)
@@ -46,9 +46,10 @@ def comparison_page(
 
 def _scores(page: HtmlPage, comparison: ModelComparison) -> None:
     page.heading("Scores")
+    n_stories = len(comparison.eval_set.stories)
     page.paragraph(
-        f"Bits per byte on {len(comparison.held.stories):,} stories: {comparison.held.source}. Lower is better; models "
-        "of any tokenizer can be compared. The bars are 95 % bootstrap intervals over the stories."
+        f"Bits per byte on {n_stories:,} stories: {comparison.eval_set.source}. Lower is better; models of any "
+        "tokenizer can be compared. The bars are 95 % bootstrap intervals over the stories."
     )
     rows = [
         Dot(label, each.bits_per_byte.value, each.bits_per_byte.low, each.bits_per_byte.high, color=i % 8)
@@ -57,26 +58,18 @@ def _scores(page: HtmlPage, comparison: ModelComparison) -> None:
     page.figure(dots(rows, title="bits per byte", note="lower is better", form=lambda value: f"{value:.4f}"))
     table = []
     for label, scores, behind in zip(comparison.labels, comparison.scores, comparison.behind_best(), strict=True):
-        bits, nats, perplexity = scores.bits_per_byte, scores.nats_per_token, scores.perplexity
-        table.append(
-            (
-                label,
-                f"{scores.parameters:,}",
-                f"{bits.value:.4f} ({bits.low:.4f} to {bits.high:.4f})",
-                f"{nats.value:.4f}",
-                f"{perplexity.value:.2f}",
-                "the best" if behind is None else _format_difference(behind),
-            )
-        )
+        doubt = "" if behind is None or behind.significant else ", not significant"
+        gap = "the best" if behind is None else f"{_interval(behind)}{doubt}"
+        nats, perplexity = f"{scores.nats_per_token.value:.4f}", f"{scores.perplexity.value:.2f}"
+        table.append((label, f"{scores.parameters:,}", _interval(scores.bits_per_byte), nats, perplexity, gap))
     head = ("model", "parameters", "bits per byte (95 %)", "nats per token", "perplexity", "behind the best (95 %)")
     page.table(head, table, caption="Scores on the same held-out stories")
     for versus in comparison.differences():
-        page.note(verdict(versus, len(comparison.held.stories)))
+        page.note(verdict(versus, n_stories))
 
 
-def _format_difference(behind: Difference) -> str:
-    doubt = "" if behind.significant else ", not significant"
-    return f"{behind.value:.4f} ({behind.low:.4f} to {behind.high:.4f}){doubt}"
+def _interval(figure: Interval | Difference) -> str:
+    return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 
 def _runs(page: HtmlPage, compared: RunComparison, curves: Mapping[str, Line], y_name: str, x_name: str) -> None:
@@ -95,7 +88,7 @@ def _runs(page: HtmlPage, compared: RunComparison, curves: Mapping[str, Line], y
 
 def _stories(page: HtmlPage, comparison: ModelComparison) -> None:
     page.heading("Stories")
-    sample = comparison.sample
+    sample = comparison.params
     page.paragraph(
         f"Generated at temperature {sample.temperature:g}, top-k {sample.top_k}, top-p {sample.top_p:g}, "
         f"seed {sample.seed}, at most {sample.max_tokens:,} tokens."
@@ -109,9 +102,9 @@ def _stories(page: HtmlPage, comparison: ModelComparison) -> None:
         before = kind
         page.paragraph(f"{i + 1:,}. {prompt}")
         with page.side_by_side():
-            for label, tellings in zip(comparison.labels, comparison.tellings, strict=True):
-                if (told := tellings[i]) is None:
+            for label, stories in zip(comparison.labels, comparison.stories, strict=True):
+                if (story := stories[i]) is None:
                     page.story("", "The prompt does not fit into this model's context.", label=label)
                 else:
-                    cut = "" if told.ended else f"cut after {told.tokens:,} tokens"
-                    page.story(prompt, told.text, label=label, note=cut)
+                    cut = "" if story.ended else f"cut after {story.tokens:,} tokens"
+                    page.story(prompt, story.text, label=label, note=cut)

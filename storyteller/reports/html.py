@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from storyteller.errors import DiskError, UsageError, is_disk_full
-from storyteller.reports.style import STYLE
+from storyteller.reports.style import stylesheet
 from storyteller.system.files import open_regular, write_text
 from storyteller.text import safe, safe_line
 
@@ -97,8 +97,8 @@ class HtmlPage:
         if level == 2:
             anchor = f"part-{len(self._sections) + 1}"
             self._sections.append((anchor, text))
-        beside = (" ", element("small", note)) if note else ()
-        self.add(element(f"h{level}", text, *beside, id=anchor))
+        small = (" ", element("small", note)) if note else ()
+        self.add(element(f"h{level}", text, *small, id=anchor))
 
     def paragraph(self, *pieces: Piece) -> None:
         self.add(element("p", *pieces))
@@ -111,16 +111,17 @@ class HtmlPage:
         """Adds a highlighted paragraph, for example about missing data."""
         self.add(element("p", *pieces, class_="warning", role="note"))
 
-    def facts(self, facts: Mapping[str, Piece] | Sequence[tuple[str, Piece]]) -> None:
+    def facts(self, pairs: Sequence[tuple[str, Piece]]) -> None:
         """Adds a list of names and values."""
-        pairs = list(facts.items()) if isinstance(facts, Mapping) else facts
-        rows = [element("div", element("dt", name), element("dd", words)) for name, words in pairs]
-        self.add(element("dl", *rows, class_="facts"))
+        self._definitions(pairs, "facts")
 
     def figures(self, figures: Sequence[tuple[str, str]]) -> None:
         """Adds a row of large figures, each with its name."""
-        tiles = [element("div", element("dt", name), element("dd", figure)) for name, figure in figures]
-        self.add(element("dl", *tiles, class_="tiles"))
+        self._definitions(figures, "tiles")
+
+    def _definitions(self, pairs: Sequence[tuple[str, Piece]], class_: str) -> None:
+        rows = [element("div", element("dt", name), element("dd", value)) for name, value in pairs]
+        self.add(element("dl", *rows, class_=class_))
 
     def table(
         self,
@@ -212,7 +213,7 @@ class HtmlPage:
             element("meta", name="referrer", content="no-referrer"),
             element("meta", name="generator", content="storyteller"),
             element("title", safe_line(self._title, 200)),
-            element("style", Markup(STYLE)),
+            element("style", Markup(stylesheet())),
         )
         top = [element("h1", self._title), *([element("p", self._lead, class_="lead")] if self._lead else [])]
         contents = []
@@ -230,17 +231,13 @@ def write(path: Path, page: HtmlPage) -> int:
     Replaces an HTML page. Raises UsageError if the file exists and is anything else, or if its folder does not exist,
     and DiskError if it cannot be written.
     """
-    shown = safe_line(str(path), 200)
     check_writable(path)
+    text = str(page)
     try:
-        text = str(page)
         write_text(path, text)
-        return len(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        if is_disk_full(error):
-            raise DiskError(f"{shown} cannot be written: no space is left", "free some, try again") from error
-        reason = (error.strerror or type(error).__name__).lower()
-        raise DiskError(f"{shown} cannot be written: {reason}", "name another file") from error
+        raise _unwritable(path, error) from error
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 def check_writable(path: Path) -> None:
@@ -254,8 +251,14 @@ def check_writable(path: Path) -> None:
         if not path.parent.is_dir():
             raise UsageError(f"{safe_line(str(path.parent), 200)} is not a folder", "create it, or name another file")
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise DiskError(f"{shown} cannot be written: {reason}", "name another file") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> DiskError:
+    reason, remedy = (error.strerror or type(error).__name__).lower(), "name another file"
+    if is_disk_full(error):
+        reason, remedy = "no space is left", "free some, try again"
+    return DiskError(f"{safe_line(str(path), 200)} cannot be written: {reason}", remedy)
 
 
 _KINDS = {"prompt": ("span", "prompt"), "kept": ("span", "kept"), "new": ("mark", None)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from storyteller.charts import format_duration
@@ -35,11 +35,11 @@ def report_page(snapshots: Sequence[RunSnapshot], by: X | None = None, earlier: 
     title = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
     page = HtmlPage(title, lead=_lead(snapshots), footer=_footer(snapshots))
     _add_missing(page, snapshots)
-    if not several:
-        _add_tiles(page, snapshots[0])
-    else:
+    if several:
         _add_results(page, snapshots)
         _add_differences(page, snapshots)
+    else:
+        _add_tiles(page, snapshots[0])
     add_curves(page, snapshots, by or ("tokens" if several else "step"))
     if several:
         _add_last_samples(page, snapshots)
@@ -58,28 +58,20 @@ def report_page(snapshots: Sequence[RunSnapshot], by: X | None = None, earlier: 
 
 def _lead(snapshots: Sequence[RunSnapshot]) -> str:
     if len(snapshots) > 1:
-        return f"{len(snapshots)} runs side by side."
+        return f"{len(snapshots)} runs compared."
     snapshot = snapshots[0]
     model, result = snapshot.section("model"), snapshot.result
-    shape = ", ".join(
-        f"{words} {format_setting(model[name])}"
-        for name, words in (
-            ("n_layer", "layers"),
-            ("n_embd", "width"),
-            ("n_head", "heads"),
-            ("context", "context"),
-            ("vocab_size", "vocabulary"),
-        )
-        if name in model
-    )
+    shape = ", ".join(f"{words} {format_setting(model[name])}" for name, words in _SHAPE.items() if name in model)
     size = f" of {result.parameters:,} parameters" if result.parameters is not None else ""
     sentence = f"A story model{size}{f' ({shape})' if shape else ''}, trained from scratch"
     if result.seconds is not None:
         sentence += f" for {format_duration(result.seconds)}"
-    where = _where(snapshot)
-    return f"{sentence}{f' on {where}' if where else ''}. The run {_STATES.get(result.state, result.state)}."
+    host = snapshot.section("host")
+    names = [format_setting(host[name]) for name in ("processor", "device") if isinstance(host.get(name), str)]
+    return f"{sentence}{f' on {names[0]}' if names else ''}. The run {_STATES.get(result.state, result.state)}."
 
 
+_SHAPE = {"n_layer": "layers", "n_embd": "width", "n_head": "heads", "context": "context", "vocab_size": "vocabulary"}
 _STATES = {
     "finished": "has finished",
     "stopped": "was stopped",
@@ -90,12 +82,6 @@ _STATES = {
     "waiting": "was waiting for stories when this report was made",
     "stopping": "was stopping when this report was made",
 }
-
-
-def _where(snapshot: RunSnapshot) -> str:
-    host = snapshot.section("host")
-    words = [format_setting(host[name]) for name in ("processor", "device") if isinstance(host.get(name), str)]
-    return words[0] if words else ""
 
 
 def _footer(snapshots: Sequence[RunSnapshot]) -> str:
@@ -136,23 +122,23 @@ def _add_results(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
     page.table(("run", *_RESULTS), rows, caption=_comparability(snapshots))
 
 
-_RESULTS = ("state", "parameters", "steps", "tokens", "trained", "tokens/s", "loss", "bits per byte", "best")
+_RESULTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "state": ("state", str),
+    "parameters": ("parameters", "{:,}".format),
+    "steps": ("steps", "{:,}".format),
+    "tokens": ("tokens", "{:,}".format),
+    "trained": ("seconds", format_duration),
+    "tokens/s": ("tokens_per_second", "{:,.0f}".format),
+    "loss": ("train_loss", "{:.4f}".format),
+    "bits per byte": ("last_bpb", "{:.4f}".format),
+    "best": ("best_bpb", "{:.4f}".format),
+}
+"""The columns of a table of runs: the field of `RunResult`, and its format."""
 
 
 def _result_row(name: Piece, result: RunResult) -> list[Piece]:
-    """The cells of a run under the columns `_RESULTS`."""
-    return [
-        name,
-        result.state,
-        _format(result.parameters, "{:,}"),
-        _format(result.steps, "{:,}"),
-        _format(result.tokens, "{:,}"),
-        format_duration(result.seconds) if result.seconds is not None else "\u2013",
-        _format(result.tokens_per_second, "{:,.0f}"),
-        _format(result.train_loss, "{:.4f}"),
-        _format(result.last_bpb, "{:.4f}"),
-        _format(result.best_bpb, "{:.4f}"),
-    ]
+    values = [(getattr(result, field), form) for field, form in _RESULTS.values()]
+    return [name, *("\u2013" if value is None else form(value) for value, form in values)]
 
 
 def _comparability(snapshots: Sequence[RunSnapshot]) -> str:
@@ -172,12 +158,9 @@ def _add_differences(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
     if not compared.differences:
         page.paragraph("All settings are the same.")
         return
-    rows: list[Sequence[Piece]] = [
-        (key, *(_shorten(format_setting(value)) for value in values)) for key, values in compared.differences
-    ]
     page.table(
         ("setting", *compared.names),
-        rows,
+        [(key, *map(_one_line, values)) for key, values in compared.differences],
         caption="Settings that are not the same in all runs, and values that a run chose itself.",
         left=len(snapshots) + 1,
     )
@@ -205,10 +188,9 @@ def _add_samples(page: HtmlPage, snapshot: RunSnapshot) -> None:
     if not samples.prompts:
         return
     page.heading("Samples during training", note="the same prompts and seed each time")
-    for i, prompt in enumerate(samples.prompts[:_MAX_PROMPTS]):
-        if i == 0:
-            _add_prompt(page, snapshot, prompt)
-            continue
+    first, *others = samples.prompts[:_MAX_PROMPTS]
+    _add_prompt(page, snapshot, first)
+    for prompt in others:
         with page.details(f"\u201c{_shorten(prompt)}\u201d"):
             _add_prompt(page, snapshot, prompt)
     n_samples = sum(len(samples.steps(prompt)) for prompt in samples.prompts)
@@ -229,10 +211,8 @@ def spread_steps(steps: Sequence[int], most: int) -> list[int]:
     """
     if len(steps) <= most:
         return list(steps)
-    chosen = {steps[0], steps[-1]}
-    wanted = [steps[-1] / 2**i for i in range(1, most - 1)]
-    for want in wanted:
-        chosen.add(min(steps, key=lambda step: abs(step - want)))
+    wanted = [steps[0], *(steps[-1] / 2**i for i in range(most - 1))]
+    chosen = {min(steps, key=lambda step: abs(step - want)) for want in wanted}
     left = [step for step in steps if step not in chosen]
     while len(chosen) < most and left:  # some fractions share their nearest step: fill up with the latest steps
         chosen.add(left.pop())
@@ -318,10 +298,7 @@ def _add_settings(page: HtmlPage, snapshot: RunSnapshot) -> None:
     if changed:
         page.table(
             ("setting", "this run", f"preset {preset}"),
-            [
-                (key, _shorten(format_setting(value)), _shorten(format_setting(before)))
-                for key, value, before in changed
-            ],
+            [(key, _one_line(value), _one_line(before)) for key, value, before in changed],
             caption="Settings that differ from the preset.",
             left=3,
         )
@@ -331,7 +308,7 @@ def _add_settings(page: HtmlPage, snapshot: RunSnapshot) -> None:
         for section, values in config.items():
             if isinstance(values, dict):
                 page.heading(section, 3)
-                page.facts([(name, _shorten(format_setting(value))) for name, value in values.items()])
+                page.facts([(name, _one_line(value)) for name, value in values.items()])
 
 
 def _add_commands(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
@@ -359,7 +336,7 @@ def _add_facts(page: HtmlPage, snapshot: RunSnapshot) -> None:
             for name, values in ({"run": asked} | parts).items():
                 if values:
                     page.heading(_PARTS[name], 3)
-                    page.facts([(str(key), _shorten(_one_line(value))) for key, value in values.items()])
+                    page.facts([(str(key), _one_line(value)) for key, value in values.items()])
 
 
 _PARTS = {"run": "Run", "data": "Data", "tokenizer": "Tokenizer", "host": "Machine", "versions": "Versions"}
@@ -367,12 +344,8 @@ _PARTS = {"run": "Run", "data": "Data", "tokenizer": "Tokenizer", "host": "Machi
 
 def _one_line(value: Any) -> str:
     pairs = [f"{key} {format_setting(inner)}" for key, inner in mapping(value).items()]
-    return ", ".join(pairs) or format_setting(value)
+    return _shorten(", ".join(pairs) or format_setting(value))
 
 
 def _shorten(words: str) -> str:
     return words if len(words) <= _MAX_VALUE_CHARS else f"{words[: _MAX_VALUE_CHARS - 1]}\u2026"
-
-
-def _format(value: float | None, form: str) -> str:
-    return "\u2013" if value is None else form.format(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from storyteller.charts import Marks, Series, Unit
 from storyteller.reports.html import HtmlPage, Markup
@@ -14,11 +15,11 @@ from storyteller.tracking.curves import X
 _POINTS = 900
 _SMALL_POINTS = 400
 _SMOOTHING = 0.05
-_MOST_OTHERS = 24
+_MAX_OTHERS = 24
 
 
 @dataclass(frozen=True)
-class Kind:
+class PlotStyle:
     """How a metric is plotted."""
 
     title: str
@@ -28,14 +29,14 @@ class Kind:
 
 
 KINDS = {
-    "train/lr": Kind("Learning rate", smooth=False),
-    "train/grad_norm": Kind("Gradient norm", log_y=True),
-    "train/tokens_per_second": Kind("Speed", "tokens per second"),
-    "train/mfu_pct": Kind("Model FLOPs utilization", "% of the measured peak"),
-    "train/data_wait_pct": Kind("Data loading", "% of the time spent waiting"),
-    "train/padding_pct": Kind("Padding", "% of the tokens"),
-    "memory/rss_gib": Kind("Memory", "GiB", smooth=False),
-    "memory/device_gib": Kind("Device memory", "GiB", smooth=False),
+    "train/lr": PlotStyle("Learning rate", smooth=False),
+    "train/grad_norm": PlotStyle("Gradient norm", log_y=True),
+    "train/tokens_per_second": PlotStyle("Speed", "tokens per second"),
+    "train/mfu_pct": PlotStyle("Model FLOPs utilization", "% of the measured peak"),
+    "train/data_wait_pct": PlotStyle("Data loading", "% of the time spent waiting"),
+    "train/padding_pct": PlotStyle("Padding", "% of the tokens"),
+    "memory/rss_gib": PlotStyle("Memory", "GiB", smooth=False),
+    "memory/device_gib": PlotStyle("Device memory", "GiB", smooth=False),
 }
 """The small plots, in order."""
 _NOT_SHOWN = frozenset((BPB, LOSS, "eval/loss", "eval/perplexity", "time/eta_seconds"))
@@ -64,36 +65,19 @@ def add_curves(page: HtmlPage, snapshots: Sequence[RunSnapshot], by: X) -> None:
 
 def _add_main(page: HtmlPage, snapshots: Sequence[RunSnapshot], by: X, height_px: int) -> None:
     name, unit = _AXES[by]
-    end = _end(snapshots, by)
-    bits = [_points(snapshot, i, BPB, by, len(snapshots) > 1) for i, snapshot in enumerate(snapshots)]
+    plot = partial(lines, x_name=name, x_unit=unit, x_begin=0, x_end=_end(snapshots, by), height_px=height_px)
+    several = len(snapshots) > 1
+    bits = [_points(snapshot, i, BPB, by, several) for i, snapshot in enumerate(snapshots)]
     if any(len(series.x) for series in bits):
-        plot = lines(
-            bits,
-            title="Held-out stories",
-            note="bits per byte",
-            x_name=name,
-            x_unit=unit,
-            x_begin=0,
-            x_end=end,
-            height_px=height_px,
-        )
-        page.figure(plot, "Lower is better. On the same stories, models of any tokenizer can be compared.")
-    raw = [_points(snapshot, i, LOSS, by, len(snapshots) > 1) for i, snapshot in enumerate(snapshots)]
+        caption = "Lower is better. On the same stories, models of any tokenizer can be compared."
+        page.figure(plot(bits, title="Held-out stories", note="bits per byte"), caption)
+    raw = [_points(snapshot, i, LOSS, by, several) for i, snapshot in enumerate(snapshots)]
     if any(len(series.x) for series in raw):
-        smooth = [_smoothed(snapshot, i, LOSS, by, len(snapshots) > 1) for i, snapshot in enumerate(snapshots)]
-        behind = [Series(each.name, each.x, each.y, each.color, each.low, each.high, dim=True) for each in raw]
-        plot = lines(
-            [*behind, *smooth],
-            title="Training loss",
-            note="nats per token",
-            x_name=name,
-            x_unit=unit,
-            marks=_marks(snapshots[0], by) if len(snapshots) == 1 else (),
-            height_px=height_px,
-            x_begin=0,
-            x_end=end,
-        )
-        page.figure(plot, f"Smoothed over {100 * _SMOOTHING:g} % of the axis; the logged values are faint.")
+        smooth = [_smoothed(snapshot, i, LOSS, by, several) for i, snapshot in enumerate(snapshots)]
+        series = [*(replace(each, dim=True) for each in raw), *smooth]
+        marks = () if several else _marks(snapshots[0], by)
+        caption = f"Smoothed over {100 * _SMOOTHING:g} % of the axis; the logged values are faint."
+        page.figure(plot(series, title="Training loss", note="nats per token", marks=marks), caption)
 
 
 def _end(snapshots: Sequence[RunSnapshot], by: X) -> float | None:
@@ -106,19 +90,19 @@ def _other_keys(snapshots: Sequence[RunSnapshot]) -> list[str]:
     """The metrics with a small plot: the known ones first, then others that were logged."""
     found = dict.fromkeys(key for snapshot in snapshots for key in snapshot.curves.keys)
     known = [key for key in KINDS if key in found]
-    return known + [key for key in found if key not in KINDS and key not in _NOT_SHOWN][:_MOST_OTHERS]
+    return known + [key for key in found if key not in KINDS and key not in _NOT_SHOWN][:_MAX_OTHERS]
 
 
 def _small(snapshots: Sequence[RunSnapshot], key: str, by: X) -> Markup | None:
     """A small plot of a metric; None if all its values are 0 or there are none."""
-    kind = KINDS.get(key, Kind(key, smooth=False))
+    kind = KINDS.get(key, PlotStyle(key, smooth=False))
     series: list[Series] = []
     several = len(snapshots) > 1
     for i, snapshot in enumerate(snapshots):
         raw = _points(snapshot, i, key, by, several, _SMALL_POINTS)
         if kind.smooth and len(raw.x) > _SMALL_POINTS / 8:
             if not several:
-                series.append(Series(raw.name, raw.x, raw.y, raw.color, raw.low, raw.high, dim=True))
+                series.append(replace(raw, dim=True))
             raw = _smoothed(snapshot, i, key, by, several, _SMALL_POINTS)
         series.append(raw)
     if not any(value for each in series for value in each.y):

@@ -1,7 +1,7 @@
-"""Plots as inline SVG: curves, intervals, and many small ones in a grid; they follow the page's width and colours.
+"""Draws plots as inline SVG: lines, intervals, and grids of small plots.
 
-A plot's places are percentages of its width, and only its lines are stretched to it: text and strokes have one size on
-a phone and on a wide screen. Series, marks and the axes' numbers are those of the charts in the terminal.
+A plot is as wide as its place on the page. Positions are percentages of the width, and only the lines are stretched, so
+that text and strokes have the same size on a phone and on a wide screen. Series, marks and ticks are those of `charts`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from storyteller.charts import Marks, Series, Unit, View, format_number, format_x, ticks
 from storyteller.charts.scales import Trace, x_range, y_range
+from storyteller.charts.types import fraction
 from storyteller.reports.html import Markup, element
 from storyteller.reports.style import COLORS
 from storyteller.text import safe_line
@@ -19,15 +20,15 @@ from storyteller.text import safe_line
 __all__ = ["Dot", "Marks", "Series", "dots", "grid", "lines"]
 
 _FINE = 2000
-"""The plane of a plot's lines is so many units wide and high: finer than any screen shows."""
-_MOST_POINTS = 1200
-"""Of a line; what has more is thinned where it would cover one place several times."""
+"""Width and height of the coordinate system of lines, finer than the pixels of any screen."""
+_MAX_POINTS = 1200
+"""Per line; longer ones are thinned."""
 _DASHES = ("", "7 4", "2 4", "11 4 2 4", "4 3", "14 4", "1 3", "8 3 1 3")
-"""Lines are told apart by more than their colour."""
+"""Dash pattern per colour, so that lines differ by more than colour."""
 _X_TICKS, _Y_TICKS = 6, 5
 _ROW_PX = 40
 _FEW_POINTS = 60
-_FEW_MARKS, _MOST_MARKS = 8, 400
+_FEW_MARKS, _MAX_MARKS = 8, 400
 
 
 def lines(
@@ -35,7 +36,6 @@ def lines(
     *,
     title: str,
     note: str = "",
-    description: str = "",
     x_name: str = "",
     x_unit: Unit = "number",
     log_y: bool = False,
@@ -45,13 +45,11 @@ def lines(
     x_begin: float | None = None,
     x_end: float | None = None,
 ) -> Markup:
-    """Lines over one x axis: `title` (and what it is measured in, `note`), legend, plot.
+    """Returns a line plot with its title (`note` is the unit) and legend (None: if there are several lines).
 
-    A series' band (`low`, `high`) lies faint behind it; one that is `dim` is drawn thin and faint, and has no place in
-    the legend. A single point is a dot. `log_y`: a logarithmic axis, on which what is not above 0 leaves a gap.
-    `description` is for those who cannot see the plot; by default it says where each line begins, ends, and is lowest.
-    The legend is there where there are several lines, or as `legend` has it. No values are asked of the data: where
-    there is nothing to draw, the plot says so. The x axis reaches from `x_begin` to `x_end` (None: as the data do).
+    The band of a series (`low`, `high`) is drawn faint behind it. A `dim` series is thin and faint and not in the
+    legend. On a logarithmic axis (`log_y`), values not above 0 leave a gap. The x axis reaches from `x_begin` to
+    `x_end` (None: fits the data). Any data is accepted; without points, the plot says so.
     """
     traces = [Trace.of(each, log_y) for each in series if len(each.x) and len(each.y)]
     left, right = x_range(traces, View(x_begin=x_begin, x_end=x_end))
@@ -60,7 +58,7 @@ def lines(
     named = [each for each in series if not each.dim]
     parts = [
         element("title", f"{title}, {note}" if note else title),
-        element("desc", description or _described(named, x_name, x_unit)),
+        element("desc", _describe(named, x_name, x_unit)),
         *_axes(frame, x_name, x_unit, height_px),
     ]
     for mark in marks:
@@ -83,7 +81,7 @@ def lines(
 
 @dataclass(frozen=True)
 class Dot:
-    """One row of `dots`: a value, and the interval in which it lies."""
+    """One row of `dots`: a value and its interval."""
 
     label: str
     value: float
@@ -91,8 +89,6 @@ class Dot:
     high: float | None = None
     color: int = 0
     """Index into the palette of 8."""
-    words: str = ""
-    """What is said of it at the row's end; empty: the value, and the interval."""
 
 
 def dots(
@@ -100,49 +96,38 @@ def dots(
     *,
     title: str,
     note: str = "",
-    description: str = "",
     form: Callable[[float], str] = format_number,
-    begin: float | None = None,
-    end: float | None = None,
-    reference: float | None = None,
-    reference_name: str = "",
 ) -> Markup:
-    """Values with their intervals, a row each, over one axis that reaches from `begin` to `end` (None: as the data do).
-
-    `form` writes a value. `reference` is a value that all are to be held against, drawn as a line from top to bottom.
-    """
+    """Returns a plot of values with their intervals, one row each, over one axis. `form` formats a value."""
     known = [v for row in rows for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
-    known += [reference] if reference is not None and math.isfinite(reference) else []
-    low, high = _span(known, begin, end)
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    margin = 0.06 * (high - low) or abs(high) / 10 or 1.0
+    low, high = low - margin, high + margin
     frame = _Frame(low, high, 0.0, 1.0, log_y=False)
     height = _ROW_PX * len(rows)
-    said = "; ".join(f"{row.label}: {_words(row, form)}" for row in rows)
+    description = "; ".join(f"{row.label}: {_format_row(row, form)}" for row in rows)
     parts = [
         element("title", f"{title}, {note}" if note else title),
-        element("desc", description or said),
+        element("desc", description),
         *_x_axis(frame, "number", height, most=5, form=form),
     ]
-    if reference is not None and math.isfinite(reference):
-        at = _percent(frame.across(reference))
-        parts.append(element("line", x1=at, x2=at, y1="0", y2="100%", class_="mark"))
     for number, row in enumerate(rows):
         parts += _dot_row(row, frame, number * _ROW_PX, form)
     drawn = element("svg", *parts, role="img", width="100%", height=height)
-    below = [element("p", reference_name, class_="note")] if reference_name else []
-    return element("div", _name(title, note), element("div", drawn, class_="axes rows"), *below, class_="plot")
+    return element("div", _name(title, note), element("div", drawn, class_="axes rows"), class_="plot")
 
 
 def grid(plots: Sequence[Markup], *, narrowest_rem: float = 19) -> Markup:
-    """Small plots side by side, as many in a row as there is room for."""
+    """Arranges small plots in rows, as many per row as fit."""
     return element("div", *plots, class_="grid", style=f"--narrowest:{narrowest_rem:g}rem")
 
 
-# --- where things are -------------------------------------------------------------------------------------------------
+# --- coordinates ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the plot spans."""
+    """The ranges of the axes."""
 
     x_begin: float
     x_end: float
@@ -151,53 +136,39 @@ class _Frame:
     log_y: bool
 
     def across(self, x: float) -> float:
-        """Where an x lies: 0 at the left, 1 at the right."""
+        """The position of `x`: 0 at the left, 1 at the right."""
         return _share(x, self.x_begin, self.x_end)
 
     def down(self, y: float) -> float:
-        """Where a value of y lies: 0 at the top, 1 at the bottom."""
-        if self.log_y:
-            return self.scaled_down(math.log10(y)) if y > 0 else math.nan
-        return self.scaled_down(y)
-
-    def scaled_down(self, y: float) -> float:
-        """The same for a y on the axis' own scale, as a trace has it."""
+        """The position of `y`, a logarithm on a logarithmic axis: 0 at the top, 1 at the bottom."""
         if self.log_y:
             return 1 - _share(y, math.log10(self.y_begin), math.log10(self.y_end))
         return 1 - _share(y, self.y_begin, self.y_end)
 
 
 def _share(value: float, begin: float, end: float) -> float:
-    """How far from `begin` to `end`; what lies far outside is not as far. Halves, so that no difference is infinite."""
+    """The position of a value between `begin` (0) and `end` (1), clipped to -10 and 11; NaN if it is not finite."""
     if not math.isfinite(value):
         return math.nan
-    return min(11.0, max(-10.0, (value / 2 - begin / 2) / (end / 2 - begin / 2)))
+    return min(11.0, max(-10.0, fraction(value, begin, end)))
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"
 
 
-def _span(known: Sequence[float], begin: float | None, end: float | None) -> tuple[float, float]:
-    """From `begin` to `end`, where they are given; else a little further than what is known."""
-    low, high = min(known, default=0.0), max(known, default=1.0)
-    room = 0.06 * (high - low) or abs(high) / 10 or 1.0
-    low, high = low - room if begin is None else begin, high + room if end is None else end
-    return (low, high) if low < high else (low, low + max(1.0, abs(low)))
-
-
-# --- axes, legend, words ----------------------------------------------------------------------------------------------
+# --- axes, legend, description ----------------------------------------------------------------------------------------
 
 
 def _name(title: str, note: str) -> Markup:
-    beside = (" ", element("span", note)) if note else ()
-    return element("p", title, *beside, class_="name", aria_hidden="true")
+    unit = (" ", element("span", note)) if note else ()
+    return element("p", title, *unit, class_="name", aria_hidden="true")
 
 
 def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Markup]:
     parts = []
     for value, label in _y_ticks(frame):
-        at = _percent(frame.down(value))
+        at = _percent(frame.down(math.log10(value) if frame.log_y else value))
         parts.append(element("line", x1="0", x2="100%", y1=at, y2=at, class_="grid-line"))
         parts.append(element("text", label, x="-8", y=at, dy="4", text_anchor="end"))
     parts += _x_axis(frame, x_unit, height_px, most=_X_TICKS)
@@ -207,7 +178,7 @@ def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Mark
 
 
 def _y_ticks(frame: _Frame) -> list[tuple[float, str]]:
-    """Round numbers; on a logarithmic axis of less than a decade or so, evenly spaced ones are more than two."""
+    """The ticks of the y axis. A short logarithmic axis has at most two logarithmic ticks, and gets linear ones."""
     plain = ticks(frame.y_begin, frame.y_end, _Y_TICKS)
     if not frame.log_y:
         return plain
@@ -228,21 +199,21 @@ def _x_axis(
 
 
 def _tick(formed: str, label: str) -> str:
-    """A tick's label with the unit that the values are written with: its digits are the tick's."""
+    """Adds to a tick's label the unit (`%` or `s`) with which `form` writes the value."""
     unit = formed.lstrip("-+0123456789.,e\u2014")
     return label + unit if unit.strip() in ("%", "s") else label
 
 
 def _mark(mark: Marks, frame: _Frame) -> list[Markup]:
-    """Places on the x axis: a line from top to bottom each, or of many, a short one above the axis."""
+    """Vertical lines at the marks: over the full height if they are few, else short ones above the axis."""
     places = dict.fromkeys(_percent(frame.across(x)) for x in mark.x if math.isfinite(x) and 0 <= frame.across(x) <= 1)
     top = "0" if len(places) <= _FEW_MARKS else "94%"
     lines = [element("line", x1=at, x2=at, y1=top, y2="100%", class_="mark") for at in places]
-    return lines if len(lines) <= _MOST_MARKS else lines[:: -(-len(lines) // _MOST_MARKS)]
+    return lines if len(lines) <= _MAX_MARKS else lines[:: -(-len(lines) // _MAX_MARKS)]
 
 
 def _legend(series: Sequence[Series], marks: Sequence[Marks], several: bool) -> Markup:
-    """Each line's look, its name, and its last value."""
+    """The legend: look, name and last value of each line."""
     keys = []
     for each in series:
         number = each.color % COLORS
@@ -253,8 +224,8 @@ def _legend(series: Sequence[Series], marks: Sequence[Marks], several: bool) -> 
             stroke_dasharray=(_DASHES[number] or None) if several else None,
         )  # fmt: skip
         last = next((y for y in reversed(each.y) if math.isfinite(y)), None)
-        said = (" ", element("b", format_number(last))) if last is not None else ()
-        keys.append(element("li", _swatch(stroke), element("span", safe_line(each.name, 60), *said)))
+        value = (" ", element("b", format_number(last))) if last is not None else ()
+        keys.append(element("li", _swatch(stroke), element("span", safe_line(each.name, 60), *value)))
     for mark in marks:
         if mark.name and len(mark.x):
             line = element("line", x1="14", x2="14", y1="0", y2="12", class_="mark")
@@ -266,35 +237,32 @@ def _swatch(line: Markup) -> Markup:
     return element("svg", line, width=28, height=12, aria_hidden="true")
 
 
-def _described(series: Sequence[Series], x_name: str, x_unit: Unit) -> str:
-    """Where each line begins, ends and is lowest, for those who cannot see it."""
-    said = []
+def _describe(series: Sequence[Series], x_name: str, x_unit: Unit) -> str:
+    """A text alternative for screen readers: the first, last and lowest point of each line."""
+    described = []
     for each in series:
         points = [(x, y) for x, y in zip(each.x, each.y, strict=False) if math.isfinite(x) and math.isfinite(y)]
         if not points:
-            said.append(f"{each.name}: no points")
+            described.append(f"{each.name}: no points")
             continue
-        (x, first), (end, last) = points[0], points[-1]
-        low_x, low = min(points, key=lambda point: point[1])
-        at = f" {x_name}" if x_name else ""
-        said.append(
-            f"{each.name}: {format_number(first)} at{at} {format_x(x, x_unit)}, {format_number(last)} at{at} {format_x(end, x_unit)}, "
-            f"lowest {format_number(low)} at{at} {format_x(low_x, x_unit)}"
-        )
-    return ". ".join(said)
+        name = f" {x_name}" if x_name else ""
+        chosen = (points[0], points[-1], min(points, key=lambda point: point[1]))
+        first, last, low = (f"{format_number(y)} at{name} {format_x(x, x_unit)}" for x, y in chosen)
+        described.append(f"{each.name}: {first}, {last}, lowest {low}")
+    return ". ".join(described)
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _places(trace: Trace, values: Sequence[float], frame: _Frame) -> list[tuple[int, int] | None]:
-    """Each point's place on the plane; None where there is none. Of points on one place, one."""
-    every = max(1, -(-len(trace.x) // _MOST_POINTS))
+def _points(trace: Trace, values: Sequence[float], frame: _Frame) -> list[tuple[int, int] | None]:
+    """The coordinates of each point; None for a gap. Consecutive points at the same place are merged."""
+    every = max(1, -(-len(trace.x) // _MAX_POINTS))
     found: list[tuple[int, int] | None] = []
     pairs = list(zip(trace.x.tolist(), values, strict=True))
     chosen = pairs[::every] + (pairs[-1:] if (len(pairs) - 1) % every else [])
     for x, y in chosen:
-        across, down = frame.across(x), frame.scaled_down(y)
+        across, down = frame.across(x), frame.down(y)
         at = None if math.isnan(across) or math.isnan(down) else (round(across * _FINE), round(down * _FINE))
         if not found or at != found[-1]:
             found.append(at)
@@ -302,7 +270,7 @@ def _places(trace: Trace, values: Sequence[float], frame: _Frame) -> list[tuple[
 
 
 def _path(places: Sequence[tuple[int, int] | None]) -> str:
-    """The line through these places, broken where there is none."""
+    """The path data of a line through these points, interrupted at gaps."""
     words, drawing = [], False
     for i, at in enumerate(places):
         if at is None:
@@ -310,13 +278,13 @@ def _path(places: Sequence[tuple[int, int] | None]) -> str:
             continue
         words.append(f"{'L' if drawing else 'M'}{at[0]} {at[1]}")
         if not drawing and (i + 1 == len(places) or places[i + 1] is None):
-            words.append("h0")  # a point alone: its round ends make it a dot
+            words.append("h0")  # a single point between gaps: its round line caps show as a dot
         drawing = True
     return "".join(words)
 
 
 def _stroke(trace: Trace, frame: _Frame, several: bool) -> Markup | None:
-    path = _path(_places(trace, trace.y.tolist(), frame))
+    path = _path(_points(trace, trace.y.tolist(), frame))
     if not path:
         return None
     number = trace.series.color % COLORS
@@ -330,12 +298,12 @@ def _stroke(trace: Trace, frame: _Frame, several: bool) -> Markup | None:
 
 
 def _band(trace: Trace, frame: _Frame) -> Markup | None:
-    """What lies between low and high, from gap to gap."""
+    """The area between `low` and `high`."""
     if trace.low is None or trace.high is None:
         return None
     words = []
-    upper = _places(trace, trace.high.tolist(), frame)
-    lower = _places(trace, trace.low.tolist(), frame)
+    upper = _points(trace, trace.high.tolist(), frame)
+    lower = _points(trace, trace.low.tolist(), frame)
     above, below = [at for at in upper if at is not None], [at for at in lower if at is not None]
     if len(above) < 2 or len(below) < 2:
         return None
@@ -345,7 +313,7 @@ def _band(trace: Trace, frame: _Frame) -> Markup | None:
 
 
 def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
-    """Dots where a line has few points: each was measured, and says its value to a pointer that rests on it."""
+    """Dots at the points of a line that has few. Each shows its value as a tooltip."""
     points = [
         (x, y, at)
         for x, y, at in zip(trace.x.tolist(), trace.y.tolist(), trace.series.y, strict=False)
@@ -358,21 +326,19 @@ def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
             "circle",
             element("title", f"{trace.series.name}: {format_number(value)}"),
             cx=_percent(frame.across(x)),
-            cy=_percent(frame.scaled_down(y)),
+            cy=_percent(frame.down(y)),
             r="2.5",
             class_=f"f{trace.series.color % COLORS}",
         )
         for x, y, value in points
-        if 0 <= frame.across(x) <= 1 and -0.001 <= frame.scaled_down(y) <= 1.001
+        if 0 <= frame.across(x) <= 1 and -0.001 <= frame.down(y) <= 1.001
     ]
 
 
 # --- dots -------------------------------------------------------------------------------------------------------------
 
 
-def _words(row: Dot, form: Callable[[float], str]) -> str:
-    if row.words:
-        return row.words
+def _format_row(row: Dot, form: Callable[[float], str]) -> str:
     if not math.isfinite(row.value):
         return "\u2014"
     if row.low is None or row.high is None or not (math.isfinite(row.low) and math.isfinite(row.high)):
@@ -385,12 +351,11 @@ def _dot_row(row: Dot, frame: _Frame, top_px: int, form: Callable[[float], str])
     text_y, line_y = f"{top_px + 14}", f"{top_px + 26}"
     parts = [
         element("text", safe_line(row.label, 40), x="0", y=text_y, class_="said"),
-        element("text", _words(row, form), x="100%", y=text_y, text_anchor="end"),
+        element("text", _format_row(row, form), x="100%", y=text_y, text_anchor="end"),
         element("line", x1="0", x2="100%", y1=line_y, y2=line_y, class_="grid-line"),
     ]
     if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
-        ends = (_percent(min(1.0, max(0.0, frame.across(end)))) for end in (row.low, row.high))
-        low, high = ends
+        low, high = (_percent(min(1.0, max(0.0, frame.across(end)))) for end in (row.low, row.high))
         parts.append(element("line", x1=low, x2=high, y1=line_y, y2=line_y, class_=f"interval s{number}"))
     if math.isfinite(row.value) and 0 <= frame.across(row.value) <= 1:
         at = _percent(frame.across(row.value))

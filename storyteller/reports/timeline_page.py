@@ -20,9 +20,9 @@ def describe(moment: TimelineStory) -> str:
         words.append(f"{moment.bpb:.4f} bits per byte")
     if moment.kept is not None:
         words.append(f"{100 * moment.kept:.0f} % unchanged")
-    if moment.told is not None and moment.told.later:
+    if moment.story is not None and moment.story.later:
         words.append("generated later")
-    if moment.told is not None and not moment.told.finished:
+    if moment.story is not None and not moment.story.finished:
         words.append("cut off at the token limit")
     return safe_line(", ".join(words))
 
@@ -48,9 +48,9 @@ def timeline_page(
 
 def add_story(page: HtmlPage, prompt: str, moment: TimelineStory) -> None:
     """Adds a story to a page, with the text that is unchanged from the previous step lighter."""
-    if moment.told is None:
+    if moment.story is None:
         page.warning(f"Step {moment.step:,}: {moment.problem}.")
         return
-    new = "new" if moment.is_alike else ""
+    new = "new" if moment.is_similar else ""
     parts = [(new if is_new or moment.kept is None else "kept", text) for text, is_new in moment.parts]
     page.marked_story([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=describe(moment))

@@ -1,1 +1,1 @@
-""""""
+"""Operating system services: files, child processes, priorities, memory, hardware."""

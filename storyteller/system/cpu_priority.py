@@ -1,11 +1,11 @@
-"""Who goes first where cores are few: people at their terminals, then training, its mirror, stories told beside it.
+"""Scheduling priorities: interactive programs first, then training, the W&B mirror, and background generation.
 
-Linux divides a core among the threads that want it by their weights: 1,024 at niceness 0, 335 at 5, 15 at 19 (the
-kernel's `sched_prio_to_weight`). So a program that a person waits for takes three quarters of one core from a run that
-trains on all of them, and a story at most 15/350, 4 %. The story also gives a core up at once (`SCHED_IDLE`), and so
-lives on what training leaves of it between two parts of a step. It is told by one thread: two wait for each other at
-every layer of every token, and each of them for its turn. And it rests after each token: what it computes on a core
-that training leaves, it still takes from the caches, and from the other half of the core where two are one.
+Linux divides a core among runnable threads by weight: 1,024 at niceness 0, 335 at 5, 15 at 19 (the kernel's table
+`sched_prio_to_weight`). So an interactive program gets three quarters of a core that a run trains on, and background
+generation at most 15/350, 4 %. Generation also uses `SCHED_IDLE`, which yields a core at once, so it mostly runs in the
+gaps between parts of a training step. It uses one thread, because several would wait for each other, and for their
+turn, at every layer of every token. And it sleeps after each token: even on an idle core it would compete with training
+for caches and, with hyper-threading, for the other half of the core.
 """
 
 from __future__ import annotations
@@ -18,33 +18,32 @@ from collections.abc import Collection
 from pathlib import Path
 
 TRAINING_NICENESS = 5
-"""The niceness of a run's process."""
 MIRROR_NICENESS = 10
 GENERATION_NICENESS = 19
-"""Of the threads that tell a story while a run trains."""
+"""Of the threads that generate stories while a run trains."""
 GENERATION_THREADS = 1
 _REST_SECONDS = 0.008
-"""A story then comes at 50 to 100 tokens a second, ten times as fast as it is read."""
+"""Leaves 50 to 100 tokens per second, ten times as fast as one reads."""
 
 
 class Throttle:
-    """How long a story of this process rests after each token."""
+    """How long generation in this process sleeps after each token."""
 
     rest_seconds = 0.0
 
-    def slow(self, slow: bool) -> None:
-        """Whether stories rest, those that are being told too."""
-        self.rest_seconds = _REST_SECONDS if slow else 0.0
+    def enable(self, enabled: bool) -> None:
+        """Takes effect at once, also for stories that are being generated."""
+        self.rest_seconds = _REST_SECONDS if enabled else 0.0
 
 
 THROTTLE = Throttle()
 
 
 def lower_training_priority() -> None:
-    """The calling process, and what it starts from here on, give way to what a person waits for.
+    """Lowers the priority of this process, and of processes that it starts later, below interactive programs.
 
-    Linux may weigh whole sessions against each other, whatever their processes say; so the session of a daemon, which
-    is its own, steps back too.
+    Linux may schedule whole sessions as groups (autogroup), whatever the niceness of their processes. So a process that
+    leads a session, such as a detached run, also lowers the priority of that session.
     """
     with contextlib.suppress(AttributeError, OSError):
         os.nice(TRAINING_NICENESS)
@@ -53,10 +52,10 @@ def lower_training_priority() -> None:
 
 
 def lower_generation_priority(besides: Collection[int] = (), *, children: bool = True) -> None:
-    """All threads of this process but `besides` wait for training from here on, and (`children`) its processes do.
+    """Gives all threads of this process except `besides`, and its child processes (`children`), idle priority.
 
-    Its stories rest on the way (`THROTTLE`). A thread without privileges can never come forward again. Elsewhere than on
-    Linux the whole process steps back.
+    Also enables `THROTTLE`. An unprivileged thread cannot raise its priority again. On systems other than Linux, the
+    priority of the whole process is lowered.
     """
     THROTTLE.enable(True)
     if not hasattr(os, "setpriority"):
@@ -69,25 +68,25 @@ def lower_generation_priority(besides: Collection[int] = (), *, children: bool =
         with contextlib.suppress(OSError):
             for thread in map(int, os.listdir(task)):  # noqa: PTH208
                 if thread not in besides:
-                    _step_back(thread)
+                    _make_idle(thread)
 
 
 def lower_thread_priority() -> None:
-    """The calling thread, one of a run's own process, and those that it starts from here on give way to the others.
+    """Lowers the priority of the calling thread of a training process, and of threads that it starts later.
 
-    By niceness alone: training shares an interpreter with it, and would wait for a thread that never gets a core while
-    it holds the interpreter's lock.
+    Only by niceness: with `SCHED_IDLE`, the thread could be denied a core while it holds the interpreter lock, and
+    training would wait for it.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GENERATION_NICENESS)
 
 
-def _step_back(thread: int) -> None:
-    """Weigh as little as can be, and give a core up the moment that another wants it.
+def _make_idle(thread: int) -> None:
+    """Gives a thread the lowest niceness and the `SCHED_IDLE` policy.
 
-    By its niceness alone a thread that computes keeps its core for some milliseconds first, and a step of training,
-    whose threads meet and part, waits as often for as long: a third of its tokens a second.
+    With niceness alone, a busy thread keeps its core for some milliseconds when another becomes runnable. The threads
+    of a training step synchronize often and wait that long each time: training loses a third of its tokens per second.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, thread, GENERATION_NICENESS)
@@ -96,7 +95,7 @@ def _step_back(thread: int) -> None:
 
 
 def _descendants() -> list[Path]:
-    """Where the threads of the processes are that this one started."""
+    """The task folders in /proc of all descendants of this process."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""What this machine has, as far as it shows without torch: versions, cores, disk, whether two servers answer."""
+"""Describes this machine without torch: versions, CPU cores, memory, disk, servers and credentials."""
 
 from __future__ import annotations
 
@@ -12,21 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 PACKAGES = (
-    "torch",
-    "transformers",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "ctranslate2",
-    "numpy",
-    "textual",
-    "wandb",
-    "typer",
-)
+    "torch", "transformers", "datasets", "tokenizers", "safetensors", "ctranslate2", "numpy", "textual",
+    "wandb", "typer",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what it stands on; `not installed` where one is missing."""
+    """Versions of Python, of this package and of its main dependencies; `not installed` if one is missing."""
     import importlib.metadata
 
     found = {"python": platform.python_version()}
@@ -39,19 +31,19 @@ def versions() -> dict[str, str]:
 
 
 def n_cores() -> int:
-    """Cores that this process may use: fewer than the machine has inside many containers."""
+    """The number of CPU cores that this process may use. In a container these can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The name of the CPU."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def training_cores(device: str, precision: str) -> float:
-    """About how many processor cores with matrix products in bf16 do what `device` does here; torch is not asked.
+    """A rough estimate of the speed of `device`, in CPU cores with bf16 instructions.
 
-    A GPU stands for a hundred, Apple's for twenty, a core without bf16 for a third.
+    A CUDA GPU counts as 100 of them, an Apple GPU as 20, and a core without bf16 as a third.
     """
     if trains_on_cuda(device):
         return 100
@@ -62,7 +54,7 @@ def training_cores(device: str, precision: str) -> float:
 
 
 def trains_on_cuda(device: str) -> bool:
-    """Whether `device` is a GPU of NVIDIA's here, as far as can be seen without torch: driver, build, visibility."""
+    """True if `device` means CUDA here, judged by the driver, the torch build and CUDA_VISIBLE_DEVICES."""
     import importlib.metadata
 
     if device != "auto":
@@ -76,7 +68,7 @@ def trains_on_cuda(device: str) -> bool:
 
 
 def _cpuinfo(key: str) -> str:
-    """What the kernel says of the first processor; nothing where it does not."""
+    """A field of the first CPU in /proc/cpuinfo; empty if there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.partition(":")[0].strip() == key:
@@ -94,14 +86,14 @@ def memory_gib() -> float:
 
 
 def free_disk_gib(folder: Path) -> float:
-    """Free space in GiB where `folder` is, or will be."""
+    """Free disk space in GiB for `folder`, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / 2**30
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit checked out in `folder`, with `+` where files differ from it; None outside of a repository."""
+    """The commit checked out in `folder`, with a `+` if files were changed; None outside a repository."""
     try:
         head = _git(folder, "rev-parse", "HEAD")
         return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
@@ -115,7 +107,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def connection_error(url: str, timeout_seconds: float = 10.0) -> str | None:
-    """None where the server at `url` answers at all (whatever its status), else why it does not."""
+    """Returns why the server at `url` cannot be reached; None if it answers, with whatever status."""
     import httpx
 
     try:
@@ -127,17 +119,17 @@ def connection_error(url: str, timeout_seconds: float = 10.0) -> str | None:
 
 
 def hub_url() -> str:
-    """Where the Hugging Face Hub is looked for."""
+    """The address of the Hugging Face Hub."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 def wandb_url() -> str:
-    """Where Weights & Biases is looked for."""
+    """The address of the Weights & Biases server."""
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
 
 
 def has_wandb_key() -> bool:
-    """Whether the wandb client would find an API key where it looks: the environment, netrc, its settings file."""
+    """True if the wandb client would find an API key: in the environment, its settings file or netrc."""
     import configparser
     import netrc
 
@@ -150,7 +142,7 @@ def has_wandb_key() -> bool:
     if settings.get("default", "api_key", fallback=""):
         return True
     address = os.environ.get("WANDB_BASE_URL") or settings.get("default", "base_url", fallback="")
-    # Without an address the client takes its service's, under either of its names.
+    # Without an address, the client uses the W&B cloud, which has two names.
     hosts = [urlsplit(address).netloc] if address else ["api.wandb.ai", "api.forge.coreweave.com"]
     named = os.environ.get("NETRC")
     files = [named] if named else ["~/.netrc", "~/_netrc"]

@@ -42,7 +42,7 @@ def read_dataclass(kind: type[T], plain: object, name: str = "value") -> T:
     if not isinstance(plain, Mapping):
         raise ValueError(f"{name}: expected an object")
     values = {}
-    for key, (hint, required) in _fields(kind).items():
+    for key, (hint, required) in _fields(typing.cast(Any, kind)).items():
         if key in plain:
             values[key] = read_as(plain[key], hint, key)
         elif required:
@@ -76,7 +76,7 @@ def read_as(value: Any, hint: Any, name: str = "value") -> Any:
             return origin(read_as(each, hint, name) for each, hint in zip(value, hints, strict=True))
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {str(key): read_as(each, arguments[1], str(key)) for key, each in value.items()}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return read_dataclass(hint, value, name)
     raise ValueError(f"{name}: expected {hint.__name__ if isinstance(hint, type) else hint}")
 

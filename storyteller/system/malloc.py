@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed."""
+"""Tunes glibc's malloc so that freed memory is kept for reuse instead of being returned to the kernel."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import ctypes
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of malloc.h."""
-_KEEPING = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1))
-"""Blocks of up to 1 GiB come from a heap; 2 GiB at its end may be free."""
-_PIECE = 62 << 20
-"""Of the 64 MiB that glibc maps at a time for a thread's own heap: what is left over holds a pin."""
+"""Constants of malloc.h."""
+_SETTINGS = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1))
+"""Allocate blocks of up to 1 GiB from a heap, and keep up to 2 GiB free at its end."""
+_BLOCK = 62 << 20
+"""glibc maps the heap of a thread in segments of 64 MiB. This leaves room for the pin."""
 _PIN = 1 << 11
-"""Bytes, more than a thread's cache of small blocks takes, so that it lies behind the piece."""
+"""Bytes. Larger than the blocks of the thread cache, so that it is placed right after the block."""
 
 
 def keep_freed_blocks() -> None:
-    """Let the C library keep large blocks that are freed, where it is glibc, for the next that is asked for.
+    """Makes glibc keep large freed blocks for reuse. Does nothing with other C libraries.
 
-    By itself it gives them back to the kernel, which hands out zeroed pages anew: 30,000 page faults a step of the
-    default preset, a tenth of its processor time, and 3,000 to 10,000 for each loading of a small model that tells,
-    half of its time.
+    By default glibc returns them to the kernel, which zeroes pages before it hands them out again. That costs 30,000
+    page faults per step of the default preset (a tenth of the CPU time), and 3,000 to 10,000 per loading of a small
+    model (half of the time).
     """
     libc = _glibc()
     if libc is not None:
-        for parameter, value in _KEEPING:
+        for parameter, value in _SETTINGS:
             libc.mallopt(parameter, value)
 
 
-def keep_thread_heap(pieces: int) -> None:
-    """Let the heap of the calling thread keep up to `pieces` x 64 MiB that are freed, once `keep_freed_blocks` was
-    called; a no-op without glibc.
+def keep_thread_heap(segments: int) -> None:
+    """Makes the heap of the calling thread keep up to `segments` x 64 MiB. Call `keep_freed_blocks` first.
 
-    A heap of a thread's own is mapped 64 MiB at a time, and each piece that is wholly free is given back whatever the
-    settings say: up to 15,000 page faults a step. A small block at the end of each keeps it. One heap for all threads
-    has none of those, but then they wait for its lock, some 80 times a step and lane. What nobody has written to takes
-    addresses and no memory; blocks of 64 MiB and more are still asked of the kernel each time.
+    glibc maps the heap of a thread (its arena) in segments of 64 MiB and unmaps each one that is entirely free,
+    whatever the settings: up to 15,000 page faults per step. A small block at the end of each segment that is never
+    freed prevents this. A single heap for all threads would need no pins, but threads would wait for its lock about 80
+    times per step each. Segments that were never written to take address space, but no memory. Blocks of 64 MiB and
+    more are still mapped and unmapped each time.
     """
     libc = _glibc()
     if libc is None:
         return
-    held = []
-    for _ in range(pieces):
-        held.append(libc.malloc(_PIECE))
+    blocks = []
+    for _ in range(segments):
+        blocks.append(libc.malloc(_BLOCK))
         libc.malloc(_PIN)  # never freed
-    for block in held:
-        libc.free(block)  # of nothing too, where there was no room
+    for block in blocks:
+        libc.free(block)  # may be NULL, if memory ran out
 
 
 @cache
 def _glibc() -> ctypes.CDLL | None:
-    """The C library of this process, where it is glibc."""
+    """The C library of this process; None unless it is glibc."""
     try:
         libc = ctypes.CDLL(None)
         _ = libc.gnu_get_libc_version, libc.mallopt

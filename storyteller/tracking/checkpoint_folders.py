@@ -1,7 +1,7 @@
-"""Checkpoint folders as files: staged aside, sealed with a manifest, renamed into place, verified, pruned.
+"""Writes, verifies and prunes checkpoint folders, whatever they contain.
 
-A folder under its final name is whole: it was filled under a hidden name, every file and folder of it was brought to
-the disk, and one rename gave it its name. What is inside is not this module's business.
+A folder under its final name is complete: it was filled under a hidden name, everything in it was fsynced, the manifest
+last, and a single rename gave it its name.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from storyteller.tracking.run_folder import SCHEMA, RunFolder, check_inside, ste
 
 MANIFEST = "manifest.json"
 BEST_BY = "eval/bpb"
-"""The fact of a manifest by which the best checkpoint is chosen; the lowest wins."""
+"""The manifest entry that the best checkpoint has the lowest value of."""
 
 TRAINING_STATE = "training_state"
-"""The folder in a checkpoint of what only training reads."""
+"""The folder in a checkpoint whose files only training reads."""
 
 _SEAL = "manifest_sha256"
 _STEP = re.compile(r"step-(\d{8,18})")
 _HIDDEN = re.compile(r"\.(staging|aside|removed)-(step-\d{8,18})-.+")
-_TRY_ANOTHER = "take another: RUN@STEP, or RUN for the newest that is whole"
+_TRY_ANOTHER = "use another: RUN@STEP, or RUN for the newest intact one"
 
 
 def stage(folder: RunFolder, step: int) -> Path:
-    """A fresh empty folder to fill and then `seal`. Raises OSError, RunError where `checkpoints` leads elsewhere."""
+    """Makes an empty folder to fill and then `seal`. Raises OSError; RunError if `checkpoints` is a link elsewhere."""
     check_inside(folder.path.parent, folder.checkpoints)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
     for failed in folder.checkpoints.glob(f".staging-*-{os.getpid()}"):
-        shutil.rmtree(failed)  # an earlier save of ours that ran out of space holds on to some
+        shutil.rmtree(failed)  # left by an earlier save of this process that ran out of space
     staging = folder.checkpoints / f".staging-{step_name(step)}-{os.getpid()}"
     staging.mkdir()
     return staging
 
 
 def seal(staging: Path, folder: RunFolder, step: int, facts: Mapping[str, object]) -> Path:
-    """Give a filled staging folder its manifest and its final name; the path under that name.
+    """Writes the manifest of a filled staging folder and renames it to its final name. Returns the new path.
 
-    `facts`, such as `eval/bpb`, go into the manifest; a value that is not finite is left out. A checkpoint of the same
-    step that a resumed run saves again steps aside only when the new one is wholly on the disk. Raises OSError: the
-    staging folder is gone then, with the space it took, and any earlier checkpoint is as it was.
+    `facts`, such as `eval/bpb`, are added to the manifest, except values that are not finite. An earlier checkpoint of
+    the same step (of a resumed run) is replaced only once the new one is on the disk. Raises OSError: the staging
+    folder is removed then, and earlier checkpoints are unchanged.
     """
     try:
         _write_manifest(staging, step, facts)
@@ -64,9 +64,9 @@ def seal(staging: Path, folder: RunFolder, step: int, facts: Mapping[str, object
 
 
 def sweep(folder: RunFolder) -> list[Path]:
-    """Remove what a killed process left half-done; for the run's owner alone. The paths removed.
+    """Removes what a killed process left unfinished; only the run's owner may call this. Returns the removed paths.
 
-    A checkpoint that had stepped aside for one that never came gets its name back.
+    A checkpoint that was set aside for a new one that never came gets its name back.
     """
     removed = []
     with contextlib.suppress(FileNotFoundError):
@@ -86,9 +86,9 @@ def sweep(folder: RunFolder) -> list[Path]:
 
 
 def manifest(path: Path) -> dict[str, Any]:
-    """The checkpoint's manifest, without a look at the files it lists.
+    """Reads the checkpoint's manifest without checking the files it lists.
 
-    Raises CheckpointError where it is missing, broken or of a newer schema.
+    Raises CheckpointError if it is missing, broken or of a newer schema.
     """
     shown = _shown(path)
     try:
@@ -110,10 +110,10 @@ def manifest(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path, *, for_inference: bool = False) -> dict[str, Any]:
-    """The manifest, once every file it lists was found whole; extra files are no matter.
+    """Checks every file in the manifest by size and SHA-256, and returns the manifest. Ignores extra files.
 
-    `for_inference`: what only training reads, more than half of the bytes, is looked at for its size alone. Raises
-    CheckpointError, naming the first file that is off and how.
+    With `for_inference`, files that only training reads, more than half of the bytes, are checked by size only. Raises
+    CheckpointError, which names the first damaged file.
     """
     contents = manifest(path)
     _check_files(path, contents)
@@ -124,14 +124,14 @@ def verify(path: Path, *, for_inference: bool = False) -> dict[str, Any]:
             with (path / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise _off(path, name, f"cannot be read ({error.strerror})") from error
+            raise _damaged(path, name, f"cannot be read ({error.strerror})") from error
         if digest != entry["sha256"]:
-            raise _off(path, name, "does not match its checksum")
+            raise _damaged(path, name, "does not match its checksum")
     return contents
 
 
 def steps(folder: RunFolder) -> list[int]:
-    """The steps that have a checkpoint folder, ascending, whole or not."""
+    """Returns the steps that have a checkpoint folder, ascending, intact or not."""
     try:
         names = [path.name for path in folder.checkpoints.iterdir() if path.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -141,16 +141,16 @@ def steps(folder: RunFolder) -> list[int]:
 
 
 def newest_good(folder: RunFolder, *, for_inference: bool = False) -> tuple[Path, list[CheckpointError]]:
-    """The newest checkpoint that verifies, as `verify` does, and what is wrong with each newer one that was skipped.
+    """Returns the newest checkpoint that passes `verify`, and the error of each newer one that was skipped.
 
-    Raises CheckpointError where there is none.
+    Raises CheckpointError if there is none.
     """
     skipped: list[CheckpointError] = []
     for step in reversed(steps(folder)):
         path = folder.checkpoint(step)
         try:
             if path.is_symlink():
-                raise CheckpointError(f"checkpoint {_shown(path)} is a link", "put the real folder there")
+                raise CheckpointError(f"checkpoint {_shown(path)} is a link", "replace it with the real folder")
             verify(path, for_inference=for_inference)
         except CheckpointError as error:
             skipped.append(error)
@@ -158,36 +158,36 @@ def newest_good(folder: RunFolder, *, for_inference: bool = False) -> tuple[Path
             return path, skipped
     shown = safe_line(folder.name, 80)
     if not skipped:
-        raise CheckpointError(f"{shown} has no checkpoint yet", "wait for its first, or train anew")
+        raise CheckpointError(f"{shown} has no checkpoint yet", "wait for its first, or train again")
     raise CheckpointError(
-        f"no checkpoint of {shown} is whole, of {len(skipped)}; the newest: {skipped[0].problem}",
-        "restore the folder from a copy, or train anew",
+        f"none of the {len(skipped)} checkpoints of {shown} is intact; the newest: {skipped[0].problem}",
+        "restore the folder from a copy, or train again",
     )
 
 
 def best(folder: RunFolder) -> Path | None:
-    """The checkpoint with the lowest `eval/bpb`, the newer of equals; None where none was evaluated.
+    """Returns the checkpoint with the lowest `eval/bpb`, the newer of equals; None if none was evaluated.
 
-    Only manifests and sizes are looked at; a checkpoint found damaged by them does not count.
+    Checks manifests and file sizes only, and ignores checkpoints damaged by that measure.
     """
     lowest, found = math.inf, None
     for step in steps(folder):
-        value = (_sound(folder.checkpoint(step)) or {}).get(BEST_BY)
+        value = (_intact_manifest(folder.checkpoint(step)) or {}).get(BEST_BY)
         if isinstance(value, int | float) and value <= lowest:
             lowest, found = value, folder.checkpoint(step)
     return found
 
 
 def prune(folder: RunFolder, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` checkpoints and the best; the paths removed.
+    """Removes all but the newest `keep` checkpoints and the best one. Returns the removed paths.
 
-    A damaged checkpoint is none of the `keep`: it must not push out the last one that loads.
+    Damaged checkpoints do not count towards `keep`: they must not displace the last one that loads.
     """
     there = steps(folder)
-    sound = [step for step in there if _sound(folder.checkpoint(step)) is not None]
-    if len(sound) <= keep:
+    intact = [step for step in there if _intact_manifest(folder.checkpoint(step)) is not None]
+    if len(intact) <= keep:
         return []
-    oldest_kept = sound[-max(keep, 1)]
+    oldest_kept = intact[-max(keep, 1)]
     kept = best(folder)
     removed = [folder.checkpoint(step) for step in there if step < oldest_kept]
     removed = [path for path in removed if path != kept]
@@ -197,9 +197,9 @@ def prune(folder: RunFolder, keep: int) -> list[Path]:
 
 
 def forget_after(folder: RunFolder, step: int) -> list[Path]:
-    """Remove the checkpoints of steps past `step`, and their cards; the paths of checkpoints removed.
+    """Removes the checkpoints and cards of later steps than `step`. Returns the paths of the removed checkpoints.
 
-    For a run resumed from an earlier step: else the newest checkpoint would stay one of the course that was given up.
+    For a run that is resumed from an earlier step: otherwise a superseded checkpoint would remain the newest.
     """
     removed = [folder.checkpoint(later) for later in steps(folder) if later > step]
     for path in reversed(removed):
@@ -211,7 +211,7 @@ def forget_after(folder: RunFolder, step: int) -> list[Path]:
 
 
 def _write_manifest(staging: Path, step: int, facts: Mapping[str, object]) -> None:
-    """Bring all of the folder to the disk, the manifest last."""
+    """Fsyncs everything in the folder, the manifest last."""
     files = {}
     for path in sorted(staging.rglob("*")):
         if path.is_dir():
@@ -224,24 +224,25 @@ def _write_manifest(staging: Path, step: int, facts: Mapping[str, object]) -> No
 
 
 def _name(staging: Path, final: Path) -> Path:
-    """Rename the staging folder to its final name, whatever has that name stepping aside."""
-    aside = _hidden(final, "aside") if os.path.lexists(final) else None
-    if aside is not None:
-        final.rename(aside)  # a folder cannot be renamed onto one that has files
+    """Renames the staging folder to its final name, setting aside what has that name."""
+    aside = _hidden(final, "aside")
+    has_earlier = os.path.lexists(final)
+    if has_earlier:
+        final.rename(aside)  # a folder cannot be renamed onto one that is not empty
     try:
         staging.rename(final)
     except OSError:
-        if aside is not None:
+        if has_earlier:
             aside.rename(final)
         raise
     fsync_folder(final.parent)
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)  # what stays is swept at the next start
+    if has_earlier:
+        _delete(aside)
     return final
 
 
 def _is_manifest(contents: object) -> bool:
-    """Whether it has the right shape and says what it said when it was sealed."""
+    """True if it has the right structure and its checksum matches."""
     if not isinstance(contents, dict) or not isinstance(contents.get("files"), dict):
         return False
     if not isinstance(contents.get("schema"), int) or not isinstance(contents.get("step"), int):
@@ -255,12 +256,12 @@ def _is_manifest(contents: object) -> bool:
 
 
 def _digest_of(contents: Mapping[str, object]) -> str:
-    """The manifest's own checksum: a flipped bit in a step or a figure would else be taken for the truth."""
+    """The manifest's own checksum, which detects a flipped bit in a step or value."""
     return hashlib.sha256(json.dumps(contents, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-def _sound(path: Path) -> dict[str, Any] | None:
-    """The manifest of a checkpoint whose files are there at their sizes, or None; nothing is hashed."""
+def _intact_manifest(path: Path) -> dict[str, Any] | None:
+    """Returns the manifest if all files exist with their sizes, else None; hashes nothing."""
     try:
         contents = manifest(path)
         _check_files(path, contents)
@@ -273,29 +274,29 @@ def _check_files(path: Path, contents: Mapping[str, Any]) -> None:
     for name, entry in contents["files"].items():
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\0" in name:
-            raise _off(path, name, "lies outside of it")
+            raise _damaged(path, name, "is outside the folder")
         file = path / name
         try:
             found = file.stat()
             inside = file.resolve().is_relative_to(path.resolve())
         except (FileNotFoundError, NotADirectoryError):
-            raise _off(path, name, "is missing") from None
+            raise _damaged(path, name, "is missing") from None
         except (OSError, RuntimeError) as error:
-            raise _off(path, name, "cannot be read") from error
+            raise _damaged(path, name, "cannot be read") from error
         if not inside:
-            raise _off(path, name, "is a link that leads out of it")
+            raise _damaged(path, name, "is a link that leads out of the folder")
         if not stat.S_ISREG(found.st_mode):
-            raise _off(path, name, "is no file")
+            raise _damaged(path, name, "is not a file")
         if found.st_size != entry["bytes"]:
-            raise _off(path, name, f"is {found.st_size:,} bytes, not {entry['bytes']:,}")
+            raise _damaged(path, name, f"is {found.st_size:,} bytes, not {entry['bytes']:,}")
 
 
-def _off(path: Path, name: str, how: str) -> CheckpointError:
+def _damaged(path: Path, name: str, how: str) -> CheckpointError:
     return CheckpointError(f"checkpoint {_shown(path)} is damaged: {safe_line(name, 100)} {how}", _TRY_ANOTHER)
 
 
 def _shown(path: Path) -> str:
-    """`run@step` for a checkpoint in a run folder, else its path."""
+    """`run@step` for a checkpoint in a run folder, otherwise its path."""
     match = _STEP.fullmatch(path.name)
     if match and path.parent.name == "checkpoints":
         return safe_line(f"{path.parent.parent.name}@{int(match[1])}", 100)
@@ -303,7 +304,7 @@ def _shown(path: Path) -> str:
 
 
 def _fsynced(path: Path) -> dict[str, object]:
-    """Bring the file to the disk; its size and checksum."""
+    """Fsyncs the file. Returns its size and checksum."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
@@ -315,7 +316,7 @@ def _hidden(path: Path, why: str) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Hidden first, so that no reader finds half of it."""
+    """Removes the folder, hiding it first so that no reader finds half of it."""
     hidden = _hidden(path, "removed")
     path.rename(hidden)
     _delete(hidden)
@@ -325,4 +326,4 @@ def _delete(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
     else:
-        shutil.rmtree(path, ignore_errors=True)  # what stays is swept at the next start
+        shutil.rmtree(path, ignore_errors=True)  # what is left is removed by `sweep` at the next start

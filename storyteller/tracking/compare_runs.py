@@ -1,4 +1,4 @@
-"""Several runs side by side: where their settings differ, and what came of each."""
+"""Compares runs: the settings in which they differ, and the results of each."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ _FACTS = {
     "tokenizer": ("kind", "vocab_size", "sha256"),
     "host": ("device", "processor", "threads", "precision"),
 }
-"""What a run came to by itself, beside what it was asked for: by section of its `run.json`."""
+"""What is determined when a run starts, besides its config, by section of `run.json`."""
 _DIGEST = re.compile("[0-9a-f]{64}")
-_NO_SETTINGS = "mirror"
-"""A section of the config that changes nothing in what is learned."""
+_NO_SETTINGS = "mirror"  # the section of the config that does not affect training
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of one run; None where it is not known."""
+    """The results of one run. Values that are not known are None."""
 
     name: str
     state: str
     steps: int | None
     tokens: int | None
     seconds: float | None
-    """Trained."""
+    """Training time."""
     parameters: int | None
     train_loss: float | None
-    """Nats a token, of the newest line."""
+    """Nats per token, of the last line of the log."""
     last_bpb: float | None
-    """Bits per byte of held-out stories; it compares runs whose held-out stories are the same."""
+    """Bits per byte of the held-out stories; comparable between runs with the same held-out stories."""
     best_bpb: float | None
     tokens_per_second: float | None
-    """Mean over the log's lines."""
+    """Mean over the log."""
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What `compare_runs` found, each list in the order of the runs."""
+    """The result of `compare_runs`; values are in the order of the runs."""
 
     names: tuple[str, ...]
     differences: tuple[tuple[str, tuple[Any, ...]], ...]
-    """Each setting or fact that is not the same in all runs, and its JSON value in each; None where a run has none."""
+    """Each setting that is not the same in all runs, and its JSON value in each, None if a run does not have it."""
     results: tuple[RunResult, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -62,10 +61,10 @@ class RunComparison:
 
 
 def compare_runs(folders: Sequence[RunFolder], curves: Mapping[str, Curves] | None = None) -> RunComparison:
-    """Compare runs, one being enough. A broken or missing file makes values None, never an error.
+    """Compares one or more runs. Missing or broken files make values None, never an error.
 
-    `curves`, by the run's name, are taken as far as they were read, by a caller who follows the runs; else each log is
-    read, which takes seconds where it has a million lines.
+    `curves`, by name of the run, are used as far as they have been read. Without them each log is read, which takes
+    seconds for a million lines.
     """
     settings = [_settings(folder) for folder in folders]
     known = list(dict.fromkeys(key for each in settings for key in each))
@@ -78,14 +77,14 @@ def compare_runs(folders: Sequence[RunFolder], curves: Mapping[str, Curves] | No
 
 
 def read_curves(folder: RunFolder) -> Curves:
-    """The run's curves, read to the end of the log."""
+    """Returns the run's curves, read to the end of the log."""
     curves = Curves(folder)
     curves.catch_up()
     return curves
 
 
 def format_setting(value: Any) -> str:
-    """A setting's value in a few words, a digest by its beginning; `-` where there is none. As untrusted as it was."""
+    """Formats the value of a setting; digests are shortened, None is `-`. The text is as untrusted as the value."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -102,7 +101,7 @@ def format_setting(value: Any) -> str:
 
 
 def _settings(folder: RunFolder) -> dict[str, Any]:
-    """What the run was asked for and what it came to, by dotted name."""
+    """The run's config and what was determined at its start, by dotted name."""
     try:
         run = folder.read_run()
     except RunError:
@@ -121,7 +120,7 @@ def _settings(folder: RunFolder) -> dict[str, Any]:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two JSON values are not the same; 1 and 1.0 are, 1 and true are not."""
+    """True if two JSON values differ. 1 and 1.0 are equal; 1 and true are not."""
     return isinstance(one, bool) != isinstance(other, bool) or one != other
 
 

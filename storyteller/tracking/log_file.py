@@ -12,8 +12,7 @@ from typing import NamedTuple
 from storyteller.system.files import open_regular
 from storyteller.tracking.run_folder import RunFolder
 
-_POLL_SECONDS = 0.5
-"""Each look takes a moment of a core that the run could use."""
+_POLL_SECONDS = 0.5  # each look takes a moment of a core that the run could use
 _LAST_LINES_BYTES = 1 << 16
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from storyteller.tracking.metrics_log import has_step, records_in, select_records, split_at_resumes
 
-_SLICE_BYTES = 1 << 17
-"""Bytes read at a time: a few milliseconds of parsing, so that other threads get their turn."""
+_SLICE_BYTES = 1 << 17  # bytes read at a time: a few milliseconds of parsing, so that other threads get their turn
 _CONTEXT_BYTES = 64
 """Bytes before the position that are compared at each look, to notice that the log was rewritten in place."""
 
@@ -29,7 +28,7 @@ class LogPart:
 class LogFollower:
     """Reads the complete lines of a log from where the last read ended; a torn last line is left for the next read.
 
-    The caller opens the file for each look and calls `restart_if_replaced` and then `read` until `at_end`.
+    For each look the caller opens the file, calls `restart_if_replaced`, then `read_to_end`, or `read` until `at_end`.
     """
 
     def __init__(
@@ -65,6 +64,20 @@ class LogFollower:
         self.restart()
         return True
 
+    def unread_bytes(self, file: BinaryIO) -> int:
+        return os.fstat(file.fileno()).st_size - self.position
+
+    def skip_to_end(self, file: BinaryIO) -> None:
+        """Continues after the last complete line, as if all lines had been read. Raises OSError."""
+        self.restart()
+        begin = max(0, self.unread_bytes(file) - _SLICE_BYTES)
+        tail = os.pread(file.fileno(), _SLICE_BYTES, begin)
+        end = tail.rfind(b"\n") + 1
+        self._is_in_long_line = not end and begin > 0
+        self.position, self._context = begin + end, tail[:end][-_CONTEXT_BYTES:]
+        _, records = records_in(tail[:end])
+        self._last_step = next((record["step"] for record in reversed(records) if self._accept(record)), None)
+
     def read(self, file: BinaryIO) -> list[LogPart]:
         """Reads the next slice of lines and sets `at_end`. Returns one part, or more if the run was resumed within it.
 
@@ -97,6 +110,13 @@ class LogFollower:
         offsets, records = select_records([self.position + offset for offset in inside], records, self._accept)
         self._advance(block[:end])
         return self._parts(offsets, records)
+
+    def read_to_end(self, file: BinaryIO) -> Iterator[LogPart]:
+        """Yields what repeated `read` calls return, to the end of the file. Raises OSError."""
+        while True:
+            yield from self.read(file)
+            if self.at_end:
+                return
 
     def _advance(self, block: bytes) -> None:
         self.position += len(block)

@@ -1,4 +1,4 @@
-"""Runs deleted and renamed: one rename each, so that no reader ever lists half of one."""
+"""Deletes and renames runs, each with a single rename of the folder, so that no reader sees half a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from storyteller.tracking.run_status import LIVING, seen_state
 
 
 def delete(folder: RunFolder) -> None:
-    """Remove the run and everything in it: from one moment to the next it is listed no more.
+    """Deletes the run and everything in it, atomically for readers. Does not follow links.
 
-    What a link in it leads to is left alone. Raises RunBusyError for a run that lives, RunError for one that is gone, a
-    link, holds a link out of the runs' folder, or cannot be removed.
+    Raises RunBusyError if the run is alive; RunError if it does not exist, is a link, contains a link that leads out of
+    the runs folder, or cannot be removed.
     """
     with _idle(folder):
         root = folder.path.parent
@@ -29,10 +29,10 @@ def delete(folder: RunFolder) -> None:
 
 
 def rename(folder: RunFolder, name: str) -> RunFolder:
-    """Give the run another name; the run under it. Its W&B page keeps the name that it has.
+    """Renames the run and returns its new folder. Its W&B page keeps the old name.
 
-    Raises UsageError for what cannot be a name, RunBusyError for a run that lives, RunError as `delete` does, and where
-    the name is taken.
+    Raises UsageError for an invalid name, RunBusyError if the run is alive, RunError as `delete` does and if the name
+    is taken.
     """
     renamed = RunFolder(folder.path.parent / check_name(name))
     if renamed.path == folder.path:
@@ -40,7 +40,7 @@ def rename(folder: RunFolder, name: str) -> RunFolder:
     with _idle(folder):
         run = folder.read_run()
         try:
-            renamed.path.mkdir()  # whoever makes it has the name; an empty folder gives way to the one renamed onto it
+            renamed.path.mkdir()  # reserves the name: mkdir is atomic, and a folder can be renamed onto an empty one
         except FileExistsError:
             raise RunError(f"a run named {name} exists", "choose another name") from None
         except OSError as error:
@@ -62,12 +62,12 @@ def rename(folder: RunFolder, name: str) -> RunFolder:
 
 @contextlib.contextmanager
 def _idle(folder: RunFolder) -> Iterator[None]:
-    """The run's lock is held, and nothing trains it. Raises RunError, RunBusyError."""
+    """Holds the run's lock. Raises RunBusyError if the run is alive, RunError if it is not a usable run."""
     from filelock import FileLock, Timeout
 
     shown = safe_line(folder.name, 80)
     if folder.path.is_symlink():
-        raise RunError(f"{shown} is a link", "remove the link by hand, or go to the runs' folder it leads to")
+        raise RunError(f"{shown} is a link", "remove the link by hand, or use the runs folder it leads to")
     check_links(folder)
     if not folder.run_json.is_file():
         raise RunError(f"there is no run {shown}", "storyteller ps lists the runs")

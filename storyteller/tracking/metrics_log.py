@@ -13,16 +13,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
 
 from storyteller.system.files import open_regular
 
 _BLOCK_BYTES = 1 << 16
-_WINDOW_BYTES = 1 << 12
-"""Bytes read at each place of a log that is sampled: about a dozen lines."""
-_LARGEST_STEP = 2**53
-"""Larger integers are not exact in a float64 column. No run comes near."""
+_WINDOW_BYTES = 1 << 12  # bytes read at each place of a log that is sampled: about a dozen lines
+_LARGEST_STEP = 2**53  # Larger integers are not exact in a float64 column. No run comes near.
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -51,7 +48,7 @@ class JsonLog:
         Raises OSError, for one when the disk is full. The log then ends with the last complete line, and the next
         append works as soon as there is space.
         """
-        finite = {key: value for key, value in record.items() if not _is_non_finite(value)}
+        finite = {k: v for k, v in record.items() if not isinstance(v, float) or math.isfinite(v)}
         # ASCII output escapes lone surrogates, which UTF-8 cannot encode, and Unicode line separators in stories.
         line = json.dumps(finite, allow_nan=False).encode("ascii") + b"\n"
         if self._torn:
@@ -75,27 +72,21 @@ class JsonLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _repair(self) -> None:
         """Makes the file end with a newline: completes a whole last record, cuts off a partial one."""
-        size = os.fstat(self._handle).st_size
-        start, piece = size, b""
-        while start > 0:
-            begin = max(0, start - _BLOCK_BYTES)
-            block = os.pread(self._handle, start - begin, begin)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                start, piece = begin + newline + 1, block[newline + 1 :] + piece
-                break
-            start, piece = begin, block + piece
+        begin, tail = os.fstat(self._handle).st_size, b""
+        while begin > 0 and b"\n" not in tail:
+            size = min(begin, _BLOCK_BYTES)
+            begin -= size
+            tail = os.pread(self._handle, size, begin) + tail
+        piece = tail[tail.rfind(b"\n") + 1 :]
         if piece and _parse(piece) is not None:
             os.write(self._handle, b"\n")
         elif piece:
-            os.ftruncate(self._handle, start)
+            os.ftruncate(self._handle, begin + len(tail) - len(piece))
         self._torn = False
 
 
@@ -132,9 +123,7 @@ class RetryingLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._log.close()
 
 
@@ -156,18 +145,6 @@ def iter_records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], 
             record = _parse(line)
             if record is not None:
                 yield record, offset
-
-
-def read_records(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Returns all that `iter_records` yields, and the offset from which to go on.
-
-    A file shorter than the offset was started anew and is read from its start. Raises OSError as `iter_records` does.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size < offset:
-            offset = 0
-    found = list(iter_records(path, offset))
-    return [record for record, _ in found], found[-1][1] if found else offset
 
 
 def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
@@ -325,17 +302,10 @@ def last_records(
     return found
 
 
-def lines_backwards(
-    file: BinaryIO, within_bytes: int | None = None, most_line_bytes: int | None = None
-) -> Iterator[bytes]:
-    """Yields the complete lines, without their newline, from the last to the first, reading a block at a time.
-
-    Reads at most the last `within_bytes` of the file. Skips lines longer than `most_line_bytes`.
-    """
-    for lines in _blocks_backwards(file, within_bytes, most_line_bytes):
-        for line in reversed(lines.split(b"\n")):
-            if most_line_bytes is None or len(line) <= most_line_bytes:
-                yield line
+def lines_backwards(file: BinaryIO, most_line_bytes: int) -> Iterator[bytes]:
+    """Yields the complete lines of at most `most_line_bytes`, without their newline, from the last to the first."""
+    for lines in _blocks_backwards(file, None, most_line_bytes):
+        yield from (line for line in reversed(lines.split(b"\n")) if len(line) <= most_line_bytes)
 
 
 def _blocks_backwards(file: BinaryIO, within_bytes: int | None, most_line_bytes: int | None = None) -> Iterator[bytes]:
@@ -375,10 +345,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _is_non_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _write_all(handle: int, line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where everything of a run lies: names, paths, the schema, and writes that are whole or not there at all."""
+"""The layout of a run folder: names, paths, the schema version, and `run.json`."""
 
 from __future__ import annotations
 
@@ -19,115 +19,84 @@ from storyteller.system.files import fsync_folder, read_regular, write_json
 from storyteller.text import safe_line
 
 SCHEMA = 1
-"""Version of the run folder's layout; a newer one is refused, not guessed at."""
+"""Version of the run folder's layout. Newer versions are refused."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RESERVED = ("latest", "starter")
-"""Words that name a model wherever a run could stand."""
+"""Words that mean something else where a run is named."""
+
+
+class _Entry:
+    """A file or folder at a fixed place in the run folder."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RunFolder, owner: type[RunFolder]) -> Path:
+        return folder.path / self._name
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder and the paths in it; nothing is read or made by asking for them."""
+    """A run's folder and the paths in it. Asking for a path does not touch the disk."""
 
     path: Path
+
+    run_json = _Entry("run.json")
+    """The plan: config, data, model and host, written at the start."""
+    status_json = _Entry("status.json")
+    """The state of the run and its last heartbeat."""
+    metrics = _Entry("metrics.jsonl")
+    """Metrics, a JSON object per line: the record that charts, reports and W&B are made from."""
+    held_out = _Entry("held_out.jsonl")
+    """The stories that are never trained on, and which of them are scored; chosen at the start."""
+    samples = _Entry("samples.jsonl")
+    """Stories generated during training, a JSON object per line."""
+    log = _Entry("train.log")
+    """The output of the training process."""
+    tokenizer = _Entry("tokenizer")
+    checkpoints = _Entry("checkpoints")
+    cards = _Entry("cards")
+    """The model cards of evaluated steps, a file each."""
+    lock = _Entry("lock")
+    """Held by the training process while it lives."""
+    wandb_json = _Entry("wandb.json")
+    """The cursor of the W&B mirror, with the address of the run's page."""
+    wandb_files = _Entry("wandb")
+    """The folder in which wandb keeps its files."""
+    mirror_log = _Entry("mirror.log")
+    """The output of the W&B mirror."""
+    mirror_lock = _Entry("mirror.lock")
+    """Held by the W&B mirror while it lives: one mirror per run."""
 
     @property
     def name(self) -> str:
         return self.path.name
 
-    @property
-    def run_json(self) -> Path:
-        """What was asked for: written at the start."""
-        return self.path / "run.json"
-
-    @property
-    def status_json(self) -> Path:
-        """What the run is doing: replaced atomically."""
-        return self.path / "status.json"
-
-    @property
-    def metrics(self) -> Path:
-        """The record of truth, a JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def held_out(self) -> Path:
-        """The stories that are never trained on and those of them that are scored: chosen once, at the start."""
-        return self.path / "held_out.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """Stories told during training, a JSON object a line."""
-        return self.path / "samples.jsonl"
-
-    @property
-    def log(self) -> Path:
-        """What the training process printed."""
-        return self.path / "train.log"
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.path / "tokenizer"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def cards(self) -> Path:
-        """What was told and measured at some of the steps, a file each."""
-        return self.path / "cards"
-
     def card(self, step: int) -> Path:
         return self.cards / f"{step_name(step)}.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the training process for as long as it lives."""
-        return self.path / "lock"
-
-    @property
-    def wandb_json(self) -> Path:
-        """The mirror's cursor and the run's address."""
-        return self.path / "wandb.json"
-
-    @property
-    def wandb_files(self) -> Path:
-        """The folder in which Weights & Biases' own client keeps its files."""
-        return self.path / "wandb"
-
-    @property
-    def mirror_log(self) -> Path:
-        """What the mirror printed."""
-        return self.path / "mirror.log"
-
-    @property
-    def mirror_lock(self) -> Path:
-        """Held by the mirror for as long as it lives: one mirror a run."""
-        return self.path / "mirror.lock"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / step_name(step)
 
     def read_run(self) -> dict[str, Any]:
-        """What `run.json` says. Raises RunError where it is missing, broken, or of a newer schema."""
+        """Reads `run.json`. Raises RunError if it is missing, broken, or of a newer schema."""
         shown = safe_line(self.name, 80)
         try:
             run = json.loads(read_regular(self.run_json))
         except FileNotFoundError:
-            raise RunError(f"{shown} has no run.json, so it is no run", "storyteller ps lists the runs") from None
+            raise RunError(f"{shown} is not a run: it has no run.json", "storyteller ps lists the runs") from None
         except OSError as error:
             raise RunError(
                 f"the run.json of {shown} cannot be read ({error.strerror})", "check the folder's permissions"
             ) from error
         except (ValueError, RecursionError) as error:
-            raise RunError(f"the run.json of {shown} is broken", "put it right by hand, or train anew") from error
+            raise RunError(f"the run.json of {shown} is broken", "repair it by hand, or train again") from error
         if not isinstance(run, dict):
-            raise RunError(f"the run.json of {shown} is broken", "put it right by hand, or train anew")
+            raise RunError(f"the run.json of {shown} is broken", "repair it by hand, or train again")
         schema = run.get("schema")
         if not isinstance(schema, int) or schema < 1:
-            raise RunError(f"the run.json of {shown} names no schema", "put it right by hand, or train anew")
+            raise RunError(f"the run.json of {shown} has no schema", "repair it by hand, or train again")
         if schema > SCHEMA:
             raise RunError(
                 f"{shown} was written by a newer storyteller (schema {schema}, this one reads {SCHEMA})",
@@ -136,41 +105,41 @@ class RunFolder:
         return run
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        """Replace `run.json`, atomically; the schema is added. Raises OSError as `write_json` does."""
+        """Replaces `run.json` atomically, adding the schema. Raises OSError as `write_json` does."""
         write_json(self.run_json, {"schema": SCHEMA, **run})
 
 
 def step_name(step: int) -> str:
-    """A checkpoint folder's name; eight digits, more for larger steps."""
+    """Name of a checkpoint folder: eight digits, more for larger steps."""
     return f"step-{step:08d}"
 
 
 def runs_root(option: Path | str | None = None) -> Path:
-    """The folder of all runs, absolute: the option, else `STORYTELLER_RUNS`, else `runs` in the current folder.
+    """Returns the absolute folder of all runs: the option, `STORYTELLER_RUNS`, or `runs` in the current folder.
 
-    Raises RunError where that is no folder.
+    Raises RunError if that is not a folder.
     """
     chosen = option or os.environ.get("STORYTELLER_RUNS") or "runs"
     root = Path(chosen).expanduser().absolute()
     if root.exists() and not root.is_dir():
-        raise RunError(f"{safe_line(str(root), 200)} is no folder", "choose another --runs-dir")
+        raise RunError(f"{safe_line(str(root), 200)} is not a folder", "choose another --runs-dir")
     return root
 
 
 def check_name(name: str) -> str:
-    """`name`, where a run may be called so. Raises UsageError otherwise."""
+    """Returns `name` if it is a valid name for a run. Raises UsageError otherwise."""
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"a run cannot be named {safe_line(name, 80) or 'nothing'}",
-            "take 1 to 64 of a-z 0-9 . _ - that begin with a letter or digit, such as --name little-fox",
+            f"invalid run name {safe_line(name, 80) or repr(name)}",
+            "expected 1 to 64 of a-z 0-9 . _ - starting with a letter or digit, such as --name little-fox",
         )
     if name in RESERVED:
-        raise UsageError(f"{name} is a word of its own, not a run's name", "choose another --name")
+        raise UsageError(f"{name} is a reserved name", "choose another --name")
     return name
 
 
 def check_inside(root: Path, path: Path) -> None:
-    """Refuse, as RunError, a path that leads out of `root` once every symbolic link is followed."""
+    """Raises RunError if `path`, with symbolic links resolved, is not inside `root`."""
     try:
         inside = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # a loop of links
@@ -178,12 +147,12 @@ def check_inside(root: Path, path: Path) -> None:
     if not inside:
         raise RunError(
             f"{safe_line(str(path), 200)} is a link that leads out of the runs folder",
-            "put the real folder there, or name its own place with --runs-dir",
+            "replace it with the real folder, or use --runs-dir for where it leads",
         )
 
 
 def check_links(folder: RunFolder) -> None:
-    """Refuse, as RunError, a run folder that is itself a link out of the runs folder, or holds one."""
+    """Raises RunError if the run folder is, or directly contains, a link that leads out of the runs folder."""
     root = folder.path.parent
     check_inside(root, folder.path)
     with contextlib.suppress(FileNotFoundError), os.scandir(folder.path) as entries:
@@ -193,23 +162,23 @@ def check_links(folder: RunFolder) -> None:
 
 
 def default_name(root: Path, today: datetime.date) -> str:
-    """Three words and the date, such as `brave-little-fox-1122`, that no run in `root` has."""
-    # A source of its own: a run's name must not depend on, or disturb, the seed of its training.
+    """Returns three words and the date, such as `brave-little-fox-1122`, that are not taken in `root`."""
+    # Not the global generator: the name must neither depend on the training's seed nor change its random stream.
     source = random.SystemRandom()
     for attempt in range(1000):
         words = (source.choice(kind.split()) for kind in (_MOODS, _LOOKS, _WHO))
         name = f"{'-'.join(words)}-{today:%m%d}"
-        if attempt >= 100:  # a folder with thousands of one day's runs
+        if attempt >= 100:  # there are thousands of runs of this day
             name = f"{name}-{secrets.token_hex(3)}"
         if not os.path.lexists(root / name):
             return name
-    raise RunError("no free name was found", "choose one with --name")
+    raise RunError("no free name found", "choose one with --name")
 
 
 def create(root: Path, name: str) -> RunFolder:
-    """Make the run's folder; whoever makes it has the name for itself.
+    """Creates the run's folder, which reserves its name.
 
-    Raises UsageError for a name that cannot be one, RunError where it is taken or the folder cannot be made.
+    Raises UsageError for an invalid name, RunError if it is taken or the folder cannot be created.
     """
     folder = RunFolder(root / check_name(name))
     try:
@@ -218,11 +187,11 @@ def create(root: Path, name: str) -> RunFolder:
         fsync_folder(root)
     except FileExistsError:
         if not root.is_dir():
-            raise RunError(f"{safe_line(str(root), 200)} is no folder", "choose another --runs-dir") from None
-        raise RunError(f"a run named {name} exists", f"choose another --name or `storyteller resume {name}`") from None
+            raise RunError(f"{safe_line(str(root), 200)} is not a folder", "choose another --runs-dir") from None
+        raise RunError(f"a run named {name} exists", f"choose another --name, or `storyteller resume {name}`") from None
     except (PermissionError, NotADirectoryError) as error:
         raise RunError(
-            f"no run can be made in {safe_line(str(root), 200)} ({error.strerror})",
+            f"cannot create a run in {safe_line(str(root), 200)} ({error.strerror})",
             "choose another --runs-dir, or check its permissions",
         ) from error
     return folder

@@ -1,4 +1,4 @@
-"""The runs there are: listed, found by name, prefix or `latest`, their checkpoints resolved, each one summed up."""
+"""Lists runs, finds runs and checkpoints by name, and summarises a run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from storyteller.tracking.run_folder import NAME, RunFolder, check_inside, check
 from storyteller.tracking.run_status import LIVING, RunState, read_status, seen_state
 from storyteller.tracking.wandb_cursor import read_cursor
 
-LOOK_BACK_BYTES = 64 << 20
-"""How much of a log's end is searched for a figure: hours of logging, some hundredths of a second of reading."""
+_LOOK_BACK_BYTES = 64 << 20
+"""How far back from its end a log is searched for a value: hours of logging, some hundredths of a second to read."""
 FIGURES = ("train/loss", "eval/bpb", "train/tokens_per_second", "time/eta_seconds")
-"""The metrics whose newest values a summary has."""
-_STAND = ("step", "tokens", "seconds", "time")
+"""The metrics in a summary."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line of `ps`; None where it is not known."""
+    """One line of `ps`. Values that are not known are None."""
 
     name: str
     state: RunState
@@ -38,70 +37,70 @@ class RunSummary:
     step: int | None
     tokens: int | None
     seconds: float | None
-    """Trained, by a monotonic clock."""
+    """Training time, by a monotonic clock."""
     train_loss: float | None
-    """Nats a token."""
+    """Nats per token."""
     eval_bpb: float | None
-    """Bits per byte of held-out stories."""
+    """Bits per byte of the held-out stories."""
     tokens_per_second: float | None
     eta_seconds: float | None
-    """None for a run that is not training."""
+    """Remaining time; None for a run that is not training."""
     created_at: str | None
     """UTC, ISO 8601."""
     message: str | None
     progress: float | None
     """Share of the budget, 0 to 1."""
     wandb_url: str | None = None
-    """The address of the run's Weights & Biases page."""
+    """Address of the run's Weights & Biases page."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def list_runs(root: Path) -> list[RunFolder]:
-    """The runs in `root`, the newest first; anything else in there is passed over, as are links."""
+    """Returns the runs in `root`, newest first. Ignores links and anything that is not a run."""
     return sorted(run_folders(root), key=lambda folder: (created_at(folder), folder.name), reverse=True)
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """The runs that `list_runs` gives, in no order; none where the folder cannot be read."""
+    """Returns the runs of `list_runs` in no order; none if the folder cannot be read."""
     try:
         folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
     except OSError:
         return []
-    return [folder for folder in folders if _has_plan(folder)]
+    return [folder for folder in folders if _is_run(folder)]
 
 
 def check_readable(root: Path) -> None:
-    """Raise RunError where the folder of all runs is there and cannot be looked into: `run_folders` finds none then."""
+    """Raises RunError if the folder of all runs exists but cannot be read: `run_folders` then returns none."""
     try:
         os.scandir(root).close()
-        (root / "run.json").stat()  # any name: it is whether names in there may be asked for
+        (root / "run.json").stat()  # the name does not matter: this needs the permission to search the folder
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise RunError(
-            f"the runs in {safe_line(str(root), 200)} cannot be seen ({error.strerror})",
-            "look at who may read that folder, or name another with --runs-dir",
+            f"the runs in {safe_line(str(root), 200)} cannot be read ({error.strerror})",
+            "check the permissions of that folder, or choose another with --runs-dir",
         ) from error
 
 
 def any_trains(root: Path) -> bool:
-    """Whether a run in `root` lives."""
+    """True if a run in `root` is alive."""
     return any(seen_state(run) in LIVING for run in run_folders(root))
 
 
 def find_run(root: Path, name: str) -> RunFolder:
-    """The run called `name`: exactly, `latest`, or a prefix that only one has. Raises RunError, with near matches."""
+    """Finds a run by its name, a unique prefix of it, or `latest`. Raises RunError, which names close matches."""
     check_readable(root)
     runs = list_runs(root)
     if name == "latest":
         if not runs:
-            raise RunError(f"there are no runs yet in {safe_line(str(root), 200)}", "storyteller train makes one")
+            raise RunError(f"there are no runs yet in {safe_line(str(root), 200)}", "storyteller train starts one")
         return _checked(runs[0])
     shown = safe_line(name, 80) or "without a name"
     if not NAME.fullmatch(name):
-        raise RunError(f"there is no run {shown}", "a run's name has a-z 0-9 . _ - alone; storyteller ps lists them")
+        raise RunError(f"there is no run {shown}", "names consist of a-z 0-9 . _ -; storyteller ps lists the runs")
     exact = RunFolder(root / name)
     if exact.path.is_dir() or exact.path.is_symlink():
         check_inside(root, exact.path)
@@ -113,22 +112,22 @@ def find_run(root: Path, name: str) -> RunFolder:
     if len(matches) == 1:
         return _checked(matches[0])
     if matches:
-        raise RunError(f"{shown} could be {_few([run.name for run in matches])}", "give more of the name")
+        raise RunError(f"{shown} matches {_few([run.name for run in matches])}", "give more of the name")
     names = [run.name for run in runs]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     raise RunError(
-        f"there is no run {shown}", f"did you mean {' or '.join(close)}?" if close else f"there is {_few(names)}"
+        f"there is no run {shown}", f"did you mean {' or '.join(close)}?" if close else f"the runs are {_few(names)}"
     )
 
 
 def find_checkpoint(
     root: Path, reference: str, on_skip: Callable[[CheckpointError], None] | None = None, *, for_inference: bool = False
 ) -> Path:
-    """The checkpoint folder that `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest` or `latest` names.
+    """Finds the checkpoint folder of `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest` or `latest`.
 
-    A run alone, or its `latest`, is its newest checkpoint that verifies; `on_skip` is told of each newer one that does
-    not; with `for_inference`, what only training reads is not hashed. A step or `best` is not verified here. Raises RunError
-    where there is no such run, step or checkpoint yet, CheckpointError where none of the run's checkpoints is whole.
+    Without a step, or with `latest`, it is the newest checkpoint that verifies; `on_skip` is called for each newer one
+    that does not. With `for_inference`, files that only training reads are not hashed. A step or `best` is not verified
+    here. Raises RunError if there is no such run, step or checkpoint, CheckpointError if no checkpoint verifies.
     """
     name, at, which = reference.rpartition("@") if "@" in reference else (reference, "", "latest")
     folder = find_run(root, name)
@@ -136,7 +135,7 @@ def find_checkpoint(
     if not there:
         raise RunError(
             f"{folder.name} has no checkpoint yet",
-            f"wait for its first (storyteller logs {folder.name} -f), or take another run",
+            f"wait for its first (storyteller logs {folder.name} -f), or use another run",
         )
     if which == "latest":
         path, skipped = checkpoint_folders.newest_good(folder, for_inference=for_inference)
@@ -146,7 +145,7 @@ def find_checkpoint(
     elif which == "best":
         found = checkpoint_folders.best(folder)
         if found is None:
-            raise RunError(f"no checkpoint of {folder.name} was evaluated", f"take {folder.name}@latest")
+            raise RunError(f"no checkpoint of {folder.name} was evaluated", f"use {folder.name}@latest")
         path = found
     elif re.fullmatch(r"[0-9]{1,18}", which):
         path = folder.checkpoint(int(which))
@@ -154,20 +153,20 @@ def find_checkpoint(
             raise RunError(f"{folder.name} has no step {int(which)}", f"it has {_few([str(step) for step in there])}")
     else:
         raise RunError(
-            f"{folder.name}{at}{safe_line(which, 40)} names no checkpoint",
-            f"write {folder.name}@STEP, {folder.name}@best or {folder.name}@latest",
+            f"invalid checkpoint {folder.name}{at}{safe_line(which, 40)}",
+            f"expected {folder.name}@STEP, {folder.name}@best or {folder.name}@latest",
         )
     check_inside(root, path)
     return path
 
 
 def default_model(root: Path) -> str:
-    """What is told from where no model is named: the newest run that has a checkpoint, else the starter."""
+    """The model to use if none is named: the newest run that has a checkpoint, else the starter."""
     return next((run.name for run in list_runs(root) if readable_steps(run)), STARTER)
 
 
 def newest_step(root: Path, reference: str) -> int | None:
-    """The newest checkpoint's step of the run that `reference` means; None where it is of no run, or has none yet."""
+    """The newest checkpoint's step of the run in `reference`; None if it names no run or there is no checkpoint."""
     name = reference.partition("@")[0]
     if "/" in name or name in ("", STARTER, ".", ".."):
         return None
@@ -177,7 +176,7 @@ def newest_step(root: Path, reference: str) -> int | None:
 
 
 def readable_steps(run: RunFolder) -> list[int]:
-    """The run's checkpoints, as `checkpoints.steps` has them; none where their folder cannot be read."""
+    """The steps of `checkpoint_folders.steps`; none if the folder cannot be read."""
     try:
         return checkpoint_folders.steps(run)
     except (OSError, ValueError):  # a name that no path can have
@@ -185,9 +184,9 @@ def readable_steps(run: RunFolder) -> list[int]:
 
 
 def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> RunSummary:
-    """What is known of the run now. A broken or missing file makes figures None, never an error.
+    """Summarises the run. Missing or broken files make values None, never an error.
 
-    `figures` are the log's newest values by key, from a caller who has read it; else it is searched for them.
+    `figures` are the newest values in the log, by metric, for callers that have read it; otherwise it is searched.
     """
     state = seen_state(folder)
     try:
@@ -196,11 +195,12 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
         run = {}
     config = _mapping(run.get("config"))
     status = read_status(folder)
-    mirrored = read_cursor(folder)
-    last = newest_figures(folder)[0] if figures is None else figures
+    cursor = read_cursor(folder)
+    last = newest_figures(folder) if figures is None else figures
     living = state in LIVING
-    # Of the heartbeat and the log's last line, the one written later knows more: lines come between two heartbeats and
-    # after a kill; the heartbeat of a run that was resumed from an earlier step is newer than the lines it gave up.
+    # Step and tokens are in the heartbeat and in the log's last line; the one written later counts. Usually that is the
+    # line, since several are logged between two heartbeats. But after a resume from an earlier step the heartbeat is
+    # newer than the last line, which the resume supersedes.
     beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
     beat_is_newer = living and status is not None and (_text(last.get("time")) or "") < status.heartbeat_at
     is_ahead = (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0)
@@ -224,24 +224,25 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
         progress=1.0
         if state == "finished"
         else _progress(_mapping(config.get("train")), {**last, **newest}, eta_seconds),
-        wandb_url=_text(mirrored.url) if mirrored is not None else None,
+        wandb_url=_text(cursor.url) if cursor is not None else None,
     )
 
 
-def newest_figures(folder: RunFolder, within_bytes: int = LOOK_BACK_BYTES) -> tuple[dict[str, Any], dict[str, int]]:
-    """Step, tokens, seconds and time of the log's last line and the newest value of each of `FIGURES`, as far as its
-    end has them; and the step at which each of these was logged."""
-    found = last_records(folder.metrics, [None, *FIGURES], within_bytes)
-    figures: dict[str, Any] = {key: value for key, value in found.get(None, {}).items() if key in _STAND}
-    figures |= {key: found[key][key] for key in FIGURES if key in found}
-    steps = {key: found[key]["step"] for key in FIGURES if key in found and isinstance(found[key].get("step"), int)}
-    return figures, steps
+def newest_figures(folder: RunFolder) -> dict[str, Any]:
+    """Searches the end of the log for the newest value of each of `FIGURES`, and the position of the last line."""
+    found = last_records(folder.metrics, [None, *FIGURES], _LOOK_BACK_BYTES)
+    return figures_in(found.get(None, {})) | {key: found[key][key] for key in FIGURES if key in found}
 
 
-def _has_plan(folder: RunFolder) -> bool:
+def figures_in(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a record that a summary needs: `FIGURES`, and its position (step, tokens, seconds and time)."""
+    return {key: record[key] for key in ("step", "tokens", "seconds", "time", *FIGURES) if key in record}
+
+
+def _is_run(folder: RunFolder) -> bool:
     try:
         return folder.run_json.is_file()
-    except PermissionError:  # a folder that lets nobody in
+    except PermissionError:  # a folder that may not be searched
         return False
 
 
@@ -251,7 +252,7 @@ def _checked(folder: RunFolder) -> RunFolder:
 
 
 def created_at(folder: RunFolder) -> float:
-    """When the run was made, seconds since the epoch."""
+    """When the run was created, seconds since the epoch."""
     try:
         created = datetime.datetime.fromisoformat(str(folder.read_run().get("created_at")))
         if created.tzinfo is None:
@@ -266,14 +267,14 @@ def created_at(folder: RunFolder) -> float:
 
 
 def _few(names: Sequence[str], most: int = 8) -> str:
-    """`a, b, c`; of many, the first and the last ones."""
+    """Joins names to `a, b, c`, leaving out the middle ones of many."""
     if len(names) > most:
         names = [*names[: most // 2], f"\u2026 ({len(names) - most} more)", *names[-(most // 2) :]]
     return ", ".join(names)
 
 
 def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds: float | None) -> float | None:
-    """Share of the budget that is done, by whichever budget the run has."""
+    """Share of the run's budget that is used, be it steps, tokens or minutes."""
     seconds = finite(reached.get("seconds"))
     budgets = (
         (finite(reached.get("step")), finite(train.get("steps")), 1),
@@ -283,13 +284,13 @@ def _progress(train: Mapping[str, Any], reached: Mapping[str, Any], eta_seconds:
     for done, budget, unit in budgets:
         if done is not None and budget:
             return min(1.0, max(0.0, done / (budget * unit)))
-    if seconds and eta_seconds is not None:  # epochs: how long one is shows only on the way
+    if seconds and eta_seconds is not None:  # epochs, whose length is only known during training
         return min(1.0, max(0.0, seconds / (seconds + max(0.0, eta_seconds))))
     return None
 
 
 def _whole(value: object) -> int | None:
-    """`value` where it is a whole number, and none of hundreds of digits."""
+    """`value` if it is an integer of a sensible size, else None."""
     return value if isinstance(value, int) and finite(value) is not None else None
 
 

@@ -1,4 +1,4 @@
-"""What a run is doing, and whether that is still true: a state counts only while its owner lives."""
+"""The state of a run, `status.json`, and the check that the process which wrote it is still alive."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from storyteller.system.json_values import read_dataclass
 from storyteller.tracking.run_folder import RunFolder
 
 State = Literal["starting", "running", "waiting", "stopping", "finished", "stopped", "failed"]
-"""`waiting` is a run whose stories do not come (the Hub is away); the last three are ends."""
+"""`waiting`: no training data arrives (the Hub is unreachable). The last three are final."""
 RunState = State | Literal["died"]
-"""What a reader sees: `died` is a run that says it lives and has no living owner."""
+"""The state as a reader sees it. `died`: the status claims a live run, but its process is gone."""
 
 LIVING: tuple[RunState, ...] = ("starting", "running", "waiting", "stopping")
 
-_AT_LEAST_BYTES = 1024
-"""The file's length: room for a longer message where it has to be written over in its place."""
+_AT_LEAST_BYTES = 1024  # minimum length of the file: leaves room for a longer message when it is overwritten in place
 
 _SAME_SECONDS = 0.01
-"""Two readings of one process's start differ by rounding alone; the clock behind them ticks every 10 ms."""
+"""Two readings of the start time of one process differ by rounding only; the kernel counts it in ticks of 10 ms."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +33,29 @@ class Status:
     state: State
     pid: int
     create_time: float
-    """When the owner started, seconds since the epoch by the system clock: a pid alone comes back."""
+    """Start time of the owner, seconds since the epoch by the system clock. Needed because pids are reused."""
     step: int = 0
     tokens: int = 0
     heartbeat_at: str = ""
-    """When this was written: UTC, ISO 8601."""
+    """When this was written, UTC, ISO 8601."""
     message: str = ""
-    """What a person should know: why it waits, why it failed."""
+    """For the user: why the run waits or failed."""
     exit_code: int | None = None
     birth: str = ""
-    """When the owner started, by a clock that nobody sets (Linux: the boot's id and ticks since), or empty.
+    """Start time of the owner by a clock that is never set (Linux: the boot's id and ticks since boot), or empty.
 
-    `create_time` is worked out from the system clock and moves when that is set; this does not.
+    `create_time` is computed from the system clock and changes when that is set; this does not.
     """
 
     wandb_url: str = ""
-    """The address of the run's Weights & Biases page; empty where it has none (yet)."""
+    """Address of the run's Weights & Biases page; empty if it has none yet."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, plain: object) -> Self | None:
-        """The status that `to_json` wrote; keys that are not known are left out; None where it is none."""
+        """Returns the status that `to_json` wrote, without unknown keys; None if it is not valid."""
         try:
             return read_dataclass(cls, plain)
         except ValueError:
@@ -64,26 +63,17 @@ class Status:
 
 
 def now_utc() -> str:
-    """The time now: UTC, ISO 8601, to the second."""
+    """Returns the time, UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def own_status(
-    state: State,
-    *,
-    step: int = 0,
-    tokens: int = 0,
-    message: str = "",
-    exit_code: int | None = None,
-    wandb_url: str = "",
-) -> Status:
-    """The status of a run that this process owns, as of now."""
-    owner = owned_by(state, os.getpid())
-    return replace(owner, step=step, tokens=tokens, message=message, exit_code=exit_code, wandb_url=wandb_url)
+def own_status(state: State, **changes: Any) -> Status:
+    """Returns the current status of a run that this process owns, with other fields of Status changed."""
+    return replace(owned_by(state, os.getpid()), **changes)
 
 
 def write_status(folder: RunFolder, status: Status, *, only_new: bool = False) -> None:
-    """Replace `status.json`, atomically. Raises OSError; with `only_new`, FileExistsError where there is one."""
+    """Replaces `status.json` atomically. Raises OSError; with `only_new`, FileExistsError if there is one."""
     if not status.birth and status.pid == os.getpid():
         owner = owned_by(status.state, status.pid)
         status = replace(status, birth=owner.birth) if same_owner(status, owner) else status
@@ -91,10 +81,10 @@ def write_status(folder: RunFolder, status: Status, *, only_new: bool = False) -
 
 
 def overwrite_status(folder: RunFolder, status: Status) -> None:
-    """Put `status` in the place of the last one, for a disk that has no room for a second file. Raises OSError.
+    """Overwrites `status.json` in place, for a disk that has no room for a second file. Raises OSError.
 
-    One write that leaves the file's length as it is, a message being cut to what fits: needs no new block of the disk,
-    and a reader sees the old status or the new one.
+    A single write that keeps the file's length, cutting the message if necessary: it needs no new block on the disk,
+    and a reader sees either the old status or the new one.
     """
     handle = os.open(folder.status_json, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -108,7 +98,7 @@ def overwrite_status(folder: RunFolder, status: Status) -> None:
 
 
 def read_status(folder: RunFolder) -> Status | None:
-    """What `status.json` says; None where it is missing or broken."""
+    """Reads `status.json`; None if it is missing or broken."""
     try:
         return Status.from_json(json.loads(read_regular(folder.status_json)))
     except (OSError, ValueError, RecursionError):
@@ -116,7 +106,7 @@ def read_status(folder: RunFolder) -> Status | None:
 
 
 def create_time(pid: int) -> float | None:
-    """When the process started, seconds since the epoch by the system clock; None where there is none."""
+    """Start time of the process, seconds since the epoch by the system clock; None if there is no such process."""
     import psutil
 
     try:
@@ -126,14 +116,14 @@ def create_time(pid: int) -> float | None:
 
 
 def birth(pid: int) -> str:
-    """When the process started, as a word that no other process has had; empty where the system has none.
+    """Identifies the process's start, unlike any other process's with this pid; empty where not supported.
 
-    Linux counts a process's start in ticks since boot (field 22 of `/proc/PID/stat`, proc_pid_stat(5)), which no
-    setting of the clock changes.
+    On Linux: the boot's id, and the start in ticks since boot (field 22 of `/proc/PID/stat`, proc_pid_stat(5)), which
+    setting the clock does not change.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        # The second field, the command's name in parentheses, may hold spaces and parentheses of its own.
+        # The second field, the command's name in parentheses, may itself contain spaces and parentheses.
         ticks = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode("ascii")
     except (OSError, IndexError, UnicodeDecodeError):
         return ""
@@ -141,12 +131,12 @@ def birth(pid: int) -> str:
 
 
 def owned_by(state: State, pid: int) -> Status:
-    """A status at step 0 for the process that has `pid` now."""
+    """Returns a status at step 0 for the process that has `pid` now."""
     return Status(state, pid, create_time(pid) or 0.0, heartbeat_at=now_utc(), birth=birth(pid))
 
 
 def same_owner(one: Status, other: Status) -> bool:
-    """Whether one process owns both; where both know their birth, the system clock has no say."""
+    """True if one process owns both. The system clock does not matter if both have a `birth`."""
     if one.pid != other.pid:
         return False
     if one.birth and other.birth:
@@ -155,7 +145,7 @@ def same_owner(one: Status, other: Status) -> bool:
 
 
 def owner_alive(status: Status) -> bool:
-    """Whether the process that wrote `status` lives: the same process, not one with its pid, and no zombie."""
+    """True if the process that wrote `status` is alive: not a zombie, and not another process with its pid."""
     import psutil
 
     try:
@@ -168,12 +158,12 @@ def owner_alive(status: Status) -> bool:
 
 
 def seen_state(folder: RunFolder) -> RunState:
-    """What the run is doing, as a reader may believe it: without a readable status or a living owner, `died`."""
+    """Returns the state of the run: that of its status, or `died` without a readable status or a live owner."""
     status = read_status(folder)
     if status is None:
         return "died"
     if status.state in LIVING and not owner_alive(status):
-        # It may have ended between the two looks: an end written meanwhile is the truth.
+        # The run may have ended between the two checks: then its final status was written meanwhile.
         status = read_status(folder)
         if status is None or (status.state in LIVING and not owner_alive(status)):
             return "died"

@@ -1,4 +1,4 @@
-"""The runs there are, looked at again and again: what did not change is not read again."""
+"""Watches the runs of a folder: summarises them again and again, reading only files that changed."""
 
 from __future__ import annotations
 
@@ -7,50 +7,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from storyteller.system.files import open_regular
 from storyteller.system.json_values import finite
+from storyteller.tracking.log_follower import LogFollower
 from storyteller.tracking.metrics_log import by_step, sampled_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import (
     FIGURES,
-    LOOK_BACK_BYTES,
     RunSummary,
     check_readable,
     created_at,
+    figures_in,
     newest_figures,
     run_folders,
     summarise,
 )
 from storyteller.tracking.run_status import LIVING
 
-_OVERLAP_BYTES = 1 << 16
-"""Looked at once more before what is new in a log: a line that was under way the last time begins there."""
+_MOST_NEW_BYTES = 1 << 20
+"""If more was added to a log since the last poll, its end is searched instead of reading all of that."""
 _SPARK_GROWTH = 1.02
-"""A log that has grown by less than this gets no new sparkline, but its newest loss at the end."""
+"""A log must grow by this factor for a new sparkline; until then only the newest loss is appended."""
 
 _Mark = tuple[int, int, int, int] | None
-"""What tells one version of a file from another; None where there is none."""
+"""Device, inode, mtime and size of a file, which tell its versions apart; None if there is no file."""
 
 
 @dataclass
 class _Known:
-    """What the last look at a run has found."""
+    """What is known of a run from the last poll."""
 
     marks: tuple[_Mark, ...] = ()
-    created_mark: _Mark = None
     created: float = 0.0
     summary: RunSummary | None = None
-    log: _Mark = None
+    log: LogFollower = field(default_factory=LogFollower)
     figures: dict[str, Any] = field(default_factory=dict)
-    figure_steps: dict[str, int] = field(default_factory=dict)
     sparks: dict[int, tuple[int, list[float]]] = field(default_factory=dict)
-    """By the number of points: the log's size then, and the points."""
+    """By the number of points: the size of the log at the time, and the points."""
 
 
 class RunWatcher:
-    """The runs of a folder, for whoever shows them live: `look` as often as once a second costs next to nothing.
-
-    May be called from any thread.
-    """
+    """Watches the runs of a folder for a live view; cheap enough to poll every second. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -58,9 +55,9 @@ class RunWatcher:
         self._lock = threading.Lock()
 
     def poll(self) -> list[RunSummary]:
-        """What `summarise` says of each run now, the newest first. Whether a living run still lives is always asked.
+        """Summarises each run, newest first. Always checks whether the process of a live run is still alive.
 
-        Raises RunError as `store.check_readable`.
+        Raises RunError as `run_index.check_readable` does.
         """
         with self._lock:
             check_readable(self._root)
@@ -68,14 +65,13 @@ class RunWatcher:
             self._known = {folder.name: self._known.get(folder.name) or _Known() for folder in folders}
             for folder in folders:
                 known = self._known[folder.name]
-                mark = _mark(folder.run_json)
-                if known.summary is None or mark != known.created_mark:
-                    known.created_mark, known.created = mark, created_at(folder)
+                if known.summary is None or _mark(folder.run_json) != known.marks[1]:
+                    known.created = created_at(folder)
             folders.sort(key=lambda folder: (self._known[folder.name].created, folder.name), reverse=True)
-            return [_looked_at(folder, self._known[folder.name]) for folder in folders]
+            return [_summary(folder, self._known[folder.name]) for folder in folders]
 
     def loss_sparkline(self, name: str, points: int = 24) -> list[float]:
-        """The training loss of the run called so from its beginning to now, as at most so many points."""
+        """The training loss of the run `name` from its start until now, as at most `points` values."""
         with self._lock:
             known = self._known.get(name)
             if known is None or points < 1:
@@ -90,31 +86,31 @@ class RunWatcher:
             return before[1] if newest is None else [*before[1][: points - 1], newest]
 
 
-def _looked_at(folder: RunFolder, known: _Known) -> RunSummary:
-    marks = tuple(_mark(path) for path in (folder.run_json, folder.status_json, folder.wandb_json, folder.metrics))
+def _summary(folder: RunFolder, known: _Known) -> RunSummary:
+    marks = tuple(_mark(path) for path in (folder.metrics, folder.run_json, folder.status_json, folder.wandb_json))
     if known.summary is None or marks != known.marks or known.summary.state in LIVING:
-        if known.summary is None or marks[-1] != known.log:
-            _look_at_log(folder, known, marks[-1])
+        if known.summary is None or marks[0] != known.marks[0]:
+            _update_figures(folder, known)
         known.summary, known.marks = summarise(folder, known.figures), marks
     return known.summary
 
 
-def _look_at_log(folder: RunFolder, known: _Known, mark: _Mark) -> None:
-    """Bring the figures up to date: of a log that has grown, only what is new is read."""
-    before, within = known.log, LOOK_BACK_BYTES
-    grown = before is not None and mark is not None and before[:2] == mark[:2] and before[3] < mark[3]
-    if grown and before is not None and mark is not None:
-        within = min(within, mark[3] - before[3] + _OVERLAP_BYTES)
-    figures, steps = newest_figures(folder, within)
-    if grown:
-        step = figures.get("step", known.figures.get("step"))
-        kept = [key for key in FIGURES if key in known.figures and key not in figures]
-        if any(known.figure_steps.get(key, 0) > step for key in kept if isinstance(step, int)):
-            figures, steps = newest_figures(folder)  # a resume went back past where a figure was logged
-        else:
-            figures = {**{key: known.figures[key] for key in kept}, **figures}
-            steps = {**known.figure_steps, **steps}
-    known.figures, known.figure_steps, known.log = figures, steps, mark
+def _update_figures(folder: RunFolder, known: _Known) -> None:
+    """Updates the newest values; reads only what is new in a log that has grown."""
+    try:
+        with open_regular(folder.metrics) as file:
+            is_new = known.log.restart_if_replaced(file) or not known.log.position
+            if is_new or known.log.unread_bytes(file) > _MOST_NEW_BYTES:
+                known.log.skip_to_end(file)
+                known.figures = newest_figures(folder)
+            for part in known.log.read_to_end(file):
+                if part.is_resume:  # supersedes some of the values
+                    known.figures = newest_figures(folder)
+                for record in part.records:
+                    kept = {key: known.figures[key] for key in FIGURES if key in known.figures}
+                    known.figures = kept | figures_in(record)
+    except OSError:
+        known.figures = {}
 
 
 def _sampled_losses(path: Path, points: int) -> list[float]:

@@ -1,56 +1,55 @@
-"""How a run learned to speak: the same prompts and the same seed, step after step.
+"""The stories that a run generated while it trained: from the same prompts and with the same seed at each step.
 
-What was told during training is read from the run's samples; what is missing at a checkpoint can be told later, by the
-same recipe, word for word as it would have been told then.
+They are read from `samples.jsonl`. A step without a story can be filled in later from its checkpoint: the same sampling
+parameters give the same story, word for word.
 """
 
 from __future__ import annotations
 
-import stat
+import contextlib
 import threading
-from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from storyteller.config.configs import PROMPTS, Config, SamplingParams
 from storyteller.errors import StorytellerError
+from storyteller.system.files import open_regular
 from storyteller.system.json_values import is_natural
-from storyteller.tracking.metrics_log import read_records
+from storyteller.tracking.log_follower import LogFollower
 from storyteller.tracking.run_folder import RunFolder
 
 LONGEST_CHARS = 20_000
-"""Of a prompt or a story; what is longer is cut."""
+"""Longer prompts and stories are cut."""
 _MOST_TOKENS = 200
 _MOST_CHARS = 8 << 20
 _MOST_PROMPTS = 32
 _LARGEST_STEP = 10**15
-_RECORDS_AT_ONCE = 500
+_LONGEST_LINE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """A story as a run told it at one step."""
+    """A story that a run generated at one step."""
 
     step: int
     prompt: str
     text: str
-    """What came after the prompt."""
+    """What the model wrote after the prompt."""
     seed: int | None = None
     finished: bool = True
-    """Whether the model ended it, rather than the limit of tokens."""
+    """The model ended the story; False if it reached the limit of tokens."""
     later: bool = False
-    """Told from the step's checkpoint afterwards, not during training."""
+    """Generated afterwards from the step's checkpoint, not during training."""
 
 
 def sampling_params(config: Config) -> SamplingParams:
-    """How a run's stories are told, each time alike: the same seed, and no more tokens than a glance can hold."""
+    """The sampling parameters of a run's stories: the run's seed, and few enough tokens to be read at a glance."""
     return SamplingParams(max_tokens=min(_MOST_TOKENS, config.model.context), seed=config.train.seed % 2**32)
 
 
 def sampling_params_of(config: object) -> SamplingParams:
-    """The same from a `run.json`'s config; the defaults' where it is none."""
+    """The same for the config in a `run.json`; those of the default config if it is not valid."""
     try:
         return sampling_params(Config.from_json(config if isinstance(config, Mapping) else {}))
     except (StorytellerError, TypeError, ValueError, AttributeError):
@@ -58,135 +57,99 @@ def sampling_params_of(config: object) -> SamplingParams:
 
 
 class SampleHistory:
-    """The stories of one run by prompt and step, in memory that does not grow with the file. Any thread may ask.
+    """The stories of a run by prompt and step, in memory that does not grow with the file. Thread-safe.
 
-    Of too many, the first, the newest and some evenly between them are kept.
+    Keeps the first story, the newest, and some evenly spaced between them if there are too many.
     """
 
     def __init__(self, folder: RunFolder, most_chars: int = _MOST_CHARS) -> None:
-        """Nothing is read yet; `most_chars` bounds what is kept, prompts and stories together."""
+        """Nothing is read yet. `most_chars` limits the prompts and stories in memory."""
         self._path = folder.samples
         self._most_chars = most_chars
+        self._follower = LogFollower(lambda record: _sample(record) is not None, _LONGEST_LINE_BYTES)
         self._lock = threading.Lock()
-        self._offset = 0
-        self._seen: tuple[int, int] | None = None
-        self._stories: dict[str, dict[int, SampleRecord]] = {}
-        self._steps: dict[str, list[int]] = {}
+        self._stories: dict[str, dict[int, SampleRecord]] = {}  # by prompt and step
         self._chars = 0
-        self._last_step = -1
         self.version = 0
-        """Rises whenever something changed."""
+        """Rises whenever something changes."""
 
     def catch_up(self) -> bool:
-        """Read what came to the file since the last time; whether anything changed. Never raises for what is in it.
+        """Reads what was added to the file since the last time. Returns True if anything changed.
 
-        What was read of a file that is gone is kept.
+        A resume replaces the stories from its step on; so does a file that was started anew. After the file is gone,
+        its stories stay. Contents of the file never raise an error.
         """
         before = self.version
-        seen = _stamp(self._path)
-        if seen is None:
-            self._offset, self._seen = 0, None
-        while seen is not None and seen != self._seen:  # or a torn line of megabytes would be read at every look
-            try:
-                records, offset = read_records(self._path, self._offset, most=_RECORDS_AT_ONCE)
-            except OSError:
-                break
-            with self._lock:
-                if offset < self._offset and records:  # the file was begun anew
-                    self._forget_from(0)
-                moved, self._offset = offset != self._offset, offset
-                for record in records:
-                    if (told := _told(record)) is not None:
-                        self._take(told)
-            if not moved:
-                self._seen = seen
+        with contextlib.suppress(OSError), open_regular(self._path) as file:
+            if self._follower.restart_if_replaced(file):
+                self._drop_from(0)
+            for part in self._follower.read_to_end(file):
+                if part.is_resume:
+                    self._drop_from(part.records[0]["step"])
+                for record in part.records:
+                    if (sample := _sample(record)) is not None:
+                        self.add(sample)
         return self.version != before
 
-    def add(self, told: SampleRecord) -> None:
-        """Take a story that was told afterwards."""
+    def add(self, sample: SampleRecord) -> None:
+        """Adds a story, or replaces that of the same prompt and step."""
         with self._lock:
-            self._put(told)
+            if sample.prompt not in self._stories and len(self._stories) >= _MOST_PROMPTS:
+                return
+            stories = self._stories.setdefault(sample.prompt, {})
+            self._chars += _size(sample) - (_size(stories[sample.step]) if sample.step in stories else 0)
+            stories[sample.step] = sample
+            self.version += 1
+            while self._chars > self._most_chars and self._thin_out():
+                pass
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The prompts that were told from, the usual ones first and in their order."""
+        """The prompts with stories: first the built-in ones in their order, then others."""
         with self._lock:
-            known = [prompt for prompt, steps in self._steps.items() if steps]
+            known = [prompt for prompt, stories in self._stories.items() if stories]
         return tuple(sorted(known, key=lambda prompt: PROMPTS.index(prompt) if prompt in PROMPTS else len(PROMPTS)))
 
     def steps(self, prompt: str) -> tuple[int, ...]:
-        """The steps at which a story was told from `prompt`, ascending."""
+        """The steps with a story from `prompt`, ascending."""
         with self._lock:
-            return tuple(self._steps.get(prompt, ()))
+            return tuple(sorted(self._stories.get(prompt, ())))
 
     def at(self, prompt: str, step: int) -> SampleRecord | None:
-        """The story told from `prompt` at `step`; None where none was."""
+        """The story from `prompt` at `step`; None if there is none."""
         with self._lock:
             return self._stories.get(prompt, {}).get(step)
 
-    def _take(self, told: SampleRecord) -> None:
-        """A story from the file: a step below the one before it is a resume, and what came after it is given up."""
-        if told.step < self._last_step:
-            self._forget_from(told.step)
-        self._last_step = told.step
-        self._put(told)
-
-    def _put(self, told: SampleRecord) -> None:
-        stories = self._stories.get(told.prompt)
-        if stories is None:
-            if len(self._stories) >= _MOST_PROMPTS:
-                return
-            stories = self._stories[told.prompt] = {}
-            self._steps[told.prompt] = []
-        if (known := stories.get(told.step)) is not None:
-            self._chars -= _size(known)
-        else:
-            insort(self._steps[told.prompt], told.step)
-        stories[told.step] = told
-        self._chars += _size(told)
-        self.version += 1
-        while self._chars > self._most_chars and self._thin():
-            pass
-
-    def _thin(self) -> bool:
-        """Keep the first, the newest, and one step in each of so many equal stretches between; whether any went."""
-        freed = False
-        for prompt, steps in self._steps.items():
-            if not steps:
+    def _thin_out(self) -> bool:
+        """Drops about a quarter of the stories, evenly over the steps. Returns False if there was none to drop."""
+        dropped = False
+        for stories in self._stories.values():
+            if not stories:
                 continue
-            first, last, n_stretches = steps[0], steps[-1], len(steps) * 3 // 4
-            kept = {(step - first) * n_stretches // (last - first + 1): step for step in reversed(steps)}
+            steps = sorted(stories)
+            # The range of steps is divided into fewer equal intervals than there are stories. The first story in each
+            # interval stays, and so does the newest of all.
+            first, last, n_intervals = steps[0], steps[-1], len(steps) * 3 // 4
+            kept = {(step - first) * n_intervals // (last - first + 1): step for step in reversed(steps)}
             for step in set(steps) - {*kept.values(), last}:
-                self._chars -= _size(self._stories[prompt].pop(step))
-                freed = True
-            self._steps[prompt] = sorted(self._stories[prompt])
-        return freed
+                self._chars -= _size(stories.pop(step))
+                dropped = True
+        return dropped
 
-    def _forget_from(self, step: int) -> None:
-        for prompt, steps in self._steps.items():
-            first = bisect_left(steps, step)
-            for later in steps[first:]:
-                self._chars -= _size(self._stories[prompt].pop(later))
-            del steps[first:]
-        self._last_step = -1
-        self.version += 1
+    def _drop_from(self, step: int) -> None:
+        with self._lock:
+            for stories in self._stories.values():
+                for later in [each for each in stories if each >= step]:
+                    self._chars -= _size(stories.pop(later))
+            self.version += 1
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes whenever the file does; None where there is none, or what could not be read to an end."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+def _size(sample: SampleRecord) -> int:
+    return len(sample.prompt) + len(sample.text) + 100
 
 
-def _size(told: SampleRecord) -> int:
-    return len(told.prompt) + len(told.text) + 100
-
-
-def _told(record: Mapping[str, Any]) -> SampleRecord | None:
-    """The story that a line of the file is; None where it is none."""
+def _sample(record: Mapping[str, Any]) -> SampleRecord | None:
+    """The story in a line of the file; None if there is none."""
     step, prompt, text, seed = (record.get(key) for key in ("step", "prompt", "text", "seed"))
     if not (is_natural(step, below=_LARGEST_STEP) and isinstance(prompt, str) and isinstance(text, str)):
         return None

@@ -107,19 +107,15 @@ class WandbRows:
     def __init__(self, folder: RunFolder, cursor: WandbCursor) -> None:
         self._folder = folder
         self.cursor = cursor
-        """The cursor as it is on the disk. Planning a story row adds to it; `acknowledge` moves it."""
-        self._number = cursor.rows
+        """The cursor as it is on the disk. Planning a story row adds to it; `skip_to` moves it."""
+        self.number = cursor.rows
+        """Number of the next row."""
         self._metrics_offset = cursor.metrics_offset
         self._samples_offset = cursor.samples_offset
         self._last_step = cursor.last_step
         self._lines: Iterator[tuple[dict[str, Any], int]] = iter(())
         self._line: tuple[dict[str, Any], int] | None = None
         self._group: _StoryGroup | None = None
-
-    @property
-    def number(self) -> int:
-        """Number of the next row."""
-        return self._number
 
     def at_end(self) -> bool:
         """True if no row is left."""
@@ -137,21 +133,17 @@ class WandbRows:
 
     def skip_to(self, number: int) -> None:
         """Skips the rows before `number`, which the server has, and moves the cursor past them. Raises OSError."""
-        while self._number < number:
+        while self.number < number:
             # Story rows without a planned number were never sent, so they are not among these.
             planned = self._planned_range()
             if (self._story_row(*planned) if planned else self._metrics_row()) is None:
                 break
-        self.acknowledge()
-
-    def acknowledge(self) -> None:
-        """Writes down that the server has every row so far. Raises OSError."""
         self.update_cursor(
-            rows=self._number,
+            rows=self.number,
             metrics_offset=self._metrics_offset,
             samples_offset=self._samples_offset,
             last_step=self._last_step,
-            planned=tuple(row for row in self.cursor.planned if row[0] >= self._number),
+            planned=tuple(row for row in self.cursor.planned if row[0] >= self.number),
         )
 
     def update_cursor(self, **changes: Any) -> None:
@@ -163,10 +155,10 @@ class WandbRows:
 
     def _planned_range(self) -> tuple[int, int] | None:
         """First byte and end of the next row's samples, if it is a story row whose number was written down before."""
-        return next(((begin, end) for number, begin, end in self.cursor.planned if number == self._number), None)
+        return next(((begin, end) for number, begin, end in self.cursor.planned if number == self.number), None)
 
     def _new_story_row(self, settled: bool) -> WandbRow | None:
-        if any(number > self._number for number, _, _ in self.cursor.planned):
+        if any(number > self.number for number, _, _ in self.cursor.planned):
             return None  # a later row is planned already: until then, all rows are metrics
         line = self._next_line()
         group, seen = self._next_group(), self._group
@@ -176,15 +168,15 @@ class WandbRows:
         if not (settled or group.is_complete or (line is None and seen == group)):
             return None
         begin = self._samples_offset
-        self.update_cursor(planned=(*self.cursor.planned, (self._number, begin, group.end)))
+        self.update_cursor(planned=(*self.cursor.planned, (self.number, begin, group.end)))
         return self._story_row(begin, group.end)
 
     def _story_row(self, begin: int, end: int) -> WandbRow:
         lines = itertools.takewhile(lambda line: line[1] <= end, iter_records(self._folder.samples, begin))
         stories = tuple(record for record, _ in lines)
         self._samples_offset, self._group = end, None
-        self._number += 1
-        return WandbRow(self._number - 1, stories=stories)
+        self.number += 1
+        return WandbRow(self.number - 1, stories=stories)
 
     def _metrics_row(self) -> WandbRow | None:
         line, self._line = self._next_line(), None
@@ -193,8 +185,8 @@ class WandbRows:
         record, self._metrics_offset = line
         step = record.get("step")
         self._last_step = step if isinstance(step, int) else self._last_step
-        self._number += 1
-        return WandbRow(self._number - 1, metrics=record)
+        self.number += 1
+        return WandbRow(self.number - 1, metrics=record)
 
     def _next_line(self) -> tuple[dict[str, Any], int] | None:
         """The next record of the metrics, not consumed, and the offset behind its line."""

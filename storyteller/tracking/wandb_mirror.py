@@ -49,13 +49,10 @@ from storyteller.tracking.wandb_cursor import (
 Mode = Literal["online", "offline", "off"]
 
 _POLL_SECONDS = 1.0
-_GRACE_SECONDS = 120.0
-"""Time after the run's end to send what is missing; `storyteller sync` sends the rest."""
+_GRACE_SECONDS = 120.0  # time after the run's end to send what is missing; `storyteller sync` sends the rest
 _INIT_SECONDS = 20.0
-_FIRST_STATUS_SECONDS = 20.0
-"""Time a run may take to write its first status."""
-_STOP_SECONDS = 40.0
-"""Longer than the client takes to ask the server whether to stop: it does so every 15 s."""
+_FIRST_STATUS_SECONDS = 20.0  # time a run may take to write its first status
+_STOP_SECONDS = 40.0  # longer than the client takes to ask the server whether to stop: it does so every 15 s
 _BACK_OFF_SECONDS = (2.0, 60.0)
 _REFUSALS = {
     r"\b401\b|unauthori[sz]ed|api.key": "the API key is not valid, see `wandb login --relogin`",
@@ -93,42 +90,33 @@ def choose_mode(wanted: str) -> tuple[Mode, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 if the server has everything or there is nothing to send, 1 if rows are missing."""
-    parser = argparse.ArgumentParser(
-        prog="storyteller.tracking.wandb_mirror", description="Mirror one run to Weights & Biases."
-    )
-    parser.add_argument("folder", type=Path, help="the run's folder")
-    parser.add_argument("--mode", choices=("online", "offline"), default="online")
-    parser.add_argument(
-        "--since", type=int, default=0, help="nanoseconds: an older status was written by an earlier process"
-    )
-    parser.add_argument("--grace", type=float, default=_GRACE_SECONDS, help="seconds after the run's end")
-    given = parser.parse_args(arguments)
-    with contextlib.suppress(OSError):
-        os.nice(cpu_priority.MIRROR_NICENESS)
-    try:
-        return mirror(RunFolder(given.folder.resolve()), given.mode, since_ns=given.since, grace_seconds=given.grace)
-    except StorytellerError as error:
-        print(safe_line(str(error)), flush=True)
-        return error.exit_status
+    """Mirrors the run until it has ended and all of it is sent.
 
-
-def mirror(folder: RunFolder, mode: str, *, since_ns: int = 0, grace_seconds: float = _GRACE_SECONDS) -> int:
-    """Mirrors the run until it has ended and all of it is sent. Returns the exit status of `main`.
-
-    There is one mirror a run: if another holds the lock, waits for it to end, for a limited time.
+    Returns the exit status: 0 if the server has everything or there is nothing to send, 1 if rows are missing.
     """
     from filelock import FileLock, Timeout
 
-    if not folder.run_json.is_file():
-        return 0
+    parser = argparse.ArgumentParser(prog="storyteller.tracking.wandb_mirror", description="Mirror one run to W&B.")
+    parser.add_argument("folder", type=Path, help="the run's folder")
+    parser.add_argument("--mode", choices=("online", "offline"), default="online")
+    parser.add_argument("--since", type=int, default=0, help="nanoseconds: an older status is an earlier process's")
+    parser.add_argument("--grace", type=float, default=_GRACE_SECONDS, help="seconds after the run's end")
+    given = parser.parse_args(arguments)
+    folder = RunFolder(given.folder.resolve())
+    with contextlib.suppress(OSError):
+        os.nice(cpu_priority.MIRROR_NICENESS)
     try:
-        # A run may be resumed while its earlier mirror still sends the rest. That one ends, this one takes over.
-        lock = FileLock(folder.mirror_lock).acquire(timeout=grace_seconds + 60)
+        if not folder.run_json.is_file():
+            return 0
+        # There is one mirror a run. A run may be resumed while its earlier mirror still sends the rest: that one ends,
+        # this one waits and takes over.
+        with FileLock(folder.mirror_lock).acquire(timeout=given.grace + 60):
+            return WandbMirror(folder, given.mode, given.since, given.grace).run()
     except Timeout:
         return 0
-    with lock:
-        return WandbMirror(folder, mode, since_ns, grace_seconds).run()
+    except StorytellerError as error:
+        print(safe_line(str(error)), flush=True)
+        return error.exit_status
 
 
 class _Refused(Exception):
@@ -146,10 +134,10 @@ class WandbMirror:
         self._since_ns = since_ns
         self._grace_seconds = grace_seconds
         self._begin = time.monotonic()
-        self._lived = False
+        self._was_alive = False
         self._ended: float | None = None
         self._sent_end: tuple[str, str] | None = None
-        self._is_away = False
+        self._is_unreachable = False
         self._wait_seconds = _BACK_OFF_SECONDS[0]
         self._tries = (-1, 0)
         self._stop_asked = False
@@ -172,7 +160,7 @@ class WandbMirror:
                 _tear_down()
             if self._has_ended() and self._left_seconds() <= 0:
                 return self._give_up(f"W&B does not have all of {self.folder.name}", problem)
-            if self._is_away:
+            if self._is_unreachable:
                 time.sleep(max(0.1, min(self._wait_seconds, self._left_seconds())))
                 self._wait_seconds = min(2 * self._wait_seconds, _BACK_OFF_SECONDS[1])
             else:
@@ -201,7 +189,7 @@ class WandbMirror:
     def _has_ended(self) -> bool:
         """True once the run has ended, as opposed to not having started yet."""
         if seen_state(self.folder) in LIVING:
-            self._lived, self._ended = True, None
+            self._was_alive, self._ended = True, None
             return False
         # Until the new process writes its first status, the file may be that of an earlier process of a resumed run. An
         # old status counts as an end only after a while.
@@ -209,7 +197,7 @@ class WandbMirror:
             is_new = self.folder.status_json.stat().st_mtime_ns >= self._since_ns - 50_000_000
         except OSError:
             is_new = False
-        over = self._lived or is_new or time.monotonic() - self._begin > _FIRST_STATUS_SECONDS
+        over = self._was_alive or is_new or time.monotonic() - self._begin > _FIRST_STATUS_SECONDS
         if over and self._ended is None:
             self._ended = time.monotonic()
         return over
@@ -219,7 +207,7 @@ class WandbMirror:
         return float("inf") if self._ended is None else self._ended + self._grace_seconds - time.monotonic()
 
     def stop_run(self) -> None:
-        """Handles the page's "Stop run": asks the run to finish its step, save and end. Runs on a thread of the client."""
+        """Handles "Stop run" on the page: asks the run to save and end. Called on a thread of the client."""
 
         def stop() -> None:
             with contextlib.suppress(StorytellerError):
@@ -245,17 +233,17 @@ class WandbMirror:
         rows.update_cursor(mode=self.mode, ended_as="")
         run = self._open(rows)
         if self.mode == "online":
-            if rows.cursor.url != run.url or self._is_away:
+            if rows.cursor.url != run.url or self._is_unreachable:
                 self._log(f"W&B: {run.url}")
             rows.update_cursor(url=run.url, entity=run.entity, problem="")
             rows.skip_to(run.starting_step)
-        self._is_away, self._wait_seconds = False, _BACK_OFF_SECONDS[0]
+        self._is_unreachable, self._wait_seconds = False, _BACK_OFF_SECONDS[0]
         begin = rows.number
         self._follow(run, rows)
         sends_best = self.config.wandb_artifacts and self.mode == "online"
         end = (seen_state(self.folder), best_manifest_sha256(self.folder) if sends_best else "")
-        # The client reports success before the server has confirmed anything. So the page counts as complete only when a
-        # later session, which asked for the number of rows, had nothing left to send and the end was sent before.
+        # The client reports success before the server has confirmed anything. So the page counts as complete only after
+        # a later session, which asked for the number of rows, had nothing left to send.
         is_known = rows.number == begin and self._sent_end == end
         if not is_known:
             self._send_end(run, rows, *end)
@@ -270,9 +258,8 @@ class WandbMirror:
         """Opens the run with the client. Raises _Refused if trying again is of no use."""
         import wandb
 
-        self._remove_client_files(
-            "offline-run-*" if self.mode == "offline" else "run-*"
-        )  # of earlier sessions; the log has everything
+        # What earlier sessions left is not needed: the run's own log has everything.
+        self._remove_client_files("offline-run-*" if self.mode == "offline" else "run-*")
         self.opened = time.monotonic()
         self.folder.wandb_files.mkdir(exist_ok=True)
         try:
@@ -341,9 +328,9 @@ class WandbMirror:
             shutil.rmtree(left, ignore_errors=True)
 
     def _report_outage(self, problem: str) -> None:
-        if not self._is_away:
+        if not self._is_unreachable:
             self._log(f"W&B is unreachable ({problem}): training goes on, and the missing rows are sent later")
-        self._is_away = True
+        self._is_unreachable = True
 
     def _give_up(self, what: str, problem: str, first: str = "") -> int:
         self._log(f"{what} ({problem}): {first} storyteller sync {self.folder.name}".replace("  ", " "))

@@ -1,8 +1,7 @@
-"""Small cards made while training goes on: stories told from many prompts and measured, in a process of its own.
+"""Model cards made during training: stories generated from many prompts and measured, in a child process.
 
-Measuring is plain Python, which in a thread of the training process would keep the training from its turn; so a child
-does it, at the lowest priority and on one thread. It is known by its command line alone (`card.beside`): a model's
-folder goes in, scores and a card come out.
+Measuring is plain Python. In a thread it would hold the interpreter's lock and slow training down, so a child process
+does it, at the lowest priority and on one thread (`evaluation.model_card.card_worker`).
 """
 
 from __future__ import annotations
@@ -31,31 +30,31 @@ if TYPE_CHECKING:
     from storyteller.data.tokenizer import Tokenizer
 
 PREFIX = "eval/"
-"""Of the scores' names in the log."""
+"""Prefix of the scores' names in the log."""
 STEP = "eval/card_step"
-"""The step whose weights were measured; the line's own is the one at which it was written."""
+"""The step whose weights were measured; `step` of the line is that at which it was written."""
 _MOST_KEYS = 100
 
 
 class CardWriter:
-    """Has cards made of a run's weights and hands their scores to whoever writes the log."""
+    """Makes model cards of a run's weights in the background, and keeps their scores for the metrics log."""
 
-    def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, note: Callable[[str], None]) -> None:
+    def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, log: Callable[[str], None]) -> None:
         self._folder = folder
         self._tokenizer = tokenizer
         self._config = config
-        self._note = note
+        self._log = log
         self._child: JsonLinesProcess | None = None
         self._scores: deque[dict[str, float]] = deque()
         self._closed = False
-        self._sideline = BackgroundTask("critic", self._grade, self._failed)
+        self._task = BackgroundTask("card-writer", self._make, self._failed)
 
-    def ask(self, step: int, weights: dict[str, Tensor]) -> None:
-        """Have a card made of `weights` as soon as may be."""
-        self._sideline.ask(step, weights)
+    def submit(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Make a card of `weights` as soon as possible, in place of one that has not begun."""
+        self._task.submit(step, weights)
 
-    def take(self) -> list[dict[str, float]]:
-        """The scores of cards that were made since the last time: flat, finite, named as they are logged."""
+    def take_scores(self) -> list[dict[str, float]]:
+        """The scores of cards made since the last call: flat, finite, under the names of the metrics log."""
         found = []
         with contextlib.suppress(IndexError):
             while True:
@@ -63,14 +62,14 @@ class CardWriter:
         return found
 
     def close(self, timeout_seconds: float) -> None:
-        """Let the newest card be made to its end, or end it."""
-        if not self._sideline.close(timeout_seconds):
+        """Wait for the newest card, then end the child process."""
+        if not self._task.close(timeout_seconds):
             self._closed = True
             self._close_child()
-            self._sideline.close(2.0)
+            self._task.close(2.0)
         self._close_child()
 
-    def _grade(self, step: int, weights: dict[str, Tensor]) -> None:
+    def _make(self, step: int, weights: dict[str, Tensor]) -> None:
         with tempfile.TemporaryDirectory(prefix="storyteller-card-") as scratch:
             self._write_model(Path(scratch), weights)
             answer = self._ask_child({"folder": scratch, "label": f"{self._folder.name}@{step}", "step": step})
@@ -82,15 +81,15 @@ class CardWriter:
             if (number := finite(value)) is not None
         }
         self._scores.append({**scores, STEP: step})
-        self._note(f"a card of step {step:,}: {answer['line']}")
+        self._log(f"a card of step {step:,}: {answer['line']}")
         try:
             self._folder.cards.mkdir(exist_ok=True)
             write_json(self._folder.card(step), answer["card"])
         except OSError as error:
-            self._note(f"the card of step {step:,} is not kept ({error.strerror})")
+            self._log(f"the card of step {step:,} is not kept ({error.strerror})")
 
     def _write_model(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """The weights as a folder that the engine opens."""
+        """Write the weights as a model folder that `engine` opens."""
         from safetensors.numpy import save_file
 
         from storyteller.model.gpt2 import Shape
@@ -127,4 +126,4 @@ class CardWriter:
     def _failed(self, step: int, error: Exception) -> None:
         if not self._closed:
             why = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-            self._note(f"no card of step {step:,} ({safe_line(why, 200)})")
+            self._log(f"no card of step {step:,} ({safe_line(why, 200)})")

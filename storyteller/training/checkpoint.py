@@ -1,4 +1,9 @@
-"""Saving and loading the training state."""
+"""Saves and loads the complete training state, from which a resume continues as if it had never stopped.
+
+A checkpoint is a Hugging Face model folder plus `training_state/`: the optimizer's tensors and the states of torch's
+generators as safetensors, and `state.json` for the rest (position in the data, scaler, counters). Nothing is pickled.
+`tracking.checkpoint_folders` makes the folder appear complete or not at all.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from storyteller.data.tokenizer import Tokenizer
 from storyteller.errors import CheckpointError, NonFiniteError, is_disk_full
 from storyteller.model import device
 from storyteller.model.gpt2 import GPT
-from storyteller.model.weights import _ANOTHER, _WEIGHTS, _unreadable, hf_config, load_weights, to_hf
+from storyteller.model.weights import WEIGHTS_FILE, hf_config, invalid_checkpoint, load_weights, to_hf, unreadable
 from storyteller.system.safetensors_file import read_header, read_json
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders
@@ -40,84 +45,80 @@ def save(
     progress: TrainState,
     facts: Mapping[str, object],
 ) -> Path:
-    """Save everything as the run's checkpoint of `progress.step`; `facts` (such as `eval/bpb`) go to its manifest.
+    """Save the checkpoint of `progress.step`; `facts` (such as `eval/bpb`) go to its manifest.
 
-    Raises OSError where the disk is full, NonFiniteError where a value is no number; the checkpoints before stay as
-    they are.
+    Raises OSError if the disk is full and NonFiniteError if a value is not finite; earlier checkpoints stay untouched.
     """
     staging = checkpoint_folders.stage(folder, progress.step)
     try:
-        _fill(staging, model, optimizers, tokenizer, progress)
+        _write_files(staging, model, optimizers, tokenizer, progress)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)  # on a full disk, the log and the status need its space
+        shutil.rmtree(staging, ignore_errors=True)  # on a full disk the log and the status need the space
         raise
     return checkpoint_folders.seal(staging, folder, progress.step, facts)
 
 
-def _fill(staging: Path, model: GPT, optimizers: Optimizers, tokenizer: Tokenizer, progress: TrainState) -> None:
-    tensors = optimizers.state() | {_RNG + name: value for name, value in device.seed_state().items()}
+def _write_files(staging: Path, model: GPT, optimizers: Optimizers, tokenizer: Tokenizer, progress: TrainState) -> None:
+    tensors = optimizers.state() | {_RNG + name: value for name, value in device.rng_state().items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     weights = to_hf(model)
-    _refuse_poison(weights | tensors, progress.step)
+    _check_finite(weights | tensors, progress.step)
     state = staging / "training_state"
     state.mkdir()
     tokenizer.save(staging, model.shape.context)
     _write_json(staging / "config.json", hf_config(model.shape, tokenizer.end_id))
-    _write_json(staging / "generation_config.json", _generation_config(tokenizer.end_id))
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.end_id)
+    _write_json(staging / "generation_config.json", ids | {"do_sample": True})
     try:
-        save_file(weights, staging / _WEIGHTS, metadata={"format": "pt"})
+        save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
         save_file(tensors, state / "state.safetensors")
     except SafetensorError as error:
         if is_disk_full(error):
             raise OSError(28, "No space left on device", str(staging)) from error
         raise
-    for path in (staging / _WEIGHTS, state / "state.safetensors"):
-        path.chmod((staging / "config.json").stat().st_mode & 0o777)  # safetensors writes for its owner's eyes only
+    for path in (staging / WEIGHTS_FILE, state / "state.safetensors"):
+        path.chmod((staging / "config.json").stat().st_mode & 0o777)  # safetensors gives access to the owner only
     _write_json(state / "state.json", asdict(progress))
 
 
-def _refuse_poison(tensors: Mapping[str, Tensor], step: int) -> None:
-    """Raise NonFiniteError where a value is no number: what a checkpoint replaces must not be better than it."""
+def _check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
+    """Raise NonFiniteError if a value is not finite: such a checkpoint must never replace a good one."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NonFiniteError(
-                f"{name} has values that are no numbers after step {step:,}, so no checkpoint of it was saved",
+                f"{name} has values that are not finite after step {step:,}, so no checkpoint of it was saved",
                 "resume from an earlier one, or train anew with a lower --lr or --precision fp32",
             )
 
 
-def _generation_config(end_id: int) -> dict[str, Any]:
-    return {"bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": end_id, "do_sample": True}
-
-
 def load_training(path: Path, model: GPT, optimizers: Optimizers) -> TrainState:
-    """Put a checkpoint's whole state into `model`, `optimizers` and torch's generators.
+    """Load a checkpoint into `model`, `optimizers` and torch's generators; returns how far training had come.
 
-    The folder has been verified against its manifest by the caller, but whoever wrote it may have meant harm: all that
-    it claims is checked before anything of that size is made. Raises CheckpointError where something is missing, off,
-    or of another shape.
+    The caller has verified the checksums of the manifest, but the folder may still be crafted: every size is checked
+    before memory of that size is allocated. Raises CheckpointError if something is missing or invalid.
     """
     tensors_path = path / "training_state" / "state.safetensors"
     plain = read_json(path / "training_state" / "state.json", _STATE_LIMIT)
     progress = TrainState.from_json(plain, path.name, model.shape.vocab_size)
     if path.name.startswith("step-") and path.name != step_name(progress.step):
-        raise CheckpointError(f"{path.name}: its training state is that of step {progress.step}", _ANOTHER)
+        raise invalid_checkpoint(path, f"its training state is that of step {progress.step}")
     entries, _ = read_header(tensors_path)
     if _RNG + "cpu" not in entries:
-        raise CheckpointError(f"{path.name}: its training state lacks torch's generator", _ANOTHER)
+        raise invalid_checkpoint(path, "its training state lacks torch's generator")
     shapes = {name: entry.shape for name, entry in entries.items() if not name.startswith(_RNG)}
     with _labelled(path):
         optimizers.check_state(shapes)
-    # An optimiser has no state before its first step; a scaler may have left out any number of first ones.
+    # An optimizer has no state before its first step, and a scaler may have skipped any number of first steps.
     if not shapes and progress.step > progress.skipped_steps and not progress.scaler:
-        raise CheckpointError(f"{path.name}: its training state lacks the optimiser's", _ANOTHER)
+        raise invalid_checkpoint(path, "its training state lacks the optimizer's")
     load_weights(path, model)
+    # The generators come last of all that draws random numbers: building the model has used them.
     tensors = _read(tensors_path)
     try:
-        device.set_seed_state({k.removeprefix(_RNG): v for k, v in tensors.items() if k.startswith(_RNG)})
+        device.set_rng_state({k.removeprefix(_RNG): v for k, v in tensors.items() if k.startswith(_RNG)})
     except (RuntimeError, TypeError) as error:
         reason = safe_line(str(error).partition("\n")[0], 80)
-        raise CheckpointError(f"{path.name}: the state of torch's generator is off ({reason})", _ANOTHER) from None
+        raise invalid_checkpoint(path, f"the state of torch's generator is invalid ({reason})") from None
     with _labelled(path):
         optimizers.load_state({k: v for k, v in tensors.items() if not k.startswith(_RNG)})
     return progress
@@ -125,7 +126,7 @@ def load_training(path: Path, model: GPT, optimizers: Optimizers) -> TrainState:
 
 @contextlib.contextmanager
 def _labelled(path: Path) -> Iterator[None]:
-    """Puts the checkpoint's name before what is wrong with it."""
+    """Prefix the message of a CheckpointError with the checkpoint's name."""
     try:
         yield
     except CheckpointError as error:
@@ -135,9 +136,9 @@ def _labelled(path: Path) -> Iterator[None]:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a dict
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,8 @@
 """`torch.compile` for a training step: one block, whose code all blocks share, and the loss of a chunk of logits.
 
 Those two are what a GPU spends its time on between matrix products. The rest (embeddings, final norm, optimizers) stays
-eager, which keeps compilation short. Evaluations stay eager too: their batches have many shapes, and each would compile.
+eager, which keeps compilation short. Evaluations stay eager too: their batches have many shapes, and each shape
+would be compiled.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def compile_step(model: GPT, config: Config, machine: ComputeDevice, rows: int) 
     None if there is no compiler or it fails. Neither weights nor torch's random generators change. Raises
     OutOfMemoryError if the batch does not fit.
     """
-    states = device.seed_state()
+    states = device.rng_state()
     compiled = StepFunctions(
         torch.compile(_run_block, dynamic=True if config.data.batching == "pad" else None),
         partial(cross_entropy_sum, chunk_fn=torch.compile(chunk_loss)),
@@ -56,7 +57,7 @@ def compile_step(model: GPT, config: Config, machine: ComputeDevice, rows: int) 
         return None, f"torch.compile does not work here ({_first_line(error)}): training goes on without it"
     finally:
         model.train(was_training)
-        device.set_seed_state(states)
+        device.set_rng_state(states)
     return compiled, "the step is compiled"
 
 

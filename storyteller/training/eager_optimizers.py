@@ -1,8 +1,8 @@
-"""Optimisers that do not load torch's compiler.
+"""Optimizers that do not import torch's compiler.
 
-`torch.optim` marks some methods of its optimisers for `torch.compile`, and what marks them imports `torch._dynamo` when
-one is first called: two seconds of a run's start, for a compiler that no optimiser step here is handed to. Under each
-mark lies the method itself, as `functools.wraps` keeps it.
+`torch.optim` decorates methods of its optimizers with `torch._disable_dynamo`, which imports `torch._dynamo` at the
+first call: two seconds of a run's start, although no optimizer step here is compiled. `functools.wraps` keeps the
+undecorated method as `__wrapped__`. `tests/training/test_eager_optimizers.py` fails when torch changes this.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import torch
 from torch.optim import Optimizer
 
 
-def _unmarked(method: Any) -> Any:
-    """The method under its mark; itself in a torch that does not mark it."""
+def _undecorated(method: Any) -> Any:
     return getattr(method, "__wrapped__", method)
 
 
 class Eager(Optimizer):
-    """A base to name before an optimiser of torch's."""
+    """Mixin to be named before an optimizer of torch."""
 
-    add_param_group = _unmarked(Optimizer.add_param_group)
-    zero_grad = _unmarked(Optimizer.zero_grad)
+    add_param_group = _undecorated(Optimizer.add_param_group)
+    zero_grad = _undecorated(Optimizer.zero_grad)
 
 
 class AdamW(Eager, torch.optim.AdamW):
-    """`torch.optim.AdamW`, step for step."""
+    """`torch.optim.AdamW`, with the same steps."""
 
-    step = torch.no_grad()(_unmarked(torch.optim.AdamW.step))
+    step = torch.no_grad()(_undecorated(torch.optim.AdamW.step))

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepFunctions:
-    """How the forward pass of a training step is computed, where it is not the model's own way (`compile_step`)."""
+    """Replacements for parts of the forward pass of a training step (`compile_step` makes them)."""
 
     block_fn: BlockFn
     loss_fn: Callable[..., Tensor]
-    """As `cross_entropy_sum`."""
+    """With the signature of `cross_entropy_sum`."""
 
 
 def accumulate(
@@ -60,7 +60,7 @@ def accumulate(
             inputs, targets = batch.inputs[thread :: cpu_threads.size], batch.targets[thread :: cpu_threads.size]
             if not len(inputs):
                 continue
-            # The places are found in numpy, before anything is on the device: there it would have to be waited for.
+            # Found in numpy: the number of places on a GPU would only be known after waiting for it.
             places = np.flatnonzero(targets != IGNORED)
             rows, tokens = batch.inputs.shape
             remedy = memory.smaller_batch(rows, len(step.batches) * step.processes)
@@ -79,6 +79,7 @@ def accumulate(
         return total, gradients
 
     losses, gradients_by_thread = zip(*cpu_threads.map(share_of, range(cpu_threads.size)), strict=True)
+    # Each thread's gradients are in the order of the groups' leaves: cut them up, then finish the groups in parallel.
     given = [iter(gradients) for gradients in gradients_by_thread if gradients]
     if given:
         by_group = [[list(islice(gradients, len(group.leaves))) for gradients in given] for group in groups]
@@ -106,11 +107,9 @@ class _ParameterGroup:
         total: list[Tensor] = []
         for gradients in by_thread:
             _add(total, gradients)
-        if self.block_weights:
-            gradients_of_all = self.block_weights.parameter_gradients(total, self.parameters)
-        else:
-            gradients_of_all = total
-        for parameter, gradient in zip(self.parameters, gradients_of_all, strict=True):
+        weights = self.block_weights
+        of_parameters = weights.parameter_gradients(total, self.parameters) if weights else total
+        for parameter, gradient in zip(self.parameters, of_parameters, strict=True):
             parameter.grad = gradient.contiguous()  # torch's fused optimizers assume contiguous gradients
 
 

@@ -38,7 +38,7 @@ class Observer:
 
 
 class WeightsTask(Protocol):
-    """Background work on the weights of a step, of which only the newest is done."""
+    """Background work on the weights of a step; newer weights replace those that wait."""
 
     def submit(self, step: int, weights: dict[str, Tensor]) -> None: ...
 

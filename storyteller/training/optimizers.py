@@ -1,4 +1,4 @@
-"""Parameter groups, optimisers and the learning rate's course."""
+"""Parameter groups, optimizers and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from storyteller.training.muon import Muon
 
 
 class Optimizers:
-    """One optimiser or two, driven as one, their state kept under the parameters' names.
+    """One or two optimizers driven as one, whose state is saved under the parameters' names.
 
     AdamW (Loshchilov & Hutter 2019) decays matrices only: embeddings and the weights of linear layers, not biases or
-    norms. With `muon` (Jordan et al. 2024) the hidden matrices go to Muon and the rest stays with AdamW.
+    norms. With `muon` (Jordan et al. 2024) the matrices of the blocks go to Muon and the rest to AdamW.
     """
 
     def __init__(self, model: nn.Module, train: TrainConfig, cpu_threads: CpuThreads = SINGLE_THREAD) -> None:
@@ -57,17 +57,17 @@ class Optimizers:
             self._peaks += [(group, peak) for group in optimizer.param_groups]
 
     def set_scale(self, scale: float) -> None:
-        """Every learning rate to `scale` times its peak."""
+        """Set every learning rate to `scale` times its peak."""
         for group, peak in self._peaks:
             group["lr"] = peak * scale
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Delete the gradients."""
         for optimizer in self.all:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor of state, as `parameter/key`."""
+        """All tensors of the state, as `parameter/key`."""
         return {
             f"{self._names[parameter]}/{key}": torch.as_tensor(value)
             for optimizer in self.all
@@ -76,84 +76,66 @@ class Optimizers:
         }
 
     def check_state(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise CheckpointError unless tensors of these names and shapes are a whole state: all of it, or nothing."""
+        """Raise CheckpointError unless tensors of these names and shapes are a complete state, or none at all."""
         if not shapes:
             return
-        another = "resume from another checkpoint (--from STEP)"
         known = {name: tuple(parameter.shape) for parameter, name in self._names.items()}
         for full, shape in shapes.items():
             name, _, key = full.rpartition("/")
             if name not in known:
-                raise CheckpointError(
-                    f"the optimiser's state has {safe_line(full, 80)}, which the model lacks", another
-                )
+                raise _invalid_state(f"the optimizer's state has {safe_line(full, 80)}, which the model lacks")
             if shape and shape != known[name]:
-                raise CheckpointError(
-                    f"the optimiser's {safe_line(key, 40)} of {name} has another shape than the weights", another
+                raise _invalid_state(
+                    f"the optimizer's {safe_line(key, 40)} of {name} has another shape than the weights"
                 )
         for optimizer in self.all:
-            keys = (
-                ("momentum_buffer",) if isinstance(optimizer, torch.optim.Muon) else ("step", "exp_avg", "exp_avg_sq")
-            )
-            wanted = [
-                (self._names[p], key) for group in optimizer.param_groups for p in group["params"] for key in keys
-            ]
-            for name, key in wanted:
-                if f"{name}/{key}" not in shapes:
-                    raise CheckpointError(f"the optimiser's state lacks {key} of {name}", another)
+            is_muon = isinstance(optimizer, torch.optim.Muon)
+            keys = ("momentum_buffer",) if is_muon else ("step", "exp_avg", "exp_avg_sq")
+            for name in (self._names[parameter] for group in optimizer.param_groups for parameter in group["params"]):
+                if lacking := next((key for key in keys if f"{name}/{key}" not in shapes), None):
+                    raise _invalid_state(f"the optimizer's state lacks {lacking} of {name}")
 
     def load_state(self, saved: dict[str, Tensor]) -> None:
-        """What `state` gave. Raises CheckpointError where a tensor has another shape or no parameter of its name."""
+        """Restore what `state` returned. Raises CheckpointError if a tensor does not fit its parameter or has NaNs."""
         by_parameter: dict[str, dict[str, Tensor]] = {}
         for full, tensor in saved.items():
             name, _, key = full.rpartition("/")
             by_parameter.setdefault(name, {})[key] = tensor
         for optimizer in self.all:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    values = by_parameter.pop(self._names[parameter], {})
-                    for key, value in values.items():
-                        if not bool(torch.isfinite(value).all()):
-                            raise CheckpointError(
-                                f"the optimiser's {key} of {self._names[parameter]} has values that are no numbers",
-                                "resume from another checkpoint (--from STEP)",
-                            )
-                        if value.ndim and value.shape != parameter.shape:
-                            raise CheckpointError(
-                                f"the optimiser's {key} of {self._names[parameter]} has another shape than the weights",
-                                "resume from another checkpoint (--from STEP)",
-                            )
-                        # Step counters stay where the optimiser made them; the rest lives beside its parameter.
-                        values[key] = (
-                            value.clone()
-                            if value.ndim == 0 and not _fused(optimizer)
-                            else value.to(parameter.device, copy=True)
-                        )
-                    optimizer.state[parameter] = values
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                name = self._names[parameter]
+                values = by_parameter.pop(name, {})
+                for key, value in values.items():
+                    if not bool(torch.isfinite(value).all()):
+                        raise _invalid_state(f"the optimizer's {key} of {name} has values that are not finite")
+                    if value.ndim and value.shape != parameter.shape:
+                        raise _invalid_state(f"the optimizer's {key} of {name} has another shape than the weights")
+                    # As in torch: step counters live on the CPU unless the optimizer is fused, the rest beside the
+                    # parameter.
+                    stays = value.ndim == 0 and not optimizer.defaults.get("fused")
+                    values[key] = value.clone() if stays else value.to(parameter.device, copy=True)
+                optimizer.state[parameter] = values
         if by_parameter:
-            raise CheckpointError(
-                f"the optimiser's state has {next(iter(by_parameter))}, which the model lacks",
-                "resume from another checkpoint (--from STEP)",
-            )
+            raise _invalid_state(f"the optimizer's state has {next(iter(by_parameter))}, which the model lacks")
 
 
-def _fused(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(optimizer.defaults.get("fused"))
+def _invalid_state(problem: str) -> CheckpointError:
+    return CheckpointError(problem, "resume from another checkpoint (--from STEP)")
 
 
 def lr_scale(progress: float, train: TrainConfig) -> float:
-    """Share of the peak learning rate at `progress` (0 to 1) through the budget: a linear rise, then the decay."""
+    """Share of the peak learning rate at `progress` (0 to 1) through the budget: linear warm-up, then decay."""
     progress = min(max(progress, 0.0), 1.0)
     warmup, final = train.warmup_pct / 100, train.final_lr_pct / 100
     if progress < warmup:
         return progress / warmup
     if train.decay == "constant" or warmup >= 1:
         return 1.0
-    fallen = (progress - warmup) / (1 - warmup)
-    shape = 1 - fallen if train.decay == "linear" else 0.5 * (1 + math.cos(math.pi * fallen))
+    decayed = (progress - warmup) / (1 - warmup)
+    shape = 1 - decayed if train.decay == "linear" else 0.5 * (1 + math.cos(math.pi * decayed))
     return final + (1 - final) * shape
 
 
 def clip(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale the whole gradient down to `max_norm` where it is longer; returns its length before, a scalar tensor."""
+    """Clip the gradient's norm over all parameters to `max_norm`; returns the norm before, a scalar tensor."""
     return torch.nn.utils.clip_grad_norm_(parameters, max_norm)

@@ -1,4 +1,4 @@
-"""Stories told while training goes on."""
+"""Sample stories generated during training."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 
 class SampleWriter:
-    """Tells a story from each evaluation's weights, aside: training does not wait for it.
+    """Generates stories from the weights of each evaluation, in the background, and appends them to the samples file.
 
-    The same prompts and seed each time, so that the samples show one story growing up.
+    Prompts and seed are the same each time, so that the samples are comparable between steps.
     """
 
-    def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, note: Callable[[str], None]) -> None:
+    def __init__(self, folder: RunFolder, tokenizer: Tokenizer, config: Config, log: Callable[[str], None]) -> None:
         self._folder = folder
-        self._note = note
+        self._log = log
         self._tokenizer = tokenizer
         self._config = config
-        self._sideline = BackgroundTask(
-            "narrator",
-            self._tell,
-            lambda step, error: note(f"no story at step {step:,} ({type(error).__name__}: {error})"),
+        self._task = BackgroundTask(
+            "sample-writer",
+            self._generate,
+            lambda step, error: log(f"no story at step {step:,} ({type(error).__name__}: {error})"),
         )
 
-    def ask(self, step: int, weights: dict[str, Tensor]) -> None:
-        """Have stories told from `weights` as soon as may be."""
-        self._sideline.ask(step, weights)
+    def submit(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Generate stories from `weights` as soon as possible, in place of weights whose turn has not come."""
+        self._task.submit(step, weights)
 
     def close(self, timeout_seconds: float = 15.0) -> None:
-        """Let the newest story be told to its end."""
-        self._sideline.close(timeout_seconds)
+        """Wait for the newest stories."""
+        self._task.close(timeout_seconds)
 
-    def _tell(self, step: int, weights: dict[str, Tensor]) -> None:
+    def _generate(self, step: int, weights: dict[str, Tensor]) -> None:
         from storyteller.inference.engine import engine_from_memory
         from storyteller.model.gpt2 import Shape
         from storyteller.model.weights import hf_config
@@ -55,11 +55,12 @@ class SampleWriter:
             self._tokenizer.to_json(),
             threads=1,
         )
-        # Each by itself, which takes no longer: so the same prompt and seed tell the same story from the checkpoint.
+        # One prompt at a time, which takes no longer: a batch would give each row another random stream, and `tell`
+        # with the same prompt and seed would not give the same story.
         stories = [engine.batch([prompt], sampling_params(self._config))[0] for prompt in PROMPTS]
         with JsonLog(self._folder.samples) as log:
             for story in stories:
                 record = {"step": step, "time": now_utc(), "prompt": story.prompt, "text": story.text}
                 log.append(record | {"seed": story.seed, "finished": story.finished})
-        told = " ".join((stories[0].prompt + stories[0].text).split())
-        self._note(f"a story at step {step:,}: {told}")
+        first = " ".join((stories[0].prompt + stories[0].text).split())
+        self._log(f"a story at step {step:,}: {first}")

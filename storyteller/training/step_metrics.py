@@ -28,7 +28,7 @@ class StepMetrics:
         return self.busy_seconds + self.waited_seconds
 
     def add(self, taken: tuple[float, float] | None, step: StepBatches, seconds: float) -> None:
-        """Add a step's loss and gradient norm; None for a skipped step, of which only the time counts."""
+        """Add a step's loss and gradient norm; None for a skipped step, whose time counts alone."""
         self.busy_seconds += seconds
         if taken is None:
             return

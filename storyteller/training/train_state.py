@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from storyteller.config.configs import Period, TrainConfig
 from storyteller.errors import CheckpointError
-from storyteller.system.json_values import is_natural
+from storyteller.system.json_values import finite, is_natural
 from storyteller.text import safe_line
 
 _LARGEST = 10**15
@@ -80,18 +79,12 @@ class TrainState:
 
 
 def _is_count(value: object) -> bool:
-    return is_natural(value) and value <= _LARGEST
+    return is_natural(value, _LARGEST)
 
 
-def _is_figure(value: object) -> bool:
-    """True for a finite number of a plausible size."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return -_LARGEST <= value <= _LARGEST  # False for NaN
-
-
-def _is_positive(value: object) -> bool:
-    return _is_figure(value) and isinstance(value, int | float) and value >= 0
+def _is_amount(value: object) -> bool:
+    number = finite(value)
+    return number is not None and 0 <= number <= _LARGEST
 
 
 def _is_position(value: object, vocab_size: int) -> bool:
@@ -101,35 +94,29 @@ def _is_position(value: object, vocab_size: int) -> bool:
     if not isinstance(value, dict) or value.keys() != {"stories", "carry"}:
         return False
     stories, carry = value["stories"], value["carry"]
-    if not isinstance(carry, list) or not all(is_natural(token) and token < vocab_size for token in carry):
+    if not isinstance(carry, list) or not all(is_natural(token, vocab_size) for token in carry):
         return False
-    if stories is None:
-        return True
-    return (
+    return stories is None or (
         isinstance(stories, dict)
         and all(_is_count(stories.get(name)) for name in ("epoch", "block", "offset"))
         and isinstance(stories.get("cursor", 0), dict | None)
-        and _is_positive(stories.get("passes", 0.0))
+        and _is_amount(stories.get("passes", 0.0))
     )
 
 
 def _is_scaler(value: object) -> bool:
     return isinstance(value, dict) and (
-        not value or (value.keys() == _SCALER and all(map(_is_positive, value.values())) and value["scale"] > 0)
+        not value or (value.keys() == _SCALER and all(map(_is_amount, value.values())) and value["scale"] > 0)
     )
-
-
-def _is_happened(value: object) -> bool:
-    return isinstance(value, dict) and len(value) < 100 and all(map(_is_positive, value.values()))
 
 
 _VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "step": _is_count,
     "tokens": _is_count,
-    "seconds": _is_positive,
-    "passes": _is_positive,
+    "seconds": _is_amount,
+    "passes": _is_amount,
     "scaler": _is_scaler,
-    "best_bpb": lambda value: value is None or (_is_figure(value) and not math.isnan(value)),
-    "happened": _is_happened,
+    "best_bpb": lambda value: value is None or _is_amount(value),
+    "happened": lambda value: isinstance(value, dict) and len(value) < 100 and all(map(_is_amount, value.values())),
     "skipped_steps": _is_count,
 }

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -61,6 +61,16 @@ class _Fetch:
     @property
     def waited_seconds(self) -> float:
         return time.perf_counter() - self.begin
+
+
+class _Votes(NamedTuple):
+    """Sums over the processes: share of the budget, stop requests, failed sources, processes ready, their targets."""
+
+    share: float
+    stops: float
+    errors: float
+    ready: float
+    n_targets: float
 
 
 @dataclass
@@ -149,29 +159,18 @@ class Trainer:
         """
         fetch = _Fetch()
         while True:
-            # Only the first process's clock counts: another's might reach the end of the budget a moment sooner.
-            own_share = self.progress.budget_share(self.config.train) if self.group.is_first else 0.0
-            stop = self.observer.stop_requested()
-            if fetch.batches is None and own_share < 1 and not stop:
-                self._poll_source(fetch)
-            share, stops, errors, ready, n_targets = self.group.sum(
-                own_share,
-                stop,
-                fetch.error is not None,
-                fetch.batches is not None,
-                fetch.batches.n_targets if fetch.batches is not None else 0,
-            )
-            if share >= 1:
+            votes = self._vote(fetch)
+            if votes.share >= 1:
                 return "finished"
-            if stops:
+            if votes.stops:
                 return "stopped"
-            if errors:
+            if votes.errors:
                 self._save(log)
                 raise self._end_of_stories(fetch.error)
-            if fetch.batches is not None and ready == self.group.size:
+            if fetch.batches is not None and votes.ready == self.group.size:
                 break
             self.observer.progressed(self.progress, waiting=fetch.waited_seconds > _LONG_WAIT_SECONDS)
-        if n_targets != self.group.size * fetch.batches.n_targets:
+        if votes.n_targets != self.group.size * fetch.batches.n_targets:
             raise TrainingError(
                 f"the processes do not read the same stories at step {self.progress.step + 1:,}",
                 "check that the files of --data are the same on every machine, and unchanged",
@@ -181,7 +180,18 @@ class Trainer:
         self._recent.waited_seconds += fetch.read_seconds
         if fetch.batches.passes > (self.config.train.epochs or math.inf):
             return "finished"
-        return share, fetch.batches
+        return votes.share, fetch.batches
+
+    def _vote(self, fetch: _Fetch) -> _Votes:
+        """Poll the source if this process still needs batches, and sum what all processes have to say."""
+        # Only the first process's clock counts: another's might reach the end of the budget a moment sooner.
+        share = self.progress.budget_share(self.config.train) if self.group.is_first else 0.0
+        stop = self.observer.stop_requested()
+        if fetch.batches is None and share < 1 and not stop:
+            self._poll_source(fetch)
+        n_targets = fetch.batches.n_targets if fetch.batches is not None else 0
+        has_error, has_batches = fetch.error is not None, fetch.batches is not None
+        return _Votes(*self.group.sum(share, stop, has_error, has_batches, n_targets))
 
     def _poll_source(self, fetch: _Fetch) -> None:
         """Ask the source for batches, for 0.2 s at most, so that stop requests and the heartbeat are not delayed."""

@@ -1,4 +1,4 @@
-"""The terminal app: watch runs learn, talk to them, steer them. Textual is imported behind `run` alone."""
+"""The terminal app: live charts and stories of all runs, and the keys that start, stop, resume and compare them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from storyteller.errors import UsageError
 
 
 def run(run: str | None = None, runs_dir: Path | str | None = None) -> None:
-    """Show the app until it is quit, with the run called `run` open where one is named. Training goes on without it.
+    """Show the app until it is closed, with `run` open if it is given. Training continues when the app is closed.
 
-    Raises UsageError where there is no terminal, RunError where there is no such run.
+    Raises UsageError if there is no terminal, RunError if there is no such run.
     """
-    gc.disable()  # nothing that is imported is garbage; the app takes it up again once it has drawn its first frame
+    gc.disable()  # importing creates no garbage; the app enables it again after its first frame
     from storyteller.tracking.run_folder import runs_root
 
     root = runs_root(runs_dir)
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):  # where Textual reads and draws
-        raise UsageError("the app needs a terminal", "storyteller ps, logs and show print the same plainly")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):  # Textual reads from stdin and draws to stderr
+        raise UsageError("the app needs a terminal", "use storyteller ps, logs and show for plain text")
     from storyteller.tui.app import StorytellerApp
 
-    # The thread that reads a long log gives way to the one that answers keys after a thousandth of a second, not five.
+    # A thread that reads a long log hands the interpreter to the one that handles keys after 1 ms, not the default 5.
     sys.setswitchinterval(0.001)
     app = StorytellerApp(root, run)
     app.run()
-    if app.return_code != 0:  # it broke, and has said where
+    if app.return_code != 0:  # the app crashed, and has printed the traceback
         raise SystemExit(app.return_code or 1)

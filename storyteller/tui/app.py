@@ -27,7 +27,7 @@ class StorytellerApp(BaseApp):
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "view('runs')", "Runs", show=False),
-        Binding("2", "view('run')", "The last run", show=False),
+        Binding("2", "view('run')", "Run opened last", show=False),
         Binding("3", "view('story')", "Story", show=False),
         Binding("4", "view('compare')", "Compare", show=False),
         Binding("escape", "back", "Back", show=False),
@@ -162,7 +162,7 @@ class StorytellerApp(BaseApp):
         if view in self._views:
             self._show(view)
         elif view == "run":
-            self.say("no run has been opened yet: choose one with enter")
+            self.say("no run has been opened yet: open one with enter")
         elif view == "story":
             self.open_story()
         else:

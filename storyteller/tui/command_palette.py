@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from textual import work
 from textual.app import SystemCommand
+from textual.await_complete import AwaitComplete
 from textual.command import CommandPalette
 from textual.screen import Screen
 
@@ -30,11 +31,15 @@ _CELLS: dict[Cells, str] = {
 
 
 class Palette(CommandPalette):
-    """Textual's palette, safe to close before its first search has begun."""
+    """Textual's palette, made safe against keys typed ahead: they may open another view, which closes the palette."""
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:
         await compat.gather_commands(self, search_value)
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        # A palette that was closed already, or is dismissed a second time, would pop the screen below it.
+        return super().dismiss(result) if self.is_active else AwaitComplete()
 
 
 def commands(app: BaseApp, screen: Screen[Any]) -> Iterator[SystemCommand]:

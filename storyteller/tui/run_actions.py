@@ -175,7 +175,7 @@ def minutes_of(word: str) -> float:
 def resume_run(folder: RunFolder, given: Mapping[str, Any] | None = None) -> str:
     """Resume from the newest good checkpoint, with the budget in `given` if there is one. Returns a message.
 
-    Raises as `run_plan.prepare_resume`, `run_plan.begin` and `start.wait_ready` do.
+    Raises as `run_plan.prepare_resume`, `run_plan.start_run` and `start.wait_ready` do.
     """
     from storyteller.launch import run_plan, start
 

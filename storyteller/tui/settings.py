@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.errors import UsageError
 from storyteller.system.files import read_regular, write_json
+from storyteller.system.json_values import read_as
 
 if TYPE_CHECKING:
     from storyteller.charts.types import Cells
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 XAxis = Literal["step", "tokens", "seconds"]
+_TYPES: dict[str, Any] = {
+    "theme": ThemeName,
+    "cells": Literal["braille", "blocks", "ascii"],
+    "x_axis": XAxis,
+    "log_y": bool,
+    "smoothing": float,
+    "sort": str,
+    "sort_reversed": bool,
+    "sampling": dict[str, Any],
+}
+"""The type of each value in the file. `Cells` is written out because its module imports numpy."""
 
 
 @dataclass
@@ -77,28 +88,16 @@ def read(path: Path) -> Settings:
         return Settings(note=f"using the default settings: cannot read {path} ({why})")
     if not isinstance(kept, dict):
         return Settings(note=f"using the default settings: cannot read {path} (not a JSON object)")
-    return Settings(**{name: kept[name] for name, valid in _IS_VALID.items() if name in kept and valid(kept[name])})
+    valid = {}
+    for name, hint in _TYPES.items():
+        with contextlib.suppress(KeyError, ValueError):
+            valid[name] = read_as(kept[name], hint)
+    if not 0 <= valid.get("smoothing", 0) <= 1:
+        del valid["smoothing"]
+    return Settings(**valid)
 
 
 def write(path: Path, settings: Settings) -> None:
     """Write the settings. Raises OSError if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, settings.to_json())
-
-
-def _is_smoothing(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and 0 <= value <= 1
-
-
-_IS_VALID: dict[str, Any] = {
-    "theme": lambda value: value in get_args(ThemeName),
-    "cells": lambda value: value in ("braille", "blocks", "ascii"),
-    "x_axis": lambda value: value in get_args(XAxis),
-    "log_y": lambda value: isinstance(value, bool),
-    "smoothing": _is_smoothing,
-    "sort": lambda value: isinstance(value, str),
-    "sort_reversed": lambda value: isinstance(value, bool),
-    "sampling": lambda value: isinstance(value, dict),
-}

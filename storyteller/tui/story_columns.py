@@ -58,7 +58,6 @@ class StoryVersion:
 
     @property
     def prompt(self) -> str:
-        """The text given to the model."""
         return "".join(span.text for span in self.prefix)
 
     @property
@@ -67,7 +66,6 @@ class StoryVersion:
 
     @property
     def text(self) -> str:
-        """The whole story."""
         return self.prompt + self.generated
 
     def apply(self, event: Event) -> None:
@@ -136,7 +134,6 @@ class Variants:
 
     @property
     def column(self) -> StoryColumn:
-        """The chosen column."""
         return self.columns[min(self.chosen, len(self.columns) - 1)]
 
     @property
@@ -170,7 +167,6 @@ class Variants:
         self.show(self.shown + 1)
 
     def show(self, variant: int) -> None:
-        """Show the variant with this index."""
         self.shown = variant
         self.chosen = min(self.chosen, len(self.columns) - 1)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class StoryRequests:
     """The stories being generated. Not thread-safe: for the app's thread."""
 
-    def __init__(self, client: Callable[[], GenerationClient], on_events: Callable[[], None]) -> None:
+    def __init__(self, client: Callable[[], GenerationClient], on_events: Callable[[], object]) -> None:
         """`on_events` is called on the client's thread when events arrive, once until `take_events` is called."""
         self._client = client
         self._on_events = on_events

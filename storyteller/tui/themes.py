@@ -49,28 +49,15 @@ LIGHT = Theme(
 )
 THEMES = (DARK, LIGHT)
 
+
+def _ansi(*names: str) -> tuple[str, ...]:
+    return tuple(f"ansi_{name}" for name in names)
+
+
 PALETTES: dict[ThemeName, tuple[str, ...]] = {
     "dark": ("#e8b15d", "#7cb0e0", "#93c47d", "#e58a9b", "#b59ae0", "#66c2b5", "#e0824f", "#a9adb8"),
     "light": ("#9a5b0b", "#1f5f99", "#2f7d32", "#b02a56", "#6b3fa0", "#0f766e", "#b5480f", "#5d6470"),
-    "ansi-dark": (
-        "ansi_yellow",
-        "ansi_bright_blue",
-        "ansi_green",
-        "ansi_magenta",
-        "ansi_cyan",
-        "ansi_red",
-        "ansi_bright_green",
-        "ansi_white",
-    ),
-    "ansi-light": (
-        "ansi_blue",
-        "ansi_red",
-        "ansi_green",
-        "ansi_magenta",
-        "ansi_cyan",
-        "ansi_yellow",
-        "ansi_bright_black",
-        "ansi_black",
-    ),
+    "ansi-dark": _ansi("yellow", "bright_blue", "green", "magenta", "cyan", "red", "bright_green", "white"),
+    "ansi-light": _ansi("blue", "red", "green", "magenta", "cyan", "yellow", "bright_black", "black"),
 }
 """Eight line colours for each theme, distinguishable on its background."""

@@ -120,7 +120,6 @@ def measure_reading(root: Path) -> dict[str, Any]:
     }
     for name, how in looks.items():
         found[name] = timed(lambda how=how: curves.line("train/loss", **how))  # type: ignore[misc]
-    found["value_at_ms"] = timed(lambda: curves.value_at("train/loss", "step", last / 3))
     return found
 
 

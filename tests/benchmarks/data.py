@@ -1,9 +1,9 @@
 """How fast stories become batches, and whether training ever waits for them: python tests/benchmarks/data.py
 
-`rates`: megabytes of stories (UTF-8, as cleaning leaves them) a second of one core's time: reading them from a file,
-cleaning them (with the key of the held-out rule), encoding them, all of that up to batches without the cache, the same
-while it is filled, and batches from the cache once it is. Each part is timed in turn in one process of one thread, by
-its processor time, so that what else the machine does counts for little; figures are medians.
+`rates`: megabytes of stories (UTF-8, as cleaning leaves them) per second of one core's time: reading them from a file,
+cleaning them (with the hash of the held-out rule), encoding them, and all of that up to batches. Each part is timed in
+turn in one process of one thread, by its processor time, so that other load on the machine counts for little; figures
+are medians.
 
 `runs`: `storyteller train` as it is typed, with `--no-cache`, then with an empty cache, then with what that run left:
 the share of the steps' time spent waiting for data, as the run's metrics have it, over the whole run and in its worst
@@ -33,11 +33,9 @@ from tests.benchmarks.processes import Report, Watched, end_in_order, fresh_envi
 _RUNS = {"no cache": ["--no-cache"], "cache empty": [], "cache full": []}
 _PARTS = {
     "reading": "reading a .jsonl file",
-    "cleaning": "cleaning, and the key",
+    "cleaning": "cleaning, and the hash",
     "encoding": "encoding",
-    "plain": "stories to batches, no cache",
-    "filling": "stories to batches, filling the cache",
-    "cached": "stories to batches, from the cache",
+    "batches": "stories to batches",
 }
 
 
@@ -46,17 +44,13 @@ _PARTS = {
 
 def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
     """Megabytes a second of one core, by part; every part's figures, and how many stories, bytes and tokens."""
-    import shutil
-
-    from storyteller.data.token_cache import CachedStories
 
     from storyteller.config.configs import DataConfig
-    from storyteller.data import disk_cache
     from storyteller.data.batches import Batches
     from storyteller.data.cleaning import clean
     from storyteller.data.held_out_stories import story_hash
     from storyteller.data.local_files import Files
-    from storyteller.data.story_stream import StoryStream, TextStream
+    from storyteller.data.story_stream import StoryStream
     from storyteller.data.tokenizer import train_bpe
 
     data = DataConfig(source=(path,))
@@ -66,31 +60,18 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
     n_bytes = sum(len(story.encode()) for story in cleaned)
     n_tokens = sum(map(len, tokenizer.encode(cleaned)))
 
-    def batches(kept: disk_cache.DiskCache | None) -> None:
+    def batches() -> None:
         """One pass."""
-        source = Files((path,))
-        stories: StoryStream[Any] = TextStream(source, data, seed=1)
-        encode = None
-        if kept is not None:
-            stories = CachedStories(source, data, tokenizer, kept, seed=1, held_out=frozenset())
-            encode = stories.encode
-        how = {"batching": "pack", "context": 256, "batch_size": 16, "accumulate": 1}
-        steps = iter(Batches(stories, tokenizer, encode=encode, **how))  # type: ignore[arg-type]
+        stories = StoryStream(Files((path,)), data, seed=1)
+        steps = iter(Batches(stories, tokenizer, batching="pack", context=256, batch_size=16, accumulate=1))
         for _ in itertools.takewhile(lambda step: step.passes < 1, steps):
             pass
-        stories.close()
-
-    def fresh() -> disk_cache.DiskCache | None:
-        shutil.rmtree(disk_cache.cache_folder(), ignore_errors=True)
-        return disk_cache.open_cache(8.0, lambda line: sys.exit(line))
 
     parts: dict[str, Callable[[], object]] = {
         "reading": lambda: [story for story, _ in Files((path,)).read(0, None)],
         "cleaning": lambda: [(clean(story), story_hash(story)) for story in raw],
         "encoding": lambda: [tokenizer.encode(cleaned[at : at + 64]) for at in range(0, len(cleaned), 64)],
-        "plain": lambda: batches(None),
-        "filling": lambda: batches(fresh()),
-        "cached": lambda: batches(disk_cache.open_cache(8.0, lambda line: sys.exit(line))),
+        "batches": batches,
     }
     rates: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):
@@ -98,32 +79,30 @@ def measure_rates(path: str, repeats: int, vocab_size: int) -> Report:
             begin = time.process_time()
             part()
             rates[name].append(n_bytes / 1e6 / (time.process_time() - begin))
-    kept_bytes = sum(file.stat().st_size for file in disk_cache.cache_folder().rglob("*") if file.is_file())
     return {
         "megabytes_per_core_second": {name: statistics.median(each) for name, each in rates.items()},
         "all": rates,
         "stories": len(raw),
         "bytes": n_bytes,
         "tokens": n_tokens,
-        "cache_bytes": kept_bytes,
     }
 
 
 def rates_section(given: argparse.Namespace, place: Path) -> Report:
-    path = given.train or write(place / "tales.jsonl", list(_tales(given.megabytes)))
+    path = given.train or write(place / "stories.jsonl", list(_bundled_stories(given.megabytes)))
     asked = json.dumps({"path": str(path), "repeats": given.repeats, "vocab_size": given.vocab_size})
     env = fresh_environment(place / "rates", RAYON_NUM_THREADS="1", OMP_NUM_THREADS="1")
     found: Report = json.loads(said_by([sys.executable, __file__, "--child", asked], env))
     return found
 
 
-def _tales(megabytes: float) -> Iterator[str]:
+def _bundled_stories(megabytes: float) -> Iterator[str]:
     from storyteller.data.bundled import stories
 
     n_bytes = 0
-    for tale in stories():
-        yield tale
-        n_bytes += len(tale.encode())
+    for story in stories():
+        yield story
+        n_bytes += len(story.encode())
         if n_bytes >= megabytes * 1e6:
             return
 
@@ -170,9 +149,8 @@ def lines_of(section: str, found: Report) -> list[str]:
     if section == "rates":
         rates = found["megabytes_per_core_second"]
         rows += [(f"{what}, MB/s a core", rates[name], "") for name, what in _PARTS.items()]
-        a_byte = found["tokens"] / found["bytes"]
-        rows += [("from the cache, million tokens/s a core", rates["cached"] * a_byte, "")]
-        rows += [("the cache, bytes a token", found["cache_bytes"] / found["tokens"], "")]
+        tokens_per_byte = found["tokens"] / found["bytes"]
+        rows += [("stories to batches, million tokens/s a core", rates["batches"] * tokens_per_byte, "")]
     else:
         for name, its in found.items():
             rows += [(f"{name}: waiting for data, % of the steps' time", its["data_wait_pct"], "<= 1")]
@@ -188,7 +166,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help=f"sections, parted by commas: {','.join(SECTIONS)}")
     parser.add_argument("--train", type=Path, help="stories to train on; default: the bundled stories")
-    parser.add_argument("--megabytes", type=float, default=8.0, help="rates: of tales, without --train (8)")
+    parser.add_argument("--megabytes", type=float, default=8.0, help="rates: of bundled stories, without --train (8)")
     parser.add_argument("--repeats", type=int, default=5, help="rates: times that each part is timed (5)")
     parser.add_argument("--vocab-size", type=int, default=4096, help="rates: the tokenizer's entries (4096)")
     parser.add_argument("--minutes", type=float, default=1.0, help="runs: each run's budget (1)")

@@ -42,18 +42,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from storyteller.config.presets import PRESETS, resolve
 from storyteller.system import hardware
 from storyteller.tracking import run_process
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.wandb_cursor import read_cursor
 from tests.benchmarks import accounts
 from tests.benchmarks.processes import STORYTELLER, Report, Stories, Watched, end_in_order, fresh_environment
+from tests.support.records import read_records
 from tests.support.wandb_loopback import LoopbackWandb
 
 SILENT = [
     sys.executable,
     "-c",
     "from storyteller.training.sample_writer import SampleWriter\n"
-    "SampleWriter.ask = lambda *_: None\n"
+    "SampleWriter.submit = lambda *_: None\n"
     "from storyteller.cli import main\n"
     "main()",
 ]

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import storyteller
 from storyteller.errors import StorytellerError
 from storyteller.tracking import run_process
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
+from tests.support.records import read_records
 
 if TYPE_CHECKING:
     import psutil

@@ -45,13 +45,13 @@ TARGETS = {
 
 _OURS = """
 import json, sys, time
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference.engine import open_model
 path, prompt, tokens, rows, repeats, draws, numbers = json.loads(sys.argv[1])
 engine = open_model(path, compute_type=numbers)
 def rate(what, count, seed):
     began = time.perf_counter()
-    stories = engine.batch([prompt] * count, Sample(max_tokens=tokens, top_p=1, seed=seed, **draws))
+    stories = engine.batch([prompt] * count, SamplingParams(max_tokens=tokens, top_p=1, seed=seed, **draws))
     seconds = time.perf_counter() - began
     whole = count > 1 or stories[0].tokens == tokens  # the peers tell on past a story's end
     if whole:
@@ -285,7 +285,7 @@ def _trained(folder: Any, began: float) -> float:
 
     What befalls some steps alone, as a neighbour on the machine does, is left out; a story takes a little of every one.
     """
-    from storyteller.tracking.metrics_log import read_records
+    from tests.support.records import read_records
 
     lines = [line for line in read_records(folder.metrics)[0] if "train/tokens_per_second" in line]
     lines = [line for line in lines if _epoch(line["time"]) > began]

@@ -33,7 +33,7 @@ def test_the_help_lists_every_command_and_imports_none_of_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     listed, _, modules = done.stdout.partition("|")
-    assert modules.split() == ["storyteller.cli.commands"]
+    assert modules.split() == ["storyteller.cli.help_format", "storyteller.cli.commands"]
     for name, command in commands.COMMANDS.items():
         assert f"\n  {name} " in listed
         assert command.line.split(maxsplit=1)[0] in listed

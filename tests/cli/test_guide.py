@@ -70,7 +70,7 @@ def test_every_command_and_option_that_the_pages_name_exists() -> None:
     options = {name: {"--debug", "--help"} for name in commands.COMMANDS}
     for name, command in typer.main.get_command(commands.make_app()).commands.items():  # type: ignore[attr-defined]
         options[name] |= {option for param in command.params for option in param.opts}
-    known = set().union(*options.values())
+    known = set().union({"--snapshot-update"}, *options.values())
     for topic in TOPICS:
         text = page(topic)
         code = "\n".join(

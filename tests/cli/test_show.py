@@ -152,8 +152,8 @@ def test_a_run_without_metrics_is_shown_with_what_there_is(storyteller: Command)
 @pytest.mark.parametrize(
     ("words", "status", "line"),
     [
-        (("show", "owl"), 1, "there is no run owl: there is fox"),
-        (("compare", "fox", "owl"), 1, "there is no run owl: there is fox"),
+        (("show", "owl"), 1, "there is no run owl: the runs are fox"),
+        (("compare", "fox", "owl"), 1, "there is no run owl: the runs are fox"),
         (
             ("show", "fox", "--key", "a\x1b[2J"),
             2,

@@ -196,5 +196,5 @@ def test_a_published_gpt_neo_is_told_from(tmp_path: Path, monkeypatch: pytest.Mo
     assert 1 <= story["tokens"] <= 12
     assert done.stderr.splitlines() == [
         "storyteller: fetching roneneldan/TinyStories-1M from the Hugging Face Hub",
-        "storyteller: roneneldan/TinyStories-1M is told by transformers, which takes some seconds to start",
+        "storyteller: roneneldan/TinyStories-1M runs on transformers, which takes some seconds to start",
     ]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from storyteller.cli import main
 from storyteller.cli.loaded_model import LoadedModel
 from storyteller.cli.story_output import OutputStream, StoryWriter
-from storyteller.cli.tell_batch import ROWS
+from storyteller.cli.tell_batch import BATCH_SIZE
 from storyteller.evaluation.prompts import PromptRequest, read_prompts
 from storyteller.inference import story_history
 from storyteller.text import safe
@@ -68,6 +68,20 @@ def script(tmp_path: Path, text: bytes | str, context: int = 64) -> str:
     return str(tiny_models.script_folder(tmp_path / "script", text, context))
 
 
+def test_numbers_is_a_hidden_alias_of_compute_type(tell: Tell, model: str) -> None:
+    words = ("Once", "--model", model, "--max-tokens", "30", "--seed", "6", "--json")
+    stories = [
+        tell(*words, *option).stories[0]["story"] for option in ((), ("--numbers", "int8"), ("--compute-type", "int8"))
+    ]
+    assert stories[0] != stories[1] == stories[2]
+    assert [record.compute_type for record in story_history.recent(3)] == ["int8", "int8", "fp32"]
+    kept = json.loads(story_history.stories_path().read_text().splitlines()[-1])
+    assert kept["numbers"] == "int8"
+    shown = tell("--help").out
+    assert "--compute-type" in shown
+    assert "--numbers" not in shown
+
+
 # --- several from one prompt ------------------------------------------------------------------------------------------
 
 
@@ -82,10 +96,10 @@ def test_several_stories_of_a_prompt_are_numbered_and_the_seed_tells_them_all_ag
 
 def test_more_stories_than_a_batch_holds_go_on_with_the_next_seed(tell: Tell, model: str) -> None:
     done = tell(
-        "Once", "--model", model, "--max-tokens", "2", "--seed", "4294967295", "--count", str(ROWS + 2), "--json"
+        "Once", "--model", model, "--max-tokens", "2", "--seed", "4294967295", "--count", str(BATCH_SIZE + 2), "--json"
     )
     places = [(story["seed"], story["row"], story["rows"]) for story in done.stories]
-    assert places == [(4294967295, row, ROWS) for row in range(ROWS)] + [(0, 0, 2), (0, 1, 2)]
+    assert places == [(4294967295, row, BATCH_SIZE) for row in range(BATCH_SIZE)] + [(0, 0, 2), (0, 1, 2)]
 
 
 # --- prompts from a file ----------------------------------------------------------------------------------------------
@@ -121,16 +135,16 @@ def test_a_prompt_that_the_model_cannot_take_costs_that_one_alone(tell: Tell, tm
     assert (done.status, told) == (1, ["Once", "Two"])
     first, second = done.err.splitlines()
     assert first.startswith("storyteller: line 2: the prompt is 5,000 tokens long")
-    assert second == "storyteller: 1 of 3 prompts could not be told from"
+    assert second == "storyteller: 1 of 3 prompts were refused"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
         ("none.txt", None, "none.txt cannot be read: no such file or directory"),
-        ("blank.txt", b"\n \n", "there is no prompt in blank.txt"),
-        ("bad.jsonl", b'{"prompt": "Once"}\n{"prompt": 4}\n', 'line 2 of bad.jsonl is no {"prompt": "..."}'),
-        ("bad.jsonl", b"[" * 100_000, 'line 1 of bad.jsonl is no {"prompt": "..."}'),
+        ("blank.txt", b"\n \n", "no prompts in blank.txt"),
+        ("bad.jsonl", b'{"prompt": "Once"}\n{"prompt": 4}\n', 'line 2 of bad.jsonl is not {"prompt": "..."}'),
+        ("bad.jsonl", b"[" * 100_000, 'line 1 of bad.jsonl is not {"prompt": "..."}'),
         ("long.txt", b"x" * 1_000_001, "line 1 of long.txt has more than 1,000,000 characters"),
         (".", None, ". cannot be read: is a directory"),
     ],
@@ -222,26 +236,27 @@ def test_no_command_minds_a_reader_that_has_gone(words: tuple[str, ...]) -> None
 
 
 def test_ctrl_c_in_a_batch_leaves_what_was_written(model: str) -> None:
-    words = ("--model", model, "--max-tokens", "20000", "--count", str(ROWS + 1), "--no-keep", "--out", "stories.txt")
+    count = str(BATCH_SIZE + 1)
+    words = ("--model", model, "--max-tokens", "20000", "--count", count, "--no-keep", "--out", "stories.txt")
     with at_terminal("tell", "Once", *words, columns=80) as shown:
-        shown.until(f"0 of {ROWS + 1} stories")
+        shown.until(f"0 of {BATCH_SIZE + 1} stories")
         began = time.monotonic()
         shown.say("\x03")
         assert shown.finish() == 130
         assert time.monotonic() - began < 5
-    assert shown.shown.endswith(f"\rstoryteller: stopped after 0 stories of {ROWS + 1}\r\n".encode())
+    assert shown.shown.endswith(f"\rstoryteller: stopped after 0 stories of {BATCH_SIZE + 1}\r\n".encode())
 
 
 def test_a_terminal_sees_how_far_it_is_and_nothing_of_it_stays(tmp_path: Path) -> None:
-    Path("prompts.txt").write_text("Once\n" * (ROWS + 1))
+    Path("prompts.txt").write_text("Once\n" * (BATCH_SIZE + 1))
     words = ("tell", "--file", "prompts.txt", "--model", script(tmp_path, "Once."), "--out", "stories.txt")
     with at_terminal(*words, columns=80) as shown:
-        shown.until(f"0 of {ROWS + 1} stories")
-        shown.until(f"{ROWS} of {ROWS + 1} stories")
+        shown.until(f"0 of {BATCH_SIZE + 1} stories")
+        shown.until(f"{BATCH_SIZE} of {BATCH_SIZE + 1} stories")
         assert shown.finish() == 0
     assert shown.seen.endswith(b" \r")
     assert b"\x1b" not in shown.seen
-    assert Path("stories.txt").read_text().count("Once.\n") == ROWS + 1
+    assert Path("stories.txt").read_text().count("Once.\n") == BATCH_SIZE + 1
 
 
 # --- kept, listed, told again -----------------------------------------------------------------------------------------
@@ -309,11 +324,11 @@ def test_a_story_that_is_told_differently_or_whose_model_is_gone_says_so(
     )
     done = tell("--again", story["id"])
     assert done.status == 0
-    assert done.err.startswith(f"storyteller: {story['id']} was told differently then")
+    assert done.err.startswith(f"storyteller: {story['id']} was different when it was kept")
     Path(model).rename(tmp_path / "elsewhere")
     done = tell("--again", story["id"])
     assert (done.status, done.out) == (1, "")
-    assert done.err.startswith(f"storyteller: the model that told {story['id']} is gone: there is no folder")
+    assert done.err.startswith(f"storyteller: the model of {story['id']} cannot be opened: there is no folder")
     assert f"storyteller tell --again {story['id']} --model NAME" in done.err
 
 
@@ -327,6 +342,7 @@ def test_a_story_that_is_told_differently_or_whose_model_is_gone_says_so(
         (("Once", "--min-p", "1"), "invalid value 1.0 for --min-p"),
         (("Once", "--beams", "0"), "invalid value 0 for --beams"),
         (("Once", "--no-repeat-ngram", "-1"), "invalid value -1 for --no-repeat-ngram"),
+        (("Once", "--compute-type", "fp8"), "fp8"),
         (("Once", "--numbers", "fp8"), "fp8"),
     ],
 )

@@ -98,7 +98,7 @@ def test_again_tells_the_last_part_anew_and_undo_brings_the_first_back(wild: Tal
     wild("/undo")
     assert wild.story == first
     wild("/undo")
-    assert wild("/undo") == "there is nothing to take back\n"
+    assert wild("/undo") == "there is nothing to undo\n"
     assert wild.story == ""
 
 
@@ -240,14 +240,14 @@ def test_history_lists_what_was_told_the_newest_last(talk: Talk) -> None:
 
 
 def test_settings_are_set_by_the_beginning_of_their_name(talk: Talk) -> None:
-    assert talk("/set max_tokens 2") == "max_tokens is 2 now\n"
+    assert talk("/set max_tokens 2") == "max_tokens is now 2\n"
     assert talk("Once") == "Once a\n"
-    assert talk("/set top-k=40") == "top_k is 40 now\n"
-    assert talk("/set temp 0.5") == "temperature is 0.5 now\n"
-    assert talk("/set stop = e. \x1b") == "stop is 'e. \\x1b' now\n"
-    assert talk("/set stop none") == "stop is none now\n"
-    assert talk("/set seed 3") == "seed is 3 now\n"
-    assert talk("/set seed none") == "seed is none now\n"
+    assert talk("/set top-k=40") == "top_k is now 40\n"
+    assert talk("/set temp 0.5") == "temperature is now 0.5\n"
+    assert talk("/set stop = e. \x1b") == "stop is now 'e. \\x1b'\n"
+    assert talk("/set stop none") == "stop is now none\n"
+    assert talk("/set seed 3") == "seed is now 3\n"
+    assert talk("/set seed none") == "seed is now none\n"
     shown = dict(line.split(maxsplit=1) for line in talk("/set").splitlines())
     assert (shown["top_k"], shown["temperature"], shown["seed"], shown["stop"]) == ("40", "0.5", "none", "none")
 
@@ -286,7 +286,7 @@ def test_help_names_every_command_at_any_width(tmp_path: Path) -> None:
 def test_another_model_is_taken_and_the_story_goes_on(talk: Talk, tmp_path: Path) -> None:
     talk("Once")
     other = tiny_models.script_folder(tmp_path / "other", "." * 30)
-    assert talk(f"/model {other}").startswith(f"stories are told by\n{other}")
+    assert talk(f"/model {other}").startswith(f"model: {other};")
     assert talk("") == "....\n"
     assert talk.story == "Once a f...."
     assert talk("/model nowhere").startswith("there is no run nowhere")
@@ -300,10 +300,10 @@ def test_a_run_is_followed_to_its_newer_checkpoints_and_a_step_is_not() -> None:
     for talk in (run, step):
         assert talk("Once") == "Once....\n"
     sealed_script(folder, 9, "!" * 60)
-    assert run("") == "fox@9 is there now, and tells from here on\n!!!!\n"
+    assert run("") == "now generating with fox@9\n!!!!\n"
     assert step("") == "fox@9 is newer: /model fox\n....\n"
     assert step("") == "....\n"
-    assert step("/model fox").startswith("stories are told by fox@9, and its newer checkpoints")
+    assert step("/model fox").startswith("model: fox@9, and its newer checkpoints")
     models = run("/models")
     assert "@9, @7" in models and "starter" in models
     assert set(run.session.model_names()) == {"fox", "fox@7", "fox@9", "fox@best", "starter"}

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status, seen_state
+from tests.support.records import read_records
 from tests.support.training import losses, trained_run
 
 TINY = shlex.split(
@@ -161,7 +161,7 @@ BAD = [
     (["--name", "latest"], 2, "latest"),
     (["--tokenizer", "nowhere"], 2, "invalid value nowhere for --tokenizer: expected bpe, gpt2, or a folder"),
     (["--minutes", "1", "--steps", "1"], 2, "--minutes and --steps are two budgets"),
-    (["--device", "cuda"], 2, "--device cuda: torch sees none here"),
+    (["--device", "cuda"], 2, "--device cuda: torch finds no such device"),
     (["--detach", "--foreground"], 2, "--detach and --foreground cannot go together"),
     (["--bogus"], 2, "No such option: --bogus: see storyteller train --help"),
 ]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storyteller.config.configs import Config, DataConfig, ModelConfig, Period, SamplingParams, TrainConfig
-from storyteller.config.presets import PRESETS, resolve, preset_defaults
+from storyteller.config.presets import PRESETS, preset_defaults, resolve
 from storyteller.errors import UsageError
 from storyteller.system import hardware
 

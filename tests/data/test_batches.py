@@ -196,3 +196,21 @@ def test_closing_a_prefetched_iterator_closes_what_it_reads() -> None:
     assert source.next(5.0) == 0
     source.close()
     assert closed == [True]
+
+
+@pytest.mark.parametrize("batching", ["pack", "pad"])
+def test_closing_the_steps_closes_the_stream_of_stories(batching: str) -> None:
+    closed = []
+
+    class Stream:
+        def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+            try:
+                yield from endless(["abc", "de"])
+            finally:
+                closed.append(True)
+
+    how = {"batching": batching, "context": 4, "batch_size": 2, "accumulate": 1}
+    taken = iter(Batches(Stream(), Letters(), **how))  # type: ignore[arg-type]
+    next(taken)
+    taken.close()  # type: ignore[attr-defined]
+    assert closed == [True]

@@ -9,7 +9,16 @@ from itertools import islice
 
 import pytest
 
-from storyteller.data.bundled import FAMILIES, MAX_WORDS, MIN_WORDS, N_STORIES, BundledStory, bundled_story, story, stories
+from storyteller.data.bundled import (
+    FAMILIES,
+    MAX_WORDS,
+    MIN_WORDS,
+    N_STORIES,
+    BundledStory,
+    bundled_story,
+    stories,
+    story,
+)
 from storyteller.data.bundled.story_templates import compiled, polished
 from storyteller.data.bundled.word_banks import BOYS, GIRLS, HE_ANIMALS, SHE_ANIMALS
 
@@ -38,14 +47,14 @@ MALE |= {"mr", "prince", "men", "smith", "baker", "miller", "conductor", "mailma
 
 
 @pytest.fixture(scope="module")
-def every_tale() -> list[str]:
-    """The first N_TALES tales, told once for the whole module."""
+def every_story() -> list[str]:
+    """The first N_STORIES stories, generated once for the whole module."""
     return list(islice(stories(), N_STORIES))
 
 
 @pytest.fixture(scope="module")
 def sample() -> list[BundledStory]:
-    """The first few thousand tales with their plots and casts."""
+    """The first few thousand stories with their plots and casts."""
     return [bundled_story(index) for index in range(SAMPLE)]
 
 
@@ -54,7 +63,7 @@ def words(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a tale; what is said between one pair of quotation marks stays with its sentence."""
+    """The sentences of a story; what is said between one pair of quotation marks stays with its sentence."""
     found = []
     for paragraph in text.split("\n"):
         masked = re.sub(r'"[^"]*"', lambda quote: re.sub(r"[.!?] ", lambda end: end[0][0] + "_", quote[0]), paragraph)
@@ -65,15 +74,15 @@ def sentences(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_first_n_tales_are_all_different(every_tale: list[str]) -> None:
+def test_the_first_n_stories_are_all_different(every_story: list[str]) -> None:
     assert N_STORIES == 50_000
-    assert len(set(every_tale)) == N_STORIES
+    assert len(set(every_story)) == N_STORIES
 
 
 @pytest.mark.slow
-def test_every_tale_has_from_80_to_250_words_and_lengths_vary_widely(every_tale: list[str]) -> None:
+def test_every_story_has_from_80_to_250_words_and_lengths_vary_widely(every_story: list[str]) -> None:
     assert (MIN_WORDS, MAX_WORDS) == (80, 250)
-    lengths = sorted(len(text.split()) for text in every_tale)
+    lengths = sorted(len(text.split()) for text in every_story)
     assert lengths[0] >= MIN_WORDS
     assert lengths[-1] <= MAX_WORDS
     assert 150 <= statistics.median(lengths) <= 190
@@ -81,31 +90,31 @@ def test_every_tale_has_from_80_to_250_words_and_lengths_vary_widely(every_tale:
 
 
 @pytest.mark.slow
-def test_every_tale_is_in_clean_plain_text(every_tale: list[str]) -> None:
+def test_every_story_is_in_clean_plain_text(every_story: list[str]) -> None:
     # One expression for all that must never be printed: marks of a template, doubled or stray spaces, spaces before
     # punctuation, doubled punctuation, letters other than ASCII, a blank line.
     bad = re.compile(r'[\[\]{}|<>@^_]|  | \n|\n |\n\n| [.,!?;:]|[.,!?;:]{2}|[.!?]"[.!?,]|[^\n -~]')
-    for index, text in enumerate(every_tale):
+    for index, text in enumerate(every_story):
         found = bad.search(text)
-        assert not found, f"tale {index}: {text[max(0, found.start() - 30) : found.end() + 20]!r}"
+        assert not found, f"story {index}: {text[max(0, found.start() - 30) : found.end() + 20]!r}"
         assert text == text.strip()
 
 
 @pytest.mark.slow
-def test_every_paragraph_balances_its_quotes_and_ends_its_last_sentence(every_tale: list[str]) -> None:
-    for index, text in enumerate(every_tale):
+def test_every_paragraph_balances_its_quotes_and_ends_its_last_sentence(every_story: list[str]) -> None:
+    for index, text in enumerate(every_story):
         for paragraph in text.split("\n"):
-            assert paragraph.count('"') % 2 == 0, f"tale {index}: {paragraph!r}"
-            assert re.match(r'"?[A-Z]', paragraph), f"tale {index}: {paragraph!r}"
-            assert paragraph.endswith((".", "!", "?", '."', '!"', '?"')), f"tale {index}: {paragraph!r}"
+            assert paragraph.count('"') % 2 == 0, f"story {index}: {paragraph!r}"
+            assert re.match(r'"?[A-Z]', paragraph), f"story {index}: {paragraph!r}"
+            assert paragraph.endswith((".", "!", "?", '."', '!"', '?"')), f"story {index}: {paragraph!r}"
 
 
 @pytest.mark.slow
-def test_every_sentence_begins_with_a_capital(every_tale: list[str]) -> None:
-    for index, text in enumerate(every_tale[:20_000]):
+def test_every_sentence_begins_with_a_capital(every_story: list[str]) -> None:
+    for index, text in enumerate(every_story[:20_000]):
         for match in SENTENCE_START.finditer(text.replace("Mr. ", "Mr ").replace("Mrs. ", "Mrs ")):
             rest = match.string[match.end() :].lstrip('"')
-            assert rest[:1].isupper(), f"tale {index}: {match.string[match.start() - 20 : match.end() + 20]!r}"
+            assert rest[:1].isupper(), f"story {index}: {match.string[match.start() - 20 : match.end() + 20]!r}"
 
 
 def test_a_small_letter_after_a_question_or_a_cry_only_tells_who_spoke(sample: list[BundledStory]) -> None:
@@ -119,23 +128,23 @@ def test_a_small_letter_after_a_question_or_a_cry_only_tells_who_spoke(sample: l
 
 
 @pytest.mark.slow
-def test_a_becomes_an_before_a_vowel_and_only_there(every_tale: list[str]) -> None:
-    for index, text in enumerate(every_tale[:20_000]):
+def test_a_becomes_an_before_a_vowel_and_only_there(every_story: list[str]) -> None:
+    for index, text in enumerate(every_story[:20_000]):
         for article, word in re.findall(r"\b([Aa]n?) ([A-Za-z]+)", text):
             vowel = word[0].lower() in "aeiou" and not word.lower().startswith(("one", "once", "uni", "use"))
             if word == "I":
                 continue
             assert (article.lower() == "an") == (vowel or word.lower() in ("hour", "honest")), (
-                f"tale {index}: {article} {word}"
+                f"story {index}: {article} {word}"
             )
 
 
 @pytest.mark.slow
-def test_no_word_is_doubled_by_mistake(every_tale: list[str]) -> None:
+def test_no_word_is_doubled_by_mistake(every_story: list[str]) -> None:
     # Said twice on purpose, as in "very, very", the words have a comma between them, or the plot chose the pair.
-    for index, text in enumerate(every_tale[:20_000]):
+    for index, text in enumerate(every_story[:20_000]):
         found = re.search(r"\b([A-Za-z]+) \1\b", text)
-        assert not found, f"tale {index}: {found[0] if found else ''!r}"
+        assert not found, f"story {index}: {found[0] if found else ''!r}"
 
 
 def test_there_are_at_least_thirty_families_and_each_gets_its_share(sample: list[BundledStory]) -> None:
@@ -190,7 +199,7 @@ def test_openings_vary_and_the_well_known_ones_are_among_them(sample: list[Bundl
     )
 
 
-def test_two_characters_of_a_tale_never_share_a_name(sample: list[BundledStory]) -> None:
+def test_two_characters_of_a_story_never_share_a_name(sample: list[BundledStory]) -> None:
     for told in sample:
         names = [person.name for person in told.cast]
         assert len(set(names)) == len(names), f"{told.family}: {names}"
@@ -203,14 +212,14 @@ def test_no_name_belongs_to_both_genders() -> None:
     assert len(set(together)) == len(together)
 
 
-def test_the_hero_is_named_in_the_tale(sample: list[BundledStory]) -> None:
+def test_the_hero_is_named_in_the_story(sample: list[BundledStory]) -> None:
     for told in sample:
         name = told.cast[0].name if told.cast[0].name[0].isupper() else told.cast[1].name
         assert told.text.count(name) >= 2, f"{told.family}: {name}"
 
 
 @pytest.mark.parametrize(("gender", "other"), [("he", FEMALE), ("she", MALE)])
-def test_a_tale_with_one_gender_in_it_never_uses_a_pronoun_of_the_other(
+def test_a_story_with_one_gender_in_it_never_uses_a_pronoun_of_the_other(
     sample: list[BundledStory], gender: str, other: set[str]
 ) -> None:
     checked = 0
@@ -234,7 +243,7 @@ def test_a_child_is_called_boy_or_girl_as_the_name_says(sample: list[BundledStor
     assert checked >= 500
 
 
-def test_a_tale_depends_on_its_index_and_its_seed_only() -> None:
+def test_a_story_depends_on_its_index_and_its_seed_only() -> None:
     late, early = story(77), story(3)
     assert story(3) == early
     assert story(77) == late
@@ -243,7 +252,7 @@ def test_a_tale_depends_on_its_index_and_its_seed_only() -> None:
     assert list(islice(stories(5, seed=2), 2)) == [story(5, 2), story(6, 2)]
 
 
-def test_another_seed_tells_other_tales() -> None:
+def test_another_seed_tells_other_stories() -> None:
     assert not {story(index) for index in range(300)} & {story(index, seed=1) for index in range(300)}
 
 

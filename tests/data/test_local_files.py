@@ -76,7 +76,7 @@ def refusal(*paths: Path | str) -> str:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_gives_back_its_stories(kind: str, tmp_path: Path) -> None:
-    assert stories_of(write_corpus(tmp_path / f"tales.{kind}", STORIES)) == STORIES
+    assert stories_of(write_corpus(tmp_path / f"stories.{kind}", STORIES)) == STORIES
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_every_format_gives_back_its_stories(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_the_note_says_which_format_was_found(kind: str, note: str, tmp_path: Path) -> None:
-    path = write_corpus(tmp_path / f"tales.{kind}", STORIES)
+    path = write_corpus(tmp_path / f"stories.{kind}", STORIES)
     source = Files([str(path)])
     assert source.notes == [f"{path}: {note}"]
     assert source.description["formats"] == [note]
@@ -143,7 +143,7 @@ def test_a_folder_is_searched_in_sorted_order_and_what_is_no_corpus_is_passed_ov
 
 
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
-    path = write_corpus(tmp_path / "tales.jsonl", STORIES)
+    path = write_corpus(tmp_path / "stories.jsonl", STORIES)
     assert stories_of(path, tmp_path, path) == STORIES
 
 
@@ -260,7 +260,7 @@ def test_a_line_of_100_mb_is_left_out_without_being_held(name: str, tmp_path: Pa
 def test_the_limit_is_exact_to_about_a_line_end(name: str, tmp_path: Path) -> None:
     kept, dropped = "k" * (STORY_BYTES - 64), "d" * (STORY_BYTES + 1)
     kind = name.replace("a.", "")
-    path = write_corpus(tmp_path / f"tales.{kind}", ["first", kept, dropped, "last"])
+    path = write_corpus(tmp_path / f"stories.{kind}", ["first", kept, dropped, "last"])
     assert stories_of(path) == ["first", kept, "last"]
 
 

@@ -97,7 +97,7 @@ def test_every_format_resumes_exactly_over_epochs(kind: str, shuffle: int, cuts:
     check_resumes(Files([str(path) for path in paths]), data_of(shuffle_stories=shuffle), 250, cuts)
 
 
-def test_the_bundled_tales_resume_exactly_and_the_next_epoch_has_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_stories_resume_exactly_and_the_next_epoch_has_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "N_STORIES", 20)
     source = BundledSource(seed=3)
     assert [story for story, _ in source.read(1, None)] == [bundled.story(n, 3) for n in range(20, 40)]
@@ -153,7 +153,7 @@ def test_a_block_of_huge_stories_ends_before_memory_does(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("clean", ["light", "classic"])
 @pytest.mark.parametrize("kind", ["jsonl", "json", "txt", "marks.txt", "csv", "parquet", "jsonl.gz"])
 def test_no_validation_story_is_ever_trained_on(kind: str, clean: Clean, tmp_path: Path) -> None:
-    source = Files([str(write_corpus(tmp_path / f"tales.{kind}", STORIES))])
+    source = Files([str(write_corpus(tmp_path / f"stories.{kind}", STORIES))])
     data = data_of(valid_pct=20, clean=clean)
     held, keys = held_out_stories(source, data, limit=5)
     trained = {story for story, _ in first(200, source, data, held_out=keys)}
@@ -287,7 +287,7 @@ def test_stories_are_cleaned_and_short_ones_skipped_by_what_cleaning_leaves() ->
 
 def test_the_door_opens_what_is_named(tmp_path: Path) -> None:
     said: list[str] = []
-    path = write_corpus(tmp_path / "tales.jsonl", STORIES)
+    path = write_corpus(tmp_path / "stories.jsonl", STORIES)
     assert open_corpus(data_of("bundled"), seed=5, log=said.append).description["seed"] == 5
     assert open_corpus(data_of(("bundled",)), log=said.append).description["kind"] == "bundled"
     assert open_corpus(data_of((str(path),)), log=said.append).description["paths"] == [str(path)]

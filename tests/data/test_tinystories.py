@@ -25,14 +25,15 @@ REPOSITORY = "datasets/roneneldan/TinyStories"
 PRELUDE = """
 import itertools, json, sys, time
 import datasets, huggingface_hub  # before any clock runs
-from storyteller.config.configs import Data
-from storyteller.data import corpus
+from storyteller.config.configs import DataConfig
+from storyteller.data.sources import open_corpus
+from storyteller.data.story_stream import StoryStream
 from storyteller.errors import HubError
 
 said = []
 def opened(source, **options):
-    data = Data(source=source, shuffle_stories=8, hub_patience_minutes=0.05)
-    return corpus.open_corpus(data, log=said.append, **options)
+    data = DataConfig(source=source, shuffle_stories=8, hub_patience_minutes=0.05)
+    return open_corpus(data, log=said.append, **options)
 def tell(**what):
     print(json.dumps(what | {"said": said}))
 """
@@ -81,7 +82,7 @@ def test_auto_takes_the_hub_and_every_position_resumes_exactly(hub_root: Path) -
         one.close(), other.close()
 
         def stream(count, position=None):
-            stories = iter(corpus.Stories(source, Data(shuffle_stories=8), seed=1, position=position))
+            stories = iter(StoryStream(source, DataConfig(shuffle_stories=8), seed=1, position=position))
             taken = list(itertools.islice(stories, count))
             stories.close()
             return taken

@@ -80,7 +80,7 @@ def test_values_that_are_no_numbers_are_an_error_not_a_score(tmp_path: Path) -> 
     weights = tiny_models.random_weights()
     weights["transformer.ln_f.weight"][:] = 1e38
     folder = tiny_models.write_folder(tmp_path / "model", weights, tiny_models.config(32, 2, 4, 64))
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not finite"):
         bits_per_byte.score_model(str(folder), STORIES, settings=PLAIN)
 
 
@@ -154,7 +154,7 @@ def test_eval_prints_the_figures_and_what_they_are_of(
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == f"{folder}: 35,744 parameters, on 2 stories: {data}, cleaned light"
-    assert [line.split("  ")[0] for line in lines[2:5]] == ["bits per byte", "nats a token", "perplexity"]
+    assert [line.split("  ")[0] for line in lines[2:5]] == ["bits per byte", "nats per token", "perplexity"]
     assert lines[5].startswith("46 tokens, 46 bytes in ")
     found = json.loads(ends(*words, "--json")[1])
     assert f"{found['bits_per_byte']['value']:.4f}" == lines[2].split()[3]
@@ -199,7 +199,7 @@ def test_a_model_that_sees_what_is_to_come_is_refused(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     BertLMHeadModel(settings).save_pretrained(folder)
-    with pytest.raises(ModelError, match="sees the words that it is to foretell"):
+    with pytest.raises(ModelError, match="sees the tokens that it has to predict"):
         bits_per_byte.score_model(str(folder), STORIES, settings=PLAIN)
 
 

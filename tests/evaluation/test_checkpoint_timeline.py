@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from storyteller.cli import commands
 from storyteller.cli.story_output import cells
-from storyteller.cli.timeline import wrapped
+from storyteller.cli.wrapped_text import wrap_parts
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, RunError, UsageError
-from storyteller.evaluation.checkpoint_timeline import TimelineStory, diff_words, timeline_steps, timeline_stories
+from storyteller.evaluation import checkpoint_timeline
+from storyteller.evaluation.checkpoint_timeline import Timeline, TimelineStory, diff_words, timeline_steps
 from storyteller.reports.timeline_page import describe, timeline_page
 from storyteller.text import safe
 from storyteller.tracking.curves import Curves
@@ -100,11 +101,13 @@ def test_there_is_a_moment_for_each_story_of_the_seed_and_each_checkpoint(folder
     assert timeline_steps(growth, FOX, own, [80, 100]) == [0, 50, 80, 100]
     assert timeline_steps(growth, FOX, SEVEN, [80, 100]) == [80, 100]
     assert timeline_steps(growth, "another", own, [80]) == [80]
-    assert timeline_steps(growth, FOX, own, range(1, 100), most=3) == [0, 50, 100]
-    assert timeline_steps(growth, FOX, own, range(1, 100), most=1) == [0]
+    assert timeline_steps(growth, FOX, own, range(1, 100), limit=3) == [0, 50, 100]
+    assert timeline_steps(growth, FOX, own, range(1, 100), limit=1) == [0]
 
 
-def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFolder) -> None:
+def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tell(folder, (0, " ran far away at last."), (100, " ran far away home."))
     asked = []
 
@@ -114,11 +117,10 @@ def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFol
             raise CheckpointError("checkpoint fox-run@60 is damaged", "take another")
         return SampleRecord(80, prompt, " ran far away too.", 42, finished=False, later=True)
 
+    monkeypatch.setattr(checkpoint_timeline, "generate_story", now)
     scored = {0: 3.0, 80: 1.0}
-    root, growth = folder.path.parent, grown(folder)
-    found = list(
-        timeline_stories(root, "fox-run", growth, FOX, SamplingParams(seed=42), [0, 60, 80, 100], scored.get, now)
-    )
+    root, history = folder.path.parent, grown(folder)
+    found = list(Timeline(folder, FOX, SamplingParams(seed=42), [0, 60, 80, 100], history, scored).stories())
     assert asked == [(root, "fox-run@60", FOX, 42), (root, "fox-run@80", FOX, 42)]
     assert [(each.step, each.problem, each.kept, describe(each)) for each in found] == [
         (0, "", None, "3.0000 bits per byte"),
@@ -128,11 +130,12 @@ def test_what_is_missing_is_told_and_what_cannot_be_told_says_why(folder: RunFol
     ]
 
 
-def test_a_story_of_another_seed_is_told_anew(folder: RunFolder) -> None:
+def test_a_story_of_another_seed_is_told_anew(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     tell(folder, (100, " of the run's own seed."))
     fresh = SampleRecord(100, FOX, " of seed 7.", 7, later=True)
-    [moment] = timeline_stories(folder.path, "fox-run", grown(folder), FOX, SEVEN, [100], tell=lambda *_: fresh)
-    assert moment.told == fresh
+    monkeypatch.setattr(checkpoint_timeline, "generate_story", lambda *_: fresh)
+    [moment] = Timeline(folder, FOX, SEVEN, [100], grown(folder), {}).stories()
+    assert moment.story == fresh
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------
@@ -196,12 +199,12 @@ def test_as_json_each_moment_is_an_object(folder: RunFolder, capsys: pytest.Capt
 
 def test_a_prompt_of_nothing_and_a_run_of_nothing_are_refused(folder: RunFolder) -> None:
     root = str(folder.path.parent)
-    with pytest.raises(UsageError, match="--prompt is empty"):
+    with pytest.raises(UsageError, match="for --prompt: expected some words"):
         commands.run(["timeline", "--prompt", " ", "--runs-dir", root])
-    with pytest.raises(RunError, match="fox-run has neither a story from this prompt nor a checkpoint"):
+    with pytest.raises(RunError, match="fox-run has neither a story of this prompt nor a checkpoint"):
         commands.run(["timeline", "--prompt", FOX, "--runs-dir", root])
     folder.checkpoint(10).mkdir(parents=True)
-    with pytest.raises(RunError, match=r"nothing could be told: checkpoint fox-run@10 has no manifest\.json"):
+    with pytest.raises(RunError, match=r"no story could be generated: checkpoint fox-run@10 has no manifest\.json"):
         commands.run(["timeline", "--prompt", FOX, "--runs-dir", root])
 
 
@@ -210,7 +213,7 @@ parts = st.lists(st.tuples(words | st.text(), st.booleans()))
 
 @given(parts, st.integers(min_value=2, max_value=60))
 def test_wrapped_lines_fit_and_hold_every_word_in_order(pieces: list[tuple[str, bool]], width: int) -> None:
-    lines = ["".join(text for text, _ in line) for line in wrapped(pieces, width)]
+    lines = ["".join(text for text, _ in line) for line in wrap_parts(pieces, width)]
     assert all(cells(line.rstrip(" ")) <= width for line in lines)
     whole = safe("".join(text for text, _ in pieces))
     assert "".join("".join(lines).split(" ")) == "".join(whole.replace("\t", " ").replace("\n", " ").split(" "))
@@ -261,7 +264,7 @@ def test_every_checkpoint_of_a_real_run_tells_what_its_training_told(
         before = then.at(prompt, moment["step"])
         assert before is not None and moment["told"] == "later"
         assert (moment["text"], sample.seed) == (before.text, before.seed)
-    assert "<h1>How small learned to speak</h1>" in Path("page.html").read_text(encoding="utf-8")
+    assert "<h1>Samples of small during training</h1>" in Path("page.html").read_text(encoding="utf-8")
     commands.run(["timeline", "small", "--prompt", "A dragon", "--seed", "7", "--json", "--runs-dir", root])
     other = json.loads(capsys.readouterr().out)
     assert other["seed"] == 7

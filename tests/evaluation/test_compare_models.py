@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 from storyteller.cli import main
-from storyteller.cli.compare import side_by_side, wrapped
+from storyteller.cli.wrapped_text import side_by_side, wrap_text
 from storyteller.config.configs import SamplingParams
 from storyteller.evaluation.bits_per_byte import EvalSet, ModelScores
 from storyteller.evaluation.bootstrap import Difference
-from storyteller.evaluation.compare_models import ModelComparison, ModelStories, PairedDifference, tell, verdict
+from storyteller.evaluation.compare_models import (
+    ComparedStory,
+    ModelComparison,
+    PairedDifference,
+    generate_stories,
+    verdict,
+)
 from storyteller.inference.engine import open_model
 from storyteller.reports.compare_page import comparison_page
 from tests.support import tiny_models
@@ -47,7 +53,7 @@ def scores(name: str, *nats: float) -> ModelScores:
 
 
 def contest(prompt: str = "Once", text: str = " there was a fox.", label: str = "owl") -> ModelComparison:
-    told = (ModelStories(text, 5, True),)
+    told = (ComparedStory(text, 5, True),)
     return ModelComparison(
         ("fox", label),
         (prompt,),
@@ -79,22 +85,23 @@ def test_stories_stand_in_columns_as_wide_as_the_screen_lets_them() -> None:
 
 
 def test_lines_break_between_words_and_no_control_stays() -> None:
-    assert wrapped("a bb\n\nccc dddd", 6) == ["a bb", "", "ccc", "dddd"]
-    assert wrapped("abcdefgh ij", 5) == ["abcde", "fgh", "ij"]
-    assert wrapped("\u65e5\u672c\u8a9e", 4) == ["\u65e5\u672c", "\u8a9e"]
-    assert wrapped("\x1b[31m", 10) == ["\u241b[31m"]
+    assert wrap_text("a bb\n\nccc dddd", 6) == ["a bb", "", "ccc", "dddd"]
+    assert wrap_text("abcdefgh ij", 5) == ["abcde", "fgh", "ij"]
+    assert wrap_text("\u65e5\u672c\u8a9e", 4) == ["\u65e5\u672c", "\u8a9e"]
+    assert wrap_text("\x1b[31m", 10) == ["\u241b[31m"]
 
 
 def test_a_verdict_names_the_better_model_or_says_that_it_cannot_be_told() -> None:
     real = Difference(-0.25, -0.3125, -0.125, significant=True)
     assert verdict(PairedDifference("fox", "owl", real), 50) == (
-        "fox foretells better than owl: by 0.2500 bits per byte, 95 % from 0.1250 to 0.3125, a real difference"
+        "fox is better than owl by 0.2500 bits per byte, 95 % from 0.1250 to 0.3125: a significant difference"
     )
     other = Difference(0.25, 0.125, 0.3125, significant=True)
     assert verdict(PairedDifference("fox", "owl", other), 50) == verdict(PairedDifference("owl", "fox", real), 50)
     unsure = Difference(0.01, -0.02, 0.04, significant=False)
     assert verdict(PairedDifference("fox", "owl", unsure), 1_000) == (
-        "fox and owl cannot be told apart on these 1,000 stories: +0.0100 bits per byte, 95 % from -0.0200 to +0.0400"
+        "fox and owl do not differ significantly on these 1,000 stories: "
+        "+0.0100 bits per byte, 95 % from -0.0200 to +0.0400"
     )
 
 
@@ -132,11 +139,11 @@ def test_a_prompt_that_does_not_fit_is_left_out_and_the_others_are_told(tmp_path
     folder = tiny_models.script_folder(tmp_path / "model", script)
     said: list[int] = []
     with open_model(str(folder)) as engine:
-        told = tell(engine, ["Once", "x" * 64, script[:10]], SamplingParams(seed=1), said.append)
+        told = generate_stories(engine, ["Once", "x" * 64, script[:10]], SamplingParams(seed=1), said.append)
     assert told == (
-        ModelStories(script[4:], len(script) - 4, True),
+        ComparedStory(script[4:], len(script) - 4, True),
         None,
-        ModelStories(script[10:], len(script) - 10, True),
+        ComparedStory(script[10:], len(script) - 10, True),
     )
     assert said == [0]
 
@@ -169,7 +176,7 @@ def test_models_tell_the_same_prompts_with_the_same_seed_and_are_scored_on_the_s
     assert (difference["bits_per_byte"]["value"], difference["bits_per_byte"]["real"]) == (0.0, False)
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     status, out, err = ends("compare", one, same, *words, "--show", "1")
-    assert "cannot be told apart on these 2 stories" in out
+    assert "do not differ significantly on these 2 stories" in out
     assert "\n1 of 2: Once\n" in out
     assert "The dragon" not in out
 
@@ -179,7 +186,7 @@ def test_a_file_that_is_no_page_is_refused_before_any_work(ends: Ends, tmp_path:
     mine.write_text("mine")
     status, out, err = ends("compare", "starter", "./gone", "--html", str(mine))
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "no HTML page" in err
+    assert "not an HTML page" in err
     assert mine.read_text() == "mine"
 
 

@@ -1,4 +1,4 @@
-"""Names that change, pronouns without anyone, things not brought in: found where planted, rare in real tales."""
+"""Names that change, pronouns without anyone, things not brought in: found where planted, rare in real stories."""
 
 from __future__ import annotations
 

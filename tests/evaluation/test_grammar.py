@@ -1,4 +1,4 @@
-"""Each rule finds its slip, says so once, and is silent on good sentences and on real tales."""
+"""Each rule finds its slip, says so once, and is silent on good sentences and on real stories."""
 
 from __future__ import annotations
 

@@ -58,13 +58,13 @@ def card(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def tales() -> list[str]:
+def bundled_stories() -> list[str]:
     return [story(number) for number in range(300)]
 
 
 @pytest.fixture(scope="module")
-def reference(tales: list[str]) -> ReferenceCorpus:
-    return ReferenceCorpus.build(tales)
+def reference(bundled_stories: list[str]) -> ReferenceCorpus:
+    return ReferenceCorpus.build(bundled_stories)
 
 
 SMALL = [
@@ -120,30 +120,34 @@ def test_a_model_that_says_a_training_story_by_heart_is_shown_with_its_source(
     assert done.card.parameters is not None
 
 
-def test_a_name_that_changes_half_way_is_caught(tales: list[str], reference: ReferenceCorpus) -> None:
+def test_a_name_that_changes_half_way_is_caught(bundled_stories: list[str], reference: ReferenceCorpus) -> None:
     whole = (
         "One day Zibby found a kite. Zibby ran up the hill. Then Quorlo fell down. Quorlo cried, and Quorlo went home."
     )
-    (found,) = worst_examples.worst_examples([StoryCompletion("", whole, True)], reference, tales)
+    (found,) = worst_examples.worst_examples([StoryCompletion("", whole, True)], reference, bundled_stories)
     assert (found.kind, found.title) == ("renamed", "Zibby becomes Quorlo")
     assert [whole[begin:end] for begin, end in found.marks] == ["Zibby", "Zibby", "Quorlo", "Quorlo", "Quorlo"]
     kept = StoryCompletion("", whole.replace("Quorlo", "Zibby"), True)
-    assert worst_examples.worst_examples([kept], reference, tales) == ()
+    assert worst_examples.worst_examples([kept], reference, bundled_stories) == ()
 
 
-def test_real_stories_do_not_loop(tales: list[str], reference: ReferenceCorpus) -> None:
+def test_real_stories_do_not_loop(bundled_stories: list[str], reference: ReferenceCorpus) -> None:
     told = [StoryCompletion("", story(number), True) for number in range(40_000, 40_040)]
-    kinds = [example.kind for example in worst_examples.worst_examples(told, reference, tales)]
+    kinds = [example.kind for example in worst_examples.worst_examples(told, reference, bundled_stories)]
     assert "looped" not in kinds
 
 
-def test_a_copy_inside_a_story_is_marked_where_it_stands(tales: list[str], reference: ReferenceCorpus) -> None:
-    words = tales[7].split()
+def test_a_copy_inside_a_story_is_marked_where_it_stands(
+    bundled_stories: list[str], reference: ReferenceCorpus
+) -> None:
+    words = bundled_stories[7].split()
     stolen = " ".join(words[20:50])
     (found,) = (
         each
         for each in worst_examples.worst_examples(
-            [StoryCompletion("So it was. ", f"Zog met a blip. {stolen} And blip went zog.", True)], reference, tales
+            [StoryCompletion("So it was. ", f"Zog met a blip. {stolen} And blip went zog.", True)],
+            reference,
+            bundled_stories,
         )
         if each.kind == "copied"
     )
@@ -303,7 +307,7 @@ def test_the_terminal_and_a_folder_get_the_card_and_nobody_is_called(
     looped = "Once there was a cat. " + "The cat sat on the mat. " * 8
     done = card(says(tmp_path, looped.strip()), *files, "--out", str(tmp_path / "out"))
     assert (done.status, called) == (0, [])
-    assert any(line.startswith("MEASURE ") for line in done.out.splitlines())
+    assert any(line.startswith("METRIC ") for line in done.out.splitlines())
     row = next(line for line in done.out.splitlines() if line.startswith("repetition"))
     assert float(row.removeprefix("repetition").split()[0]) > 75
     assert row.endswith("worse than real")
@@ -337,7 +341,7 @@ def test_what_is_no_card_is_never_written_over(card: Run, files: list[str], tmp_
         ("--train-data", "missing.jsonl"),
     ],
 )
-def test_words_that_are_off_are_said_in_one_line(card: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_usage_error_is_one_line(card: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     done = card(says(tmp_path, "Once."), *words)
     assert done.status in (1, 2)
     assert (done.out, done.err.count("\n")) == ("", 1)

@@ -10,7 +10,8 @@ import pytest
 
 from storyteller.evaluation.bits_per_byte import held_out, score_model
 from storyteller.evaluation.bootstrap import Interval
-from storyteller.evaluation.model_card import generate_stories, training_stories
+from storyteller.evaluation.model_card import training_stories
+from storyteller.evaluation.model_card.generate_stories import generate_stories, sampling_params
 from storyteller.evaluation.model_card.make_card import CardReferences
 from storyteller.evaluation.prompts import bundled_prompts
 from storyteller.evaluation.text_metrics.metrics import MEASURES
@@ -76,9 +77,7 @@ def told(run: RunFolder, step: int) -> list[StoryCompletion]:
     """Stories of a checkpoint, from the plainest prompts."""
     prompts = [prompt.text for prompt in bundled_prompts() if prompt.kind == "opening"]
     with open_model(f"{run.name}@{step}", run.path.parent, threads=1) as engine:
-        return list(
-            generate_stories.tell(engine, prompts, 20, generate_stories.sampling_params(0, max_tokens=300)).stories
-        )
+        return list(generate_stories(engine, prompts, 20, sampling_params(0, max_tokens=300)).stories)
 
 
 def shuffled(stories: tuple[str, ...]) -> list[StoryCompletion]:

@@ -38,7 +38,7 @@ def test_prompts_of_a_file_come_in_its_order(tmp_path: Path) -> None:
     assert load_prompts(objects) == ["One\nTwo"]
 
 
-@pytest.mark.parametrize(("text", "problem"), [("\n \n", "there is no prompt"), (None, "cannot be read")])
+@pytest.mark.parametrize(("text", "problem"), [("\n \n", "no prompts in"), (None, "cannot be read")])
 def test_a_file_without_a_prompt_is_refused_in_one_line(tmp_path: Path, text: str | None, problem: str) -> None:
     path = tmp_path / "mine.txt"
     if text is not None:

@@ -128,13 +128,13 @@ F32 = {"dtype": "F32", "shape": [400, 32], "data_offsets": [0, 51200]}
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        (F32 | {"data_offsets": [0, 1 << 40], "shape": [1 << 38]}, "lies outside the file"),
-        (F32 | {"data_offsets": [1 << 40, (1 << 40) + 51200]}, "lies outside the file"),
-        (F32 | {"data_offsets": [-4, 51196]}, "says nothing sensible of"),
-        (F32 | {"shape": [1 << 60, 1 << 60]}, "is not as long as its shape says"),
-        (F32 | {"shape": [1] * 100000}, "says nothing sensible of"),
-        (F32 | {"shape": "400"}, "says nothing sensible of"),
-        ([], "says nothing sensible of"),
+        (F32 | {"data_offsets": [0, 1 << 40], "shape": [1 << 38]}, "is outside the file"),
+        (F32 | {"data_offsets": [1 << 40, (1 << 40) + 51200]}, "is outside the file"),
+        (F32 | {"data_offsets": [-4, 51196]}, "has an invalid entry for"),
+        (F32 | {"shape": [1 << 60, 1 << 60]}, "does not match its shape"),
+        (F32 | {"shape": [1] * 100000}, "has an invalid entry for"),
+        (F32 | {"shape": "400"}, "has an invalid entry for"),
+        ([], "has an invalid entry for"),
     ],
 )
 @pytest.mark.parametrize("file", [WEIGHTS, STATE])
@@ -146,12 +146,12 @@ def test_a_tensor_that_lies_about_its_place_or_size_is_refused(hurt: Path, file:
 
 def test_tensors_that_share_their_bytes_are_refused(hurt: Path) -> None:
     header(hurt / WEIGHTS, {f"transformer.h.{n}": F32 for n in range(1000)}, bytes(51200))
-    assert "lies outside the file" in refused(lambda: weights.load_model(hurt))
+    assert "is outside the file" in refused(lambda: weights.load_model(hurt))
 
 
 def test_whole_numbers_for_weights_are_refused(hurt: Path) -> None:
     tensors(hurt, WEIGHTS, lambda held: held.update({"transformer.ln_f.bias": torch.zeros(32, dtype=torch.int64)}))
-    assert "ln_f.bias holds I64, not numbers" in refused(lambda: load(hurt))
+    assert "ln_f.bias has type I64, which is not a float type" in refused(lambda: load(hurt))
 
 
 def test_an_output_layer_of_its_own_is_refused(hurt: Path) -> None:
@@ -168,12 +168,12 @@ def test_an_output_layer_of_its_own_is_refused(hurt: Path) -> None:
         ({"vocab_size": 10**12}, "invalid value 1000000000000 for --vocab-size"),
         ({"n_layer": 2}, "lacks h.1.ln_1.weight"),
         ({"n_embd": 16384, "n_head": 8}, "wte.weight is (400, 32), not (400, 16384)"),
-        ({"n_layer": -1}, "no number for n_layer"),
-        ({"n_layer": "4"}, "no number for n_layer"),
-        ({"n_layer": True}, "no number for n_layer"),
-        ({"n_layer": math.nan}, "no number for n_layer"),
-        ({"n_layer": math.inf}, "no number for n_layer"),
-        ({"n_head": ...}, "no number for n_head"),
+        ({"n_layer": -1}, "no valid n_layer"),
+        ({"n_layer": "4"}, "no valid n_layer"),
+        ({"n_layer": True}, "no valid n_layer"),
+        ({"n_layer": math.nan}, "no valid n_layer"),
+        ({"n_layer": math.inf}, "no valid n_layer"),
+        ({"n_head": ...}, "no valid n_head"),
         ({"n_head": 0}, "invalid value 0 for --heads"),
         ({"n_head": 5}, "--width 32 cannot be shared evenly by --heads 5"),
         ({"model_type": "llama"}, "model_type is llama, not gpt2"),
@@ -196,13 +196,13 @@ def test_an_absurd_config_is_refused_before_a_model_is_built(hurt: Path, changed
 def test_what_is_no_json_object_is_refused(hurt: Path, file: str, contents: bytes) -> None:
     (hurt / file).write_bytes(contents)
     line = refused(lambda: weights.load_model(hurt) if file == "config.json" else load(hurt), peak_mib=16)
-    assert f"{file} is no JSON object" in line
+    assert f"{file} is not a JSON object" in line
 
 
 def test_a_huge_state_is_refused_unread(hurt: Path) -> None:
     with (hurt / "training_state" / "state.json").open("wb") as file:
         file.truncate(1 << 31)  # a hole: it takes no space
-    assert "state.json is too large to be true" in refused(lambda: load(hurt))
+    assert "state.json is too large" in refused(lambda: load(hurt))
 
 
 POSITION = {"stories": {"epoch": 0, "block": 0, "offset": 1, "cursor": None}, "carry": [1]}
@@ -214,26 +214,26 @@ POSITION = {"stories": {"epoch": 0, "block": 0, "offset": 1, "cursor": None}, "c
         ({"step": ...}, "of another version (no step)"),
         ({"position": ...}, "of another version (no position)"),
         ({"mood": "good"}, "of another version (an unknown mood)"),
-        ({"step": "4"}, "the step of its training state is off ('4')"),
-        ({"step": -4}, "the step of its training state is off (-4)"),
+        ({"step": "4"}, "the step of its training state is invalid ('4')"),
+        ({"step": -4}, "the step of its training state is invalid (-4)"),
         ({"step": 5}, "is that of step 5"),
-        ({"step": True}, "the step of its training state is off (True)"),
-        ({"tokens": 10**30}, "the tokens of its training state is off"),
-        ({"seconds": math.nan}, "the seconds of its training state is off (nan)"),
-        ({"passes": math.inf}, "the passes of its training state is off (inf)"),
-        ({"best_bpb": "low"}, "the best_bpb of its training state is off"),
-        ({"skipped_steps": -1}, "the skipped_steps of its training state is off (-1)"),
-        ({"happened": [1]}, "the happened of its training state is off"),
-        ({"happened": {"save": "now"}}, "the happened of its training state is off"),
-        ({"scaler": {"scale": 1}}, "the scaler of its training state is off"),
-        ({"position": [0]}, "the position of its training state is off ([0])"),
-        ({"position": {"stories": POSITION["stories"]}}, "the position of its training state is off"),
-        ({"position": POSITION | {"carry": [400]}}, "the position of its training state is off"),
-        ({"position": POSITION | {"carry": ["a"]}}, "the position of its training state is off"),
-        ({"position": POSITION | {"stories": {"epoch": 0}}}, "the position of its training state is off"),
+        ({"step": True}, "the step of its training state is invalid (True)"),
+        ({"tokens": 10**30}, "the tokens of its training state is invalid"),
+        ({"seconds": math.nan}, "the seconds of its training state is invalid (nan)"),
+        ({"passes": math.inf}, "the passes of its training state is invalid (inf)"),
+        ({"best_bpb": "low"}, "the best_bpb of its training state is invalid"),
+        ({"skipped_steps": -1}, "the skipped_steps of its training state is invalid (-1)"),
+        ({"happened": [1]}, "the happened of its training state is invalid"),
+        ({"happened": {"save": "now"}}, "the happened of its training state is invalid"),
+        ({"scaler": {"scale": 1}}, "the scaler of its training state is invalid"),
+        ({"position": [0]}, "the position of its training state is invalid ([0])"),
+        ({"position": {"stories": POSITION["stories"]}}, "the position of its training state is invalid"),
+        ({"position": POSITION | {"carry": [400]}}, "the position of its training state is invalid"),
+        ({"position": POSITION | {"carry": ["a"]}}, "the position of its training state is invalid"),
+        ({"position": POSITION | {"stories": {"epoch": 0}}}, "the position of its training state is invalid"),
         (
             {"position": POSITION | {"stories": {"epoch": 0, "block": -1, "offset": 0, "cursor": None}}},
-            "the position of its training state is off",
+            "the position of its training state is invalid",
         ),
     ],
 )
@@ -251,24 +251,24 @@ def set_to(name: str, value: torch.Tensor) -> Callable[[dict[str, torch.Tensor]]
     ("change", "why"),
     [
         (lambda held: held.pop("rng/cpu"), "lacks torch's generator"),
-        (set_to("rng/cpu", torch.zeros(8, dtype=torch.uint8)), "the state of torch's generator is off"),
-        (set_to("rng/cpu", torch.zeros(5056)), "the state of torch's generator is off"),
+        (set_to("rng/cpu", torch.zeros(8, dtype=torch.uint8)), "the state of torch's generator is invalid"),
+        (set_to("rng/cpu", torch.zeros(5056)), "the state of torch's generator is invalid"),
         (lambda held: held.pop("wte.weight/exp_avg_sq"), "lacks exp_avg_sq of wte.weight"),
         (lambda held: held.pop("h.0.mlp.c_fc.weight/momentum_buffer"), "lacks momentum_buffer of h.0.mlp.c_fc.weight"),
         (
             lambda held: [held.pop(name) for name in list(held) if not name.startswith("rng/")],
-            "its training state lacks the optimiser's",
+            "its training state lacks the optimizer's",
         ),
         (set_to("wte.weight/exp_avg", torch.zeros(7)), "exp_avg of wte.weight has another shape than the weights"),
         (set_to("evil/exp_avg", torch.zeros(7)), "has evil/exp_avg, which the model lacks"),
         (
             set_to("wte.weight/exp_avg", torch.full((400, 32), math.nan)),
-            "exp_avg of wte.weight has values that are no numbers",
+            "exp_avg of wte.weight has values that are not finite",
         ),
-        (set_to("wte.weight/step", torch.tensor(math.inf)), "step of wte.weight has values that are no numbers"),
+        (set_to("wte.weight/step", torch.tensor(math.inf)), "step of wte.weight has values that are not finite"),
     ],
 )
-def test_an_optimiser_state_that_does_not_fit_is_refused(hurt: Path, change: Any, why: str) -> None:
+def test_an_optimizer_state_that_does_not_fit_is_refused(hurt: Path, change: Any, why: str) -> None:
     tensors(hurt, STATE, change)
     line = refused(lambda: load(hurt))
     assert why in line and line.startswith("step-00000004: ")
@@ -320,7 +320,7 @@ def test_a_position_that_no_source_gave_is_refused(tmp_path: Path) -> None:
         stories = {"epoch": 0, "block": 1, "offset": 0, "cursor": cursor, "passes": 0.0}
         resealed(folder, 4, partial(of_json_in, state, position=POSITION | {"stories": stories}))
         assert worker.run(folder) == 1
-        assert message(folder).startswith("the position of the checkpoint is none of these stories"), cursor
+        assert message(folder).startswith("the checkpoint's position does not fit these stories"), cursor
     assert "Traceback" not in folder.log.read_text(encoding="utf-8")
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from storyteller.tracking import run_folder
-from storyteller.tracking.metrics_log import JsonLog, RetryingLog, read_records
+from storyteller.tracking.metrics_log import JsonLog, RetryingLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import overwrite_status, own_status, read_status, seen_state, write_status
 from storyteller.training import worker as body
 from storyteller.training.status_reporter import StatusReporter
 from storyteller.training.train_state import TrainState
 from tests.support.living import last_step, saved, state, until, worker
+from tests.support.records import read_records
 from tests.support.training import losses, make_run, trained_run
 
 DISK_FULL = "the disk is full: free some space, or nothing more of this run is saved"
@@ -176,21 +177,21 @@ def test_a_status_is_put_in_the_place_of_the_last_where_there_is_no_room_for_two
 
 def test_the_log_waits_for_space_without_a_torn_line_and_says_each_thing_once(disk: Path) -> None:
     folder = run_folder.create(disk / "runs", "fox")
-    desk = StatusReporter(folder)
+    reporter = StatusReporter(folder)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with desk.at_work():
-        desk.ready(TrainState(step=1))
-        desk.note("x" * 4000)
+    with reporter.running():
+        reporter.ready(TrainState(step=1))
+        reporter.log("x" * 4000)
         fill(disk)
         for step in range(2, 5):
-            desk.at(TrainState(step=step), waiting=False)
-            desk.trouble(full)
+            reporter.progressed(TrainState(step=step), waiting=False)
+            reporter.disk_trouble(full)
         assert folder.log.read_text().endswith("x\n")
         until(lambda: message(folder) == DISK_FULL and state(folder)[1] == 4, seconds=5)
         assert seen_state(folder) == "running"
         (disk / "filler").unlink()
-        desk.trouble(None)
-        desk.end("stopped", "", 0)
+        reporter.disk_trouble(None)
+        reporter.end("stopped", "", 0)
     lines = [line[9:] for line in folder.log.read_text().splitlines()]
     assert lines[1:] == [f"{DISK_FULL}; training goes on", "metrics and checkpoints are written again"]
     assert message(folder) == ""

@@ -36,7 +36,7 @@ import itertools, json, os, sys, threading, time, urllib.request
 from pathlib import Path
 import huggingface_hub.utils._http as http
 from storyteller.training import worker
-from storyteller.tracking import checkpoints
+from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.run_status import read_status
 from tests.support.training import losses, make_run
 
@@ -133,7 +133,7 @@ def test_a_lasting_outage_saves_the_state_and_says_what_to_do_and_a_resume_ends_
         cut = run("cut", data_hub_patience_minutes=2 / 60)
         ended = worker.run(cut)
         status = read_status(cut)
-        steps = checkpoints.steps(cut)
+        steps = checkpoint_folders.steps(cut)
         before = losses(cut)
         log = cut.log.read_text()
         fault("ok")
@@ -189,7 +189,7 @@ def test_what_no_waiting_mends_is_said_at_once(hub_root: Path, how: dict[str, An
             folder = run(f"refused-{mode}")
             begin = time.monotonic()
             ended = worker.run(folder)
-            told.append([ended, read_status(folder).message, checkpoints.steps(folder) == [max(losses(folder))]])
+            told.append([ended, read_status(folder).message, checkpoint_folders.steps(folder) == [max(losses(folder))]])
         tell(told=told, seconds=time.monotonic() - begin)
     """
     with LoopbackHub(hub_root) as hub:
@@ -210,7 +210,7 @@ def test_a_server_that_hangs_is_given_up_when_the_patience_is_over(hub_root: Pat
         begin = time.monotonic()
         ended = worker.run(folder)
         tell(ended=ended, message=read_status(folder).message, seconds=time.monotonic() - begin,
-             saved=checkpoints.steps(folder) == [max(losses(folder))])
+             saved=checkpoint_folders.steps(folder) == [max(losses(folder))])
         sys.stdout.flush()
         os._exit(0)  # as the worker does: a thread still waits for the server
     """
@@ -227,13 +227,13 @@ def test_a_server_that_hangs_is_given_up_when_the_patience_is_over(hub_root: Pat
 @pytest.mark.slow
 def test_a_resume_from_the_hub_asks_for_no_story_that_was_read_before(hub_root: Path, how: dict[str, Any]) -> None:
     script = """
-        from storyteller.training.status_reporter import Desk
+        from storyteller.training.status_reporter import StatusReporter
         whole, cut = run("whole", data_valid=""), run("cut", data_valid="")
         assert worker.run(whole) == 0
-        real = Desk.stop_asked
-        Desk.stop_asked = lambda desk: desk.step >= 45 or real(desk)
+        real = StatusReporter.stop_requested
+        StatusReporter.stop_requested = lambda reporter: reporter.step >= 45 or real(reporter)
         assert worker.run(cut) == 0
-        Desk.stop_asked = real
+        StatusReporter.stop_requested = real
         state = json.loads((cut.checkpoint(45) / "training_state" / "state.json").read_text())
         urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/_reset").read()
         before = len(cut.log.read_text())
@@ -279,9 +279,9 @@ def test_a_resume_from_files_reads_no_story_that_was_read_before(
     options = {"data_source": (str(path),), "data_shuffle_stories": 10, "train_steps": 20, "data_valid_pct": 5}
     whole = trained_run(tmp_path / "runs", "whole", **options)
     cut = make_run(tmp_path / "runs", "cut", **options)
-    real = StatusReporter.stop_asked
+    real = StatusReporter.stop_requested
     with monkeypatch.context() as patch:
-        patch.setattr(StatusReporter, "stop_asked", lambda desk: desk.step >= 12 or real(desk))
+        patch.setattr(StatusReporter, "stop_requested", lambda reporter: reporter.step >= 12 or real(reporter))
         assert worker.run(cut) == 0
     state = json.loads((cut.checkpoint(12) / "training_state" / "state.json").read_text(encoding="utf-8"))
     position = state["position"]["stories"]

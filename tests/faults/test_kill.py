@@ -15,10 +15,11 @@ from typing import IO
 import pytest
 
 from storyteller.tracking import checkpoint_folders, run_folder
-from storyteller.tracking.metrics_log import RetryingLog, by_step, read_records
+from storyteller.tracking.metrics_log import RetryingLog, by_step
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status, seen_state
 from tests.support.living import last_step, saved, says, until, worker
+from tests.support.records import read_records
 from tests.support.training import losses, make_run
 from tests.training.test_trainer import assert_equal_weights
 

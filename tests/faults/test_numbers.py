@@ -26,11 +26,11 @@ from storyteller.model import memory
 from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status, seen_state
 from storyteller.training import gradients, optimizers, trainer, worker
 from tests.cli.test_train import TINY, run_of, storyteller, wait_for_step
+from tests.support.records import read_records
 from tests.support.training import losses, make_run, trained_run
 
 Poison = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -104,7 +104,7 @@ def test_a_bad_step_is_not_taken_and_the_message_says_which_and_what_to_try(
     folder = make_run(tmp_path, "bad", train_checkpoint_every="1", train_keep=9)
     assert worker.run(folder) == 1
     assert message(folder) == (
-        f"the {what} of step 4 is not a number, so the step was not taken: resume with --skip-bad-steps 1 to pass over "
+        f"the {what} of step 4 is not a number, so the step was not taken: resume with --skip-bad-steps 1 to skip "
         "it, or train anew with a lower --lr or --precision fp32"
     )
     assert checkpoint_folders.steps(folder) == [1, 2, 3]
@@ -135,7 +135,7 @@ def test_skipped_steps_are_counted_logged_and_pass_over_their_stories(
     assert state["position"] == whole_state["position"]
 
 
-def test_a_skipped_step_leaves_weights_and_optimiser_as_they_were(
+def test_a_skipped_step_leaves_weights_and_optimizer_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, {3}, infinite_gradient)
@@ -159,7 +159,7 @@ def test_one_bad_step_too_many_stops_the_run_and_resumes_know_how_many_there_wer
     assert worker.run(folder) == 1
     assert message(folder).startswith(
         "the loss of step 5 is not a number, so the step was not taken (1 were skipped before): "
-        "resume with --skip-bad-steps 2 to pass over it"
+        "resume with --skip-bad-steps 2 to skip it"
     )
     assert checkpoint_folders.steps(folder) == [1, 2, 3, 4]
     poison(monkeypatch, {1}, nan_loss)  # step 5 again
@@ -221,7 +221,7 @@ def test_weights_that_a_step_made_infinite_are_never_saved(tmp_path: Path, monke
     monkeypatch.setattr(trainer.Trainer, "_evaluate", lambda *_: None)  # it would see it first
     assert worker.run(folder) == 1
     assert re.match(
-        r"\S+ has values that are no numbers after step 3, so no checkpoint of it was saved", message(folder)
+        r"\S+ has values that are not finite after step 3, so no checkpoint of it was saved", message(folder)
     )
     assert checkpoint_folders.steps(folder) == [1, 2] and all_finite(folder)
     assert not list(folder.checkpoints.glob(".*"))
@@ -245,7 +245,8 @@ def test_skip_bad_steps_is_an_option_of_train_and_of_resume() -> None:
 def test_the_patience_with_the_hub_is_a_setting_that_is_validated() -> None:
     assert resolve("quick", {}).data.hub_patience_minutes == 10
     assert resolve("quick", {}, ["hub_patience_minutes=0.5"]).data.hub_patience_minutes == 0.5
-    with pytest.raises(UsageError, match=r"invalid value -1\.0 for --set hub_patience_minutes: expected 0 to 10,080 minutes"):
+    problem = r"invalid value -1\.0 for --set hub_patience_minutes: expected 0 to 10,080 minutes"
+    with pytest.raises(UsageError, match=problem):
         resolve("quick", {}, ["hub_patience_minutes=-1"])
 
 
@@ -273,7 +274,8 @@ def test_the_patience_with_the_hub_is_a_setting_that_is_validated() -> None:
 )
 def test_what_an_allocator_says_is_told_with_its_size(error: BaseException, asked: str) -> None:
     assert memory.is_out_of_memory(error)
-    with pytest.raises(OutOfMemoryError) as caught, memory.explain_out_of_memory("a batch of 8 x 512 tokens", "lower --context"):
+    what = "a batch of 8 x 512 tokens"
+    with pytest.raises(OutOfMemoryError) as caught, memory.explain_out_of_memory(what, "lower --context"):
         raise error
     assert str(caught.value) == (
         f"a batch of 8 x 512 tokens does not fit into memory ({asked} asked for at once): lower --context"
@@ -282,7 +284,8 @@ def test_what_an_allocator_says_is_told_with_its_size(error: BaseException, aske
 
 
 def test_an_error_of_another_kind_stays_what_it_is() -> None:
-    assert memory.is_out_of_memory(MemoryError()) and not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes do not fit"))
+    assert memory.is_out_of_memory(MemoryError())
+    assert not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes do not fit"))
     with pytest.raises(RuntimeError, match="mat1"), memory.explain_out_of_memory("a batch"):
         raise RuntimeError("mat1 and mat2 shapes do not fit")
 
@@ -351,15 +354,15 @@ def test_an_allocation_that_really_fails_names_the_batch_its_bytes_and_the_optio
         from pathlib import Path
         import psutil
         from storyteller.training import worker
-        from storyteller.model import gradient
+        from storyteller.training import gradients
         from storyteller.tracking.run_folder import RunFolder
 
-        real = gradient.accumulate
+        real = gradients.accumulate
         def in_little_memory(*given):
             here = psutil.Process().memory_info().vms + (256 << 20)
             resource.setrlimit(resource.RLIMIT_AS, (here, here))
             return real(*given)
-        gradient.accumulate = in_little_memory
+        gradients.accumulate = in_little_memory
         sys.exit(worker.run(RunFolder(Path(sys.argv[1]))))
     """
     folder = make_run(tmp_path, "large", train_batch_size=8192)

@@ -58,7 +58,7 @@ def test_a_signal_that_comes_before_the_process_can_hear_it_waits_until_it_can(
 
 
 @pytest.mark.slow
-def test_a_signal_is_heard_while_the_tokenizer_is_trained(tmp_path: Path) -> None:
+def test_a_signal_is_handled_while_the_tokenizer_is_trained(tmp_path: Path) -> None:
     draw = random.Random(0)
     stories = (" ".join("".join(draw.choices("abcdefghij", k=9)) for _ in range(40)) for _ in range(20_000))
     (tmp_path / "words.txt").write_text("\n\n".join(stories))
@@ -72,7 +72,7 @@ def test_a_signal_is_heard_while_the_tokenizer_is_trained(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_signal_is_heard_while_the_stories_are_read(tmp_path: Path) -> None:
+def test_a_signal_is_handled_while_the_stories_are_read(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "fox", data_tokenizer_mib=400)
     with worker(folder) as process:
         until(lambda: message(folder).startswith("training the tokenizer, "))
@@ -131,7 +131,7 @@ FROM_HUB = {"data_source": "tinystories", "data_tokenizer_mib": 1, "data_shuffle
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["503", "hang"])
-def test_a_signal_is_heard_while_the_hub_is_tried_again_in_set_up(
+def test_a_signal_is_handled_while_the_hub_is_tried_again_in_set_up(
     tmp_path: Path, hub_root: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LoopbackHub(hub_root) as hub:
@@ -162,36 +162,36 @@ def test_a_signal_in_the_loop_saves_while_the_hub_is_tried_again(
     is_saved(folder)
 
 
-# --- the desk by itself -----------------------------------------------------------------------------------------------
+# --- the status reporter --------------------------------------------------------------------------------------------
 
 
 def test_a_signal_in_set_up_raises_and_one_after_it_does_not(tmp_path: Path) -> None:
-    desk = StatusReporter(run_folder.create(tmp_path, "fox"))
-    with desk.at_work():
-        with pytest.raises(StoppedEarly), desk.setting_up():
+    reporter = StatusReporter(run_folder.create(tmp_path, "fox"))
+    with reporter.running():
+        with pytest.raises(StoppedEarly), reporter.setting_up():
             signal.raise_signal(signal.SIGTERM)
-        assert desk.stop_asked()
-        with pytest.raises(StoppedEarly), desk.setting_up():
+        assert reporter.stop_requested()
+        with pytest.raises(StoppedEarly), reporter.setting_up():
             pass
-        desk.end("stopped", "", 0)
-    assert seen_state(desk.folder) == "stopped"
+        reporter.end("stopped", "", 0)
+    assert seen_state(reporter.folder) == "stopped"
 
 
-def test_a_signal_is_heard_while_something_is_waited_for_that_never_comes(tmp_path: Path) -> None:
-    desk = StatusReporter(run_folder.create(tmp_path, "fox"))
-    with desk.at_work():
-        with pytest.raises(StoppedEarly), desk.setting_up():
+def test_a_signal_is_handled_while_something_is_waited_for_that_never_comes(tmp_path: Path) -> None:
+    reporter = StatusReporter(run_folder.create(tmp_path, "fox"))
+    with reporter.running():
+        with pytest.raises(StoppedEarly), reporter.setting_up():
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
-            desk.wait_for(lambda: time.sleep(30))
-        desk.end("stopped", "", 0)
+            reporter.wait_for(lambda: time.sleep(30))
+        reporter.end("stopped", "", 0)
 
 
 def test_what_is_waited_for_gives_its_answer_or_raises(tmp_path: Path) -> None:
-    desk = StatusReporter(run_folder.create(tmp_path, "fox"))
-    assert desk.wait_for(lambda: 7) == 7
+    reporter = StatusReporter(run_folder.create(tmp_path, "fox"))
+    assert reporter.wait_for(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        desk.wait_for(lambda: 1 // 0)
+        reporter.wait_for(lambda: 1 // 0)
 
 
 def test_a_resumed_run_that_is_stopped_in_set_up_keeps_its_step(tmp_path: Path) -> None:
@@ -200,5 +200,5 @@ def test_a_resumed_run_that_is_stopped_in_set_up_keeps_its_step(tmp_path: Path) 
     with worker(folder) as process:
         ends_in_time(process, folder, signal.SIGTERM)
     assert state(folder) == ("stopped", 3)
-    assert message(folder) == "stopped before it went on from 3"
+    assert message(folder) == "stopped before it resumed from step 3"
     assert checkpoint_folders.steps(folder) == [3]

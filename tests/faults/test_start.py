@@ -19,11 +19,12 @@ import pytest
 import storyteller as package
 from storyteller.launch import start
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.metrics_log import by_step, read_records
+from storyteller.tracking.metrics_log import by_step
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import create_time, read_status, seen_state
 from tests.cli.test_train import TINY, _no_process_left_behind, run_of, storyteller
 from tests.support.living import last_step, state, until, worker
+from tests.support.records import read_records
 from tests.support.training import make_run, trained_run
 
 __all__ = ["_no_process_left_behind"]
@@ -80,9 +81,9 @@ def test_of_many_who_take_one_name_at_once_one_has_it() -> None:
     code = """
 from pathlib import Path
 from storyteller.errors import RunError
-from storyteller.tracking import layout
+from storyteller.tracking import run_folder
 try:
-    layout.create(Path("runs"), "fox")
+    run_folder.create(Path("runs"), "fox")
 except RunError as error:
     print(error)
 else:
@@ -90,7 +91,7 @@ else:
 """
     asked = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(6)]
     said = sorted(process.communicate(timeout=60)[0] for process in asked)
-    taken = "a run named fox exists: choose another --name or `storyteller resume fox`\n"
+    taken = "a run named fox exists: choose another --name, or `storyteller resume fox`\n"
     assert said == [*[taken] * 5, "mine\n"]
 
 
@@ -116,7 +117,7 @@ def test_a_run_whose_owner_s_pid_a_bystander_has_by_now_is_died_and_resumes_and_
         for words in (["stop", "fox"], ["stop", "fox", "--now"]):
             done = storyteller(*words)
             assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-            assert "fox is not running (it has died): `storyteller resume fox` goes on with it" in done.stderr
+            assert "fox is not running (it has died): `storyteller resume fox` continues it" in done.stderr
         assert storyteller("wait", "fox", "--timeout", "5").returncode == 1
         done = storyteller("resume", "fox")
         assert done.returncode == 0, done.stderr
@@ -220,10 +221,10 @@ def test_nothing_measures_a_time_by_the_wall_clock() -> None:
                 found.add((path.name, ast.unparse(node.func)))
     # What people read, names, and which status is new enough for the mirror; nothing else is worked out from these.
     assert found <= {
-        ("status.py", "datetime.datetime.now"),
-        ("launch.py", "datetime.date.today"),
-        ("inference/story_history.py", "datetime.datetime.now"),
-        ("daemon.py", "time.time_ns"),
+        ("run_status.py", "datetime.datetime.now"),
+        ("run_plan.py", "datetime.date.today"),
+        ("story_history.py", "datetime.datetime.now"),
+        ("start.py", "time.time_ns"),
     }
 
 
@@ -233,8 +234,8 @@ WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.datetime.now", "datetime.d
 # --- names, paths and links -------------------------------------------------------------------------------------------
 
 REFUSED = [
-    (["ps", "--runs-dir", "file"], "file is no folder: choose another --runs-dir"),
-    (["train", "--runs-dir", "file"], "file is no folder: choose another --runs-dir"),
+    (["ps", "--runs-dir", "file"], "file is not a folder: choose another --runs-dir"),
+    (["train", "--runs-dir", "file"], "file is not a folder: choose another --runs-dir"),
     (["train", "--runs-dir", "file/under"], "file/under (Not a directory): choose another --runs-dir"),
     (["train", "--runs-dir", "/proc/none"], "/proc/none"),
     (["train", "--name", "out"], "a run named out exists"),

@@ -1,4 +1,4 @@
-"""Stories told in a child process: in order, several at once, stopped at once, whatever becomes of the child."""
+"""Stories generated in a child process: in order, several at once, stopped at once, whatever happens to the child."""
 
 from __future__ import annotations
 
@@ -317,8 +317,9 @@ time.sleep(60)
         "'no JSON'",
         "[1]",
         "{}",
-        "'{\"piece\": [1]}'",
-        '\'{"piece": 1, "tokens": 1}\'',
+        '\'{"event": "TextPiece", "ticket": [1], "text": "", "tokens": 1}\'',
+        '\'{"event": "TextPiece", "ticket": 1, "tokens": 1}\'',
+        '\'{"event": "Other", "ticket": 1}\'',
         "'a' * 3_000_000",
         "'[' * 99_999",
     ],
@@ -373,12 +374,16 @@ def test_the_parent_imports_nothing_heavy() -> None:
     }
     assert not loaded & heavy
     assert {name for name in loaded if name.startswith("storyteller.")} == {
+        "storyteller.config",
+        "storyteller.inference",
+        "storyteller.system",
         "storyteller.inference.background",
         "storyteller.inference.background.events",
         "storyteller.inference.background.client",
         "storyteller.config.configs",
         "storyteller.errors",
         "storyteller.system.child_process",
+        "storyteller.system.json_values",
         "storyteller.text",
     }
 

@@ -1,4 +1,4 @@
-"""Stories of 8-bit compute_type by a crew: each seed's story, whoever told what before it, beside it, or half of it."""
+"""int8 stories from a worker pool: each seed gives its story, whatever was generated before, at once or in part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTEXT = 64
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = tiny_models.random_weights(width=32, layers=2, context=CONTEXT, seed=5)
     settings = tiny_models.config(32, 2, 4, CONTEXT, eos_token_id=None, bos_token_id=None)
-    return tiny_models.write_folder(tmp_path_factory.mktemp("crew") / "model", weights, settings)
+    return tiny_models.write_folder(tmp_path_factory.mktemp("pool") / "model", weights, settings)
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     load = ctranslate2_backend.CTranslate2Backend._load
 
     def counted(
-        voices: ctranslate2_backend.CTranslate2Backend, threads: int, workers: int
+        backend: ctranslate2_backend.CTranslate2Backend, threads: int, workers: int
     ) -> ctranslate2_backend._Loading:
         found.append(workers)
-        return load(voices, threads, workers)
+        return load(backend, threads, workers)
 
     monkeypatch.setattr(ctranslate2_backend.CTranslate2Backend, "_load", counted)
     monkeypatch.setattr("storyteller.system.hardware.n_cores", lambda: 2)
@@ -108,7 +108,7 @@ def test_a_story_that_outgrows_the_window_is_that_of_its_seed_too(folder: Path) 
         assert engine.batch(["Once"], long)[0].text == first
 
 
-def test_a_batch_and_a_greedy_story_go_between_the_stories_of_a_crew(folder: Path) -> None:
+def test_a_batch_and_a_greedy_story_go_between_the_stories_of_a_pool(folder: Path) -> None:
     wanted = alone(folder, sample(3))
     with open_model(str(folder), compute_type="int8") as engine:
         batches, greedy = [], []
@@ -122,7 +122,7 @@ def test_a_batch_and_a_greedy_story_go_between_the_stories_of_a_crew(folder: Pat
 
 def test_a_process_ends_in_order_that_closes_nothing(folder: Path) -> None:
     code = f"""
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference.engine import open_model
 engine = open_model({str(folder)!r}, compute_type="int8")
 for seed in range(4):
@@ -137,7 +137,9 @@ print(len(next(kept)) > 0)
 
 
 @pytest.mark.parametrize(("compute_type", "given", "taken"), [("fp32", "", "0"), ("int8", "", "-"), ("fp32", "1", "1")])
-def test_fp32_leaves_mkl_out_unless_its_user_says_otherwise(folder: Path, compute_type: str, given: str, taken: str) -> None:
+def test_fp32_leaves_mkl_out_unless_its_user_says_otherwise(
+    folder: Path, compute_type: str, given: str, taken: str
+) -> None:
     code = f"""
 import os
 from storyteller.inference.engine import open_model

@@ -1,4 +1,4 @@
-"""Telling: equal to transformers, the same for the same seed, whole characters, bounded windows, damage refused."""
+"""Generation: equal to transformers, the same for the same seed, whole characters, bounded windows, damage refused."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from safetensors.numpy import load_file, save_file
 import storyteller
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError, StorytellerError, UsageError
+from storyteller.inference.detokenizer import Detokenizer, StopStrings
 from storyteller.inference.engine import engine_from_memory, open_model
-from storyteller.inference.generate import Decoding, Detokenizer, StopStrings, StoryGenerator
+from storyteller.inference.generate import Decoding, Engine
 from tests.conftest import SHARED
 from tests.support import tiny_models
 from tests.support.hub_loopback import LoopbackHub
@@ -58,7 +59,7 @@ def test_greedy_gpt2_equals_transformers(tmp_path: Path, tied: bool) -> None:
     settings = tiny_models.config(32, 2, 4, 96, tie_word_embeddings=tied, eos_token_id=None, layer_norm_epsilon=1e-3)
     folder = tiny_models.write_folder(tmp_path / "model", weights, settings)
     expected = transformers_greedy(folder, [tiny_models.END_ID, *b"Once"], 60)
-    voice = open_model(str(folder))._voices.begin(GREEDY)  # type: ignore[attr-defined]
+    voice = open_model(str(folder))._backend.start(GREEDY)  # type: ignore[attr-defined]
     told = list(chain.from_iterable(voice.tokens([tiny_models.END_ID, *b"Once"], 60)))
     # The beginning ends a story here, where transformers was told to go on.
     assert told == expected[: len(told)]
@@ -291,22 +292,22 @@ def test_a_story_outgrows_the_window_and_goes_on(tmp_path: Path) -> None:
     assert [one.tokens for one in engine.batch(["Once", "Tim was a big boy", "T"], sample)] == [500, 500, 500]
 
 
-class _Recorder:
-    """Voices that say a script and keep the windows they are given."""
+class _ScriptBackend:
+    """A backend that generates a script, and records the windows that it is given."""
 
-    vocabulary = tiny_models.VOCABULARY
+    vocab_size = tiny_models.VOCABULARY
 
     def __init__(self, script: bytes) -> None:
         self.script = list(script)
         self.windows: list[bytes] = []
 
-    batch_rows, lanes = 4, 1
+    batch_rows, parallel_decodings = 4, 1
 
-    def check(self, sample: SamplingParams) -> None:
+    def check(self, params: SamplingParams) -> None:
         pass
 
-    def begin(self, sample: SamplingParams, lane: int | None = None) -> Decoding:
-        del sample, lane
+    def start(self, params: SamplingParams, worker: int | None = None) -> Decoding:
+        del params, worker
         return self
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
@@ -315,7 +316,7 @@ class _Recorder:
             yield [self.script.pop(0) if self.script else tiny_models.END_ID]
 
     def batch(
-        self, windows: Sequence[Sequence[int]], limit: int, enough: Callable[[int, int], bool], rows: Sequence[int]
+        self, windows: Sequence[Sequence[int]], limit: int, stop: Callable[[int, int], bool], rows: Sequence[int]
     ) -> list[list[int]]:
         raise NotImplementedError
 
@@ -324,13 +325,11 @@ class _Recorder:
 
 
 def test_the_oldest_text_is_dropped_at_a_sentence_start() -> None:
-    voices = _Recorder(b"He ran on. It was far away. He saw a big red fox that ran, and ran")
-    engine = StoryGenerator(
-        "script", voices, tiny_models.byte_tokenizer(), 64, tiny_models.END_ID, [tiny_models.END_ID]
-    )
+    backend = _ScriptBackend(b"He ran on. It was far away. He saw a big red fox that ran, and ran")
+    engine = Engine("script", backend, tiny_models.byte_tokenizer(), 64, tiny_models.END_ID, [tiny_models.END_ID])
     assert "".join(engine.stream("Tim ran. ", SamplingParams(seed=1))).endswith("that ran, and ran")
-    assert voices.windows[0] == b"Tim ran. "
-    assert voices.windows[1] == b"He saw a big red fox that r"
+    assert backend.windows[0] == b"Tim ran. "
+    assert backend.windows[1] == b"He saw a big red fox that r"
     assert engine.recent("Tim ran.") == "Tim ran."
     assert engine.recent("It is a tale. The fox ran. It was quite a good day") == "It was quite a good day"
 
@@ -411,7 +410,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, kind: str) -> N
     folder = tiny_models.write_folder(tmp_path / "model", weights, tiny_models.config(32, 2, 4, 64))
     if kind != "F32":
         _write_safetensors(folder / "model.safetensors", {name: (kind, values) for name, values in weights.items()})
-    refused(folder, CheckpointError, "transformer.wpe.weight", "no numbers")
+    refused(folder, CheckpointError, "transformer.wpe.weight", "non-finite")
 
 
 def _header(**entries: object) -> bytes:
@@ -539,7 +538,7 @@ def test_another_architecture_is_told_as_transformers_tells_it(neo: Path) -> Non
         assert engine.batch(["Once"], sample)[0].text == streamed
         pieces = engine.stream("Once", SamplingParams(seed=1, max_tokens=50))
         next(pieces)
-        engine._voices._child.kill()  # type: ignore[attr-defined]
+        engine._backend._child.kill()  # type: ignore[attr-defined]
         with pytest.raises(ModelError, match="signal 9"):
             list(pieces)
 
@@ -566,13 +565,13 @@ def test_weights_that_transformers_would_fill_in_are_refused(neo: Path, tmp_path
 def test_the_child_draws_among_top_k_then_top_p() -> None:
     import torch
 
-    from storyteller.model.transformers_server import Draws, draw
+    from storyteller.model.transformers_server import SamplerOptions, draw
 
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
     def drawn(**options: float) -> list[int]:
         generator = torch.Generator().manual_seed(0)
-        return sorted({draw(logits, Draws(**options), [], generator) for _ in range(300)})  # type: ignore[arg-type]
+        return sorted({draw(logits, SamplerOptions(**options), [], generator) for _ in range(300)})  # type: ignore[arg-type]
 
     assert drawn() == [0, 1, 2, 3]
     assert drawn(top_k=2) == [0, 1]
@@ -635,7 +634,7 @@ def test_a_download_that_stops_coming_is_given_up(tmp_path: Path, monkeypatch: p
         hub.fault("503", match="resolve")
         began = time.monotonic()
         code = (
-            "import sys; from storyteller.inference.engine import hub\n"
+            "import sys; from storyteller.inference import hub_models as hub\n"
             "from storyteller.errors import HubError\n"
             "hub._STALL_SECONDS = 1\n"
             "try: hub.fetch(sys.argv[1], lambda line: None)\n"

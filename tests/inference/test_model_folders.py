@@ -1,4 +1,4 @@
-"""Which model is opened, its parts in several forms, and stories side by side."""
+"""Which model is opened, its parts in several forms, and stories generated in parallel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, RunError, UsageError
 from storyteller.inference import engine as engines
 from storyteller.inference.engine import newest_label, open_model
-from storyteller.inference.generate import _side_by_side
+from storyteller.inference.generate import _run_in_parallel
 from storyteller.system.hardware import n_cores
 from storyteller.system.safetensors_file import Tensor, concatenate
 from storyteller.tracking import checkpoint_folders, run_folder
@@ -66,7 +66,7 @@ def test_the_starter_is_the_packages_own_whatever_runs_there_are(
 
 @pytest.mark.parametrize("name", ["starter", "latest"])
 def test_no_new_run_takes_a_word_that_names_a_model(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name} is a word of its own"):
+    with pytest.raises(UsageError, match=f"{name} is a reserved name"):
         run_folder.create(tmp_path, name)
 
 
@@ -88,8 +88,8 @@ def test_newer_checkpoints_of_a_run_show_as_they_appear(tmp_path: Path) -> None:
 _WHO_GOES_FIRST = """
 import contextlib, os, sys
 from pathlib import Path
-from storyteller.config.configs import Sample
-from storyteller.cli.loaded_model import Loaded
+from storyteller.config.configs import SamplingParams
+from storyteller.cli.loaded_model import LoadedModel
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, write_status
 def levels():
@@ -99,12 +99,12 @@ def levels():
             found.add(os.getpriority(os.PRIO_PROCESS, int(task)) - here)
     return sorted(found)
 here, root = os.getpriority(os.PRIO_PROCESS, 0), Path(sys.argv[1])
-loaded = Loaded("little-fox", root)
-print(levels(), loaded.engine._voices._threads)
+loaded = LoadedModel("little-fox", root)
+print(levels(), loaded.engine._backend._threads)
 write_status(RunFolder(root / "little-fox"), own_status("running"))
 loaded.yield_cpu_to_training()
 told = loaded.engine.batch(["", ""], SamplingParams(temperature=0))[1].text
-print(levels(), loaded.engine._voices._threads, loaded.engine._voices.lanes, told)
+print(levels(), loaded.engine._backend._threads, loaded.engine._backend.parallel_decodings, told)
 """
 
 
@@ -157,14 +157,14 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) 
         engine.stream("tell", GREEDY)
 
 
-# --- numbers, and lanes -----------------------------------------------------------------------------------------------
+# --- compute types, and threads ---------------------------------------------------------------------------------------
 
 
 def test_8_bits_are_asked_for_by_name(tmp_path: Path, neo: Path) -> None:
     folder = str(tiny_models.random_folder(tmp_path / "model"))
-    with pytest.raises(UsageError, match="--numbers fp64 is off: it wants fp32 or int8"):
+    with pytest.raises(UsageError, match="invalid value fp64 for --compute-type: expected fp32 or int8"):
         open_model(folder, compute_type="fp64")
-    with pytest.raises(UsageError, match="told by transformers"):
+    with pytest.raises(UsageError, match="runs on transformers"):
         open_model(str(neo), compute_type="int8")
     sample = SamplingParams(seed=2, max_tokens=60)
     told = {open_model(folder, compute_type="int8").batch(["Once"], sample)[0].text for _ in range(2)}
@@ -188,7 +188,7 @@ def test_a_batch_is_the_same_on_any_number_of_threads(tmp_path: Path) -> None:
 
 _INTERRUPTED = """
 import random, signal, sys
-from storyteller.config.configs import Sample
+from storyteller.config.configs import SamplingParams
 from storyteller.inference.engine import open_model
 
 engine, chance = open_model(sys.argv[1]), random.Random(1)
@@ -221,7 +221,7 @@ def test_ctrl_c_at_any_moment_stops_the_telling_and_holds_up_nothing(tmp_path: P
     assert (told.returncode, told.stdout, told.stderr) == (0, "300 . . \n", "")
 
 
-def test_the_first_error_stops_every_lane() -> None:
+def test_the_first_error_stops_every_worker() -> None:
     began = threading.Barrier(2)
 
     def fails(*_: object) -> None:
@@ -233,7 +233,7 @@ def test_the_first_error_stops_every_lane() -> None:
         assert stopped.wait(30)
 
     with pytest.raises(ModelError, match="it broke"):
-        _side_by_side([fails, waits, fails], 2)
+        _run_in_parallel([fails, waits, fails], 2)
 
 
 # --- transformers, in a child -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The shelf: every story kept whole, whoever writes beside it and whatever was written before."""
+"""The history of stories: each kept whole, whatever writes at the same time and whatever was written before."""
 
 from __future__ import annotations
 

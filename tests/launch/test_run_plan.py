@@ -81,5 +81,5 @@ def test_a_pipe_in_the_place_of_a_log_is_not_waited_for_by_who_reads_it(tmp_path
     folder = planned(tmp_path)
     os.mkfifo(folder.log)
     assert log_file.last_lines(folder) == []
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         log_file.read_log(folder)

@@ -164,7 +164,7 @@ def test_a_start_that_ends_without_a_word_shows_the_log_s_tail(folder: RunFolder
         start.wait_ready(folder, process, timeout_seconds=20)
     assert str(caught.value) == (
         "fox ended before its first step (exit status 3); its log ends: one | two \u241b[2J: "
-        "storyteller logs fox shows all it said"
+        "storyteller logs fox shows its whole log"
     )
 
 
@@ -230,10 +230,10 @@ def test_a_run_that_does_not_end_in_time_is_told_and_can_be_killed(folder: RunFo
 
 def test_stopping_a_run_that_is_not_alive_says_in_which_state_it_is(folder: RunFolder) -> None:
     for state, line in {
-        "finished": "fox is not running (it has finished): there is nothing to stop",
-        "stopped": "fox is not running (it was stopped): `storyteller resume fox` goes on with it",
-        "failed": "fox is not running (it has failed): `storyteller resume fox` goes on with it",
-        "running": "fox is not running (it has died): `storyteller resume fox` goes on with it",
+        "finished": "fox is not running (it has finished): nothing to stop",
+        "stopped": "fox is not running (it was stopped): `storyteller resume fox` continues it",
+        "failed": "fox is not running (it has failed): `storyteller resume fox` continues it",
+        "running": "fox is not running (it has died): `storyteller resume fox` continues it",
     }.items():
         write_status(folder, Status(state, 2**22 + 1, 1.0))  # type: ignore[arg-type]
         with pytest.raises(RunError) as caught:

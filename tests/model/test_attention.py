@@ -34,9 +34,7 @@ def computed(qkv: Tensor, dy: Tensor, n_head: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("saved_context", [0, 512])
 @pytest.mark.parametrize("n_tokens", [1, 5, 127, 128, 129, 300])
-def test_output_and_gradient_equal_torchs(
-    n_tokens: int, saved_context: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_and_gradient_equal_torchs(n_tokens: int, saved_context: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_MAX_SAVED_CONTEXT", saved_context)
     draw = torch.Generator().manual_seed(n_tokens)
     qkv = torch.randn(2, n_tokens, 3 * 64, generator=draw, dtype=torch.float64)

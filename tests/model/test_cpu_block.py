@@ -111,9 +111,9 @@ def test_the_cpu_block_is_used_in_bf16_without_dropout_and_nowhere_else(monkeypa
         assert blocks(model, torch.bfloat16) == 2
 
 
-@pytest.mark.parametrize("n_lanes", [1, 3])
-def test_layers_made_once_a_step_give_the_gradients_of_layers_made_for_each_batch(n_lanes: int) -> None:
-    model, lanes = seeded(SHAPE, 0), CpuThreads(n_lanes)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_layers_made_once_a_step_give_the_gradients_of_layers_made_for_each_batch(n_threads: int) -> None:
+    model, workers = seeded(SHAPE, 0), CpuThreads(n_threads)
     halves = [batch(seed) for seed in (0, 1)]
     step = StepBatches(
         tuple(Batch(ids.numpy(), targets.numpy()) for ids, targets in halves),
@@ -128,13 +128,13 @@ def test_layers_made_once_a_step_give_the_gradients_of_layers_made_for_each_batc
             loss = loss + model.loss_sum(ids, targets, block_fn) / step.n_targets
     wanted = torch.autograd.grad(loss, list(model.parameters()))
     told = accumulate(
-        model, step, ComputeDevice(torch.device("cpu"), "bf16", 2), torch.amp.GradScaler(enabled=False), lanes
+        model, step, ComputeDevice(torch.device("cpu"), "bf16", 2), torch.amp.GradScaler(enabled=False), workers
     )
     assert float(told) == pytest.approx(float(loss.detach()), rel=1e-4)
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         assert parameter.grad is not None
-        # A lane has other rows, and so rounds other sums: to bf16, as every gradient of a matrix here.
-        assert float((parameter.grad - gradient).norm() / gradient.norm()) < (1e-6 if n_lanes == 1 else 0.01)
+        # Each thread has other rows, so other sums are rounded to bf16, like every gradient of a matrix here.
+        assert float((parameter.grad - gradient).norm() / gradient.norm()) < (1e-6 if n_threads == 1 else 0.01)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

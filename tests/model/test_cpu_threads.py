@@ -1,4 +1,4 @@
-"""Lanes: a step dealt out to threads is the step, and the same one every time."""
+"""A step divided among threads is the same step, to the last bit every time."""
 
 from __future__ import annotations
 
@@ -34,33 +34,35 @@ def step_of(n_rows: int, n_batches: int = 1) -> StepBatches:
 
 
 def gradients_of(
-    step: StepBatches, among: CpuThreads, precision: str = "fp32", double: bool = False
+    step: StepBatches, workers: CpuThreads, precision: str = "fp32", double: bool = False
 ) -> list[torch.Tensor]:
     """The loss, and each parameter's gradient."""
     model: GPT = seeded(SHAPE, 3)
     if double:
         model.double()
-    loss = gradients.accumulate(model, step, ComputeDevice(torch.device("cpu"), precision, 2), SCALER, among)
+    loss = gradients.accumulate(model, step, ComputeDevice(torch.device("cpu"), precision, 2), SCALER, workers)
     found = [parameter.grad for parameter in model.parameters()]
     assert all(grad is not None and grad.is_contiguous() for grad in found)
     return [loss, *(grad for grad in found if grad is not None)]
 
 
 @pytest.mark.parametrize(("n_rows", "n_batches"), [(8, 1), (7, 1), (3, 2), (1, 1)])
-@pytest.mark.parametrize("n_lanes", [2, 3, 4])
-def test_lanes_give_the_loss_and_the_gradient_of_one(n_rows: int, n_batches: int, n_lanes: int) -> None:
+@pytest.mark.parametrize("n_threads", [2, 3, 4])
+def test_threads_give_the_loss_and_the_gradient_of_one(n_rows: int, n_batches: int, n_threads: int) -> None:
     step = step_of(n_rows, n_batches)
-    one, several = (gradients_of(step, among, double=True) for among in (cpu_threads.SINGLE_THREAD, CpuThreads(n_lanes)))
+    one, several = (
+        gradients_of(step, workers, double=True) for workers in (cpu_threads.SINGLE_THREAD, CpuThreads(n_threads))
+    )
     for a, b in zip(one, several, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_in_lanes_is_the_same_to_the_last_bit_every_time(precision: str) -> None:
-    step, among = step_of(9), CpuThreads(3)
-    first = gradients_of(step, among, precision)
+def test_a_step_in_threads_is_the_same_to_the_last_bit_every_time(precision: str) -> None:
+    step, workers = step_of(9), CpuThreads(3)
+    first = gradients_of(step, workers, precision)
     for _ in range(5):
-        assert all(map(torch.equal, first, gradients_of(step, among, precision)))
+        assert all(map(torch.equal, first, gradients_of(step, workers, precision)))
 
 
 def test_a_step_without_a_row_leaves_no_gradient() -> None:
@@ -73,27 +75,29 @@ def test_a_step_without_a_row_leaves_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(("threads", "each"), [(2, 1), (3, 1), (4, 1), (8, 2)])
-def test_each_lane_has_its_part_of_the_threads_and_its_caller_no_more(threads: int, each: int) -> None:
+def test_each_worker_has_its_part_of_the_threads_and_its_caller_no_more(threads: int, each: int) -> None:
     torch.set_num_threads(threads)
-    among = CpuThreads(threads)
-    meet = threading.Barrier(among.size, timeout=20)
-    assert among.map(lambda _: (meet.wait(), torch.get_num_threads())[1], range(among.size)) == [each] * among.size
+    workers = CpuThreads(threads)
+    meet = threading.Barrier(workers.size, timeout=20)
+    assert (
+        workers.map(lambda _: (meet.wait(), torch.get_num_threads())[1], range(workers.size)) == [each] * workers.size
+    )
     assert torch.get_num_threads() == each
 
 
-def test_lanes_work_side_by_side_and_answer_in_order() -> None:
+def test_workers_work_side_by_side_and_answer_in_order() -> None:
     meet = threading.Barrier(2, timeout=20)
 
     def work(number: int) -> int:
         if number < 2:
-            meet.wait()  # would break, were one lane done before the other began
+            meet.wait()  # would break, were one worker done before the other began
         time.sleep(0.01 * (5 - number))
         return number * number
 
     assert CpuThreads(2).map(work, range(5)) == [0, 1, 4, 9, 16]
 
 
-def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
+def test_what_a_worker_raises_is_raised_once_the_others_are_done() -> None:
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -119,15 +123,15 @@ def test_what_a_lane_raises_is_raised_once_the_others_are_done() -> None:
         (ComputeDevice(torch.device("cuda"), "bf16", 16), 0.0, 1),
     ],
 )
-def test_lanes_are_taken_where_they_compute_what_one_does(machine: ComputeDevice, dropout: float, size: int) -> None:
+def test_threads_are_used_where_they_compute_what_one_does(machine: ComputeDevice, dropout: float, size: int) -> None:
     assert cpu_threads.choose_cpu_threads(machine, dropout).size == size
 
 
-def test_muon_in_lanes_moves_the_matrices_as_muon_does() -> None:
+def test_muon_in_threads_moves_the_matrices_as_muon_does() -> None:
     moved: list[list[torch.Tensor]] = []
-    for among in (cpu_threads.SINGLE_THREAD, CpuThreads(3)):
+    for workers in (cpu_threads.SINGLE_THREAD, CpuThreads(3)):
         model = seeded(SHAPE, 3)
-        optimizers = Optimizers(model, TrainConfig(optimizer="muon", muon_lr=0.03), among)
+        optimizers = Optimizers(model, TrainConfig(optimizer="muon", muon_lr=0.03), workers)
         for _ in range(3):
             gradients.accumulate(model, step_of(4), ComputeDevice(torch.device("cpu"), "fp32", 2), SCALER)
             for optimizer in optimizers.all:

@@ -139,3 +139,8 @@ def test_the_well_known_small_shape_has_its_parameters() -> None:
     model = GPT(Shape.of(ModelConfig(), 50257))
     assert model.n_parameters(embeddings=False) == 3_159_552
     assert model.n_parameters() == 3_159_552 + 50257 * 256 + 512 * 256
+
+
+def test_the_shapes_that_a_file_must_have_are_those_of_the_model() -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in GPT(SHAPE).state_dict().items()}
+    assert weights._weight_shapes(SHAPE) == shapes

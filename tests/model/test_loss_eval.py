@@ -54,10 +54,17 @@ def test_batches_of_any_size_in_any_lanes_give_the_same_score_as_story_by_story(
     stories = ["x" * len(ids) for ids in encoded]
     scores = [
         score(
-            model.loss_sum, stories, encoded, beginning_id=0, context=12, device=CPU, batch_tokens=n, cpu_threads=among
+            model.loss_sum,
+            stories,
+            encoded,
+            beginning_id=0,
+            context=12,
+            device=CPU,
+            batch_tokens=n,
+            cpu_threads=workers,
         ).nats
         for n in (1, 40, 999)
-        for among in (SINGLE_THREAD, CpuThreads(2), CpuThreads(4))
+        for workers in (SINGLE_THREAD, CpuThreads(2), CpuThreads(4))
     ]
     by_hand = 0.0
     for ids in encoded:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from storyteller.errors import DiskError, UsageError
 from storyteller.reports import HtmlPage, Markup, element, write
 from storyteller.reports.html import POLICY
-from storyteller.reports.style import COLORS, DARK, LIGHT, STYLE
+from storyteller.reports.style import COLORS, DARK, LIGHT, stylesheet
 from storyteller.reports.svg_plots import Dot, Marks, Series, dots, grid, lines
 from storyteller.text import safe
 
@@ -80,7 +80,7 @@ def everything(text: str) -> HtmlPage:
     page.paragraph(text, element("em", text, title=text))
     page.note(text)
     page.warning(text)
-    page.facts({text: text})
+    page.facts([(text, text)])
     page.figures([(text, text)])
     page.table((text, text), [(text, text)], caption=text)
     page.story(text, text, label=text, note=text)
@@ -90,8 +90,8 @@ def everything(text: str) -> HtmlPage:
         page.story(text, text)
     series = [Series(text, [0.0, 1.0], [1.0, 2.0], 0), Series(text, [0.0], [1.0], 1)]
     page.figure(lines(series, title=text, note=text, x_name=text, marks=[Marks([0.5], text, text)]), text)
-    rows = [Dot(text, 0.5, 0.4, 0.6, words=text)]
-    page.add(grid([dots(rows, title=text, note=text, reference=0.5, reference_name=text)]))
+    rows = [Dot(text, 0.5, 0.4, 0.6)]
+    page.add(grid([dots(rows, title=text, note=text)]))
     return page
 
 
@@ -120,7 +120,7 @@ def test_a_page_may_load_nothing_and_run_nothing() -> None:
     names = {name for _, names in PLAIN.tags for name in names}
     assert names.isdisjoint(("src", "srcset", "action", "xlink:href"))
     assert not [name for name in names if name.startswith("on")]
-    assert "url(" not in STYLE and "@import" not in STYLE
+    assert "url(" not in stylesheet() and "@import" not in stylesheet()
     assert all(value.startswith("#") for value in re.findall(r'href="([^"]*)"', page))
 
 
@@ -184,9 +184,9 @@ def test_a_table_without_rows_has_its_head() -> None:
 
 @pytest.mark.parametrize("name", ["a b", "", "x>", "1a", "on\n"])
 def test_a_name_that_is_none_makes_no_element(name: str) -> None:
-    with pytest.raises(ValueError, match="no name of an element"):
+    with pytest.raises(ValueError, match="is not the name of an element"):
         element(name)
-    with pytest.raises(ValueError, match="no name of an element"):
+    with pytest.raises(ValueError, match="is not the name of an element"):
         element("p", **{name: "x"})
 
 
@@ -224,7 +224,7 @@ def test_text_and_lines_stand_out_from_what_they_stand_on(colors: dict[str, str]
 
 def test_both_schemes_have_the_same_colours_and_every_colour_that_is_used_is_there() -> None:
     assert LIGHT.keys() == DARK.keys()
-    used = set(re.findall(r"var\(--([a-z0-9-]+)", STYLE)) - {"narrowest"}
+    used = set(re.findall(r"var\(--([a-z0-9-]+)", stylesheet())) - {"narrowest"}
     assert used == set(LIGHT)
 
 

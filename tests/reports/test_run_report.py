@@ -67,8 +67,9 @@ def test_a_report_has_the_run_its_curves_its_stories_its_settings_and_how_to_do_
     finish(folder)
     page = page_of(folder)
     words = words_of(page)
-    assert "wise-owl A story model of 4,273,664 parameters (layers 4, width 256, heads 4, context 256, vocabulary 4096)" in (
-        words
+    assert (
+        "wise-owl A story model of 4,273,664 parameters (layers 4, width 256, heads 4, context 256, vocabulary 4096)"
+        in (words)
     )
     assert "trained from scratch for 1m40s on A Processor. The run has finished." in words
     assert re.findall(r"<h2[^>]*>([^<]*)", page) == [
@@ -271,7 +272,7 @@ def planned(command: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     def plan(_root: Path, _name: str | None, config: Config, *_rest: object) -> None:
         raise Planned(config)
 
-    monkeypatch.setattr(run_plan, "plan", plan)
+    monkeypatch.setattr(run_plan, "create_run", plan)
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(Planned) as caught:
         commands.run(words[1:])
@@ -343,7 +344,7 @@ def test_the_report_is_written_where_it_was_asked_for(root: Path, capsys: pytest
 def test_a_run_without_its_plan_is_reported_on_by_its_whole_name(root: Path) -> None:
     make(root, "wise-owl").run_json.unlink()
     commands.run(["report", "wise-owl", "--out", "x.html", "--runs-dir", str(root)])
-    assert "Wise-owl has no run.json, so it is no run" in words_of(Path("x.html").read_text(encoding="utf-8"))
+    assert "Wise-owl is not a run: it has no run.json" in words_of(Path("x.html").read_text(encoding="utf-8"))
     with pytest.raises(RunError, match="there is no run wise"):
         commands.run(["report", "wise", "--runs-dir", str(root)])
     shutil.rmtree(root / "wise-owl")

@@ -133,21 +133,19 @@ def test_whatever_the_numbers_are_the_plot_is_sound(points: list[tuple[float, fl
 
 
 def test_dots_stand_at_their_values_with_their_intervals() -> None:
-    rows = [Dot("model", 50.0, 40.0, 60.0), Dot("real stories", 75.0, color=6)]
-    plot = str(dots(rows, title="Spelling", note="%", begin=0, end=100, form=lambda value: f"{value:.0f} %"))
-    assert re.findall(r'x1="([^"]*)" x2="([^"]*)"[^>]*class="interval s0"', plot) == [("40%", "60%")]
-    assert re.findall(r'<circle cx="([^"]*)"', plot) == ["50%", "75%"]
-    assert ">50 % (40 % to 60 %)</text>" in plot
-    assert "<desc>model: 50 % (40 % to 60 %); real stories: 75 %</desc>" in plot
-    assert ">80 %</text>" in plot
+    rows = [Dot("model", 50.0, 0.0, 100.0), Dot("real stories", 75.0, color=6)]
+    plot = str(dots(rows, title="Spelling", note="%", form=lambda value: f"{value:.0f} %"))
+    assert re.findall(r'x1="([^"]*)" x2="([^"]*)"[^>]*class="interval s0"', plot) == [("5.36%", "94.64%")]
+    assert re.findall(r'<circle cx="([^"]*)"', plot) == ["50%", "72.32%"]
+    assert ">50 % (0 % to 100 %)</text>" in plot
+    assert "<desc>model: 50 % (0 % to 100 %); real stories: 75 %</desc>" in plot
+    assert ">100 %</text>" in plot
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(floats, floats, floats), max_size=5), floats)
-def test_whatever_the_intervals_are_the_dots_are_sound(
-    rows: list[tuple[float, float, float]], reference: float
-) -> None:
-    plot = str(dots([Dot("a", *row) for row in rows], title="A", reference=reference))
+@given(st.lists(st.tuples(floats, floats, floats), max_size=5))
+def test_whatever_the_intervals_are_the_dots_are_sound(rows: list[tuple[float, float, float]]) -> None:
+    plot = str(dots([Dot("a", *row) for row in rows], title="A"))
     assert "nan" not in "".join(Reader(plot).values)
 
 

@@ -9,9 +9,9 @@ from subprocess import Popen
 
 from storyteller.launch import start
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import RunState, read_status, seen_state
+from tests.support.records import read_records
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ from typing import Any
 from storyteller.config.configs import Config
 from storyteller.config.presets import resolve
 from storyteller.tracking import checkpoint_folders, run_folder
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.training import worker
 from tests.support import tiny_models
+from tests.support.records import read_records
 
 TINY: dict[str, Any] = {
     "data.source": "bundled",

@@ -43,7 +43,7 @@ def test_a_story_told_beside_training_comes_after_all_else() -> None:
 
 
 def test_what_is_done_beside_a_step_comes_after_it() -> None:
-    """A story of an evaluation, on the sideline's thread, and the threads that tell it."""
+    """A story of an evaluation, on the task's thread, and the threads that tell it."""
     here = os.getpriority(os.PRIO_PROCESS, 0)
     seen: list[int] = []
 
@@ -56,9 +56,9 @@ def test_what_is_done_beside_a_step_comes_after_it() -> None:
         thread.start()
         thread.join()
 
-    sideline = BackgroundTask("narrator", work, lambda _, error: pytest.fail(str(error)))
-    sideline.ask(1, {})
-    assert sideline.close(10)
+    task = BackgroundTask("sample-writer", work, lambda _, error: pytest.fail(str(error)))
+    task.submit(1, {})
+    assert task.close(10)
     assert seen == [19, 19]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == here
 

@@ -116,9 +116,9 @@ def _to_pipe(path: Path) -> None:
         (lambda path: path.write_text("x" * 1024), "is 1,024 bytes, not 7"),
         (lambda path: path.write_bytes(bytes(7)), "does not match its checksum"),
         (_flip, "does not match its checksum"),
-        (_to_folder, "is no file"),
-        (_to_pipe, "is no file"),
-        (_to_link, "is a link that leads out of it"),
+        (_to_folder, "is not a file"),
+        (_to_pipe, "is not a file"),
+        (_to_link, "is a link that leads out of the folder"),
     ],
     ids=["missing", "shorter", "longer", "zeroed", "flipped", "folder", "pipe", "link"],
 )
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_named_with_what_is_off(
         checkpoint_folders.verify(path)
     assert str(caught.value) == (
         f"checkpoint fox@500 is damaged: model.safetensors {how}: "
-        "take another: RUN@STEP, or RUN for the newest that is whole"
+        "use another: RUN@STEP, or RUN for the newest intact one"
     )
 
 
@@ -175,7 +175,7 @@ def test_a_manifest_that_lists_a_file_elsewhere_is_refused(folder: RunFolder, na
     path = save(folder, 500)
     contents = {"schema": 1, "step": 500, "files": {name: {"bytes": 1, "sha256": "0"}}}
     files.write_json(path / "manifest.json", {**contents, "manifest_sha256": checkpoint_folders._digest_of(contents)})
-    with pytest.raises(CheckpointError, match="lies outside of it"):
+    with pytest.raises(CheckpointError, match="is outside the folder"):
         checkpoint_folders.verify(path)
 
 
@@ -229,8 +229,8 @@ def test_without_a_good_checkpoint_the_error_says_why(folder: RunFolder) -> None
     with pytest.raises(CheckpointError) as caught:
         checkpoint_folders.newest_good(folder)
     assert str(caught.value) == (
-        "no checkpoint of fox is whole, of 2; the newest: checkpoint fox@200 is damaged: model.safetensors does not "
-        "match its checksum: restore the folder from a copy, or train anew"
+        "none of the 2 checkpoints of fox is intact; the newest: checkpoint fox@200 is damaged: model.safetensors does "
+        "not match its checksum: restore the folder from a copy, or train again"
     )
 
 

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from storyteller.system.json_values import finite
 from storyteller.tracking.curves import AXES, Curves
-from storyteller.tracking.metrics_log import by_step, read_records
+from storyteller.tracking.metrics_log import by_step
 from storyteller.tracking.run_folder import RunFolder
+from tests.support.records import read_records
 
 LOSS, BPB = "train/loss", "eval/bpb"
 
@@ -176,7 +177,7 @@ def test_one_thread_reads_while_another_looks(tmp_path: Path) -> None:
             assert list(line.x) == sorted(line.x)
             assert len(line.x) == len(line.mean) == len(line.smooth)
             seen.append(len(line.x))
-            _ = (curves.last, curves.keys, curves.resumes, curves.value_at(LOSS, "tokens", 5000.0))
+            _ = (curves.last, curves.keys, curves.resumes, curves.place_of(500, "tokens"))
 
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(look)
@@ -242,19 +243,6 @@ def test_a_zoom_that_stays_open_reads_only_what_is_new(tmp_path: Path, monkeypat
     asked.clear()
     assert points(curves, LOSS, begin=4000, end=9000) == expected(folder, LOSS)[3999:]
     assert sum(asked) < once / 2
-
-
-def test_a_value_is_read_where_the_cursor_stands(tmp_path: Path) -> None:
-    lines = [training(step, **({BPB: step / 7} if step % 500 == 0 else {})) for step in range(3000)]
-    folder = folder_with(tmp_path, lines)
-    curves = Curves(folder, most_bins=64)
-    curves.catch_up()
-    losses = dict(expected(folder, LOSS))
-    assert curves.value_at(LOSS, "step", 1234.4) == losses[1234]
-    assert curves.value_at(LOSS, "tokens", 12346.0) == losses[1235]
-    assert curves.value_at(LOSS, "step", 1e9) == losses[2999]
-    assert curves.value_at(BPB, "step", 1260) == 1500 / 7
-    assert curves.value_at("train/lr", "step", 5) is None
 
 
 def test_a_step_has_its_place_on_every_axis(tmp_path: Path) -> None:

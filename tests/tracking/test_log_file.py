@@ -75,7 +75,7 @@ def test_however_a_log_grows_its_lines_are_those_of_the_whole(pieces: list[bytes
 
 def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         FileTail(tmp_path / "log").read()
 
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storyteller.tracking.metrics_log import JsonLog, by_step, last_record, read_records
+from storyteller.tracking.metrics_log import JsonLog, by_step, last_record, records_in
+from tests.support.records import read_records
 
 _values = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=20), st.none())
 _records = st.lists(st.dictionaries(st.text(max_size=8), _values, max_size=4), max_size=6)
@@ -112,12 +113,6 @@ def test_reading_goes_on_from_an_offset_and_leaves_a_line_under_way(tmp_path: Pa
     assert read_records(path, 12) == ([{"step": 2}], 24)
 
 
-def test_a_log_shorter_than_the_offset_is_read_from_its_start(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(b'{"step": 1}\n')
-    assert read_records(path, 500) == ([{"step": 1}], 12)
-
-
 def test_broken_lines_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "log"
     broken = [b"{", b"", b"[1]", b"7", b'{"a": NaN}', b"\xff\xfe", bytes(9), b"[" * 100_000, b'{"a": 1}{"a": 2}']
@@ -183,6 +178,16 @@ def test_a_search_backwards_can_be_bounded(tmp_path: Path) -> None:
     assert last_record(path, needs="bpb") == {"step": 1, "bpb": 1.5}
     assert last_record(path, needs="bpb", within_bytes=200) is None
     assert last_record(path, within_bytes=200) == {"step": 99}
+
+
+def test_the_decoder_reads_an_object_within_a_text_and_says_where_it_ends() -> None:
+    # `raw_decode` takes the place to start at, which Python's documentation does not mention.
+    decoder = json.JSONDecoder()
+    assert decoder.raw_decode('[1]\n{"step": 1}\n', 4) == ({"step": 1}, 15)
+    with pytest.raises(ValueError, match="Expecting value"):
+        decoder.raw_decode("{}\n\n", 3)
+    block = b'{"a": 1}\n\n{"b": "\\u00e4"} \n{"c": 1}{\n'
+    assert records_in(block) == ([0, 10], [{"a": 1}, {"b": "\u00e4"}])
 
 
 def test_lines_of_one_step_are_merged() -> None:

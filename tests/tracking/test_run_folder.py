@@ -65,14 +65,14 @@ def test_a_refused_name_is_shown_without_its_controls() -> None:
     with pytest.raises(UsageError) as caught:
         run_folder.check_name("a\x1b[2Jb\n")
     assert str(caught.value) == (
-        "a run cannot be named a\u241b[2Jb\u240a: take 1 to 64 of a-z 0-9 . _ - that begin with a letter or digit, "
+        "invalid run name a\u241b[2Jb\u240a: expected 1 to 64 of a-z 0-9 . _ - starting with a letter or digit, "
         "such as --name little-fox"
     )
 
 
 @pytest.mark.parametrize("name", ["latest", "starter"])
 def test_a_word_that_names_a_model_cannot_name_a_run(name: str) -> None:
-    with pytest.raises(UsageError, match="a word of its own"):
+    with pytest.raises(UsageError, match="is a reserved name"):
         run_folder.check_name(name)
 
 
@@ -116,12 +116,12 @@ def test_a_run_is_created_once(tmp_path: Path) -> None:
     assert folder.path.is_dir()
     with pytest.raises(RunError) as caught:
         run_folder.create(tmp_path / "new" / "runs", "fox")
-    assert str(caught.value) == "a run named fox exists: choose another --name or `storyteller resume fox`"
+    assert str(caught.value) == "a run named fox exists: choose another --name, or `storyteller resume fox`"
 
 
 def test_a_runs_root_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunError, match=r"runs is no folder: choose another --runs-dir$"):
+    with pytest.raises(RunError, match=r"runs is not a folder: choose another --runs-dir$"):
         run_folder.create(tmp_path / "runs", "fox")
     with pytest.raises(RunError, match="choose another --runs-dir"):
         run_folder.create(tmp_path / "runs" / "below", "fox")
@@ -137,12 +137,12 @@ def test_run_json_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "says"),
     [
-        (None, "fox has no run.json, so it is no run: storyteller ps lists the runs"),
-        ("", "the run.json of fox is broken: put it right by hand, or train anew"),
-        ("[1]", "the run.json of fox is broken: put it right by hand, or train anew"),
-        ("[" * 100_000, "the run.json of fox is broken: put it right by hand, or train anew"),
-        ("\xff", "the run.json of fox is broken: put it right by hand, or train anew"),
-        ("{}", "the run.json of fox names no schema: put it right by hand, or train anew"),
+        (None, "fox is not a run: it has no run.json: storyteller ps lists the runs"),
+        ("", "the run.json of fox is broken: repair it by hand, or train again"),
+        ("[1]", "the run.json of fox is broken: repair it by hand, or train again"),
+        ("[" * 100_000, "the run.json of fox is broken: repair it by hand, or train again"),
+        ("\xff", "the run.json of fox is broken: repair it by hand, or train again"),
+        ("{}", "the run.json of fox has no schema: repair it by hand, or train again"),
         (
             '{"schema": 2}',
             "fox was written by a newer storyteller (schema 2, this one reads 1): update storyteller",

@@ -80,13 +80,13 @@ def test_a_run_is_found_by_its_name_by_latest_and_by_a_prefix(root: Path) -> Non
 
 
 def test_a_run_that_is_not_there_is_told_with_what_is(root: Path) -> None:
-    assert says(root, "latest") == f"there are no runs yet in {root}: storyteller train makes one"
+    assert says(root, "latest") == f"there are no runs yet in {root}: storyteller train starts one"
     assert says(root, "fox") == f"there is no run fox: no runs yet in {root}: storyteller train"
     for name in ("brave-fox", "brave-owl"):
         make(root, name)
     assert says(root, "brave-fix") == "there is no run brave-fix: did you mean brave-fox or brave-owl?"
-    assert says(root, "zzz") == "there is no run zzz: there is brave-owl, brave-fox"
-    assert says(root, "brave") == "brave could be brave-owl, brave-fox: give more of the name"
+    assert says(root, "zzz") == "there is no run zzz: the runs are brave-owl, brave-fox"
+    assert says(root, "brave") == "brave matches brave-owl, brave-fox: give more of the name"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../outside", "/etc", "fox/", "fox/../fox", "FOX", "a\x1b[2J"])
@@ -104,7 +104,7 @@ def test_of_many_runs_only_some_are_named(root: Path) -> None:
     for n in range(30):
         make(root, f"fox-{n:02}", n)
     assert says(root, "fox") == (
-        "fox could be fox-29, fox-28, fox-27, fox-26, \u2026 (22 more), fox-03, fox-02, fox-01, fox-00: "
+        "fox matches fox-29, fox-28, fox-27, fox-26, \u2026 (22 more), fox-03, fox-02, fox-01, fox-00: "
         "give more of the name"
     )
 
@@ -143,11 +143,11 @@ def test_a_checkpoint_that_is_not_there_is_told_with_what_is(root: Path) -> None
     save(folder, 200)
     cases = {
         "fox@150": "fox has no step 150: it has 100, 200",
-        "fox@best": "no checkpoint of fox was evaluated: take fox@latest",
-        "fox@\x1bnext": "fox@\u241bnext names no checkpoint: write fox@STEP, fox@best or fox@latest",
-        "fox@": "fox@ names no checkpoint: write fox@STEP, fox@best or fox@latest",
-        "fox@-100": "fox@-100 names no checkpoint: write fox@STEP, fox@best or fox@latest",
-        "@100": "there is no run without a name: a run's name has a-z 0-9 . _ - alone; storyteller ps lists them",
+        "fox@best": "no checkpoint of fox was evaluated: use fox@latest",
+        "fox@\x1bnext": "invalid checkpoint fox@\u241bnext: expected fox@STEP, fox@best or fox@latest",
+        "fox@": "invalid checkpoint fox@: expected fox@STEP, fox@best or fox@latest",
+        "fox@-100": "invalid checkpoint fox@-100: expected fox@STEP, fox@best or fox@latest",
+        "@100": "there is no run without a name: names consist of a-z 0-9 . _ -; storyteller ps lists the runs",
     }
     for reference, line in cases.items():
         with pytest.raises(RunError) as caught:
@@ -275,5 +275,5 @@ def test_a_folder_of_runs_that_cannot_be_read_has_none_and_whoever_names_one_is_
     shut.symlink_to(shut)
     assert list_runs(shut) == [] and not any_trains(shut)
     for ask in (lambda: check_readable(shut), lambda: find_run(shut, "fox"), lambda: RunWatcher(shut).poll()):
-        with pytest.raises(RunError, match=r"the runs in .*shut cannot be seen \(Too many levels of symbolic links\)"):
+        with pytest.raises(RunError, match=r"the runs in .*shut cannot be read \(Too many levels of symbolic links\)"):
             ask()

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from storyteller.system.files import open_regular
 from storyteller.tracking import run_folder, run_watcher
 from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tracking.run_index import list_runs, newest_figures, summarise
+from storyteller.tracking.run_index import list_runs, summarise
 from storyteller.tracking.run_status import owned_by, write_status
 from storyteller.tracking.run_watcher import RunWatcher
 
@@ -54,12 +55,15 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     runs.poll()
     read: list[str] = []
 
-    def counted(folder: RunFolder, within_bytes: int = 1 << 30) -> Any:
-        read.append(folder.name)
-        assert within_bytes < 1 << 20
-        return newest_figures(folder, within_bytes)
+    def counted(path: Path) -> Any:
+        read.append(path.parent.name)
+        return open_regular(path)
 
-    monkeypatch.setattr(run_watcher, "newest_figures", counted)
+    def searched(folder: RunFolder) -> Any:
+        raise AssertionError(f"the log of {folder.name} is searched again")
+
+    monkeypatch.setattr(run_watcher, "open_regular", counted)
+    monkeypatch.setattr(run_watcher, "newest_figures", searched)
     runs.poll()
     assert read == []
     log(folders[3], {"step": 2, "train/loss": 1.5})

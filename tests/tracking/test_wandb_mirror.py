@@ -21,12 +21,13 @@ from storyteller.config.presets import resolve
 from storyteller.errors import RunError, UsageError
 from storyteller.launch import start
 from storyteller.tracking import checkpoint_folders, run_index, run_process, wandb_mirror
-from storyteller.tracking.metrics_log import JsonLog, read_records
+from storyteller.tracking.metrics_log import JsonLog
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, read_status, seen_state, write_status
 from storyteller.tracking.wandb_cursor import WandbCursor, WandbRows, is_complete, mirror_is_running, read_cursor
 from storyteller.training.status_reporter import StatusReporter
 from tests.cli.test_train import TINY, run_of, storyteller
+from tests.support.records import read_records
 from tests.support.training import make_run
 from tests.support.wandb_loopback import KEY, LoopbackWandb
 
@@ -237,7 +238,7 @@ def test_the_settings_are_of_the_run_and_checked() -> None:
     del plain["mirror"]  # a run of before
     assert Config.from_json(plain).mirror.wandb == "auto"
     for setting in ("wandb=sometimes", "wandb_project=a/b", "wandb_project=", "wandb_artifacts=maybe"):
-        with pytest.raises(UsageError, match="off"):
+        with pytest.raises(UsageError, match="invalid value"):
             resolve("quick", {}, [setting])
 
 
@@ -412,9 +413,9 @@ def test_an_offline_run_is_sent_by_sync_and_sent_once(
     assert cli(capfd, "dashboard", "little-fox", "--print", *root)[1] == f"{url}\n"
     assert json.loads(cli(capfd, "ps", "--json", *root)[1])[0]["wandb_url"] == url
     assert f"little-fox: {url}\n" in cli(capfd, "ps", *root)[1]
-    desk = StatusReporter(training.folder)
-    with desk.at_work():
-        desk.end("stopped", "", 0)
+    reporter = StatusReporter(training.folder)
+    with reporter.running():
+        reporter.end("stopped", "", 0)
     status_now = read_status(training.folder)
     assert status_now is not None and status_now.wandb_url == url
 

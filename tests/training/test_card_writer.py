@@ -15,10 +15,11 @@ from storyteller.config.configs import TrainConfig
 from storyteller.errors import UsageError
 from storyteller.evaluation.model_card import card
 from storyteller.system.child_process import JsonLinesProcess
-from storyteller.tracking.metrics_log import by_step, read_records
+from storyteller.tracking.metrics_log import by_step
 from storyteller.training import worker
 from storyteller.training.card_writer import CardWriter
 from tests.evaluation.test_model_card import SMALL
+from tests.support.records import read_records
 from tests.support.training import make_run, tiny_config, trained_run
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def test_no_card_is_made_unless_it_is_asked_for() -> None:
         TrainConfig(card_every="often")
 
 
-def a_critic(run: RunFolder, notes: list[str]) -> CardWriter:
+def a_writer(run: RunFolder, lines: list[str]) -> CardWriter:
     from storyteller.data.tokenizer import Tokenizer
     from tests.support.tiny_models import END, byte_tokenizer
 
-    return CardWriter(run, Tokenizer(byte_tokenizer(), END, "folder"), tiny_config(), notes.append)
+    return CardWriter(run, Tokenizer(byte_tokenizer(), END, "folder"), tiny_config(), lines.append)
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -79,16 +80,16 @@ def test_a_process_that_hangs_or_breaks_holds_nothing_up(
         return started[-1]
 
     monkeypatch.setattr(CardWriter, "_start_child", start)
-    notes: list[str] = []
-    critic = a_critic(make_run(tmp_path / "runs", "r"), notes)
+    lines: list[str] = []
+    writer = a_writer(make_run(tmp_path / "runs", "r"), lines)
     begin = time.perf_counter()
     for step in range(1, 6):
-        critic.ask(step, weights())
-    assert critic.take() == []
+        writer.submit(step, weights())
+    assert writer.take_scores() == []
     assert time.perf_counter() - begin < 30.0
     hangs = "sleep" in child
-    critic.close(0.5 if hangs else 60.0)
+    writer.close(0.5 if hangs else 60.0)
     assert not any(process.is_running for process in started)
-    assert critic.take() == []
+    assert writer.take_scores() == []
     if not hangs:
-        assert "no card of step 5 (the process that makes cards has ended)" in notes
+        assert "no card of step 5 (the process that makes cards has ended)" in lines

@@ -17,9 +17,9 @@ from storyteller.errors import CheckpointError
 from storyteller.model import weights
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.model.loss_eval import windows
-from storyteller.tracking.metrics_log import read_records
-from storyteller.training import checkpoint
+from storyteller.training import checkpoint, train_state
 from storyteller.training.optimizers import Optimizers
+from tests.support.records import read_records
 from tests.support.training import trained_run
 
 
@@ -94,7 +94,7 @@ def test_a_missing_weight_is_named(trained: Path, tmp_path: Path) -> None:
 
 def test_a_weight_too_many_is_named(trained: Path, tmp_path: Path) -> None:
     tensors = _tensors(trained) | {"transformer.extra": torch.zeros(1)}
-    with pytest.raises(CheckpointError, match="extra is no weight of a GPT-2"):
+    with pytest.raises(CheckpointError, match="extra is not a weight of a GPT-2"):
         weights.load_model(_changed(trained, tmp_path, tensors))
 
 
@@ -107,7 +107,7 @@ def test_a_weight_of_another_shape_is_named(trained: Path, tmp_path: Path) -> No
 def test_a_weight_that_is_no_number_is_named(trained: Path, tmp_path: Path) -> None:
     tensors = _tensors(trained)
     tensors["transformer.wpe.weight"][3, 3] = math.nan
-    with pytest.raises(CheckpointError, match=r"wpe\.weight has values that are no numbers"):
+    with pytest.raises(CheckpointError, match=r"wpe\.weight has values that are not finite"):
         weights.load_model(_changed(trained, tmp_path, tensors))
 
 
@@ -122,3 +122,9 @@ def test_a_training_state_of_another_version_is_refused(trained: Path, tmp_path:
     model = seeded(Shape(1, 32, 2, 64, 400), 0)
     with pytest.raises(CheckpointError, match="of another version"):
         checkpoint.load_training(folder, model, Optimizers(model, TrainConfig(optimizer="muon")))
+
+
+def test_the_gradient_scaler_still_has_the_state_that_a_checkpoint_may_hold() -> None:
+    scaler = torch.amp.GradScaler("cpu", enabled=True)
+    scaler.scale(torch.ones(()))  # creates its tensors
+    assert scaler.state_dict().keys() == train_state._SCALER

@@ -21,11 +21,11 @@ from storyteller.errors import UsageError
 from storyteller.launch import start, torchrun
 from storyteller.launch.torchrun import TorchrunSpec, spec_from_options
 from storyteller.tracking import run_process
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status
 from storyteller.training import worker
 from tests.support import living
+from tests.support.records import read_records
 from tests.support.training import losses, make_run
 
 pytestmark = pytest.mark.timeout(900)  # several Pythons and as many imports of torch, on a machine that may be busy
@@ -126,7 +126,10 @@ def test_the_shares_of_a_step_are_its_rows_each_once_and_the_position_is_the_who
         ({"nnodes": 2}, "--nnodes 2 needs --rendezvous: HOST:PORT of the first machine"),
         ({"nnodes": 2, "rendezvous": "node1"}, "invalid value node1 for --rendezvous: expected HOST:PORT"),
         ({"nnodes": 2, "rendezvous": "node1:70000"}, "invalid value node1:70000 for --rendezvous: expected HOST:PORT"),
-        ({"nnodes": 2, "node_rank": 2, "rendezvous": "node1:29500"}, "invalid value 2 for --node-rank: expected 0 .the first machine. to 1"),
+        (
+            {"nnodes": 2, "node_rank": 2, "rendezvous": "node1:29500"},
+            "invalid value 2 for --node-rank: expected 0 .the first machine. to 1",
+        ),
     ],
 )
 def test_an_impossible_torchrun_spec_is_refused_by_the_options_name(words: dict[str, Any], problem: str) -> None:
@@ -160,8 +163,8 @@ Root Cause (first observed failure):
 @pytest.mark.parametrize(
     ("code", "other_code", "other_pid", "problem"),
     [
-        (-9, 1, 42, "process 1 of 2 was killed by SIGKILL, as the system does where memory runs out"),
-        (1, -9, 42, "process 2 of 2 was killed by SIGKILL, as the system does where memory runs out"),
+        (-9, 1, 42, "process 1 of 2 was killed by SIGKILL, as the system does when memory runs out"),
+        (1, -9, 42, "process 2 of 2 was killed by SIGKILL, as the system does when memory runs out"),
         (1, -9, 43, "process 1 of 2 ended with exit status 1"),
         (-11, -15, 42, "process 1 of 2 was killed by SIGSEGV"),
     ],
@@ -280,7 +283,7 @@ def test_a_process_that_is_killed_ends_the_run_as_failed_with_one_line(tmp_path:
     status = read_status(folder)
     assert status is not None and status.state == "failed"
     assert status.message == (
-        f"process {rank + 1} of 2 was killed by SIGKILL, as the system does where memory runs out: "
+        f"process {rank + 1} of 2 was killed by SIGKILL, as the system does when memory runs out: "
         "storyteller resume killed goes on from the newest checkpoint"
     )
     assert folder.log.read_text(encoding="utf-8").rstrip().endswith(f"failed: {status.message}")
@@ -300,19 +303,19 @@ def test_no_process_outlives_a_leader_that_is_killed(tmp_path: Path) -> None:
 
 
 def meddling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """In every training process of a fleet, `accumulate` becomes what `body` makes of `real`, `rank` and `calls`."""
+    """In every process below torchrun, `accumulate` becomes what `body` makes of `real`, `rank` and `calls`."""
     code = f"""
     import os
     if "RANK" in os.environ:
         import torch
-        from storyteller.model import gradient
-        real, rank, calls = gradient.accumulate, int(os.environ["RANK"]), []
+        from storyteller.training import gradients
+        real, rank, calls = gradients.accumulate, int(os.environ["RANK"]), []
         def accumulate(model, *given):
             calls.append(1)
             loss = real(model, *given)
             {body}
             return loss
-        gradient.accumulate = accumulate
+        gradients.accumulate = accumulate
     """
     place = tmp_path / "meddling"
     place.mkdir()

@@ -1,4 +1,4 @@
-"""Optimisers that do not load torch's compiler, and step as torch's own do."""
+"""Optimizers that do not load torch's compiler, and step as torch's own do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(len(optimizers.all), "torch._dynamo" in sys.modules)
 """
 
 
-def test_the_first_steps_of_both_optimisers_load_no_compiler() -> None:
+def test_the_first_steps_of_both_optimizers_load_no_compiler() -> None:
     done = subprocess.run([sys.executable, "-c", _TWO_STEPS], capture_output=True, text=True, check=True)
     assert done.stdout == "2 False\n"
 

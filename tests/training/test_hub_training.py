@@ -10,9 +10,9 @@ import pytest
 from pyarrow import parquet
 
 from storyteller.data import bundled
-from storyteller.tracking.metrics_log import read_records
 from tests.cli.test_train import TINY, run_of, storyteller
 from tests.support.hub_loopback import MAIN_SHA, LoopbackHub
+from tests.support.records import read_records
 from tests.support.training import losses
 
 HUB = ["--data", "tinystories", *TINY[2:], "--set", "tokenizer_mib=1", "--set", "hub_patience_minutes=0.05"]
@@ -59,7 +59,7 @@ def test_auto_takes_tinystories_where_the_hub_answers_and_says_so(hub_root: Path
     assert run_of("auto").read_run()["data"]["kind"] == "tinystories"
 
 
-def test_auto_without_a_hub_takes_the_bundled_tales_and_says_how_to_choose() -> None:
+def test_auto_without_a_hub_takes_the_bundled_stories_and_says_how_to_choose() -> None:
     done = storyteller("train", "--foreground", "--name", "auto", "--steps", "2", *TINY[2:])
     assert done.returncode == 0, done.stderr
     assert "data: the bundled stories, since the Hub does not answer (--data tinystories insists" in done.stdout

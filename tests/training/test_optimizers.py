@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from storyteller.config.configs import TrainConfig
 from storyteller.errors import CheckpointError
 from storyteller.model.gpt2 import Shape, seeded
-from storyteller.training.muon import Muon, orthogonal
+from storyteller.training.muon import Muon, orthogonalise
 from storyteller.training.optimizers import Optimizers, clip, lr_scale
 
 SHAPE = Shape(n_layer=2, n_embd=16, n_head=2, context=8, vocab_size=40)
@@ -58,7 +58,7 @@ def test_side_by_side_muon_takes_the_steps_of_torchs(dtype: torch.dtype, toleran
 
 
 def test_what_muon_takes_as_its_update_is_near_orthogonal() -> None:
-    x = orthogonal(torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(1)))
+    x = orthogonalise(torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(1)))
     values = torch.linalg.svdvals(x)
     assert float(values.min()) > 0.6 and float(values.max()) < 1.3
 
@@ -67,7 +67,7 @@ PARTS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_state_given_to_a_fresh_optimiser_makes_the_same_next_step(optimizer: str) -> None:
+def test_state_given_to_a_fresh_optimizer_makes_the_same_next_step(optimizer: str) -> None:
     train = TrainConfig(lr=0.01, optimizer=optimizer)  # type: ignore[arg-type]
     ids = torch.randint(40, (2, 9), generator=torch.Generator().manual_seed(0))
 

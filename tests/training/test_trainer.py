@@ -17,11 +17,11 @@ from storyteller.model import loss_eval, weights
 from storyteller.model.device import ComputeDevice
 from storyteller.model.gpt2 import Shape, seeded
 from storyteller.tracking import checkpoint_folders
-from storyteller.tracking.metrics_log import read_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import read_status
 from storyteller.training import gradients, worker
 from storyteller.training.status_reporter import StatusReporter
+from tests.support.records import read_records
 from tests.support.training import losses, make_run, trained_run
 
 CPU = ComputeDevice(torch.device("cpu"), "fp32", 1)
@@ -105,9 +105,9 @@ def test_lower_precisions_learn_too(tmp_path: Path, precision: str) -> None:
 
 def stop_after(folder: RunFolder, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train the run in this process until `step` is done, then ask it to stop as a signal would."""
-    real = StatusReporter.stop_asked
+    real = StatusReporter.stop_requested
     with monkeypatch.context() as patch:
-        patch.setattr(StatusReporter, "stop_asked", lambda desk: desk.step >= step or real(desk))
+        patch.setattr(StatusReporter, "stop_requested", lambda reporter: reporter.step >= step or real(reporter))
         assert worker.run(folder) == 0
 
 

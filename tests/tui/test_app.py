@@ -69,7 +69,7 @@ def test_the_first_screen_needs_nothing_heavy() -> None:
 
 
 def test_without_a_terminal_the_app_says_what_prints_the_same_plainly() -> None:
-    with pytest.raises(UsageError, match="the app needs a terminal: storyteller ps, logs and show print the same"):
+    with pytest.raises(UsageError, match="the app needs a terminal: use storyteller ps, logs and show for plain text"):
         tui.run()
 
 
@@ -86,7 +86,7 @@ def test_at_a_real_terminal_no_byte_of_a_run_steers_it_and_q_leaves(root: Path) 
     make(root, "odd-fox", "failed", message=HOSTILE, story=HOSTILE)
     with at_terminal("tui", "--runs-dir", str(root), columns=100) as terminal:
         terminal.until("odd-fox")
-        terminal.until("it tells")
+        terminal.until("story at step")
         terminal.say("q")
         assert terminal.finish() == 0
     wire = terminal.seen.decode().replace("\x1b]22;default\x07", "")  # Textual's own: the mouse pointer's shape
@@ -138,7 +138,9 @@ def test_another_run_opens_also_where_a_form_lies_over_the_run_that_is_shown(roo
 
     async def steps(pilot: Pilot[None]) -> None:
         app.open_run("old-bear")
-        await until(pilot, lambda: app.view == "run" and app.screen.is_mounted and bool(app.screen.query("Board")))
+        await until(
+            pilot, lambda: app.view == "run" and app.screen.is_mounted and bool(app.screen.query("MetricCharts"))
+        )
         await pilot.pause(0.2)
         app.action_new_run()
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.is_mounted)
@@ -355,7 +357,7 @@ def test_the_form_writes_the_command_and_says_at_the_field_what_is_off(root: Pat
         await pilot.press(*"fox", "tab", *"bundled")
         assert words_of(command) == "storyteller train --name fox --data bundled"
         for name, typed, problem, at_field in (
-            ("name", "Fox", "a run cannot be named Fox", "take 1 to 64 of a-z 0-9 . _ -"),
+            ("name", "Fox", "invalid run name Fox", "expected 1 to 64 of a-z 0-9 . _ -"),
             ("layers", "0", "invalid value 0 for --layers", "expected 1 to 256 blocks"),
             ("width", "99", "--width 99 cannot be shared evenly by --heads 4", "take a width that is a multiple of 4"),
             ("lr", "fast", "invalid value fast for train.lr", "expected a number"),
@@ -386,7 +388,7 @@ def test_every_error_of_the_options_finds_its_field() -> None:
         ("invalid value x for train.minutes: expected a number", "amount"),
         ("--data /nowhere does not exist: check the path", "data"),
         ("a run named fox exists: choose another --name", "name"),
-        ("latest is a word of its own, not a run's name: choose another --name", "name"),
+        ("latest is a reserved name: choose another --name", "name"),
         ("--wandb online: no API key found: run `wandb login`", "wandb"),
         ("invalid value -1 for --seed: expected 0 or a whole number above it", "seed"),
         ("the disk is full: free some space", None),
@@ -437,7 +439,7 @@ def test_starting_shows_what_the_process_says_and_ends_in_the_run_or_in_the_reas
         processes.append(start.start(folder, command=words))
         return processes[-1]
 
-    monkeypatch.setattr(run_plan, "begin", begin)
+    monkeypatch.setattr(run_plan, "start_run", begin)
     app = app_of(root, tmp_path)
 
     async def how(pilot: Pilot[None]) -> None:

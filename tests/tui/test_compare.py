@@ -104,9 +104,9 @@ async def settled(pilot: Pilot[None], screen: CompareScreen) -> None:
         return (
             lines is not None
             and lines.is_whole
-            and lines.sight.names == known.names == screen.names
-            and lines.sight.x == screen.app.settings.x_axis
-            and lines.sight.key == next(metric.keys[0] for metric in METRICS if metric.name == screen.metric)
+            and lines.request.runs == known.names == screen.names
+            and lines.request.x == screen.app.settings.x_axis
+            and lines.request.keys[0] == next(metric.keys[0] for metric in METRICS if metric.name == screen.metric)
         )
 
     await until(is_read)
@@ -170,10 +170,10 @@ async def test_bits_per_byte_of_other_stories_are_said_not_to_compare(root: Path
     app = app_of(root)
     async with app.run_test(size=(100, 30)) as pilot:
         screen = await opened(pilot)
-        assert "held-out stories differ: bits per byte do not compare" in "".join(shown(app))
+        assert "held-out stories differ: bits per byte are not comparable" in "".join(shown(app))
         screen._compare(["quiet-blue-squirrel", "classic-recipe"])
         await settled(pilot, screen)
-        await until(lambda: "do not compare" not in "".join(shown(app)))
+        await until(lambda: "not comparable" not in "".join(shown(app)))
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ async def test_the_chart_is_zoomed_panned_and_read_by_keys(root: Path) -> None:
         await pilot.press("plus")
         middle, half = 110, 90 / ZOOM
         assert chart.range == pytest.approx((middle - half, middle + half))
-        await until(lambda: screen._lines is not None and screen._lines.sight.begin == chart.range[0])
+        await until(lambda: screen._lines is not None and screen._lines.request.begin == chart.range[0])
         await pilot.press("full_stop")
         assert chart.range == pytest.approx((middle - half + half * 0.4, middle + half + half * 0.4))
         await pilot.press("comma")

@@ -10,8 +10,11 @@ from textual.app import App
 from textual.command import CommandPalette
 from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import Monochrome, NoColor
+from textual.theme import BUILTIN_THEMES
+from textual.widgets import TextArea
 
 from storyteller.tui import compat
+from storyteller.tui.themes import PALETTES, THEMES
 
 
 def test_the_driver_decodes_what_is_no_utf8_as_replacement_characters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +39,12 @@ def test_the_palette_gathers_its_commands_in_a_worker_that_wraps_a_coroutine() -
     assert inspect.iscoroutinefunction(gather.__wrapped__)  # type: ignore[attr-defined]
     assert list(inspect.signature(gather).parameters) == ["self", "search_value"]
     assert isinstance(CommandPalette._GATHER_COMMANDS_GROUP, str)
+
+
+def test_every_theme_is_textuals_or_the_apps_own() -> None:
+    assert PALETTES.keys() <= BUILTIN_THEMES.keys() | {theme.name for theme in THEMES}
+
+
+def test_a_text_area_takes_keys_in_the_coroutine_that_the_prompt_box_extends() -> None:
+    assert inspect.iscoroutinefunction(TextArea._on_key)
+    assert list(inspect.signature(TextArea._on_key).parameters) == ["self", "event"]

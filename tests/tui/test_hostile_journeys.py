@@ -173,7 +173,7 @@ def odd_runs(root: Path) -> None:
 
 
 def hostile_home(root: Path) -> None:
-    """Runs of every hostile kind, and a shelf."""
+    """Runs of every hostile kind, and a story history."""
     odd_runs(root)
     for minute, name in enumerate(("gnu-going", "hen-leaving", "evil-two", "evil-fox"), 1):
         folder = evil_run(root, name, minute)
@@ -431,7 +431,7 @@ def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_contro
         person.paste(EVIL.replace("\x00", ""))
         see("0 of ")
         do(ENTER, ESC, then="evil-fox")
-        do("e", then="A new name")
+        do("e", then="New name")
         person.paste(PASTED)
         person.press(ENTER)  # which no run can have
         do(ESC, then="1 Runs")
@@ -446,7 +446,7 @@ def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_contro
         for name in ("bat-of-pipes", "evil-fox"):
             person.choose(f"Open {name}")
             see(f"2 {name}")
-        see("Story  Growth  Log", "[bold]BB", "31mCS")  # its message, all of it that there is room for
+        see("Story  Samples  Log", "[bold]BB", "31mCS")  # its message, all of it that there is room for
         do("L", then="\ufffd31mCSII")  # the log's last line
         do("g", then="/ search")
         do("i", then="/ search")
@@ -463,7 +463,7 @@ def test_at_40x10_every_screen_is_opened_over_a_hostile_home_and_sends_no_contro
         see("no match")
         person.press(ESC)
         person.choose("Tell from evil-fox")
-        see("3 Story", "enter tells a story")
+        see("3 Story", "enter generates a story")
         person.paste("....")
         person.send(ENTER)
         see(" tokens \u00b7", "end")  # how the story went, under its last words

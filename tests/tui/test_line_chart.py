@@ -1,4 +1,4 @@
-"""The chart widget: what is on the screen, and what mouse and keys do to its view, exactly."""
+"""The chart widget: what it draws, and how the mouse and keys change its range and cursor; and the sparkline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ramp(last: int = 100, color: int = 0, name: str = "ramp") -> Series:
 
 
 class Watched(ChartView):
-    """A chart that keeps what it asked to be painted."""
+    """A chart that records the rows it wants repainted."""
 
     def __init__(self, lines: Sequence[Series]) -> None:
         super().__init__(lines, x_name="step", y_name="loss", nothing="no figures yet")
@@ -44,17 +44,17 @@ class Watched(ChartView):
 
 
 class ChartApp(App[None]):
-    """One chart, whose actions have keys, and what it posted."""
+    """An app with one chart and keys for its actions. Records the messages that the chart posts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("plus", "do('zoom_in')"),
-        Binding("minus", "do('zoom_out')"),
-        Binding("comma", "do('pan_left')"),
-        Binding("full_stop", "do('pan_right')"),
-        Binding("left", "do('cursor_left')"),
-        Binding("right", "do('cursor_right')"),
-        Binding("0", "do('reset')"),
-        Binding("l", "do('toggle_log')"),
+        Binding("plus", "do('zoom_step', 1)"),
+        Binding("minus", "do('zoom_step', -1)"),
+        Binding("comma", "do('pan_step', -1)"),
+        Binding("full_stop", "do('pan_step', 1)"),
+        Binding("left", "do('move_cursor', -1)"),
+        Binding("right", "do('move_cursor', 1)"),
+        Binding("0", "do('show_all')"),
+        Binding("l", "toggle_log"),
     ]
 
     def __init__(self, lines: Sequence[Series], theme: str = "dark") -> None:
@@ -72,8 +72,11 @@ class ChartApp(App[None]):
     def compose(self) -> ComposeResult:
         yield self.chart
 
-    def action_do(self, what: str) -> None:
-        getattr(self.chart, f"action_{what}")()
+    def action_do(self, what: str, *arguments: int) -> None:
+        getattr(self.chart, what)(*arguments)
+
+    def action_toggle_log(self) -> None:
+        self.chart.log_y = not self.chart.log_y
 
     def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:
         assert event.control is self.chart
@@ -101,7 +104,7 @@ async def wheel(pilot: Pilot[None], kind: type, column: int, times: int = 1) -> 
 
 
 @played
-async def test_the_widget_shows_the_picture_of_its_lines() -> None:
+async def test_the_widget_shows_the_drawing_of_its_lines() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         app.chart.marks = [Marks([50], "◆")]
@@ -112,7 +115,7 @@ async def test_the_widget_shows_the_picture_of_its_lines() -> None:
 
 
 @played
-async def test_only_the_rows_that_changed_are_painted_again() -> None:
+async def test_only_the_rows_that_changed_are_repainted() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         app.chart.lines = [ramp()]
@@ -147,7 +150,7 @@ async def test_many_changes_at_once_are_drawn_once() -> None:
 
 
 @played
-async def test_nothing_to_draw_is_said_and_a_name_is_shown_literally() -> None:
+async def test_an_empty_chart_says_so_and_names_are_shown_literally() -> None:
     app = ChartApp([])
     async with app.run_test(size=SIZE, notifications=True, tooltips=True) as pilot:
         assert any("no figures yet" in row for row in app.shown())
@@ -179,7 +182,7 @@ async def test_lines_have_the_colours_of_the_theme_and_change_with_it() -> None:
 
 
 @played
-async def test_in_the_terminals_own_colours_nothing_is_mixed() -> None:
+async def test_the_terminals_own_colours_are_not_blended() -> None:
     app = ChartApp([ramp(color=1), Series("faded", [0, 100], [50, 50], 2, dim=True)], theme="ansi-dark")
     async with app.run_test(size=SIZE):
         styles = {
@@ -193,7 +196,7 @@ async def test_in_the_terminals_own_colours_nothing_is_mixed() -> None:
 
 
 @played
-async def test_without_colour_lines_are_told_apart_by_their_rhythm(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_colour_lines_differ_by_their_dash_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     lines = [Series(f"run {color}", [0, 100], [color, color], color) for color in range(3)]
     app = ChartApp(lines)
@@ -288,7 +291,7 @@ async def test_an_end_that_reaches_the_data_follows_them() -> None:
 
 
 @played
-async def test_a_zoomed_view_that_is_given_its_range_alone_still_knows_how_far_the_data_reach() -> None:
+async def test_a_zoomed_chart_given_only_its_range_keeps_the_extent_of_the_data() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         app.chart.set_range(40, 60)
@@ -325,11 +328,11 @@ async def test_keys_zoom_about_the_middle_or_the_cursor_and_pan_by_a_fifth_withi
 
 
 @played
-async def test_zoom_ends_where_numbers_cannot_be_told_apart_and_without_data_nothing_moves() -> None:
+async def test_zoom_ends_where_floats_cannot_be_distinguished_and_without_data_nothing_moves() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         for _ in range(200):
-            app.chart.action_zoom_in()
+            app.chart.zoom_step(1)
         begin, end = app.chart.frame.x_begin, app.chart.frame.x_end
         assert 0 < end - begin < 1e-5
         app.chart.lines = []
@@ -375,7 +378,7 @@ async def test_a_sideways_wheel_pans() -> None:
 
 
 @played
-async def test_log_is_switched_by_its_action() -> None:
+async def test_the_y_axis_can_be_made_logarithmic() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("l")
@@ -423,19 +426,19 @@ async def test_the_cursor_goes_from_point_to_point_however_few_or_many_there_are
 
 
 @played
-async def test_the_first_step_of_the_cursor_begins_at_an_end_of_what_is_seen() -> None:
+async def test_a_new_cursor_begins_at_an_end_of_the_visible_range() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("left")
         assert app.chart.cursor_x == 100
-        app.chart.action_reset()
+        app.chart.show_all()
         app.chart.set_range(40, 60)
         await pilot.press("right")
         assert app.chart.cursor_x == 40
 
 
 @played
-async def test_a_cursor_that_leaves_the_view_takes_it_along() -> None:
+async def test_a_cursor_that_leaves_the_range_moves_it() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         app.chart.set_range(40, 60)
@@ -454,7 +457,7 @@ async def test_the_cursor_goes_along_the_lines_that_are_not_faded() -> None:
 
 
 @played
-async def test_another_charts_view_is_followed_without_a_word() -> None:
+async def test_setting_the_range_posts_no_message() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
         app.chart.set_range(10, 20)
@@ -484,11 +487,11 @@ async def test_another_charts_view_is_followed_without_a_word() -> None:
         ([1, 2], 0, "braille", ""),
     ],
 )
-def test_a_sparkline_is_exactly_this(values: list[float | None], columns: int, cells: Cells, drawn: str) -> None:
+def test_a_sparkline_draws_exactly_this(values: list[float | None], columns: int, cells: Cells, drawn: str) -> None:
     assert spark(values, columns, cells) == drawn
 
 
-def test_a_logarithmic_sparkline_goes_by_the_exponent() -> None:
+def test_a_logarithmic_sparkline_shows_exponents() -> None:
     assert spark([1, 10, 100], 3, "blocks", log=True) == "▁▅█"
     assert spark([0, -1, 1, 100], 4, "blocks", log=True) == "  ▁█"
 

@@ -190,11 +190,11 @@ async def test_brackets_scrub_through_the_stories_and_the_cursor_goes_with_them(
 async def test_the_slider_is_picked_and_dragged_by_the_mouse(root: Path) -> None:
     async with watching(root) as (pilot, screen):
         stories = screen.query_one(RunStories)
-        await pilot.click("StepLine", offset=(2, 0))
+        await pilot.click("StepSlider", offset=(2, 0))
         assert stories.step == 0
-        await pilot.click("StepLine", offset=(2 + 74 // 4, 0))
+        await pilot.click("StepSlider", offset=(2 + 74 // 4, 0))
         assert stories.step == 100
-        await pilot.click("StepLine", offset=(77, 0))
+        await pilot.click("StepSlider", offset=(77, 0))
         assert stories.step == 200
 
 
@@ -280,9 +280,9 @@ async def test_the_machine_and_the_versions_are_shown_by_i(root: Path) -> None:
 @in_a_loop
 async def test_tabs_are_clicked(root: Path) -> None:
     async with watching(root) as (pilot, screen):
-        await pilot.click("#panel TabLine", offset=(17, 0))
+        await pilot.click("#panel TabBar", offset=(17, 0))
         assert screen.query_one(LogView).display
-        await pilot.click("Board TabLine", offset=(8, 0))
+        await pilot.click("MetricCharts TabBar", offset=(8, 0))
         assert screen.query_one(MetricCharts).chosen == "bits/byte"
 
 
@@ -388,7 +388,7 @@ async def test_a_run_whose_process_is_gone_is_shown_as_died(tmp_path: Path) -> N
         status = own_status("running", step=STEPS)
         write_status(folder, type(status)("running", 2**22 + 1, 1.0, step=STEPS))
         await until(pilot, lambda: "died" in plain(screen.query_one(RunHeader)), seconds=5)
-        assert "r goes on from its newest checkpoint" in text_of(pilot)
+        assert "press r to resume from the newest checkpoint" in text_of(pilot)
 
 
 @pytest.mark.slow
@@ -408,7 +408,7 @@ async def test_stop_and_resume_say_why_they_cannot(root: Path) -> None:
         await pilot.press("s")
         await until(pilot, lambda: "is not training" in text_of(pilot) or "has finished" in text_of(pilot))
         await pilot.press("r")
-        await until(pilot, lambda: "has finished. Train it" in text_of(pilot))
+        await until(pilot, lambda: "has finished. How many more" in text_of(pilot))
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class World:
     """A run that trains, and the only clock there is: time passes while the reader waits."""
 
     def __init__(self, folder: RunFolder, lines: dict[int, float]) -> None:
-        """`lines`: when each step is logged, seconds; a heartbeat is written each second, as `desk` does."""
+        """`lines`: when each step is logged, seconds; a heartbeat is written each second, as a training process does."""
         self.now = 0.0
         self.posted: list[tuple[float, Message]] = []
         self.over: Callable[[], object] = lambda: None
@@ -96,7 +96,9 @@ def read_through(folder: RunFolder, lines: dict[int, float], monkeypatch: pytest
 
 def late(world: World, step: int, at: float) -> tuple[float, float]:
     """Seconds from a line's writing to its step in the head, and to its point in the chart."""
-    head = next(seen for seen, what in world.posted if isinstance(what, SummaryUpdated) and (what.summary.step or 0) >= step)
+    head = next(
+        seen for seen, what in world.posted if isinstance(what, SummaryUpdated) and (what.summary.step or 0) >= step
+    )
     chart = next(
         seen
         for seen, what in world.posted

@@ -1,4 +1,4 @@
-"""The Run view as it looks: pictures at both sizes and in both themes, of a run that stands still."""
+"""Snapshots of the Run view, in two sizes and two themes, of a run that does not change."""
 
 from __future__ import annotations
 

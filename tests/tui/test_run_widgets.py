@@ -1,4 +1,4 @@
-"""What the Run view is made of: the log's tail, where steps lie on an axis, facts of a plan, stories told later."""
+"""The parts of the Run view: log lines, the steps of an axis, the values of a run.json, stories generated later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_lines_of_the_log_are_safe_and_none_is_endless(tmp_path: Path) -> None:
 # --- axes and steps ---------------------------------------------------------------------------------------------------
 
 
-def test_places_on_an_axis_and_steps_are_found_from_each_other() -> None:
+def test_steps_and_places_on_an_axis_are_converted_into_each_other() -> None:
     axis = StepAxis((0, 10, 20), (0, 100, 400))
     assert [axis.place_of(step) for step in (-5, 0, 5, 10, 15, 30)] == [0, 0, 50, 100, 250, 400]
     assert [axis.step_at(place) for place in (0, 50, 250, 999)] == [0, 5, 15, 20]
@@ -39,18 +39,18 @@ def test_places_on_an_axis_and_steps_are_found_from_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("here", "by", "found"),
+    ("current", "by", "found"),
     [(10, 1, 20), (10, -1, 10), (30, 1, 30), (15, 1, 20), (15, -1, 10), (None, -1, 30), (99, -1, 30), (20, 9, 30)],
 )
-def test_the_step_beside_another(here: int | None, by: int, found: int) -> None:
-    assert step_after((10, 20, 30), here, by) == found
-    assert step_after((), here, by) is None
+def test_the_step_a_number_of_places_after_another(current: int | None, by: int, found: int) -> None:
+    assert step_after((10, 20, 30), current, by) == found
+    assert step_after((), current, by) is None
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_is_flattened_to_names_and_words() -> None:
+def test_json_is_flattened_to_names_and_values() -> None:
     plan: dict[str, Any] = {
         "model": {"n_layer": 4, "dropout": 0.0},
         "valid": [],
@@ -74,57 +74,57 @@ def test_a_plan_is_flattened_to_names_and_words() -> None:
     ]
 
 
-def test_what_of_a_plan_is_no_setting_comes_in_sections_the_plain_values_first() -> None:
+def test_the_sections_of_a_run_json_begin_with_its_plain_values_and_leave_out_the_config() -> None:
     plan = {"schema": 1, "host": {"cores": 2}, "config": {"preset": "quick"}, "name": "fox"}
     assert sections_of(plan) == [("run", {"name": "fox"}), ("host", {"cores": 2})]
 
 
-# --- stories told later -----------------------------------------------------------------------------------------------
+# --- stories generated later ------------------------------------------------------------------------------------------
 
 
 class Bench:
-    """A generation client that is played by the test."""
+    """Stands in for the generation client: records requests, and passes on the events that a test sends."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self.asked: list[tuple[str, str, int | None]] = []
+        self.requested: list[tuple[str, str, int | None]] = []
         self.history = SampleHistory(folder)
         self.stories = CheckpointStories("fox", self.history, self.begin)
         self.stories.set_params(SamplingParams(seed=42))
 
     def begin(self, model: str, prompt: str, sample: SamplingParams) -> int:
-        self.asked.append((model, prompt, sample.seed))
-        return len(self.asked)
+        self.requested.append((model, prompt, sample.seed))
+        return len(self.requested)
 
-    def hear(self, *events: Event) -> None:
+    def send(self, *events: Event) -> None:
         for event in events:
             assert self.stories.handle(event)
 
 
-def test_missing_stories_are_told_one_after_another_with_the_same_seed(tmp_path: Path) -> None:
+def test_missing_stories_are_generated_one_after_another_with_the_same_seed(tmp_path: Path) -> None:
     bench = Bench(RunFolder(tmp_path))
     bench.history.add(SampleRecord(20, "Once", " there"))
     assert bench.stories.request("Once", (10, 20, 30)) == 2
     assert bench.stories.request("Once", (10, 30)) == 0
-    assert bench.asked == [("fox@10", "Once", 42)]
+    assert bench.requested == [("fox@10", "Once", 42)]
     assert bench.stories.status("Once", 10) == "opening the model \u2026"
     assert bench.stories.status("Once", 30) == "queued \u2026"
-    bench.hear(ModelOpened(1, "fox@10", 42), Note(1, "slow"))
+    bench.send(ModelOpened(1, "fox@10", 42), Note(1, "slow"))
     assert bench.stories.status("Once", 10) == "slow"
-    bench.hear(TextPiece(1, " a", 1), TextPiece(1, " fox", 2))
+    bench.send(TextPiece(1, " a", 1), TextPiece(1, " fox", 2))
     assert bench.stories.partial_text("Once", 10) == " a fox"
-    bench.hear(Ended(1, " a fox", 2, 0.1, 42, finished=True, stopped=False))
+    bench.send(Ended(1, " a fox", 2, 0.1, 42, finished=True, stopped=False))
     assert bench.history.at("Once", 10) == SampleRecord(10, "Once", " a fox", 42, finished=True, later=True)
-    assert bench.asked[1:] == [("fox@30", "Once", 42)]
+    assert bench.requested[1:] == [("fox@30", "Once", 42)]
     assert not bench.stories.handle(TextPiece(1, "late", 3))
     assert not bench.stories.handle(TextPiece(77, "another's", 3))
 
 
-def test_a_story_that_fails_says_why_and_the_next_one_is_told(tmp_path: Path) -> None:
+def test_a_failed_story_says_why_and_the_next_one_is_generated(tmp_path: Path) -> None:
     bench = Bench(RunFolder(tmp_path))
     bench.stories.request("Once", (10, 30))
-    bench.hear(Failed(1, "fox has no step 10", "it has 30"))
+    bench.send(Failed(1, "fox has no step 10", "it has 30"))
     assert bench.stories.status("Once", 10) == "fox has no step 10: it has 30"
     assert bench.stories.partial_text("Once", 10) is None
     assert bench.stories.current == ("Once", 30)
-    assert bench.stories.request("Once", (10,)) == 1  # asked again, it is tried again
+    assert bench.stories.request("Once", (10,)) == 1  # a failed story can be requested again
     assert bench.stories.status("Once", 10) == "queued \u2026"

@@ -153,7 +153,7 @@ def test_a_run_is_followed_as_it_learns_dies_is_deleted_and_comes(root: Path, tm
         assert status is not None
         write_status(fox, replace(status, pid=NO_PID, birth=""))
         await until(pilot, lambda: " died " in text_of(screen)[1], seconds=5)
-        assert "its process is gone; r goes on from its newest checkpoint" in about(screen)
+        assert "its process died: press r to resume from the newest checkpoint" in about(screen)
         make(root, "wise-owl", created_at="2026-01-01T11:30:00Z")
         await seen(pilot, 2)
         assert screen.table.current is not None and screen.table.current.name == "young-fox"
@@ -249,7 +249,7 @@ def test_the_cursor_moves_by_keys_and_mouse_and_shows_what_a_run_told(root: Path
     async def how(pilot: Pilot[None]) -> None:
         screen = await seen(pilot, 5)
         await pilot.press("down")
-        await until(pilot, lambda: "at step 200 it tells  Once an owl told of the moon." in about(screen))
+        await until(pilot, lambda: "story at step 200  Once an owl told of the moon." in about(screen))
         await pilot.press("j")
         assert "the disk is full: free some space" in about(screen)
         for key, index in (("k", 1), ("up", 0), ("up", 0), ("end", 4), ("home", 0), ("pagedown", 4), ("pageup", 0)):
@@ -343,10 +343,10 @@ def test_renaming_refuses_what_cannot_be_a_name_and_gives_one_that_can(root: Pat
         await pilot.press("e", "end", *"[/x]", "enter")
         assert isinstance(pilot.app.screen, Ask)
         why = pilot.app.screen.query_one("#why", Static).content
-        assert isinstance(why, Content) and why.plain.startswith("a run cannot be named old-bear[/x]: take 1 to 64")
+        assert isinstance(why, Content) and why.plain.startswith("invalid run name old-bear[/x]: expected 1 to 64")
         await pilot.press("escape", "e", "end", "2", "enter")
         await until(pilot, lambda: screen.run_names == ["old-bear2"])
-        await until(pilot, lambda: "old-bear is old-bear2 now" in said(pilot))
+        await until(pilot, lambda: "old-bear is now old-bear2" in said(pilot))
         assert RunFolder(root / "old-bear2").read_run()["name"] == "old-bear2"
 
     drive(app_of(root, tmp_path), how)
@@ -380,7 +380,7 @@ def test_stopping_says_what_it_does_and_a_second_time_offers_to_kill(
         await until(pilot, lambda: not pilot.app.run_actions._stopping)  # type: ignore[attr-defined]
         assert not any("was stopped" in words for words in said(pilot))
         await pilot.press("s")
-        await until(pilot, lambda: any("young-fox was stopped; r goes on" in words for words in said(pilot)))
+        await until(pilot, lambda: any("young-fox was stopped; r resumes it" in words for words in said(pilot)))
 
     try:
         drive(app_of(root, tmp_path), how)
@@ -394,7 +394,7 @@ def test_stopping_a_run_that_has_ended_says_so_in_one_line(root: Path, tmp_path:
     async def how(pilot: Pilot[None]) -> None:
         await seen(pilot, 1)
         await pilot.press("s")
-        line = "wise-owl is not running (it has finished): there is nothing to stop"
+        line = "wise-owl is not running (it has finished): nothing to stop"
         await until(pilot, lambda: line in said(pilot))
 
     drive(app_of(root, tmp_path), how)
@@ -411,7 +411,7 @@ def test_a_finished_run_is_resumed_with_more_minutes(
 
     def resume(folder: RunFolder, given: object = None) -> str:
         asked.append((folder.name, given))
-        return "it goes on"
+        return "it resumed"
 
     monkeypatch.setattr(run_actions, "resume_run", resume)
 
@@ -434,7 +434,7 @@ def test_where_there_are_no_runs_the_screen_says_what_to_press(root: Path, tmp_p
         screen = await seen(pilot, 0)
         content = screen.query_one("#empty", Static).content
         assert isinstance(content, Content)
-        assert "train your first storyteller" in content.plain and "talk to the starter" in content.plain
+        assert "train your first model" in content.plain and "generate stories with the starter" in content.plain
         for key in ("s", "r", "d", "e", "t", "c", "space", "o", "slash", "enter", "up", "end"):
             await pilot.press(key)
         assert pilot.app.screen is screen and said(pilot) == []
@@ -482,7 +482,7 @@ def test_a_folder_of_runs_that_cannot_be_read_is_said_to_be_and_looked_at_again(
     async def how(pilot: Pilot[None]) -> None:
         screen = await seen(pilot, 0)
         empty = screen.query_one("#empty", Static)
-        assert f"the runs in {root} cannot be seen (too many levels of symbolic links)" in str(empty.content).lower()
+        assert f"the runs in {root} cannot be read (too many levels of symbolic links)" in str(empty.content).lower()
         await pilot.press("s", "r", "enter", "t")
         await pilot.press("1")
         root.unlink()

@@ -1,4 +1,4 @@
-"""What the app remembers: choices come back, and a broken file is no trouble."""
+"""The app's settings file: what is written is read back, and a broken file gives the defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANY_JSON = st.recursive(
 )
 
 
-def test_what_was_chosen_comes_back(tmp_path: Path) -> None:
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "tui.json"
     chosen = Settings(theme="light", cells="blocks", x_axis="tokens", log_y=True, smoothing=0.5, sort="bits")
     settings.write(path, chosen)
@@ -28,7 +28,7 @@ def test_what_was_chosen_comes_back(tmp_path: Path) -> None:
     assert settings.read(path).note == ""
 
 
-def test_without_a_file_there_are_the_defaults(tmp_path: Path) -> None:
+def test_a_missing_file_gives_the_defaults(tmp_path: Path) -> None:
     assert settings.read(tmp_path / "tui.json") == Settings()
 
 
@@ -41,7 +41,7 @@ def test_without_a_file_there_are_the_defaults(tmp_path: Path) -> None:
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
-def test_a_broken_file_gives_the_defaults_and_says_so(tmp_path: Path, contents: bytes, why: str) -> None:
+def test_a_broken_file_gives_the_defaults_and_a_note(tmp_path: Path, contents: bytes, why: str) -> None:
     path = tmp_path / "tui.json"
     path.write_bytes(contents)
     read = settings.read(path)
@@ -50,7 +50,7 @@ def test_a_broken_file_gives_the_defaults_and_says_so(tmp_path: Path, contents: 
 
 
 @given(st.dictionaries(st.sampled_from([*Settings().to_json(), "unheard"]), ANY_JSON))
-def test_whatever_the_file_says_each_setting_is_one_that_can_be(tmp_path_factory: object, kept: object) -> None:
+def test_whatever_the_file_contains_every_setting_is_valid(tmp_path_factory: object, kept: object) -> None:
     path = Path(tmp_path_factory.mktemp("s")) / "tui.json"  # type: ignore[attr-defined]
     path.write_text(json.dumps(kept))
     read = settings.read(path)
@@ -63,14 +63,14 @@ def test_whatever_the_file_says_each_setting_is_one_that_can_be(tmp_path_factory
     assert settings.read(path) == read
 
 
-def test_sampling_settings_that_are_off_fall_back_to_the_defaults() -> None:
+def test_invalid_sampling_settings_give_the_defaults() -> None:
     kept = Settings(sampling={"temperature": 0.3, "top_k": 5})
     assert kept.sampling_params() == SamplingParams(temperature=0.3, top_k=5)
     assert Settings(sampling={"temperature": -1}).sampling_params() == SamplingParams()
     assert Settings(sampling={"temperature": "hot", "unheard": 1}).sampling_params() == SamplingParams()
 
 
-def test_a_folder_that_cannot_be_written_raises_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         settings.write(tmp_path / "file" / "tui.json", Settings())

@@ -1,4 +1,4 @@
-"""The Story view: every key, with a real child process and real tiny models."""
+"""The story screen: every key, with a real child process and real tiny models."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HOSTILE = "[/end] [@click=app.quit]x[/] \x1b]52;c;AAAA\x07 \x9b31m \u202eoops"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs: `fox`, whose step 10 tells a script and whose step 20 babbles without end; `owl`, without a checkpoint."""
+    """Runs: `fox`, whose step 10 generates a script and whose step 20 never ends; `owl`, without a checkpoint."""
     runs = tmp_path_factory.mktemp("runs")
     for name, created in (("fox", "2026-01-01T00:00:00Z"), ("owl", "2026-01-02T00:00:00Z")):
         run_folder.create(runs, name).write_run({"name": name, "created_at": created})
@@ -88,7 +88,7 @@ class House:
 
     @property
     def said(self) -> str:
-        return str(self.screen.query_one(".said", Static).content)
+        return str(self.screen.query_one(".message", Static).content)
 
     @property
     def facts(self) -> str:
@@ -106,7 +106,7 @@ class House:
         await self.pilot.pause()
 
     async def over(self) -> None:
-        """Until nothing is being told any more."""
+        """Wait until nothing is being generated."""
         await self.until(lambda: not self.screen.is_generating)
 
     async def begun(self) -> None:
@@ -151,10 +151,10 @@ def run(test: Awaitable[None]) -> None:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, client: GenerationClient) -> None:
+def test_enter_generates_a_story_that_is_kept_in_the_history(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, client)() as house:
-            assert "enter tells a story" in house.text
+            assert "enter generates a story" in house.text
             await house.press(*"Once", "enter")
             await house.over()
             assert house.text == "Once, a fox.\nThe end."
@@ -163,10 +163,10 @@ def test_enter_tells_a_story_that_is_kept_on_the_shelf(root: Path, client: Gener
             seed = column.version.request.params.seed if column.version.request else None
             assert house.facts.startswith(f"seed {seed} \u00b7 17 tokens") and house.facts.endswith("the end")
             await house.until(lambda: story_history.recent(5))
-            (told,) = story_history.recent(5)
-            assert (told.model, told.prompt, told.text) == ("fox@10", "Once", ", a fox.\nThe end.")
-            assert told.seed == seed and told.tokens == 17 and told.finished
-            assert told.runs_dir == str(root) and not told.goes_on
+            (record,) = story_history.recent(5)
+            assert (record.model, record.prompt, record.text) == ("fox@10", "Once", ", a fox.\nThe end.")
+            assert record.seed == seed and record.tokens == 17 and record.finished
+            assert record.runs_dir == str(root) and not record.goes_on
 
     run(test())
 
@@ -191,7 +191,7 @@ def test_escape_stops_a_story_within_a_fifth_of_a_second_and_keys_are_answered_m
             before = house.text
             await house.pilot.pause(0.2)
             assert house.text == before == safe(house.screen.column.version.text)
-            await house.press("escape")  # nothing is told: it leads back
+            await house.press("escape")  # nothing is generated: it goes back
             assert house.app.view == "runs"
 
     run(test())
@@ -204,7 +204,7 @@ def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, c
             await house.press("ctrl+z")
             assert house.said == "there is nothing to undo"
             await house.press("ctrl+o")
-            assert house.said == "there is no story yet: enter tells one"
+            assert house.said == "there is no story yet: enter generates one"
             await house.press(*"Once", "ctrl+n")  # the first time, it is as enter
             await house.over()
             first = house.screen.column.version
@@ -224,9 +224,9 @@ def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, c
             await house.press("ctrl+z", "ctrl+z")
             assert house.screen.column.version is second and house.text == safe(second.text)
             await house.press("ctrl+z", "ctrl+z")
-            assert "enter tells a story" in house.text
+            assert "enter generates a story" in house.text
             await house.until(lambda: len(story_history.recent(9)) == 4)
-            assert [told.goes_on for told in story_history.recent(9)] == [True, True, False, False]
+            assert [record.goes_on for record in story_history.recent(9)] == [True, True, False, False]
 
     run(test())
 
@@ -267,7 +267,7 @@ def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, client: 
     async def test() -> None:
         async with in_house(root, client)(prompt=f"Once{HOSTILE}") as house:
             await house.press("ctrl+e")
-            assert house.said == "there is no story yet: enter tells one"
+            assert house.said == "there is no story yet: enter generates one"
             await house.press("enter")
             await house.over()
             page = house.screen.column.version
@@ -309,7 +309,7 @@ def test_fork_makes_a_variant_and_the_other_stays_as_it_is(root: Path, client: G
             assert house.text == first and not house.screen.query_one("#variants").display
             for _ in range(9):
                 await house.press("ctrl+f")
-            assert house.said == "9 variants are the most: ctrl+w closes one"
+            assert house.said == "there are 9 variants, the maximum: ctrl+w closes one"
 
     run(test())
 
@@ -349,7 +349,7 @@ def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, client: 
             rows = [" ".join(str(options.get_option_at_index(i).prompt).split()) for i in range(options.option_count)]
             assert rows == [
                 "fox newest checkpoint, step 20 \u00b7 died",
-                "@20 1.250 bits per byte \u00b7 the best",
+                "@20 1.250 bits per byte \u00b7 best",
                 "@10 1.500 bits per byte",
                 "starter comes with storyteller",
             ]
@@ -412,7 +412,7 @@ def test_a_new_checkpoint_is_seen_in_the_picker_and_beside_the_model(tmp_path: P
         own.close()
 
 
-def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_again(
+def test_a_model_that_is_added_begins_like_the_others_when_they_are_generated_again(
     root: Path, client: GenerationClient
 ) -> None:
     async def test() -> None:
@@ -422,7 +422,7 @@ def test_a_model_that_is_put_beside_a_story_begins_as_it_does_when_it_is_told_ag
             await house.over()
             await house.press("ctrl+b", "down", "enter")
             await house.until(lambda: len(house.texts) == 2)
-            assert "enter tells a story" in house.texts[1]
+            assert "enter generates a story" in house.texts[1]
             await house.press("ctrl+n")
             await house.over()
             assert [column.version.prompt for column in house.screen.columns] == ["Once", "Once"]
@@ -440,7 +440,7 @@ def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, client: Ge
             await house.until(lambda: len(house.texts) == 3)
             assert [column.model for column in house.screen.columns] == ["fox@10", "fox@20", "fox"]
             await house.press("ctrl+b")
-            assert house.said == "3 models are the most: ctrl+w closes a column"
+            assert house.said == "there are 3 models, the maximum: ctrl+w closes a column"
             await house.press(*"Once", "enter")
             await house.over()
             asked = [column.version.request for column in house.screen.columns]
@@ -454,7 +454,7 @@ def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, client: Ge
             assert [column.model for column in house.screen.columns] == ["fox@10", "fox"]
             assert len(house.texts) == 2
             await house.press("ctrl+z")
-            assert all("enter tells" in text for text in house.texts)
+            assert all("enter generates" in text for text in house.texts)
 
     run(test())
 
@@ -534,7 +534,7 @@ def test_knobs_are_turned_typed_into_and_remembered(root: Path, client: Generati
     run(test())
 
 
-def test_a_knob_refuses_what_is_no_value_and_nothing_is_told(root: Path, client: GenerationClient) -> None:
+def test_a_knob_refuses_what_is_no_value_and_nothing_is_generated(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, client)(prompt="Once") as house:
             house.screen.query_one("#top-p", Knob).focus()
@@ -565,7 +565,7 @@ def test_copy_gives_the_clipboard_safe_text(root: Path, client: GenerationClient
     async def test() -> None:
         async with in_house(root, client)(prompt=HOSTILE) as house:
             await house.press("ctrl+y")
-            assert house.said == "there is no story yet: enter tells one" and house.app.clipboard == ""
+            assert house.said == "there is no story yet: enter generates one" and house.app.clipboard == ""
             await house.press("enter")
             await house.over()
             await house.press("ctrl+y")
@@ -579,7 +579,7 @@ def test_save_writes_a_new_file_and_never_over_another(root: Path, client: Gener
     async def test() -> None:
         async with in_house(root, client)() as house:
             await house.press("ctrl+s")
-            assert house.said == "there is no story yet: enter tells one"
+            assert house.said == "there is no story yet: enter generates one"
             await house.press(*"Once", "enter")
             await house.over()
             await house.press("ctrl+s")
@@ -593,9 +593,9 @@ def test_save_writes_a_new_file_and_never_over_another(root: Path, client: Gener
             assert box.value == "once-a-fox-the-end-2.txt"
             Path("mine.txt").write_text("mine")
             for name, problem in (
-                ("mine.txt", "mine.txt is there already: take another name"),
-                ("nowhere/mine.txt", "there is no folder for nowhere/mine.txt"),
-                ("", "give it a name"),
+                ("mine.txt", "mine.txt exists: choose another name"),
+                ("nowhere/mine.txt", "the folder of nowhere/mine.txt does not exist"),
+                ("", "enter a file name"),
             ):
                 box.value = name
                 await house.press("enter")
@@ -635,7 +635,7 @@ def kept(prompt: str, text: str, root: Path, **changes: Any) -> StoryRecord:
     return dataclasses.replace(told, **changes)
 
 
-def test_the_history_is_searched_read_and_told_again(root: Path, client: GenerationClient) -> None:
+def test_the_history_is_searched_read_and_generated_again(root: Path, client: GenerationClient) -> None:
     story_history.keep(kept("Once", ", a fox.\nThe end.", root))
     story_history.keep(kept("A hen", HOSTILE, root, model="starter", runs_dir=""))
 
@@ -655,7 +655,9 @@ def test_the_history_is_searched_read_and_told_again(root: Path, client: Generat
             await house.until(lambda: options.option_count == 1)
             await house.press("ctrl+o")  # as it was
             page = house.screen.column.version
-            assert house.text == safe(f"A hen{HOSTILE}") and page.generated == HOSTILE and not house.screen.is_generating
+            assert (
+                house.text == safe(f"A hen{HOSTILE}") and page.generated == HOSTILE and not house.screen.is_generating
+            )
             assert house.screen.column.model == "starter"
             await house.press("ctrl+h")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 2)
@@ -670,7 +672,7 @@ def test_the_history_is_searched_read_and_told_again(root: Path, client: Generat
             assert house.screen.query_one(PromptBox).prompt == "Once"
             await house.press("ctrl+r", *"nothing like it")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 0)
-            assert str(house.app.screen.query_one(".facts", Static).content) == "no story has these words"
+            assert str(house.app.screen.query_one(".facts", Static).content) == "no story contains this"
             await house.press("enter", "escape")
             assert isinstance(house.app.screen, StoryScreen)
 
@@ -695,7 +697,7 @@ def test_a_story_of_a_run_that_is_gone_is_opened_but_not_told_again(
     run(test())
 
 
-def test_a_shelf_that_cannot_be_written_is_told_of_and_the_story_stays(root: Path, client: GenerationClient) -> None:
+def test_a_history_that_cannot_be_written_is_reported_and_the_story_stays(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, client)() as house:
             story_history.data_folder().parent.mkdir(parents=True, exist_ok=True)
@@ -719,7 +721,9 @@ class Puppet:
         self.hear: dict[int, Callable[[Event], None]] = {}
         self.cancelled: list[int] = []
 
-    def tell(self, _model: str, _prompt: str, _sample: SamplingParams, hear: Callable[[Event], None], **_: Any) -> int:
+    def generate(
+        self, _model: str, _prompt: str, _sample: SamplingParams, hear: Callable[[Event], None], **_: Any
+    ) -> int:
         self.hear[len(self.hear) + 1] = hear
         return len(self.hear)
 

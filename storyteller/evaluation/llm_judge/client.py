@@ -1,7 +1,8 @@
-"""A judge that is asked over the network: any address that speaks OpenAI's chat completions.
+"""Client of an LLM judge: any server with OpenAI's chat completions API.
 
-Nothing is sent anywhere unless a `Judge` is made and asked. Each story is sent once: answers are kept in the user's
-cache folder, so that a card which was interrupted goes on, and one that is made again costs nothing.
+Protocol: one POST request per story, answered by a completion that contains four grades (`rubric`). Unreadable answers
+and temporary failures are retried with exponential backoff; a refusal ends the judging. Grades are cached in the user's
+cache folder by the hash of address and request, so that an interrupted or repeated card sends no story twice.
 """
 
 from __future__ import annotations
@@ -22,74 +23,63 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from storyteller.errors import JudgeError, UsageError
 from storyteller.evaluation.llm_judge import rubric
 from storyteller.evaluation.llm_judge.rubric import Grades
+from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.system.files import read_regular, write_json
 from storyteller.text import safe_line
 
 KEY_VARIABLE = "STORYTELLER_JUDGE_KEY"
-"""The environment variable with the key; it goes into the request's header, and nowhere else."""
+"""Environment variable with the API key, which is only ever put into the request's header."""
 _PARALLEL = 4
-"""Stories that are being graded at a time."""
-_MOST_ANSWER_BYTES = 1 << 20
-_MOST_REDIRECTS = 3
-_LONGEST_PAUSE_SECONDS = 60.0
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""HTTP statuses that may be others a moment later."""
-_MOST_TOKENS = 400
-
-
-class JudgedStory(Protocol):
-    """A story to be graded: `measures.Story` is one."""
-
-    @property
-    def prompt(self) -> str: ...
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def ended(self) -> bool: ...
+"""Concurrent requests."""
+_MAX_ANSWER_BYTES = 1 << 20
+_MAX_REDIRECTS = 3
+_MAX_PAUSE_SECONDS = 60.0
+_RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""HTTP statuses of temporary failures."""
+_MAX_TOKENS = 400
+_CONTINUE = "run the same command again to continue"
 
 
 @dataclass(frozen=True)
 class JudgeMarks:
-    """What came of asking about several stories."""
+    """The judge's marks for several stories."""
 
     grades: tuple[Grades | None, ...]
-    """In the order of the stories; None where there is none."""
+    """In the order of the stories; None for stories without grades."""
     unreadable: int
-    """Stories about which the judge said nothing that could be read."""
+    """Stories for which no answer could be parsed."""
     sent: int
-    """Requests that went out; those answered from the cache are not among them."""
+    """Requests sent; answers from the cache are not counted."""
     problem: str = ""
-    """Why the rest was not asked about; empty where all was."""
+    """Why the remaining stories were not graded; empty if all were."""
 
 
-class _Unreadable(Exception):
-    """An answer that is none."""
+class _UnreadableAnswer(Exception):
+    """The answer contains no grades."""
 
 
-class _Passing(Exception):
-    """A failure that may be over in a moment."""
+class _TemporaryFailure(Exception):
+    """A failure that is worth a retry, after `after_seconds` at the earliest."""
 
-    def __init__(self, what: str, after_seconds: float = 0.0) -> None:
-        super().__init__(what)
+    def __init__(self, reason: str, after_seconds: float = 0.0) -> None:
+        super().__init__(reason)
         self.after_seconds = after_seconds
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Every redirect is an error here; `Judge` decides what becomes of it."""
+    """Turns redirects into HTTPErrors, which `Judge` handles."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 class Judge:
-    """One model at one address."""
+    """A judge model on a server."""
 
     def __init__(
         self,
@@ -102,40 +92,45 @@ class Judge:
         pause_seconds: float = 1.0,
         timeout_seconds: float = 120.0,
     ) -> None:
-        """`address`: what comes before `/chat/completions`, such as `http://127.0.0.1:8000/v1`.
+        """Validates the settings; raises UsageError.
 
-        `key`: None takes it from the environment; empty is none. `cache`: a folder of answers, by default one in the
-        user's cache. A request that fails is made again, `attempts` times in all, after pauses that double from
-        `pause_seconds`; one may take `timeout_seconds`. Raises UsageError.
+        address: the API's base URL, such as `http://127.0.0.1:8000/v1`.
+        key: the API key; by default from the environment, empty for none.
+        cache: folder of cached grades; by default in the user's cache folder.
+        attempts: requests per story, with pauses in between that double from `pause_seconds`.
+        timeout_seconds: limit of one request.
         """
         self._url = _checked(address)
         if not model.strip():
-            raise UsageError("a judge wants --judge-model", "name the model as its server does")
+            raise UsageError("--judge needs --judge-model", "give the model's name on the server")
         self.address, self.model = address, model
         self.host = self._url.netloc
-        """Whom stories are sent to."""
+        """The server to which stories are sent."""
         self._key = os.environ.get(KEY_VARIABLE, "") if key is None else key
         local = _is_local(self._url.hostname or "")
         _check_key(self._key, clear=self._url.scheme == "http" and not local)
         self._cache = cache if cache is not None else cache_folder()
         self._attempts, self._pause_seconds, self._timeout_seconds = attempts, pause_seconds, timeout_seconds
-        # What is on this machine is not asked for through a proxy elsewhere.
+        # Requests to this machine must not go through a proxy.
         handlers = [urllib.request.ProxyHandler({})] if local else []
         self._opener = urllib.request.build_opener(_NoRedirect, *handlers)
         self._stopped = threading.Event()
         self._sent = 0
         self._counting = threading.Lock()
 
-    # --- many stories -------------------------------------------------------------------------------------------------
-
     def grade_all(
-        self, stories: Sequence[JudgedStory], say: Callable[[int], None] = lambda _: None, parallel: int = _PARALLEL
+        self,
+        stories: Sequence[StoryCompletion],
+        on_progress: Callable[[int], None] = lambda _: None,
+        parallel: int = _PARALLEL,
     ) -> JudgeMarks:
-        """Grades of the stories, some asked for at a time; `say` hears how many are done.
+        """Grades stories, `parallel` at a time; `on_progress` is called with the number of finished ones.
 
-        A judge that refuses, or does not answer any more, ends it: `problem` says why, and what was graded is kept.
-        Ctrl-C is raised at once, whatever is still under way.
+        Stops early if the judge refuses or no longer answers, with the reason in `problem` and the grades so far.
+        KeyboardInterrupt is raised at once, without waiting for open requests.
         """
+        # Daemon threads take stories off `waiting` and put (number, grades or error) on `answers`. Only this thread
+        # waits, on a queue that Ctrl-C can interrupt.
         waiting = deque(enumerate(stories))
         answers: queue.Queue[tuple[int, Grades | BaseException | None]] = queue.Queue()
         self._stopped.clear()
@@ -149,8 +144,8 @@ class Judge:
                     return
                 try:
                     answers.put((number, self.grade(story)))
-                except BaseException as error:  # noqa: BLE001  judged below, by the one who waits
-                    self._stopped.set()  # nothing more is sent to one who refuses
+                except BaseException as error:  # noqa: BLE001  handled by the waiting thread
+                    self._stopped.set()  # send no further stories
                     answers.put((number, error))
 
         for number in range(min(parallel, len(stories))):
@@ -167,60 +162,59 @@ class Judge:
                     raise answer
                 grades[number] = answer
                 unreadable += answer is None
-                say(done)
+                on_progress(done)
         finally:
             self._stopped.set()
         return JudgeMarks(tuple(grades), unreadable, self._sent - sent_before, problem)
 
-    def grade(self, story: JudgedStory) -> Grades | None:
-        """A story's grades, from the cache or the judge; None where every answer was unreadable. Raises JudgeError."""
+    def grade(self, story: StoryCompletion) -> Grades | None:
+        """Grades a story, from the cache if possible; None if no answer could be parsed. Raises JudgeError."""
         body = json.dumps(
             {
                 "model": self.model,
                 "messages": rubric.messages(story.prompt, story.text, story.ended),
                 "temperature": 0,
-                "max_tokens": _MOST_TOKENS,
+                "max_tokens": _MAX_TOKENS,
             }
         ).encode("ascii")
         digest = hashlib.sha256(self.address.encode("utf-8", "replace") + b"\0" + body).hexdigest()
-        kept = self._cache / f"{digest}.json"
-        if (known := _kept(kept)) is not None:
+        cached = self._cache / f"{digest}.json"
+        if (known := _read_cached(cached)) is not None:
             return known
-        grades = self._asked(body)
+        grades = self._request_grades(body)
         if grades is not None:
-            # A cache that cannot be written costs asking again, and nothing else.
+            # Without a writable cache, stories are sent again the next time.
             with contextlib.suppress(OSError):
-                kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_json(kept, grades.to_json())
+                cached.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_json(cached, grades.to_json())
         return grades
 
-    # --- one request --------------------------------------------------------------------------------------------------
-
-    def _asked(self, body: bytes) -> Grades | None:
+    def _request_grades(self, body: bytes) -> Grades | None:
         pause = self._pause_seconds
         for attempt in range(self._attempts):
             after_seconds = 0.0
             try:
-                return _read(self._post(body))
-            except _Unreadable:
+                return _parse_answer(self._post(body))
+            except _UnreadableAnswer:
                 if attempt + 1 == self._attempts:
                     return None
-            except _Passing as failure:
+            except _TemporaryFailure as failure:
                 if attempt + 1 == self._attempts:
                     raise JudgeError(
                         f"the judge at {self.host} does not answer ({failure})",
-                        "the same command goes on where this one ended",
+                        _CONTINUE,
                     ) from failure
                 after_seconds = failure.after_seconds
-            if self._stopped.wait(min(max(pause, after_seconds), _LONGEST_PAUSE_SECONDS)):
-                raise JudgeError("stopped", "the same command goes on where this one ended")
+            if self._stopped.wait(min(max(pause, after_seconds), _MAX_PAUSE_SECONDS)):
+                raise JudgeError("stopped", _CONTINUE)
             pause *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _post(self, body: bytes) -> bytes:
-        """The answer's bytes, within the time limit, however slowly a server hands them out.
+        """Sends a request and returns the response body within the time limit.
 
-        On a thread of its own, which is left behind where the time is up: no timeout of a socket bounds the whole.
+        The request runs on a thread that is abandoned on a timeout: a socket's timeout limits each read, but not the
+        whole response of a server that sends a byte at a time.
         """
         with self._counting:
             self._sent += 1
@@ -236,7 +230,7 @@ class Judge:
         try:
             answer = answers.get(timeout=self._timeout_seconds)
         except queue.Empty:
-            raise _Passing(f"nothing whole in {self._timeout_seconds:.0f} s") from None
+            raise _TemporaryFailure(f"no complete response in {self._timeout_seconds:.0f} s") from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -246,25 +240,28 @@ class Judge:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         url = urllib.parse.urlunsplit(self._url)
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             request = urllib.request.Request(url, data=body, headers=headers, method="POST")
             try:
                 with self._opener.open(request, timeout=self._timeout_seconds) as response:
-                    return bytes(response.read(_MOST_ANSWER_BYTES + 1))
+                    return bytes(response.read(_MAX_ANSWER_BYTES + 1))
             except urllib.error.HTTPError as error:
                 with error:
                     if 300 <= error.code < 400:
-                        url = self._followed(url, error)
+                        url = self._redirect_target(url, error)
                         continue
                     raise self._refusal(error) from None
             except urllib.error.URLError as error:
-                raise self._unreached(error.reason) from error
+                raise self._connection_error(error.reason) from error
             except (OSError, http.client.HTTPException) as error:
-                raise self._unreached(error) from error
-        raise JudgeError(f"the judge at {self.host} redirects without end", "look at --judge")
+                raise self._connection_error(error) from error
+        raise JudgeError(f"the judge at {self.host} redirects too often", "check --judge")
 
-    def _followed(self, url: str, error: urllib.error.HTTPError) -> str:
-        """Where a redirect leads: on the same host, and for a repeated POST, or nowhere."""
+    def _redirect_target(self, url: str, error: urllib.error.HTTPError) -> str:
+        """The target of a redirect. Raises JudgeError unless it is on the same host and preserves the POST request.
+
+        Following others would send the stories and the key to a host that the user has not named.
+        """
         try:
             target = urllib.parse.urlsplit(urllib.parse.urljoin(url, error.headers.get("Location") or ""))
             same = (target.scheme, target.hostname, _port(target)) == (
@@ -276,71 +273,72 @@ class Judge:
             same = False
         if not same or error.code not in (307, 308):
             raise JudgeError(
-                f"the judge at {self.host} redirects elsewhere, which is not followed", "give --judge its own address"
+                f"the judge at {self.host} redirects to another host, which is not followed", "correct --judge"
             )
         return urllib.parse.urlunsplit(target)
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        said = self._said(error)
-        if error.code in _PASSING:
-            return _Passing(f"HTTP {error.code}{said}", _seconds(error.headers.get("Retry-After")))
-        remedy = f"look at {KEY_VARIABLE}" if error.code in (401, 403) else "look at --judge and --judge-model"
-        return JudgeError(f"the judge at {self.host} refuses: HTTP {error.code}{said}", remedy)
+        message = self._server_message(error)
+        if error.code in _RETRYABLE:
+            return _TemporaryFailure(f"HTTP {error.code}{message}", _seconds(error.headers.get("Retry-After")))
+        remedy = f"check {KEY_VARIABLE}" if error.code in (401, 403) else "check --judge and --judge-model"
+        return JudgeError(f"the judge at {self.host} refuses: HTTP {error.code}{message}", remedy)
 
-    def _said(self, error: urllib.error.HTTPError) -> str:
-        """The server's own words about an error, in a few; they may repeat the key, which is left out."""
+    def _server_message(self, error: urllib.error.HTTPError) -> str:
+        """The server's error message, shortened, without the key (which servers may repeat)."""
         try:
-            said = error.read(10_000).decode("utf-8", "replace")
+            message = error.read(10_000).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             return ""
         with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
-            said = str(json.loads(said)["error"]["message"])
-        words = " ".join(self._without_key(said).split())
+            message = str(json.loads(message)["error"]["message"])
+        words = " ".join(self._without_key(message).split())
         return f" ({safe_line(words, 120)})" if words else ""
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
-    def _unreached(self, reason: object) -> Exception:
+    def _connection_error(self, reason: object) -> Exception:
         if isinstance(reason, ssl.SSLCertVerificationError):
             return JudgeError(
-                f"the certificate of {self.host} cannot be trusted",
-                "look at --judge, or at this machine's certificates",
+                f"the certificate of {self.host} is not trusted", "check --judge and this machine's certificates"
             )
         if isinstance(reason, TimeoutError):
-            return _Passing(f"no answer in {self._timeout_seconds:.0f} s")
-        return _Passing(safe_line(self._without_key(str(reason)) or type(reason).__name__, 100))
+            return _TemporaryFailure(f"no answer in {self._timeout_seconds:.0f} s")
+        return _TemporaryFailure(safe_line(self._without_key(str(reason)) or type(reason).__name__, 100))
 
 
 def cache_folder() -> Path:
-    """Where answers are kept, one file each."""
+    """The folder of cached grades, one file per story."""
     import platformdirs
 
     return platformdirs.user_cache_path("storyteller", appauthor=False) / "judge"
 
 
 def _checked(address: str) -> urllib.parse.SplitResult:
-    """The address that is posted to. Raises UsageError; no part of an address that may hold a secret is shown."""
-    wants = "it wants an address such as http://127.0.0.1:8000/v1"
+    """Returns the URL for requests. Raises UsageError, without repeating an address that may contain a secret."""
+    expected = "a URL such as http://127.0.0.1:8000/v1"
     try:
         url = urllib.parse.urlsplit(address.strip())
-        sound = url.scheme in ("http", "https") and bool(url.hostname) and _port(url) > 0
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and _port(url) > 0
     except ValueError:
-        sound = False
-    if not sound or any(ord(letter) <= 0x20 or ord(letter) >= 0x7F for letter in address.strip()):
-        raise UsageError("--judge is off", wants)
+        valid = False
+    if not valid or any(ord(letter) <= 0x20 or ord(letter) >= 0x7F for letter in address.strip()):
+        raise UsageError("invalid value for --judge", f"expected {expected}")
     if url.username is not None or url.password is not None or url.query or url.fragment:
-        raise UsageError("--judge has more in it than an address", f"{wants}; the key comes from {KEY_VARIABLE}")
+        raise UsageError(
+            "--judge has user, password, query or fragment", f"expected {expected}; the key is read from {KEY_VARIABLE}"
+        )
     path = url.path.rstrip("/")
     return url._replace(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
 
 
 def _check_key(key: str, clear: bool) -> None:
     if not all(0x21 <= ord(letter) < 0x7F for letter in key):
-        raise UsageError(f"{KEY_VARIABLE} holds what no key has", "set it to the key alone, without spaces")
+        raise UsageError(f"{KEY_VARIABLE} contains characters that no key has", "set it to the key without spaces")
     if key and clear:
         raise UsageError(
-            f"{KEY_VARIABLE} would be sent unencrypted to another machine", "give --judge an https address, or unset it"
+            f"{KEY_VARIABLE} would be sent unencrypted to another machine", "use an https address, or unset it"
         )
 
 
@@ -358,25 +356,25 @@ def _is_local(host: str) -> bool:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """What a Retry-After in seconds says; a date is not looked at."""
+    """Parses a Retry-After header in seconds; 0 for a date."""
     return float(retry_after) if retry_after is not None and retry_after.isdecimal() and len(retry_after) < 6 else 0.0
 
 
-def _read(answer: bytes) -> Grades:
-    """The grades in a chat completion. Raises _Unreadable."""
+def _parse_answer(answer: bytes) -> Grades:
+    """Parses the grades in a chat completion. Raises _UnreadableAnswer."""
     try:
-        if len(answer) > _MOST_ANSWER_BYTES:
+        if len(answer) > _MAX_ANSWER_BYTES:
             raise ValueError("the answer is too long")
         content = json.loads(answer.decode("utf-8"))["choices"][0]["message"]["content"]
         if not isinstance(content, str):
-            raise ValueError("there is no text in the answer")
+            raise ValueError("the answer has no text")
         return rubric.parse(content)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise _Unreadable from error
+        raise _UnreadableAnswer from error
 
 
-def _kept(path: Path) -> Grades | None:
-    """Grades in the cache; None where there are none, or what is there is broken."""
+def _read_cached(path: Path) -> Grades | None:
+    """Reads cached grades; None if there are none or the file is damaged."""
     try:
         return rubric.parse(read_regular(path).decode("utf-8"))
     except (OSError, ValueError):

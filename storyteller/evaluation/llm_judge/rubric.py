@@ -1,6 +1,6 @@
-"""What a judge is asked about a story, in our own words, and the one form in which it may answer.
+"""The prompt that asks a judge to grade a story, and the parser of its answer.
 
-The four aspects are those of Eldan and Li, TinyStories (2023), section 4; the words and the scale's meaning are ours.
+The four aspects are those of Eldan & Li, TinyStories (2023), section 4; the wording and the scale are not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 ASPECTS = ("grammar", "creativity", "consistency", "plot")
 LOWEST, HIGHEST = 1, 10
 _MOST_CHARS = 4_000
-"""Of an answer: four small numbers need far fewer."""
+"""Longest answer that is parsed; four small numbers need far less."""
 _FENCE = "```"
 
 RUBRIC = """\
@@ -38,7 +38,7 @@ Answer with one JSON object and nothing else, such as \
 
 @dataclass(frozen=True)
 class Grades:
-    """A judge's answer about one story, each 1 (worst) to 10 (best)."""
+    """A judge's grades of one story, each 1 (worst) to 10 (best)."""
 
     grammar: int
     creativity: int
@@ -50,15 +50,18 @@ class Grades:
 
 
 def messages(prompt: str, text: str, ended: bool) -> list[dict[str, str]]:
-    """A chat that asks for a story's grades; the story stands in a JSON string, which it cannot end by itself."""
+    """The chat messages that ask for a story's grades.
+
+    The story is a JSON string, so that no text in it can end the quotation and pose as an instruction.
+    """
     story = json.dumps({"beginning": prompt, "continuation": text, "cut": not ended})
     return [{"role": "system", "content": RUBRIC}, {"role": "user", "content": story}]
 
 
 def parse(answer: str) -> Grades:
-    """The grades that an answer gives. Raises ValueError for anything but the object that was asked for.
+    """Parses an answer. Raises ValueError unless it is exactly the requested JSON object.
 
-    White space and one code fence around it are let pass, since many models cannot leave them out.
+    White space and one code fence around it are accepted, as many models add them.
     """
     if len(answer) > _MOST_CHARS:
         raise ValueError("the answer is too long")
@@ -66,20 +69,20 @@ def parse(answer: str) -> Grades:
     if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) > 2 * len(_FENCE):
         text = text[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
     try:
-        found = json.loads(text, object_pairs_hook=_once)
+        found = json.loads(text, object_pairs_hook=_without_duplicates)
     except RecursionError as error:
-        raise ValueError("the answer is nested too deep") from error
+        raise ValueError("the answer is nested too deeply") from error
     if not isinstance(found, dict) or set(found) != set(ASPECTS):
-        raise ValueError("the answer is not the object that was asked for")
+        raise ValueError("the answer is not the requested object")
     for value in found.values():
         if not isinstance(value, int) or isinstance(value, bool) or not LOWEST <= value <= HIGHEST:
-            raise ValueError("a grade is no whole number from 1 to 10")
+            raise ValueError("a grade is not a whole number from 1 to 10")
     return Grades(**found)
 
 
-def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object of which no key stands twice."""
+def _without_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Builds a JSON object. Raises ValueError for a duplicate key, of which `json` would keep the last."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found

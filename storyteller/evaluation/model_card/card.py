@@ -58,7 +58,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Comparison with real stories: `alike` if the intervals overlap, else `better`, `worse`, `higher` or `lower`."""
+        """`alike` if the interval overlaps that of real stories, else `better`, `worse`, `higher` or `lower`."""
         if self.real is None:
             return ""
         if self.value.low <= self.real.high and self.real.low <= self.value.high:
@@ -120,12 +120,7 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values as described in the module docstring."""
-        plain = {"schema": SCHEMA, "kind": "card", **asdict(self)}
-        plain["figures"] = [_flat(figure) for figure in self.figures]
-        plain["examples"] = [{**asdict(each), "marks": [list(mark) for mark in each.marks]} for each in self.examples]
-        plain["stories"] = [{"prompt": each.prompt, "text": each.text, "ended": each.ended} for each in self.stories]
-        plain["notes"] = list(self.notes)
-        return plain
+        return {"schema": SCHEMA, "kind": "card", **asdict(self), "figures": [_flat(figure) for figure in self.figures]}
 
 
 def _flat(figure: Figure) -> dict[str, Any]:
@@ -185,8 +180,6 @@ _FACTS: dict[str, Any] = {
 }
 """The type of each value of `telling`, `real` and `trained_on`."""
 
-
-# --- labels and formats -----------------------------------------------------------------------------------------------
 
 VERDICT_LABELS = {
     "": "",

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.errors import StorytellerError
-from storyteller.evaluation.model_card import generate_stories, make_card, training_stories
+from storyteller.evaluation.model_card import make_card, training_stories
 from storyteller.evaluation.model_card.card import format_value
+from storyteller.evaluation.model_card.generate_stories import generate_stories, sampling_params
 from storyteller.evaluation.model_card.make_card import CardReferences
 from storyteller.evaluation.prompts import load_prompts
 from storyteller.inference.engine import open_model
@@ -72,7 +73,7 @@ class _CardMaker:
     def __init__(self, run: RunFolder, completions: int, seed: int) -> None:
         self._run = run
         self._completions = completions
-        self._params = generate_stories.sampling_params(seed)
+        self._params = sampling_params(seed)
         self._references: CardReferences | None = None
         self._notes: list[str] = []
 
@@ -80,7 +81,7 @@ class _CardMaker:
         """Returns the scores, the card and a line for the log. Raises StorytellerError."""
         began = time.perf_counter()
         with open_model(str(request["folder"]), threads=1) as engine:
-            generated = generate_stories.tell(engine, load_prompts(), self._completions, self._params)
+            generated = generate_stories(engine, load_prompts(), self._completions, self._params)
         references = self._references = self._references or self._load_references()
         card = make_card.assemble_card(str(request["label"]), generated, references, self._notes, began)
         logged = [figure for figure in card.figures if figure.key in _LOGGED_KEYS]

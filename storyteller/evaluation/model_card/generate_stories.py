@@ -1,9 +1,7 @@
-"""The stories that a card is made of: each prompt told from several times, side by side, at temperature 1."""
+"""Generates the stories of a card: several completions of each prompt, in batches, at temperature 1 by default."""
 
 from __future__ import annotations
 
-import dataclasses
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,71 +10,62 @@ from typing import TYPE_CHECKING
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
+from storyteller.inference.generate_many import generate_many, refusal
 
 if TYPE_CHECKING:
     from storyteller.inference.engine import Engine
 
 COMPLETIONS = 10
-"""Stories a prompt, as Eldan and Li (2023), section 4, have it."""
+"""Stories per prompt, as in Eldan & Li, TinyStories (2023), section 4."""
 MAX_TOKENS = 400
-_ROWS = 128
-"""Stories told side by side: enough that every lane has work, few enough that progress is seen."""
+_BATCH_SIZE = 128
+"""Large enough to keep all workers busy, small enough for regular progress."""
 
 
 @dataclass(frozen=True)
 class GeneratedStories:
-    """What was told."""
+    """The stories of a card and how they were generated."""
 
     stories: tuple[StoryCompletion, ...]
-    """Of the first prompt its first completion, of the second prompt its first, and so on; then the second ones."""
-    sample: SamplingParams
-    """How; its seed is the first batch's, and each batch after it has the next."""
+    """The first completions of all prompts in their order, then the second ones, and so on."""
+    params: SamplingParams
+    """Sampling parameters with the seed of the first batch; each later batch has the next seed."""
     completions: int
     left_out: tuple[str, ...]
-    """Prompts that the model cannot be given."""
+    """Prompts that the model refuses, because they do not fit into its context."""
     tokens: int
     seconds: float
 
 
-def sampling_params(seed: int | None = None, max_tokens: int = MAX_TOKENS, temperature: float = 1.0) -> SamplingParams:
-    """How a card's stories are drawn: from all that the model thinks likely, nothing cut off, nothing sharpened."""
-    seed = secrets.randbits(32) if seed is None else seed
+def sampling_params(seed: int, max_tokens: int = MAX_TOKENS, temperature: float = 1.0) -> SamplingParams:
+    """The sampling parameters of a card: the model's own distribution, without top-k and top-p. Raises UsageError."""
     return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_k=0, top_p=1.0, seed=seed)
 
 
-def tell(
+def generate_stories(
     engine: Engine,
     prompts: Sequence[str],
     completions: int,
-    sample: SamplingParams,
-    say: Callable[[int, int], None] = lambda _done, _of: None,
+    params: SamplingParams,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> GeneratedStories:
-    """Tell `completions` stories from each prompt; `say` hears how many are done, and of how many.
+    """Generates `completions` stories for each prompt, without the prompts that the model refuses.
 
-    Prompts that the model cannot take are left out. Raises UsageError where it can take none, ModelError.
+    Raises UsageError if it refuses all of them, and ModelError.
     """
     began = time.perf_counter()
-    fit = [prompt for prompt in prompts if _fits(engine, prompt, sample)]
-    if not fit:
-        engine.stream(prompts[0], sample).close()  # says why
-        raise UsageError("no prompt fits the model", "give shorter ones with --prompts")
-    asked = list(fit) * completions
+    refusals = [refusal(engine, prompt, params) for prompt in prompts]
+    accepted = [prompt for prompt, error in zip(prompts, refusals, strict=True) if error is None]
+    if not accepted:
+        raise refusals[0] or UsageError("no prompt fits the model", "use shorter prompts")
+    requested = accepted * completions
     stories: list[StoryCompletion] = []
     tokens = 0
-    for number, begin in enumerate(range(0, len(asked), _ROWS)):
-        say(begin, len(asked))
-        seeded = dataclasses.replace(sample, seed=((sample.seed or 0) + number) % 2**32)
-        for told in engine.batch(asked[begin : begin + _ROWS], seeded):
-            stories.append(StoryCompletion(told.prompt, told.text, told.finished))
-            tokens += told.tokens
-    say(len(asked), len(asked))
-    left_out = tuple(prompt for prompt in prompts if prompt not in set(fit))
-    return GeneratedStories(tuple(stories), sample, completions, left_out, tokens, time.perf_counter() - began)
-
-
-def _fits(engine: Engine, prompt: str, sample: SamplingParams) -> bool:
-    try:
-        engine.stream(prompt, sample).close()  # checks the prompt, and tells nothing yet
-    except UsageError:
-        return False
-    return True
+    for batch in generate_many(
+        engine, requested, params, _BATCH_SIZE, on_progress=lambda done: on_progress(done, len(requested))
+    ):
+        stories += [StoryCompletion(story.prompt, story.text, story.finished) for story in batch.stories]
+        tokens += sum(story.tokens for story in batch.stories)
+    on_progress(len(requested), len(requested))
+    left_out = tuple(prompt for prompt in prompts if prompt not in accepted)
+    return GeneratedStories(tuple(stories), params, completions, left_out, tokens, time.perf_counter() - began)

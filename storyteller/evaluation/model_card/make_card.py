@@ -14,24 +14,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storyteller.evaluation.bootstrap import Interval, interval
-from storyteller.evaluation.model_card import generate_stories, real_stories, training_stories
+from storyteller.evaluation.compare_models import Progress
+from storyteller.evaluation.model_card import real_stories, training_stories
 from storyteller.evaluation.model_card.card import Card, Figure, JudgeUsage
+from storyteller.evaluation.model_card.generate_stories import (
+    COMPLETIONS,
+    MAX_TOKENS,
+    GeneratedStories,
+    generate_stories,
+    sampling_params,
+)
 from storyteller.evaluation.model_card.training_stories import TrainingStories
 from storyteller.evaluation.model_card.worst_examples import worst_examples
 from storyteller.evaluation.text_metrics.metrics import MEASURES, measure
 from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
+from storyteller.system.files import write_json
 from storyteller.tracking.run_status import now_utc
 
 if TYPE_CHECKING:
     from storyteller.evaluation.bits_per_byte import EvalSet
     from storyteller.evaluation.llm_judge.client import Judge
     from storyteller.evaluation.llm_judge.rubric import Grades
-    from storyteller.evaluation.model_card.generate_stories import GeneratedStories
     from storyteller.tracking.run_folder import RunFolder
 
-Progress = Callable[[str, int, int], None]
-"""Called with the current phase, the items done and the items in all."""
 DEFAULT_JUDGED_STORIES = 44
 _FEW_REAL_STORIES = 50
 
@@ -42,9 +48,9 @@ class CardOptions:
 
     model: str
     prompts: tuple[str, ...]
-    completions: int = generate_stories.COMPLETIONS
+    completions: int = COMPLETIONS
     seed: int = 0
-    max_tokens: int = generate_stories.MAX_TOKENS
+    max_tokens: int = MAX_TOKENS
     temperature: float = 1.0
     data: tuple[str, ...] = ()
     """Paths of real stories; by default the run's held-out stories, else bundled ones."""
@@ -99,9 +105,9 @@ def make_card(
     began = time.perf_counter()
     with open_model(options.model, root, options.threads, log) as engine:
         label = engine.label
-        params = generate_stories.sampling_params(options.seed, options.max_tokens, options.temperature)
+        params = sampling_params(options.seed, options.max_tokens, options.temperature)
         progress = partial(on_progress, "generating")
-        generated = generate_stories.tell(engine, options.prompts, options.completions, params, progress)
+        generated = generate_stories(engine, options.prompts, options.completions, params, progress)
     run = training_stories.run_of_model(options.model, label, root)
     notes: list[str] = []
     on_progress("reading", 0, options.train_stories)
@@ -138,6 +144,27 @@ def make_card(
     )
 
 
+def keep_card(card: Card, model: str, root: Path, log: Callable[[str], None]) -> Path | None:
+    """Writes the card of a run's checkpoint to the run's folder, where `report` finds it. Returns the file.
+
+    Returns None if the model belongs to no run, or, with a message to `log`, if the file cannot be written.
+    """
+    run, step = training_stories.run_of_model(model, card.model, root), card.model.rpartition("@")[2]
+    if run is None:
+        return None
+    if not step.isdecimal():  # the model was given as the folder of a checkpoint, step-00000100
+        step = Path(model).expanduser().resolve().name.rpartition("-")[2]
+    try:
+        path = run.card(int(step))
+        run.cards.mkdir(exist_ok=True)
+        write_json(path, card.to_json())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its name contains no step"
+        log(f"the card is not kept in {run.name}: {reason}")
+        return None
+    return path
+
+
 def find_real_stories(run: RunFolder | None, paths: Sequence[str], limit: int, log: Callable[[str], None]) -> EvalSet:
     """Finds real stories to compare with: those of `paths`, else the run's held-out stories, else bundled ones.
 
@@ -162,7 +189,7 @@ def assemble_card(
     """Measures generated stories and returns the card, without bits per byte. `began`: a `time.perf_counter` value."""
     figures = references.figures(generated.stories)
     examples = worst_examples(generated.stories, references.corpus, references.training.stories)
-    n_left_out, n_stories, params = len(generated.left_out), len(generated.stories), generated.sample
+    n_left_out, n_stories, params = len(generated.left_out), len(generated.stories), generated.params
     left_out = [f"{n_left_out:,} prompts are too long for this model and were left out"] if n_left_out else []
     return Card(
         model=label,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storyteller.config.configs import Config, DataConfig
-from storyteller.data.cleaning import clean
 from storyteller.errors import CorpusError, StorytellerError
+from storyteller.evaluation.bits_per_byte import read_stories
 from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder
 
@@ -38,14 +37,8 @@ class TrainingStories:
 
 def from_files(paths: Sequence[str], limit: int = DEFAULT_STORIES) -> TrainingStories:
     """Reads the first `limit` stories of files and folders. Raises CorpusError."""
-    from storyteller.data.local_files import Files
-
-    texts = (text for raw, _ in Files(paths).read(0, None) if (text := clean(raw)))
-    found = tuple(islice(texts, limit + 1))
+    found, names = read_stories(paths, limit + 1, options="--train-data")
     stories, whole = found[:limit], len(found) <= limit
-    names = safe_line(", ".join(paths), 100)
-    if not stories:
-        raise CorpusError(f"no stories in {names}", "check --train-data")
     return TrainingStories(stories, _description(stories, whole, names), own=True, whole=whole)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from storyteller.data.cleaning import clean
 from storyteller.evaluation.model_card.card import Example
@@ -23,22 +24,26 @@ _CONTEXT_CHARS = 80
 _MAX_SOURCE_CHARS = 600
 _DOTS = "\u2026"
 
-Finder = Callable[[StoryCompletion, TokenizedStory, ReferenceCorpus, Sequence[str]], tuple[float, Example] | None]
-"""Looks for one kind of failure in a story. Returns its severity and the example, or None."""
+
+@dataclass(frozen=True)
+class _Case:
+    """A story and what it is compared with."""
+
+    story: StoryCompletion
+    tokens: TokenizedStory
+    reference: ReferenceCorpus
+    training: Sequence[str]
 
 
 def worst_examples(
     stories: Sequence[StoryCompletion], reference: ReferenceCorpus, training: Sequence[str]
 ) -> tuple[Example, ...]:
     """Returns up to three examples of each kind, worst first; `reference` was built from the stories in `training`."""
-    tokenized = [tokenize(story) for story in stories]
+    cases = [_Case(story, tokenize(story), reference, training) for story in stories]
     found: list[Example] = []
+    # Each function returns the severity of a failure and the example, or None.
     for find in (_copied, _repeated, _renamed, _ungrammatical):
-        rated = [
-            rated
-            for story, tokens in zip(stories, tokenized, strict=True)
-            if (rated := find(story, tokens, reference, training))
-        ]
+        rated = [rated for case in cases if (rated := find(case))]
         seen: set[str] = set()
         for _, example in sorted(rated, key=lambda pair: -pair[0]):
             if example.prompt + example.text not in seen and len(seen) < _EXAMPLES_PER_KIND:
@@ -47,71 +52,57 @@ def worst_examples(
     return tuple(found)
 
 
-def _copied(
-    story: StoryCompletion, tokens: TokenizedStory, reference: ReferenceCorpus, training: Sequence[str]
-) -> tuple[float, Example] | None:
-    copied = reference.copies.look_up(tokens.words())
+def _copied(case: _Case) -> tuple[float, Example] | None:
+    tokens = case.tokens
+    copied = case.reference.copies.look_up(tokens.words())
     if copied.source is None or copied.longest_words < _MIN_COPIED_WORDS:
         return None
     words = [i for i in tokens.continuation if tokens.is_word[i]][copied.at_word :][: copied.longest_words]
     title = f"{copied.longest_words} words in a row from training story {copied.source + 1:,}"
-    source = _excerpt(training[copied.source], copied.span(tokens.words()).split(" "))
-    return copied.longest_words, _example("copied", title, story, tokens, words, source)
+    source = _excerpt(case.training[copied.source], copied.span(tokens.words()).split(" "))
+    return copied.longest_words, _example(case, "copied", title, words, source)
 
 
-def _repeated(
-    story: StoryCompletion, tokens: TokenizedStory, _reference: ReferenceCorpus, _: Sequence[str]
-) -> tuple[float, Example] | None:
-    repeated, n_words = repeated_words(tokens), len(tokens.words())
-    pct = 100 * len(repeated) / max(n_words, 1)
+def _repeated(case: _Case) -> tuple[float, Example] | None:
+    repeated = repeated_words(case.tokens)
+    pct = 100 * len(repeated) / max(len(case.tokens.words()), 1)
     if pct < _MIN_REPEATED_PCT:
         return None
-    return pct, _example("looped", f"{pct:.0f} % of the words are repetition", story, tokens, sorted(repeated))
+    return pct, _example(case, "looped", f"{pct:.0f} % of the words are repetition", sorted(repeated))
 
 
-def _renamed(
-    story: StoryCompletion, tokens: TokenizedStory, reference: ReferenceCorpus, _: Sequence[str]
-) -> tuple[float, Example] | None:
-    names = changed_name(tokens, reference)
+def _renamed(case: _Case) -> tuple[float, Example] | None:
+    names = changed_name(case.tokens, case.reference)
     if names is None:
         return None
-    places = [i for i, word in enumerate(tokens.lower) if word.removesuffix("'s") in names]
+    places = [i for i, word in enumerate(case.tokens.lower) if word.removesuffix("'s") in names]
     title = f"{names[0].capitalize()} becomes {names[1].capitalize()}"
-    return 1.0, _example("renamed", title, story, tokens, places, merge=False)
+    return 1.0, _example(case, "renamed", title, places, merge=False)
 
 
-def _ungrammatical(
-    story: StoryCompletion, tokens: TokenizedStory, reference: ReferenceCorpus, _: Sequence[str]
-) -> tuple[float, Example] | None:
-    errors = grammar_errors(tokens, reference)
+def _ungrammatical(case: _Case) -> tuple[float, Example] | None:
+    errors = grammar_errors(case.tokens, case.reference)
     if len(errors) < _MIN_GRAMMAR_ERRORS:
         return None
-    rules = ", ".join(dict.fromkeys(error.rule for error in errors))
-    share = len(errors) / max(len(tokens.words()), 1)
-    title = f"{len(errors)} grammar errors ({rules})"
-    return share, _example("slips", title, story, tokens, [error.at for error in errors], merge=False)
+    title = f"{len(errors)} grammar errors ({', '.join(dict.fromkeys(error.rule for error in errors))})"
+    share = len(errors) / max(len(case.tokens.words()), 1)
+    return share, _example(case, "slips", title, [error.at for error in errors], merge=False)
 
 
 def _example(
-    kind: str,
-    title: str,
-    story: StoryCompletion,
-    tokens: TokenizedStory,
-    marked: Iterable[int],
-    source: str = "",
-    merge: bool = True,
+    case: _Case, kind: str, title: str, marked: Iterable[int], source: str = "", *, merge: bool = True
 ) -> Example:
     """The cleaned story with marks at the given tokens; with `merge`, marks up to 3 tokens apart become one."""
-    text = clean(story.prompt + story.text)
+    text, start = clean(case.story.prompt + case.story.text), case.tokens.start
     spans = [match.span() for match in TOKEN.finditer(text)]
-    start = spans[tokens.start][0] if tokens.start < len(spans) else len(text)
+    split = spans[start][0] if start < len(spans) else len(text)
     marks: list[tuple[int, int]] = []
     last = -math.inf
     for i in marked:
         begin = marks.pop()[0] if merge and i - last <= 3 else spans[i][0]
         marks.append((begin, spans[i][1]))
         last = i
-    return Example(kind, title, text[:start], text[start:], tuple(marks), source)
+    return Example(kind, title, text[:split], text[split:], tuple(marks), source)
 
 
 def _excerpt(training: str, words: Sequence[str]) -> str:

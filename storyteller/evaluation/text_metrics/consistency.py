@@ -35,7 +35,7 @@ class Mention:
 def mentions(story: TokenizedStory, reference: ReferenceCorpus) -> list[Mention]:
     """Finds the names in a story, prompt included: known names, and unknown words capitalised inside a sentence."""
     new = {
-        _bare(story.lower[i])
+        story.lower[i].removesuffix("'s")
         for i, token in enumerate(story.tokens)
         if i and token[0].isupper() and not token.isupper() and story.is_word[i - 1] and not story.begins_sentence[i]
         if not reference.knows(story.lower[i]) and story.lower[i] not in reference.genders
@@ -43,14 +43,10 @@ def mentions(story: TokenizedStory, reference: ReferenceCorpus) -> list[Mention]
     found = []
     for i, token in enumerate(story.tokens):
         if token[0].isupper():
-            name = _bare(story.lower[i])
+            name = story.lower[i].removesuffix("'s")
             if name in reference.persons or name in new:
                 found.append(Mention(i, name))
     return found
-
-
-def _bare(word: str) -> str:
-    return word[:-2] if word.endswith("'s") else word
 
 
 def changed_name(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[str, str] | None:
@@ -134,10 +130,10 @@ def _genders_of(story: TokenizedStory, at: int, names: dict[int, str], reference
     word = story.lower[at]
     if at in names:
         gender = reference.genders.get(names[at], "either")
-    elif word in _PRONOUNS or _bare(word) in reference.persons:
+    elif word in _PRONOUNS or word.removesuffix("'s") in reference.persons:
         return set()  # a name's lower-case form is another word: a lily is not Lily
     else:
-        gender = reference.genders.get(_bare(word), "")
+        gender = reference.genders.get(word.removesuffix("'s"), "")
     return {"he", "she"} if gender == "either" else {gender} - {""}
 
 
@@ -171,9 +167,9 @@ def second_half_overlap(story: TokenizedStory, reference: ReferenceCorpus) -> tu
     """
     at = [i for i, is_word in enumerate(story.is_word) if is_word]
     half = at[len(at) // 2] if at else 0
-    first = {stem(_bare(story.lower[i])) for i in at if i < half}
-    later = [i for i in at if i >= max(half, story.start) and reference.is_content(_bare(story.lower[i]))]
-    return sum(stem(_bare(story.lower[i])) in first for i in later), len(later)
+    first = {stem(story.lower[i].removesuffix("'s")) for i in at if i < half}
+    later = [i for i in at if i >= max(half, story.start) and reference.is_content(story.lower[i].removesuffix("'s"))]
+    return sum(stem(story.lower[i].removesuffix("'s")) in first for i in later), len(later)
 
 
 def prompt_overlap(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
@@ -181,7 +177,8 @@ def prompt_overlap(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[i
 
     A character that the continuation refers to only by a pronoun does not count as repeated.
     """
-    prompt = {stem(_bare(word)) for word in story.prompt_words() if reference.is_content(_bare(word))}
+    words = [word.removesuffix("'s") for word in story.prompt_words()]
+    prompt = {stem(word) for word in words if reference.is_content(word)}
     prompt |= {stem(mention.name) for mention in mentions(story, reference) if mention.at < story.start}
-    continuation = {stem(_bare(word)) for word in story.words()}
+    continuation = {stem(word.removesuffix("'s")) for word in story.words()}
     return len(prompt & continuation), len(prompt)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 SPAN_WORDS = 8
 """Words of the shortest span that counts as copied. Real stories share shorter ones by chance."""
@@ -48,8 +47,6 @@ class CopyIndex:
         words: (N,) word ids of all training stories, concatenated.
         stories: (N,) the story that each word belongs to.
         """
-        import numpy as np
-
         self._ids = ids
         values = np.random.default_rng(0).integers(2**64, size=len(ids) + 1, dtype=np.uint64)
         self._values = values | np.uint64(1)
@@ -68,8 +65,6 @@ class CopyIndex:
         The multiplier is 2**64 divided by the golden ratio, as in Knuth's multiplicative hashing; the shift mixes high
         bits into low ones.
         """
-        import numpy as np
-
         n = max(0, len(words) - SPAN_WORDS + 1)
         values, hashes = self._values[words], np.zeros(n, dtype=np.uint64)
         for k in range(SPAN_WORDS):
@@ -79,8 +74,6 @@ class CopyIndex:
 
     def look_up(self, words: Sequence[str]) -> CopiedSpans:
         """Finds the 8-grams of `words` (lower case) in the training stories, and the longest copied span."""
-        import numpy as np
-
         if len(words) < SPAN_WORDS:
             return CopiedSpans(0, 0, 0, None, 0)
         unknown = len(self._ids)
@@ -101,8 +94,6 @@ class CopyIndex:
         Adjacent copied 8-grams form one span only where their occurrences in the training words are adjacent too. For
         each occurrence of the current 8-gram, `lengths` is the number of adjacent 8-grams that end there.
         """
-        import numpy as np
-
         best = (0, 0, 0)
         before, places, runs = -2, np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
         for i in found:

@@ -75,9 +75,6 @@ def measure(
     }
 
 
-# --- building blocks --------------------------------------------------------------------------------------------------
-
-
 def _ratio(count: Callable[[TokenizedStory, ReferenceCorpus], tuple[float, float]], scale: float = 100) -> Compute:
     """A metric from a function that counts (part, whole) in each story; 100 * part / whole by default."""
 

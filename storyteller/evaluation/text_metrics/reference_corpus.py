@@ -11,7 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storyteller.data.cleaning import clean
 from storyteller.evaluation.text_metrics.memorization import CopyIndex
@@ -26,11 +29,7 @@ from storyteller.evaluation.text_metrics.word_tokens import (
     word_set,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Ints = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 LIMIT_WORDS = 5_000_000
 """Default limit of the words that are counted: about 25 MB of text."""
@@ -104,8 +103,6 @@ class ReferenceCorpus:
 
         Pairs consist of words, commas and end marks; quotes are skipped. All names count as one word, and all numbers.
         """
-        import numpy as np
-
         numbers, in_continuation = [], []
         for i, token in enumerate(story.lower):
             kind = _class_of(token, self.persons)
@@ -137,8 +134,6 @@ class _CorpusCounts:
     """One pass over the stories; every count is an array expression over their tokens."""
 
     def __init__(self, stories: Iterable[str], limit_words: int) -> None:
-        import numpy as np
-
         numbers: defaultdict[str, int] = defaultdict(count().__next__)
         boundary = numbers[PARAGRAPH]
         tokens, lengths, n_words = array("i"), array("i"), 0
@@ -158,8 +153,6 @@ class _CorpusCounts:
         self._count_types()
 
     def _count_types(self) -> None:
-        import numpy as np
-
         lower: dict[str, int] = {}
         of_type = [lower.setdefault(text.lower(), len(lower)) for text in self.texts]
         self.words = list(lower)
@@ -178,8 +171,6 @@ class _CorpusCounts:
         self.inside = self.is_word & ~np.concatenate([[True], breaks[self.tokens[:-1]]])
 
     def reference(self) -> ReferenceCorpus:
-        import numpy as np
-
         found = ReferenceCorpus(self.n_stories, int(self.is_word.sum()))
         in_stories = self._in_stories
         words = np.array([word[0].isalpha() for word in self.words])
@@ -206,15 +197,11 @@ class _CorpusCounts:
         return frozenset(self.words[i] for i in chosen.nonzero()[0])
 
     def _counts(self, where: Any) -> Ints:
-        import numpy as np
-
         counts: Ints = np.bincount(self.low[where], minlength=self.n)
         return counts
 
     def _among(self, words: Iterable[str]) -> Any:
         """Boolean mask of the tokens that are one of these lower-case words."""
-        import numpy as np
-
         chosen = np.zeros(self.n, dtype=bool)
         chosen[[self.ids[word] for word in words if word in self.ids]] = True
         return chosen[self.low]
@@ -222,16 +209,12 @@ class _CorpusCounts:
     @cached_property
     def _in_stories(self) -> Ints:
         """Number of stories that contain each word."""
-        import numpy as np
-
         pairs = np.unique(self.stories[self.is_word] * np.int64(self.n) + self.low[self.is_word])
         counts: Ints = np.bincount(pairs % self.n, minlength=self.n)
         return counts
 
     def _adjacent_to(self, words: Iterable[str]) -> tuple[Any, Any]:
         """Masks of the words right after, and right before, one of these words in the same story."""
-        import numpy as np
-
         among = self._among(words)
         after = np.concatenate([[False], among[:-1]]) & self.is_word
         before = np.concatenate([among[1:], [False]]) & self.is_word
@@ -246,8 +229,6 @@ class _CorpusCounts:
 
     def _introduced(self) -> frozenset[str]:
         """Stems whose first mention in a story, if it has an article, has "a" or "an" in 9 stories of 10."""
-        import numpy as np
-
         stems: dict[str, int] = {}
         of_word = np.array([stems.setdefault(stem(word), len(stems)) for word in self.words], dtype=np.int64)
         at = np.flatnonzero(self.is_word)
@@ -263,8 +244,6 @@ class _CorpusCounts:
         return frozenset(names[i] for i in chosen.nonzero()[0])
 
     def _verbs(self) -> frozenset[str]:
-        import numpy as np
-
         after, _ = self._adjacent_to({"he", "she", "they", "we", "i"})
         counts, total = self._counts(after), self._counts(self.is_word)
         return self._words_where((counts >= 3) & (counts >= 0.01 * np.maximum(total, 1)))
@@ -275,8 +254,6 @@ class _CorpusCounts:
         Each pronoun is attributed to the nearest character word up to 20 tokens before it in the same story. Single
         attributions are often wrong, so that only names with 10 pronouns or more, 85 % of them alike, get a gender.
         """
-        import numpy as np
-
         after_saying, before_saying = self._adjacent_to(SPEECH_VERBS)
         after_the, _ = self._adjacent_to({"the", "his", "her", "their", "a", "little"})
         speaks = self._counts((after_saying | before_saying) & after_the)
@@ -307,8 +284,6 @@ class _CorpusCounts:
 
     def _collect_pairs(self, found: ReferenceCorpus) -> None:
         """Collects the adjacent pairs of token classes, as `ReferenceCorpus.unseen_pairs` looks them up."""
-        import numpy as np
-
         classes: dict[str, int] = {}
         kinds = [_class_of(word, found.persons) for word in self.words]
         of_word = np.array([classes.setdefault(kind, len(classes)) if kind else -1 for kind in kinds], dtype=np.int64)

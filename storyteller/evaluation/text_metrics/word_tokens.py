@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from storyteller.data.cleaning import clean
@@ -43,33 +43,17 @@ def split_prompt(story: str, prompt_words: int = 15) -> StoryCompletion:
     return StoryCompletion(story[:at], story[at:], ended=True)
 
 
-@dataclass(frozen=True, eq=False)
 class TokenizedStory:
     """The word tokens of a prompt and its continuation, which begins at token `start`."""
 
-    tokens: Sequence[str]
-    start: int
-    ended: bool
-    lower: Sequence[str] = field(init=False)
-    is_word: Sequence[bool] = field(init=False)
-    in_speech: Sequence[bool] = field(init=False)
-    """True for tokens inside double quotes (the end of a paragraph closes them)."""
-    begins_sentence: Sequence[bool] = field(init=False)
-    """True for words that begin a sentence, inside direct speech or outside."""
-    sentences: Sequence[tuple[int, int]] = field(init=False)
-    """Token ranges [start, end) of the sentences, end marks included."""
-
-    def __post_init__(self) -> None:
-        begins_sentence, sentences = _sentences(self.tokens)
-        derived = {
-            "lower": [token.lower() for token in self.tokens],
-            "is_word": [token[0].isalpha() for token in self.tokens],
-            "in_speech": _speech(self.tokens),
-            "begins_sentence": begins_sentence,
-            "sentences": sentences,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+    def __init__(self, tokens: Sequence[str], start: int, ended: bool) -> None:
+        self.tokens, self.start, self.ended = tokens, start, ended
+        self.lower = [token.lower() for token in tokens]
+        self.is_word = [token[0].isalpha() for token in tokens]
+        self.in_speech = _speech(tokens)
+        """True for tokens inside double quotes (the end of a paragraph closes them)."""
+        self.begins_sentence, self.sentences = _sentences(tokens)
+        """True for words that begin a sentence, also in direct speech; token ranges [start, end) of the sentences."""
 
     @property
     def continuation(self) -> range:

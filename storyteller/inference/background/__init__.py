@@ -8,11 +8,10 @@
 `client` and `events` run in the parent; `python -m storyteller.inference.background --runs-dir RUNS` is the child
 (`worker`, `output_queue`, `model_pool`, `cpu_yield`), which imports the engine. They exchange JSON objects, one a line:
 
-    {"generate": 1, "model": "latest", "prompt": "Once", ...}        {"opened": 1, "label": "first@90", "seed": 7, ...}
-    {"cancel": 1}                                                    {"piece": 1, "text": " upon a", "tokens": 3}
-    {"prepare": "latest", "compute_type": "fp32"}                    {"note": 1, ...} {"failed": 1, ...}
-                                                                     {"ended": 1, "tokens": 90, "seconds": 0.1, ...}
-                                                                     {"released": 1}: its model is free again
+    {"generate": 1, "model": "latest", "prompt": "Once", ...}    {"event": "ModelOpened", "ticket": 1, "seed": 7, ...}
+    {"cancel": 1}                                                {"event": "TextPiece", "ticket": 1, "text": " upon"...}
+    {"prepare": "latest", "compute_type": "fp32"}                {"event": "Ended", "ticket": 1, "tokens": 90, ...}
+                                                                 {"event": "Released", "ticket": 1}
 
 The child exits at the end of its standard input. While a run trains, generation leaves the processor to it.
 """

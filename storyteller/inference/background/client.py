@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import math
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from storyteller.config.configs import SamplingParams
-from storyteller.inference.background.events import Ended, Event, Failed, ModelOpened, Note, TextPiece
+from storyteller.inference.background.events import (
+    Ended,
+    Event,
+    Failed,
+    ModelOpened,
+    Note,
+    Released,
+    TextPiece,
+    from_json,
+)
 from storyteller.system.child_process import JsonLinesProcess
 from storyteller.text import safe_line
 
@@ -48,6 +56,22 @@ class _PendingRequest:
     seed: int = 0
     began: float = field(default_factory=time.monotonic)
 
+    def apply(self, event: Event) -> Event:
+        """Updates the request, and returns the event with its text, which is safe to show except for pieces."""
+        if isinstance(event, TextPiece):
+            self.pieces.append(event.text)
+            self.tokens = event.tokens
+        elif isinstance(event, ModelOpened):
+            self.opened, self.seed, self.began = True, event.seed, time.monotonic()
+            event = replace(event, label=safe_line(event.label, 200))
+        elif isinstance(event, Note):
+            event = replace(event, text=safe_line(event.text, 300))
+        elif isinstance(event, Failed):
+            event = replace(event, problem=safe_line(event.problem, 500), remedy=safe_line(event.remedy, 300))
+        else:
+            event = replace(event, text="".join(self.pieces))
+        return event
+
 
 class GenerationClient:
     """Generates stories, several at once, in a child process that the first request starts.
@@ -73,7 +97,7 @@ class GenerationClient:
         self,
         model: str,
         prompt: str,
-        sampling: SamplingParams,
+        params: SamplingParams,
         on_event: Callable[[Event], None],
         *,
         goes_on: bool = False,
@@ -95,7 +119,7 @@ class GenerationClient:
                 self._events.put((on_event, Failed(ticket, problem, "free some memory, and try again")))
                 return ticket
             message = {"generate": ticket, "model": model, "compute_type": compute_type, "prompt": prompt}
-            message |= {"goes_on": goes_on, "sampling": dataclasses.asdict(sampling)}
+            message |= {"goes_on": goes_on, "sampling": dataclasses.asdict(params)}
             self._pending[ticket] = _PendingRequest(ticket, on_event, process, message)
             process.send(message)
             return ticket
@@ -187,15 +211,15 @@ class GenerationClient:
                         request.process.send(request.message)
             self._retire(process)
 
-    def _receive(self, process: _GenerationProcess, message: dict[str, Any]) -> None:
+    def _receive(self, process: _GenerationProcess, message: Any) -> None:
         """Handles a message of the child. Raises KeyError, TypeError or ValueError if it is invalid."""
+        event = from_json(message)
         with self._lock:
-            kind, ticket = next(iter(message.items()))
-            request = self._pending.get(ticket)
-            if kind == "released":
-                process.cancelled.discard(ticket)
+            request = self._pending.get(event.ticket)
+            if isinstance(event, Released):
+                process.cancelled.discard(event.ticket)
             elif request is not None and request.process is process:  # else the client has ended it
-                event = _event(kind, request, message)
+                event = request.apply(event)
                 if isinstance(event, Ended | Failed):
                     self._finish(request, event)
                 else:
@@ -215,39 +239,3 @@ def _call_later(seconds: float, work: Callable[[], None]) -> None:
     timer = threading.Timer(seconds, work)
     timer.daemon = True
     timer.start()
-
-
-def _event(kind: str, request: _PendingRequest, message: dict[str, Any]) -> Event:
-    """The event of a message; updates the request. Raises KeyError, TypeError or ValueError if it is invalid."""
-    ticket = request.ticket
-    if kind == "piece":
-        request.pieces.append(_text(message["text"]))
-        request.tokens = _integer(message["tokens"])
-        return TextPiece(ticket, request.pieces[-1], request.tokens)
-    if kind == "opened":
-        request.opened, request.seed, request.began = True, _integer(message["seed"]), time.monotonic()
-        return ModelOpened(ticket, safe_line(_text(message["label"]), 200), request.seed, message["cut"] is True)
-    if kind == "note":
-        return Note(ticket, safe_line(_text(message["text"]), 300))
-    if kind == "failed":
-        return Failed(ticket, safe_line(_text(message["problem"]), 500), safe_line(_text(message["remedy"]), 300))
-    if kind == "ended":
-        seconds = float(message["seconds"])
-        if not math.isfinite(seconds):
-            raise ValueError("seconds")
-        finished, stopped = message["finished"] is True, message["stopped"] is True
-        text = "".join(request.pieces)
-        return Ended(ticket, text, _integer(message["tokens"]), seconds, request.seed, finished, stopped)
-    raise ValueError(kind)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a string")
-    return value
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("not an integer")
-    return value

@@ -1,8 +1,11 @@
-"""The events of a story that a `GenerationClient` generates."""
+"""The events of a story that a `GenerationClient` generates, which are also the messages of its child process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from storyteller.system.json_values import read_dataclass
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Ended:
-    """The story is complete; `text` is all its pieces."""
+    """The story is complete; `text` is all its pieces (the child process leaves it out)."""
 
     ticket: int
     text: str
@@ -61,3 +64,23 @@ class Failed:
 
 
 Event = ModelOpened | TextPiece | Note | Ended | Failed
+
+
+@dataclass(frozen=True)
+class Released:
+    """A message of the child process: the model of a story is free again. It comes after the last event."""
+
+    ticket: int
+
+
+_KINDS = {kind.__name__: kind for kind in (ModelOpened, TextPiece, Note, Ended, Failed, Released)}
+
+
+def to_json(event: Event | Released) -> dict[str, Any]:
+    return {"event": type(event).__name__, **vars(event)}
+
+
+def from_json(message: Any) -> Event | Released:
+    """Raises KeyError, TypeError or ValueError if the message is not an event."""
+    event: Event | Released = read_dataclass(_KINDS[message["event"]], message)  # type: ignore[assignment]
+    return event

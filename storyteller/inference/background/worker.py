@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import StorytellerError, UsageError
 from storyteller.inference.background.cpu_yield import CpuYield
+from storyteller.inference.background.events import Ended, Event, Failed, ModelOpened, Note, Released, TextPiece
 from storyteller.inference.background.model_pool import ModelPool
 from storyteller.inference.background.output_queue import PIECE_CHARS, OutputQueue
 from storyteller.text import safe_line
@@ -30,10 +31,11 @@ class _Request:
 
     ticket: int
     engine: Engine | None = None
+    seed: int = 0
     pieces: list[str] = field(default_factory=list)
     began: float = 0.0
     ended: bool = False
-    """True once its last message is queued; nothing is sent after it."""
+    """True once its last event is queued; nothing is sent after it."""
 
 
 class _Worker:
@@ -80,28 +82,28 @@ class _Worker:
         try:
             self._generate(request, message)
         except StorytellerError as error:
-            self._fail(request, error.problem, error.remedy)
+            self._send(request, Failed(request.ticket, error.problem, error.remedy))
         except Exception as error:  # noqa: BLE001  every failure is reported to the parent
             model = safe_line(str(message["model"]), 100)
             why = safe_line(f"{type(error).__name__}: {error}", 200)
-            self._fail(request, f"{model} cannot generate ({why})", "take another model")
+            self._send(request, Failed(request.ticket, f"{model} cannot generate ({why})", "take another model"))
         finally:
             self._requests.pop(request.ticket, None)
-            self._output.put({"released": request.ticket})
+            self._output.put(Released(request.ticket))
 
     def _generate(self, request: _Request, message: dict[str, Any]) -> None:
         from storyteller.inference.engine import with_seed
 
         plain = message["sampling"]
-        sampling = with_seed(SamplingParams(**{**plain, "stop": tuple(plain["stop"])}))
+        params = with_seed(SamplingParams(**{**plain, "stop": tuple(plain["stop"])}))
 
         def log(text: str) -> None:
-            self._send(request, {"note": request.ticket, "text": text})
+            self._send(request, Note(request.ticket, text))
 
         identity, engine = self._models.acquire(message["model"], message["compute_type"], log)
-        request.engine, is_usable = engine, False
+        request.engine, request.seed, is_usable = engine, params.seed or 0, False
         try:
-            self._stream(request, engine, sampling, message)
+            self._stream(request, engine, params, message)
             is_usable = True
         except UsageError:  # the request is to blame, not the model
             is_usable = True
@@ -112,12 +114,12 @@ class _Worker:
             else:
                 engine.close()
 
-    def _stream(self, request: _Request, engine: Engine, sampling: SamplingParams, message: dict[str, Any]) -> None:
-        prompt, ticket = message["prompt"], request.ticket
+    def _stream(self, request: _Request, engine: Engine, params: SamplingParams, message: dict[str, Any]) -> None:
+        prompt = message["prompt"]
         cut = engine.count(prompt) >= engine.context
-        pieces = engine.stream(engine.recent(prompt) if cut or message["goes_on"] else prompt, sampling)
+        pieces = engine.stream(engine.recent(prompt) if cut or message["goes_on"] else prompt, params)
         try:
-            self._send(request, {"opened": ticket, "label": engine.label, "seed": sampling.seed or 0, "cut": cut})
+            self._send(request, ModelOpened(request.ticket, engine.label, request.seed, cut))
             request.began = time.monotonic()
             while not request.ended:
                 self._send_piece(request, next(pieces))
@@ -138,21 +140,17 @@ class _Worker:
             request.pieces.append(piece)
             for first in range(0, len(piece), PIECE_CHARS):
                 text = piece[first : first + PIECE_CHARS]
-                self._output.put({"piece": request.ticket, "text": text, "tokens": len(request.pieces)})
+                self._output.put(TextPiece(request.ticket, text, len(request.pieces)))
 
-    def _fail(self, request: _Request, problem: str, remedy: str) -> None:
-        self._send(request, {"failed": request.ticket, "problem": problem, "remedy": remedy})
-
-    def _send(self, request: _Request, message: dict[str, Any]) -> None:
-        """Sends `message` unless the story has ended."""
+    def _send(self, request: _Request, event: Event) -> None:
+        """Sends `event` unless the story has ended."""
         with self._lock:
             if not request.ended:
-                self._output.put(message)
+                self._output.put(event)
 
     def _send_ended(self, request: _Request, tokens: int, *, finished: bool, stopped: bool) -> None:
         seconds = time.monotonic() - request.began if request.began else 0.0
-        message = {"ended": request.ticket, "tokens": tokens, "seconds": seconds}
-        self._output.put({**message, "finished": finished, "stopped": stopped})
+        self._output.put(Ended(request.ticket, "", tokens, seconds, request.seed, finished, stopped))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A run's metrics as curves, at any length of its log: what charts draw, `show` prints and screens follow."""
+"""A run's metrics as curves, for logs of any length: drawn by charts, printed by `show`, followed by the app."""
 
 from storyteller.tracking.curves.columns import AXES, X
 from storyteller.tracking.curves.metric_curves import Curves, Line

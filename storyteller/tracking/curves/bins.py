@@ -1,45 +1,38 @@
-"""Fixed memory for a log of any length: rows gathered into bins, which merge in pairs whenever they have run out."""
+"""Aggregates rows into a fixed number of bins, which are merged in pairs whenever all are full."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from storyteller.tracking.curves.columns import AXES, MetricColumns, X
+import numpy as np
 
-if TYPE_CHECKING:
-    from storyteller.tracking.curves.columns import Numbers
+from storyteller.tracking.curves.columns import AXES, MetricColumns, Numbers, X
 
 MEAN, LOW, HIGH, COUNT = range(4)
-_NOTHING = [[[math.nan]], [[math.nan]], [[math.nan]], [[0.0]]]
-"""The statistics of no values."""
+_NOTHING = [[[math.nan]], [[math.nan]], [[math.nan]], [[0.0]]]  # the statistics of an empty bin
 
 
 class Bins:
-    """At most `most` bins of neighbouring rows, by ascending step; for each key their mean, lowest, highest, count."""
+    """At most `most` bins of consecutive rows, by ascending step, with mean, low, high and count of each metric."""
 
     def __init__(self, most: int) -> None:
-        """`most` is an even number of bins. Nothing is reserved for a key before it comes."""
-        import numpy as np
-
+        """`most` is rounded down to an even number. Memory for a metric is allocated at its first value."""
         self.most = max(2, most // 2 * 2)
         self.filled = 0
         self.rows_per_bin = 1
         self.offsets = np.zeros(self.most, np.int64)
-        """Of each bin's first line, in bytes."""
+        """Where the first line of each bin starts in the file, in bytes."""
         self.rows = np.zeros(self.most, np.int64)
-        """Steps in each bin."""
+        """Number of steps in each bin."""
         self.first: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
         self.last: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
         self.keys: dict[str, int] = {}
-        """Each key's place in `values`."""
+        """Index of each metric in `values`."""
         self.values = np.zeros((4, 0, self.most))
-        """Mean, low, high and count a bin: 4 x keys x most. One array, since bins are filled a few rows at a time."""
+        """Mean, low, high and count: 4 x keys x bins. One array, because bins are filled a few rows at a time."""
 
     def add(self, rows: MetricColumns) -> None:
-        """Rows of steps past the last bin's."""
-        import numpy as np
-
+        """Adds rows, whose steps are past those of the last bin."""
         new = [key for key in rows.values if key not in self.keys]
         if new:
             self.keys |= {key: len(self.keys) + i for i, key in enumerate(new)}
@@ -51,26 +44,22 @@ class Bins:
             if not free and self.filled == self.most:
                 self._merge_pairs()
                 continue
-            # As many as fit into the last bin and those that are left; a bin after a resume may hold fewer than it can.
+            # Takes as many rows as fit into the last bin, which may be partly filled, and the bins that are left.
             end = min(len(rows), begin + free + (self.most - self.filled) * self.rows_per_bin)
             place = np.arange(end - begin) + (self.rows_per_bin - free)
             self._put(rows.where(slice(begin, end)), self.filled - 1 + place // self.rows_per_bin)
             begin = end
 
     def place_of(self, step: float) -> int:
-        """The first bin that has the step or a later one; as many as are filled where none has."""
-        import numpy as np
-
+        """Index of the first bin that contains the step or a later one; the number of filled bins if none does."""
         return int(np.searchsorted(self.last["step"][: self.filled], step))
 
     def end_of(self, place: int, end: int) -> int:
-        """Where in the file the bin's lines end; `end` for the last one's."""
+        """Where the lines of the bin end in the file, in bytes; `end` for the last bin."""
         return int(self.offsets[place + 1]) if place + 1 < self.filled else end
 
     def points(self, key: str, axis: X) -> tuple[Numbers, Numbers, Numbers]:
-        """The bins that have the key: their places, the middle of each on the axis, and its statistics (4 x N)."""
-        import numpy as np
-
+        """The N bins that have the metric: their indices, their middles on the axis, their statistics (4 x N)."""
         if key not in self.keys:
             return np.zeros(0, np.int64), np.zeros(0), np.zeros((4, 0))
         values = self.values[:, self.keys[key], : self.filled]
@@ -79,9 +68,7 @@ class Bins:
         return places, x[places], values[:, places]
 
     def _put(self, rows: MetricColumns, places: Numbers) -> None:
-        """Rows into their bins: the last one that is filled, and those after it."""
-        import numpy as np
-
+        """Adds rows to their bins: the last filled one and those after it."""
         starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
         ends = np.concatenate((starts[1:], [len(places)])) - 1
         bins = slice(int(places[0]), int(places[-1]) + 1)
@@ -101,8 +88,6 @@ class Bins:
         self.filled = bins.stop
 
     def _merge_pairs(self) -> None:
-        import numpy as np
-
         half = self.most // 2
         self.rows[:half] = self.rows[0::2] + self.rows[1::2]
         self.offsets[:half] = self.offsets[0::2]
@@ -116,29 +101,23 @@ class Bins:
 
 
 def middle(one: Numbers, other: Numbers) -> Numbers:
-    """What lies between; exactly the one where both are the same."""
-    import numpy as np
-
-    return np.where(one == other, one, one / 2 + other / 2)  # halves first: the sum of the largest floats is infinite
+    """The middle between two values; exactly the value if both are the same."""
+    return np.where(one == other, one, one / 2 + other / 2)  # halves first: the sum of two huge floats is infinite
 
 
 def merged(one: Numbers, other: Numbers) -> Numbers:
-    """The statistics (4 x ...) of two groups of values each, taken together."""
-    import numpy as np
-
+    """Merges the statistics (4 x ...) of two groups of values."""
     count = one[COUNT] + other[COUNT]
     share = one[COUNT] / np.maximum(count, 1)
-    # Shares before sums: two of the largest floats add up to infinity.
+    # Weights the means before adding them: the sum of two huge floats is infinite.
     mean = np.nan_to_num(one[MEAN]) * share + np.nan_to_num(other[MEAN]) * (1 - share)
     low, high = np.fmin(one[LOW], other[LOW]), np.fmax(one[HIGH], other[HIGH])
     return np.stack((np.clip(np.where(count > 0, mean, np.nan), low, high), low, high, count))
 
 
 def grouped_means(means: Numbers, counts: Numbers, starts: Numbers) -> tuple[Numbers, Numbers]:
-    """Mean and count of each group of neighbours (on the last axis) that begins at `starts`; NaN where all are 0."""
-    import numpy as np
-
-    if len(starts) == means.shape[-1]:  # each by itself
+    """Mean and count of each group of values, on the last axis, that starts at `starts`; the mean of none is NaN."""
+    if len(starts) == means.shape[-1]:  # groups of one
         return np.where(counts > 0, means, np.nan), counts
     count = np.add.reduceat(counts, starts, axis=-1)
     of_each = np.repeat(count, np.diff(np.concatenate((starts, [means.shape[-1]]))), axis=-1)
@@ -147,8 +126,6 @@ def grouped_means(means: Numbers, counts: Numbers, starts: Numbers) -> tuple[Num
 
 
 def _grouped(values: Numbers, starts: Numbers) -> Numbers:
-    """The statistics (4 x ... x groups) of the values (... x N) that are there."""
-    import numpy as np
-
+    """The statistics (4 x ... x groups) of groups of the values (... x N) that are not NaN."""
     mean, count = grouped_means(values, (~np.isnan(values)).astype(np.float64), starts)
     return np.stack((mean, np.fmin.reduceat(values, starts, axis=-1), np.fmax.reduceat(values, starts, axis=-1), count))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storyteller.system.json_values import finite
 from storyteller.tracking.metrics_log import is_step, split_at_resumes
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Numbers = NDArray[Any]
-
+Numbers = NDArray[Any]
 X = Literal["step", "tokens", "seconds"]
 AXES: tuple[X, ...] = ("step", "tokens", "seconds")
 
@@ -57,8 +56,6 @@ def rows_of(offsets: Sequence[int], records: Sequence[Mapping[str, Any]], keys: 
 
     Values that are not finite numbers count as missing.
     """
-    import numpy as np
-
     steps = np.array([record["step"] for record in records], dtype=np.float64)
     starts = np.flatnonzero(np.concatenate(([True], steps[1:] != steps[:-1])))[: len(steps)]
     merged = len(starts) < len(steps)
@@ -85,8 +82,6 @@ def rows_as_left(offsets: Sequence[int], records: Sequence[dict[str, Any]], keys
 
 def joined(before: MetricColumns, after: MetricColumns) -> MetricColumns:
     """The rows `before` with steps below the first one of `after`, then the rows `after`."""
-    import numpy as np
-
     if len(after):
         before = before.where(before.x["step"] < after.x["step"][0])
     lacking = [np.full(len(rows), np.nan) for rows in (before, after)]
@@ -102,8 +97,6 @@ def joined(before: MetricColumns, after: MetricColumns) -> MetricColumns:
 
 def newest_values(rows: MetricColumns) -> dict[str, float | str]:
     """The newest value of each metric in the rows."""
-    import numpy as np
-
     there = {key: np.flatnonzero(~np.isnan(column)) for key, column in rows.values.items()}
     return {key: float(rows.values[key][places[-1]]) for key, places in there.items() if len(places)}
 
@@ -154,8 +147,6 @@ def _ahead(record: Mapping[str, Any]) -> float | None:
 
 def _numbers(values: list[Any]) -> Numbers:
     """float64 of the same length; NaN for values that are not finite numbers."""
-    import numpy as np
-
     if set(map(type, values)) <= {float, int, type(None)}:
         try:
             column = np.array(values, dtype=np.float64)

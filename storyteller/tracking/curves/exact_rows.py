@@ -63,25 +63,24 @@ class ExactRows:
             begin = go_on
         return rows
 
-    def between(self, begin: int, end: int, keys: Sequence[str], version: int, keep: bool) -> MetricColumns | None:
+    def between(self, begin: int, end: int, keys: Sequence[str], version: int) -> MetricColumns | None:
         """The rows between two offsets that were noted at `version`; None if the log cannot be read.
 
-        With `keep` they are cached, so that a zoom on a growing log reads only what is new.
+        They are cached, so that a zoom on a growing log reads only what is new.
         """
         with self._lock:
             cached = self._cached
-        rows, start = None, begin
+        rows, start = rows_of((), (), ()), begin
         if cached is not None and cached[0] <= begin <= cached[1]:
             rows = cached[2].where((cached[2].offsets >= begin) & (cached[2].offsets < end))
             start = min(cached[1], end)
-        if rows is None or start < end:
+        if start < end:
             try:
                 with open_regular(self._path) as file:
-                    new = self.read(file, start, end, keys)
+                    rows = joined(rows, self.read(file, start, end, keys))
             except OSError:
-                return rows
-            rows = new if rows is None else joined(rows, new)
+                return rows if len(rows) else None
             with self._lock:
-                if keep and self.version == version:
+                if self.version == version:
                     self._cached = (begin, end, rows)
         return rows

@@ -11,31 +11,40 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from storyteller.system.files import open_regular
 from storyteller.system.json_values import finite
-from storyteller.tracking.curves.bins import MEAN, Bins
-from storyteller.tracking.curves.columns import MetricColumns, breaks, joined, newest_values, position_of, rows_of
+from storyteller.tracking.curves.bins import Bins
+from storyteller.tracking.curves.columns import MetricColumns, X, breaks, joined, newest_values, position_of, rows_of
 from storyteller.tracking.curves.exact_rows import ExactRows
 from storyteller.tracking.curves.points import Points, reach, single, smoothed, thinned, within
 from storyteller.tracking.curves.sketch import Sketch, draw_sketch, extend_sketch
 from storyteller.tracking.log_follower import LogFollower, LogPart
 from storyteller.tracking.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from storyteller.tracking.curves.columns import X
-
 _REST_SECONDS = 0.0005
 """Slept between two slices: a thread that waits for the interpreter would otherwise get it 5 ms later each time."""
-_EXACT_ROWS = 16_384
-"""Most steps that a zoom reads from the log again: about a tenth of a second."""
+_EXACT_ROWS = 16_384  # most steps that a zoom reads from the log again: about a tenth of a second
 _MOST_KEYS = 64
 _LONGEST_KEY = 200
-_STANDARD_KEYS = frozenset(
-    "train/loss train/grad_norm train/lr train/tokens_per_second train/mfu_pct train/padding_pct train/data_wait_pct "
-    "memory/rss_gib memory/device_gib eval/loss eval/perplexity eval/bpb time/eta_seconds".split()
-)
+_STANDARD_KEYS = {
+    "train/loss",
+    "train/grad_norm",
+    "train/lr",
+    "train/tokens_per_second",
+    "train/mfu_pct",
+    "train/padding_pct",
+    "train/data_wait_pct",
+    "memory/rss_gib",
+    "memory/device_gib",
+    "eval/loss",
+    "eval/perplexity",
+    "eval/bpb",
+    "time/eta_seconds",
+}
 """The metrics that every run logs: they are kept even where `_MOST_KEYS` others came first."""
 NOT_METRICS = frozenset(("step", "tokens", "seconds", "time"))
 
@@ -55,7 +64,7 @@ class Line:
 class Curves:
     """The curves of a run's `metrics.jsonl`.
 
-    One thread reads (`sketch`, `catch_up`) while any others look (`line`, `value_at`, `last`). Contents of the file
+    One thread reads (`sketch`, `catch_up`) while any others look (`line`, `place_of`, `last`). Contents of the file
     never raise an error.
     """
 
@@ -66,7 +75,8 @@ class Curves:
         self._reading = threading.Lock()  # held by the one thread that reads
         self._exact = ExactRows(self._path)
         self._follower = LogFollower()
-        self._version = -1
+        self.version = -1
+        """Rises whenever something changes."""
         self._reset()
 
     def _reset(self) -> None:
@@ -82,7 +92,7 @@ class Curves:
             self._wall_ahead: float | None = None
             self._resumes: list[int] = []
             self._sketch: Sketch | None = None
-            self._version += 1
+            self.version += 1
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -93,7 +103,7 @@ class Curves:
             if sketch is not None:
                 with self._lock:
                     self._sketch = sketch
-                    self._version += 1
+                    self.version += 1
 
     def catch_up(self, budget_seconds: float | None = None) -> bool:
         """Reads the lines that are new, and returns True at the end of the file. Called again and again by one thread.
@@ -121,12 +131,12 @@ class Curves:
             except FileNotFoundError:
                 return True
             except OSError:
-                if self._position or self._sketch is not None:
+                if self._follower.position or self._sketch is not None:
                     self._reset()
             with self._lock:
                 if self._sketch is not None:
                     self._sketch = None
-                    self._version += 1
+                    self.version += 1
             return True
 
     def _extend_sketch(self, file: BinaryIO) -> None:
@@ -134,7 +144,7 @@ class Curves:
         if self._sketch is not None:
             sketch = extend_sketch(self._sketch, file, self._choose_keys)
             with self._lock:
-                self._version += sketch is not self._sketch
+                self.version += sketch is not self._sketch
                 self._sketch = sketch
 
     def _add(self, file: BinaryIO, part: LogPart) -> None:
@@ -151,7 +161,7 @@ class Curves:
             self._resumes = sorted({*self._resumes, *interruptions})
             self._last = {key: value for key, value in self._last.items() if key not in NOT_METRICS}
             self._last |= newest_values(rows) | position_of(records[-1])
-            self._version += 1
+            self.version += 1
 
     def _choose_keys(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
         """The metrics of these records. A new key becomes one at its first number, as long as there is room."""
@@ -209,11 +219,6 @@ class Curves:
             return {**self._last, **(self._sketch.last if self._sketch is not None else {})}
 
     @property
-    def version(self) -> int:
-        """Rises whenever something changes."""
-        return self._version
-
-    @property
     def resumes(self) -> list[int]:
         """The steps at which the run was resumed, ascending: the first that was logged again, or the first after an
         interruption."""
@@ -257,17 +262,8 @@ class Curves:
             smooth = smoothed(chosen, min(1.0, smoothing) * (right - left))
         return Line(chosen.x.tolist(), mean.tolist(), low.tolist(), high.tolist(), smooth)
 
-    def value_at(self, key: str, x: X, where: float) -> float | None:
-        """The value logged nearest to a place on the axis; None if the metric has none."""
-        near = within(self._points(key, x, where, where, points=1 << 30, keep=False), where, where)
-        if not len(near.x):
-            return None
-        return float(near.stats[MEAN][abs(near.x - where).argmin()])
-
     def place_of(self, step: float, x: X) -> float | None:
         """Where a step lies on the axis, interpolated between logged steps; None if there are none."""
-        import numpy as np
-
         with self._lock:
             bins = self._bins
             steps = np.concatenate([each["step"][: bins.filled] for each in (bins.first, bins.last)])
@@ -280,10 +276,8 @@ class Curves:
         order = np.argsort(steps[there], kind="stable")
         return float(np.interp(step, steps[there][order], places[there][order]))
 
-    def _points(self, key: str, x: X, begin: float | None, end: float | None, points: int, keep: bool = True) -> Points:
+    def _points(self, key: str, x: X, begin: float | None, end: float | None, points: int) -> Points:
         """All points of the metric, those of the range in as much detail as `points` asks for."""
-        import numpy as np
-
         with self._lock:
             bins = self._bins
             places, middles, stats = bins.points(key, x)
@@ -301,7 +295,7 @@ class Curves:
                 kept = bins.last["step"][places] < first_step
                 middles, stats = middles[kept], stats[:, kept]
                 wanted = slice(wanted.start, min(wanted.stop, len(middles)))
-        exact = self._exact.between(*stretch, keys, version, keep) if stretch is not None else None
+        exact = self._exact.between(*stretch, keys, version) if stretch is not None else None
         parts = [Points(middles, stats)]
         if exact is not None:
             kept = exact.x["step"] < first_step
@@ -321,6 +315,4 @@ class Curves:
 
 
 def _of_rows(rows: MetricColumns, key: str, x: X) -> Points:
-    import numpy as np
-
     return single(rows.x[x], rows.values.get(key, np.full(len(rows), np.nan)))

@@ -1,15 +1,14 @@
-"""Points of a curve, and what is done with them before they are drawn: cut to a range, thinned, smoothed."""
+"""The points of a curve, and how they are cut to a range, thinned and smoothed before they are drawn."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from storyteller.tracking.curves.bins import COUNT, MEAN, grouped_means, middle
-
-if TYPE_CHECKING:
-    from storyteller.tracking.curves.columns import Numbers
+from storyteller.tracking.curves.columns import Numbers
 
 
 @dataclass
@@ -25,21 +24,17 @@ class Points:
 
 
 def single(x: Numbers, values: Numbers) -> Points:
-    """Points that stand for one value each."""
-    import numpy as np
-
+    """Makes points of one value each."""
     there = ~(np.isnan(x) | np.isnan(values))
     return Points(x[there], np.stack((values, values, values, np.ones(len(values))))[:, there])
 
 
 def reach(x: Numbers, begin: float | None, end: float | None, more: int = 1) -> slice:
-    """Which points lie within the range, and so many more on either side."""
-    import numpy as np
-
+    """Selects the points within the range and `more` of them on either side."""
     inside = np.flatnonzero((x >= (-math.inf if begin is None else begin)) & (x <= (math.inf if end is None else end)))
     if len(inside):
         first, last = int(inside[0]), int(inside[-1])
-    else:  # the range falls between two points
+    else:  # the range lies between two points
         first = int(np.searchsorted(x, math.inf if begin is None else begin))
         last = first - 1
     return slice(max(0, first - more), min(len(x), last + 1 + more))
@@ -50,9 +45,7 @@ def within(points: Points, begin: float | None, end: float | None) -> Points:
 
 
 def thinned(points: Points, most: int) -> Points:
-    """Neighbours taken together until there are at most so many points."""
-    import numpy as np
-
+    """Merges consecutive points, so that at most `most` are left."""
     every = -(-len(points.x) // most)
     if every <= 1:
         return points
@@ -66,15 +59,13 @@ def thinned(points: Points, most: int) -> Points:
 
 
 def smoothed(points: Points, span: float) -> list[float]:
-    """The means, exponentially weighted backwards over a span of the axis, each by how much it stands for."""
-    import numpy as np
-
+    """The exponentially weighted means over a span of the axis behind each point, weighted by counts, too."""
     if not span > 0 or math.isinf(span):
         return list(points.stats[MEAN].tolist())
     fades = np.exp(-np.maximum(np.diff(points.x, prepend=points.x[0]), 0) / (span / 2)).tolist()
     smooth, mean, weight = [], 0.0, 0.0
     for fade, value, count in zip(fades, points.stats[MEAN].tolist(), points.stats[COUNT].tolist(), strict=True):
         weight = weight * fade + count
-        mean += (value - mean) * (count / weight)  # the weighted sum over the sum of weights, without large sums
+        mean += (value - mean) * (count / weight)  # weighted sum / sum of weights, without large sums
         smooth.append(mean)
     return smooth

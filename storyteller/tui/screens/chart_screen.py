@@ -1,16 +1,14 @@
-"""What the run screen and the compare screen share: the keys of their charts, and the reader of their lines."""
+"""What the run screen and the compare screen share: the keys of their charts."""
 
 from __future__ import annotations
 
 from typing import get_args
 
-from textual import getters
 from textual.binding import Binding
-from textual.screen import Screen
 
 from storyteller.tracking.curves import X
-from storyteller.tui.base_app import BaseApp
 from storyteller.tui.readers.chart_reader import ChartReader
+from storyteller.tui.screens.reader_screen import ReaderScreen
 from storyteller.tui.widgets.line_chart import ChartView
 from storyteller.tui.widgets.metric_charts import SMOOTHINGS
 
@@ -28,11 +26,10 @@ RANGE_KEYS = (
 )
 
 
-class ChartScreen(Screen[None]):
+class ChartScreen(ReaderScreen):
     """A screen with charts. Subclasses create `_reader`, and bind `STYLE_KEYS` and `RANGE_KEYS`."""
 
     AUTO_FOCUS = ""
-    app = getters.app(BaseApp)
     _reader: ChartReader
 
     @property
@@ -44,15 +41,8 @@ class ChartScreen(Screen[None]):
         """Draw the charts as the settings say, and request their lines."""
         raise NotImplementedError
 
-    def on_unmount(self) -> None:
-        self._reader.stop()
-
-    def on_screen_suspend(self) -> None:
-        self._reader.sleep()
-
     def on_screen_resume(self) -> None:
-        self._reader.wake()
-        self._apply_settings()
+        self._apply_settings()  # they may have changed meanwhile
 
     def _settings_changed(self) -> None:
         self.app.save_settings()
@@ -77,13 +67,13 @@ class ChartScreen(Screen[None]):
         self.app.say(f"smoothed over {span}" if settings.smoothing else "not smoothed")
 
     def action_zoom(self, direction: int) -> None:
-        self.chart.action_zoom_in() if direction > 0 else self.chart.action_zoom_out()
+        self.chart.zoom_step(direction)
 
     def action_pan(self, direction: int) -> None:
-        self.chart.action_pan_right() if direction > 0 else self.chart.action_pan_left()
+        self.chart.pan_step(direction)
 
     def action_cursor(self, columns: int) -> None:
         self.chart.move_cursor(columns)
 
     def action_fit(self) -> None:
-        self.chart.action_reset()
+        self.chart.show_all()

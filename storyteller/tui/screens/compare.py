@@ -71,10 +71,9 @@ class CompareScreen(ChartScreen):
         Binding("right_square_bracket", "metric(1)", "Metric after", show=False, key_display="]"),
         *STYLE_KEYS,
         Binding("z", "chart_alone", "Larger"),
-        *RANGE_KEYS[:-1],
+        *RANGE_KEYS,
         Binding("pageup", "scroll_settings(-1)", "Settings up", show=False),
         Binding("pagedown", "scroll_settings(1)", "Settings down", show=False),
-        RANGE_KEYS[-1],
     ]
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Small dialogues: a question with yes and no, and one that wants a word."""
+"""Small dialogues: a yes-or-no question, and a question that is answered with text."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from storyteller.text import safe_line
 from storyteller.tui.safe_content import line, plain
 
 
-class Press(Static, can_focus=True):
-    """A word to press: with enter, space or a click."""
+class AnswerButton(Static, can_focus=True):
+    """A text button: enter, space or a click presses it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "press", "Press", show=False)]
 
     def __init__(self, label: str, action: str, *, id: str | None = None, classes: str | None = None) -> None:
-        """`action` is one of the screen's."""
+        """`action` is an action of the screen."""
         super().__init__(line(f" {label} "), id=id, classes=classes, markup=False)
         self._action = action
 
@@ -36,12 +36,12 @@ class Press(Static, can_focus=True):
 
 
 class Confirm(ModalScreen[bool]):
-    """A question; `y` says yes, `n` and escape say no, which is what enter says unless yes was moved to."""
+    """A yes-or-no question. `y` answers yes; `n`, escape, and enter unless the focus was moved answer no."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
         Binding("n,escape", "answer(False)", "No"),
-        Binding("left,right,up,down", "app.focus_next", "The other", show=False),
+        Binding("left,right,up,down", "app.focus_next", "Other answer", show=False),
     ]
     AUTO_FOCUS = "#no"
 
@@ -55,15 +55,15 @@ class Confirm(ModalScreen[bool]):
             if self._detail:
                 yield Static(plain(self._detail), classes="detail")
             with Horizontal(classes="answers"):
-                yield Press(f"{self._yes}  y", "answer(True)", id="yes", classes="danger")
-                yield Press(f"{self._no}  n", "answer(False)", id="no")
+                yield AnswerButton(f"{self._yes}  y", "answer(True)", id="yes", classes="danger")
+                yield AnswerButton(f"{self._no}  n", "answer(False)", id="no")
 
     def action_answer(self, yes: bool) -> None:
         self.dismiss(yes)
 
 
 class Ask(ModalScreen[str | None]):
-    """A question that wants a word; what `check` refuses, with a StorytellerError, is said under it. Escape: None."""
+    """A question answered with text, or None on escape. The StorytellerError that `check` raises is shown below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
@@ -87,7 +87,7 @@ class Ask(ModalScreen[str | None]):
                 yield Static(plain(self._detail), classes="detail")
             yield Input(safe_line(self._value), placeholder=safe_line(self._placeholder), compact=True)
             yield Static("", id="why", classes="trouble", markup=False)
-            yield Static(line("enter does it, escape leaves it", "$text-muted"), markup=False)
+            yield Static(line("enter confirms, escape cancels", "$text-muted"), markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

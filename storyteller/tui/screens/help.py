@@ -1,4 +1,4 @@
-"""Every key of the screen one comes from, and the command that does the same without the app."""
+"""The help: every key of the current screen, and the command that does the same without the app."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from textual.widgets import Static
 
 from storyteller.tui.safe_content import line
 
-_HIDDEN = {"command_palette", "app.command_palette", "screen.copy_text", "help_quit", "toggle_dark"} | {
-    "app.focus_next",
-    "app.focus_previous",
-    "scroll_left",
-    "scroll_right",
-    "page_left",
-    "page_right",
-}
-"""Actions of Textual's own; those that are of use are told of in our words."""
-_SAME_PLAINLY = {
+_HIDDEN = {
+    "command_palette", "app.command_palette", "screen.copy_text", "help_quit", "toggle_dark", "app.focus_next",
+    "app.focus_previous", "scroll_left", "scroll_right", "page_left", "page_right",
+}  # fmt: skip
+"""Actions of Textual that are not listed; the useful ones are listed with a description of our own."""
+_COMMANDS = {
     "runs": "storyteller ps",
     "run": "storyteller show RUN, storyteller logs RUN -f",
     "story": "storyteller tell, storyteller stories",
@@ -31,6 +27,8 @@ _SAME_PLAINLY = {
 
 
 class HelpScreen(ModalScreen[None]):
+    """Lists the keys of `screen`, which shows `view`."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,enter", "dismiss", "Close"),
         Binding("down,j", "scroll(1)", "Down", show=False),
@@ -40,7 +38,7 @@ class HelpScreen(ModalScreen[None]):
     def __init__(self, screen: Screen[Any], view: str) -> None:
         super().__init__()
         self._groups = keys_of(screen)
-        self._plain = getattr(screen, "PLAIN_COMMAND", "") or _SAME_PLAINLY.get(view, "")
+        self._command = getattr(screen, "COMMAND", "") or _COMMANDS.get(view, "")
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialogue help"):
@@ -50,9 +48,9 @@ class HelpScreen(ModalScreen[None]):
         lines: list[Content] = []
         for title, keys in self._groups:
             lines += [line(title, "bold $primary"), *self._rows(keys), Content("")]
-        if self._plain:
-            lines += [line("Without the app", "bold $primary"), line(f"  {self._plain}"), Content("")]
-        lines.append(line("What trains goes on training when the app is left. Esc closes this.", "$text-muted"))
+        if self._command:
+            lines += [line("Without the app", "bold $primary"), line(f"  {self._command}"), Content("")]
+        lines.append(line("Training continues when the app is closed. Esc closes this help.", "$text-muted"))
         return Content("\n").join(lines)
 
     @staticmethod
@@ -65,7 +63,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 def keys_of(screen: Screen[Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The screen's keys in groups: the view's own, those of what has the focus, and those of every view."""
+    """The screen's keys and their descriptions in groups: of the view, of the focused widget, of every view."""
     found: dict[str, dict[str, tuple[list[str], str]]] = {"This view": {}, "Here": {}, "Everywhere": {}}
     for key, (node, binding, _, tooltip) in screen.active_bindings.items():
         if binding.action in _HIDDEN or not binding.description or binding.system:
@@ -78,8 +76,8 @@ def keys_of(screen: Screen[Any]) -> list[tuple[str, list[tuple[str, str]]]]:
             else screen.app.get_key_display(Binding(key, binding.action))
         )
         keys.append(shown)
-    found["Everywhere"].setdefault("focus", (["tab"], "The next part of the screen"))
-    found["Everywhere"].setdefault("palette", (["^p"], "Every action and run by its name"))
+    found["Everywhere"].setdefault("focus", (["tab"], "Next part of the screen"))
+    found["Everywhere"].setdefault("palette", (["^p"], "Search all actions and runs"))
     return [
         (title, [(" ".join(keys), does) for keys, does in actions.values()])
         for title, actions in found.items()

@@ -81,7 +81,7 @@ class HistoryScreen(ModalScreen[ChosenStory | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="history"):
-            yield Input(placeholder="search the stories", compact=True)
+            yield Input(placeholder="Search the stories", compact=True)
             yield OptionList(compact=True, markup=False)
             yield StoryText()
             yield Static(markup=False, classes="facts")

@@ -1,11 +1,11 @@
-"""The form for a new run: a preset and the common options, checked as they are typed. It starts the training process."""
+"""The form for a new run: a preset and the common options, checked as they are typed, and the start of the run."""
 
 from __future__ import annotations
 
 import shlex
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -83,7 +83,7 @@ class NewRunScreen(Screen[None]):
         Binding("escape", "leave", "Back"),
     ]
     AUTO_FOCUS = "#name"
-    PLAIN_COMMAND = "storyteller train"
+    COMMAND = "storyteller train"
 
     app = getters.app(BaseApp)
 
@@ -267,9 +267,13 @@ class NewRunScreen(Screen[None]):
         from storyteller.tracking import log_file
 
         while not is_ready.wait(_REPORT_EVERY_SECONDS):
-            last = next(iter(log_file.log_tail(folder, 1)), reason)
+            last = next(iter(log_file.last_lines(folder, 1)), reason)
             waited = time.monotonic() - self._started_at
             self._from_thread(self._progress, f"{folder.name} is starting, {waited:.0f} s\n{safe_line(last, 300)}")
+
+    def _from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
+        if self.app.is_running:
+            self.app.call_from_thread(call, *arguments)
 
     @property
     def _is_shown(self) -> bool:
@@ -311,7 +315,7 @@ def field_of(problem: str) -> str | None:
     return "name" if "named" in words or "run's" in words or "name" in words else None
 
 
-def _budget_of(preset: dict[str, Any]) -> tuple[str, Any]:
+def _budget_of(preset: Mapping[str, Any]) -> tuple[str, Any]:
     return next((name, preset["train"][name]) for name in BUDGETS if preset["train"][name] is not None)
 
 

@@ -1,4 +1,4 @@
-"""Choosing runs to draw beside one."""
+"""The dialogue that selects runs to draw in one chart."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from textual.widgets.selection_list import Selection
 
 from storyteller.tui import safe_content
 
-MOST_RUNS = 7
-"""As many as the palette has colours beside the run's own."""
+MAX_RUNS = 7
+"""The palette has eight colours, one of which is the run's own."""
 
 
 class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
-    """The names that were chosen; None where the choice was left."""
+    """Returns the names selected, or None if the dialogue was cancelled."""
 
     DEFAULT_CSS = """
     PickRunsScreen { align: center middle; background: $background 60%; }
@@ -36,32 +36,30 @@ class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
     PickRunsScreen Static { color: $text-muted; height: auto; margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave"),
-        Binding("enter", "take", "Draw them", priority=True),
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("enter", "take", "Draw", priority=True),
     ]
 
-    def __init__(self, names: Sequence[str], chosen: Sequence[str], asks: str = "", most: int = MOST_RUNS) -> None:
-        """`asks` says what the choice is for; at most `most` of the names are given back."""
+    def __init__(self, names: Sequence[str], selected: Sequence[str], prompt: str = "", limit: int = MAX_RUNS) -> None:
+        """`prompt` says what the selection is for; at most `limit` names are returned."""
         super().__init__()
-        self._asks = asks or "Draw other runs over this one: space marks, enter draws, escape leaves."
-        self._most = most
+        self._prompt = prompt or "Draw other runs over this one: space marks, enter draws, escape cancels."
+        self._limit = limit
         self._names = list(names)
-        self._chosen = set(chosen)
+        self._selected = set(selected)
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            said = self._asks if self._names else "There is no other run to draw over this one."
-            yield Static(safe_content.plain(said), markup=False)
+            prompt = self._prompt if self._names else "There is no other run to draw over this one."
+            yield Static(safe_content.plain(prompt), markup=False)
             yield SelectionList[str](
-                *(Selection(safe_content.line(name), name, name in self._chosen) for name in self._names), compact=True
+                *(Selection(safe_content.line(name), name, name in self._selected) for name in self._names),
+                compact=True,
             )
 
     def on_mount(self) -> None:
         self.query_one(SelectionList).focus()
 
     def action_take(self) -> None:
-        chosen = self.query_one(SelectionList).selected
-        self.dismiss(tuple(name for name in self._names if name in chosen)[: self._most])
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
+        selected = self.query_one(SelectionList).selected
+        self.dismiss(tuple(name for name in self._names if name in selected)[: self._limit])

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from storyteller.inference.background import Event
 
 _X_WORDS: dict[X, str] = {"step": "steps", "tokens": "tokens", "seconds": "time trained"}
-PANELS = (("story", "Story"), ("growth", "Growth"), ("log", "Log"), ("config", "Config"), ("machine", "Machine"))
+PANELS = (("story", "Story"), ("samples", "Samples"), ("log", "Log"), ("config", "Config"), ("machine", "Machine"))
 _REPAINT_SECONDS = 0.06
 """Least time between two repaints of a story that is being generated."""
 _WIDE, _TALL = 110, 34
@@ -87,7 +87,7 @@ class RunScreen(ChartScreen):
         *STYLE_KEYS,
         Binding("z", "focus_part", "Larger"),
         Binding("a", "overlay", "Overlay"),
-        Binding("v", "panel('growth')", "Growth"),
+        Binding("v", "panel('samples')", "Samples"),
         Binding("L", "panel('log')", "Log"),
         Binding("g", "panel('config')", "Config"),
         Binding("s", "stop", "Stop"),
@@ -213,7 +213,7 @@ class RunScreen(ChartScreen):
         return self._lines.bpb_at(step) if self._lines is not None else None
 
     def on_log_updated(self, message: LogUpdated) -> None:
-        self.query_one(LogView).show(message.lines, anew=message.anew, cut=message.cut)
+        self.query_one(LogView).show(message.lines, replace=message.anew, cut=message.cut)
 
     # --- charts -------------------------------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class RunScreen(ChartScreen):
     def _story_place(self) -> float | None:
         """The place on the x axis at which the story shown was sampled."""
         step = self.query_one(RunStories).step
-        return None if step is None or self._panel not in ("story", "growth") else self._axis.place_of(step)
+        return None if step is None or self._panel not in ("story", "samples") else self._axis.place_of(step)
 
     def _mark_story(self) -> None:
         if self._lines is not None and self._lines.request.x == self.app.settings.x_axis:
@@ -316,7 +316,7 @@ class RunScreen(ChartScreen):
         for name, _ in PANELS:
             holder.set_class(name == panel, f"-{name}")
         holder.query_one(TabBar).chosen = panel
-        self.query_one(RunStories).show_all_steps(panel == "growth")
+        self.query_one(RunStories).show_all_steps(panel == "samples")
         if panel == "log":
             self.query_one(LogView).focus()
         else:
@@ -331,7 +331,7 @@ class RunScreen(ChartScreen):
     # --- stories ------------------------------------------------------------------------------------------------------
 
     def action_story(self, by: int) -> None:
-        if self._panel not in ("story", "growth"):
+        if self._panel not in ("story", "samples"):
             self._show_panel("story")
         self.query_one(RunStories).move_by(by)
 
@@ -339,7 +339,7 @@ class RunScreen(ChartScreen):
         self.query_one(RunStories).next_prompt()
 
     def action_own_prompt(self) -> None:
-        if self._panel not in ("story", "growth"):
+        if self._panel not in ("story", "samples"):
             self._show_panel("story")
         self.query_one(RunStories).edit_prompt()
 

@@ -1,4 +1,4 @@
-"""The runs, live: the app's home."""
+"""The runs screen, on which the app opens: a live table of all runs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import getters
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from storyteller.tui.base_app import BaseApp
 from storyteller.tui.readers.runs_reader import RunsReader, RunsUpdated
 from storyteller.tui.safe_content import line, plain
+from storyteller.tui.screens.reader_screen import ReaderScreen
 from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.run_columns import SORTABLE, STATES, RunRow, ordered
 from storyteller.tui.widgets.run_table import RunTable
@@ -33,39 +31,40 @@ STATE_COLORS = {
     "dim": "$text-muted",
     "bad": "$text-error",
 }
+_NEED_RUNS = {
+    "stop", "resume", "tell", "mark", "compare", "filter", "sort", "reverse", "rename", "delete",
+}  # fmt: skip
 _STORY_FROM_ROWS = 20
-"""The least height at which the newest story is shown under the table."""
+"""Least height at which the newest story is shown below the table."""
 
 
-class RunsScreen(Screen[None]):
-    """A table that follows the disk, what is known of the run under the cursor, and what can be done with it."""
+class RunsScreen(ReaderScreen):
+    """The table of runs, and below it details of the run at the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "app.new_run", "New"),
-        Binding("s", "stop", "Stop", tooltip="Finish the step, save, stop; a second time: kill"),
-        Binding("r", "resume", "Resume", tooltip="Go on; a finished run with more minutes"),
-        Binding("t", "tell", "Tell", tooltip="A story from this run's newest checkpoint"),
+        Binding("s", "stop", "Stop", tooltip="Finish the step, save and stop; press again to kill"),
+        Binding("r", "resume", "Resume", tooltip="Resume the run; a finished one with more minutes"),
+        Binding("t", "tell", "Tell", tooltip="Generate a story with this run's newest checkpoint"),
         Binding("space", "mark", "Mark", tooltip="Mark for compare, stop and delete"),
         Binding("c", "compare", "Compare", tooltip="Compare the marked runs"),
-        Binding("slash", "filter", "Filter", key_display="/", tooltip="Show the runs with these words"),
-        Binding("o", "sort(1)", "Sort", tooltip="Sort by the next column, or click its head"),
-        Binding("O", "reverse", "Turn the order round", show=False),
+        Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only runs that contain these words"),
+        Binding("o", "sort(1)", "Sort", tooltip="Sort by the next column, or click its header"),
+        Binding("O", "reverse", "Reverse the order", show=False),
         Binding("e", "rename", "Rename"),
-        Binding("d", "delete", "Delete", tooltip="Delete this run, or the marked ones; asks first"),
+        Binding("d", "delete", "Delete", tooltip="Delete this run or the marked ones; asks first"),
         Binding("escape", "clear", "Clear filter and marks", show=False),
     ]
     AUTO_FOCUS = "RunTable"
-    PLAIN_COMMAND = "storyteller ps"
-
-    app = getters.app(BaseApp)
+    COMMAND = "storyteller ps"
 
     def __init__(self) -> None:
         super().__init__()
-        self._reader: RunsReader | None = None
         self._seen: RunsUpdated | None = None
         self._filter = ""
 
     def compose(self) -> ComposeResult:
+        self._reader: RunsReader = RunsReader(self, self.app.runs_root)
         yield ViewBar("runs")
         with Horizontal(id="filter-row"):
             yield Static("/", id="filter-slash", markup=False)
@@ -77,61 +76,35 @@ class RunsScreen(Screen[None]):
         yield KeyHints()
 
     def on_mount(self) -> None:
-        self._reader = RunsReader(self, self.app.runs_root)
-        self.call_after_refresh(self._begin)  # paint first, then read
+        self.call_after_refresh(self._start_reading)  # draw the first frame before reading
 
-    def _begin(self) -> None:
-        gc.enable()
+    def _start_reading(self) -> None:
+        gc.enable()  # `tui.run` disabled it until the first frame
         gc.freeze()
-        if self._reader is not None:
-            self._reader.start()
-
-    def on_unmount(self) -> None:
-        if self._reader is not None:
-            self._reader.stop()
-
-    def on_screen_suspend(self) -> None:
-        if self._reader is not None:
-            self._reader.sleep()
-
-    def on_screen_resume(self) -> None:
-        if self._reader is not None:
-            self._reader.wake()
+        self._reader.start()
 
     @property
     def has_seen(self) -> bool:
-        """Whether the reader has looked at all there is."""
+        """True once the reader has read all runs and their losses."""
         return self._seen is not None and self._seen.losses is not None
 
     @property
     def run_names(self) -> list[str]:
-        """Of the runs that were seen last, the newest first."""
+        """The runs seen at the last look, newest first."""
         return [summary.name for summary in self._seen.summaries] if self._seen is not None else []
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Keys that need a run do nothing, and are not offered, where there is none."""
-        needs_run = action in (
-            "stop",
-            "resume",
-            "tell",
-            "mark",
-            "compare",
-            "filter",
-            "sort",
-            "reverse",
-            "rename",
-            "delete",
-        )
-        return not (needs_run and self._seen is not None and not self._seen.summaries)
+        """Disable and hide the keys that need a run while there are no runs."""
+        return action not in _NEED_RUNS or self._seen is None or bool(self._seen.summaries)
 
     @property
     def table(self) -> RunTable:
         return self.query_one(RunTable)
 
-    # --- what is seen -------------------------------------------------------------------------------------------------
+    # --- the table ----------------------------------------------------------------------------------------------------
 
-    def on_runs_updated(self, seen: RunsUpdated) -> None:
-        self._seen = seen
+    def on_runs_updated(self, message: RunsUpdated) -> None:
+        self._seen = message
         self._show()
 
     def _show(self) -> None:
@@ -139,7 +112,7 @@ class RunsScreen(Screen[None]):
             return
         settings, now = self.app.settings, self.app.now()
         every = [_row(summary, self._seen, now) for summary in self._seen.summaries]
-        rows = [row for row in every if _fits(row.summary, self._filter)]
+        rows = [row for row in every if _matches(row.summary, self._filter)]
         by = settings.sort if settings.sort in SORTABLE else "age"
         self.table.marked &= {row.name for row in every}
         self.table.show(ordered(rows, by, settings.sort_reversed), by, settings.sort_reversed, settings.cells)
@@ -148,17 +121,17 @@ class RunsScreen(Screen[None]):
             self.refresh_bindings()
         self.query_one("#filter-count", Static).update(line(f"{len(rows)} of {len(every)}"))
         if not every:
-            shown = _unseen(self._seen.problem) if self._seen.problem else _welcome(self.size.width)
+            shown = _unreadable(self._seen.problem) if self._seen.problem else _welcome(self.size.width)
             self.query_one("#empty", Static).update(shown)
         self._show_chosen()
 
     def _show_chosen(self) -> None:
         row = self.table.current
-        if self._reader is not None:
-            self._reader.choose(row.name if row is not None else None)
+        self._reader.choose(row.name if row is not None else None)
         story = self._seen.story if self._seen is not None else None
-        told = story if row is not None and story is not None and story[0] == row.name else None
-        shown = _about(row, len(self.table.marked), told if self.size.height >= _STORY_FROM_ROWS else None)
+        if row is None or story is None or story[0] != row.name or self.size.height < _STORY_FROM_ROWS:
+            story = None
+        shown = _details(row, len(self.table.marked), story)
         chosen = self.query_one("#chosen", Static)
         if not isinstance(chosen.content, Content) or not chosen.content.is_same(shown):
             chosen.update(shown)
@@ -183,7 +156,8 @@ class RunsScreen(Screen[None]):
 
     def action_filter(self) -> None:
         self.add_class("-filtering")
-        self.set_focus(self.query_one("#filter", Input))  # at once: the next key may be there already
+        # `Input.focus()` would wait for the next refresh, and keys typed before that would go elsewhere.
+        self.set_focus(self.query_one("#filter", Input))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._filter = event.value
@@ -217,14 +191,15 @@ class RunsScreen(Screen[None]):
         self.app.save_settings()
         self._show()
 
-    # --- deeds --------------------------------------------------------------------------------------------------------
+    # --- actions on runs ----------------------------------------------------------------------------------------------
 
-    def _meant(self) -> list[str]:
-        """The marked runs, else the one under the cursor."""
-        marked = [row.name for row in self.table.rows if row.name in self.table.marked]
-        if marked:
-            return marked
-        return [self.table.current.name] if self.table.current is not None else []
+    def _targets(self) -> list[str]:
+        """The marked runs, or else the one at the cursor."""
+        current = [self.table.current.name] if self.table.current is not None else []
+        return self._marked() or current
+
+    def _marked(self) -> list[str]:
+        return [row.name for row in self.table.rows if row.name in self.table.marked]
 
     def action_mark(self) -> None:
         row = self.table.current
@@ -234,7 +209,7 @@ class RunsScreen(Screen[None]):
             self._show_chosen()
 
     def action_stop(self) -> None:
-        for name in self._meant():
+        for name in self._targets():
             self.app.run_actions.stop(name)
 
     def action_resume(self) -> None:
@@ -242,7 +217,7 @@ class RunsScreen(Screen[None]):
             self.app.run_actions.resume(self.table.current.name)
 
     def action_delete(self) -> None:
-        names = self._meant()
+        names = self._targets()
         if names:
             self.app.run_actions.delete(names)
 
@@ -255,7 +230,7 @@ class RunsScreen(Screen[None]):
             self.app.open_story(self.table.current.name)
 
     def action_compare(self) -> None:
-        names = [row.name for row in self.table.rows if row.name in self.table.marked]
+        names = self._marked()
         if len(names) >= 2:
             self.app.open_compare(names)
         else:
@@ -276,14 +251,14 @@ def _age_seconds(created_at: str | None, now: float) -> float | None:
         return None
 
 
-def _fits(summary: RunSummary, words: str) -> bool:
-    """Whether every one of the words is in the run's name, state or preset."""
+def _matches(summary: RunSummary, words: str) -> bool:
+    """True if all words are part of the run's name, state or preset."""
     text = f"{summary.name} {summary.state} {summary.preset or ''}".casefold()
     return all(word in text for word in words.casefold().split())
 
 
-def _about(row: RunRow | None, n_marked: int, story: tuple[str, int, str] | None) -> Content:
-    """What is known of a run beside its row: how it stands, and what it told last."""
+def _details(row: RunRow | None, n_marked: int, story: tuple[str, int, str] | None) -> Content:
+    """The run's state, what its row does not show, and its newest story."""
     if row is None:
         return Content("")
     from storyteller.charts.ticks import format_duration
@@ -301,36 +276,35 @@ def _about(row: RunRow | None, n_marked: int, story: tuple[str, int, str] | None
         facts.append(f"loss {summary.train_loss:.3f}")
     if summary.wandb_url:
         facts.append(summary.wandb_url)
-    said = summary.message or ("its process is gone; r goes on from its newest checkpoint" if word == "died" else "")
+    died = "its process died: press r to resume from the newest checkpoint" if word == "died" else ""
+    message = summary.message or died
     first: list[Content | str] = [line(summary.name, "bold"), "  ", line(word, STATE_COLORS[kind])]
-    if said:
-        first += ["  ", line(said, "$text-error" if kind == "bad" else "$text-warning", 400)]
+    if message:
+        first += ["  ", line(message, "$text-error" if kind == "bad" else "$text-warning", 400)]
     parts = [*first, "\n", line("   ".join(facts), "$text-muted")]
     if story is not None:
-        parts += ["\n\n", line(f"at step {story[1]:,} it tells  ", "$text-muted"), plain(story[2], "italic")]
+        parts += ["\n\n", line(f"story at step {story[1]:,}  ", "$text-muted"), plain(story[2], "italic")]
     return Content.assemble(*parts)
 
 
-def _unseen(problem: str) -> Content:
-    """Why no run can be shown; it is looked again all the time."""
-    return Content("\n").join(
-        [plain(problem, "$text-error"), Content(""), line("They are here once they can be read.")]
-    )
+def _unreadable(problem: str) -> Content:
+    """Why no runs are shown. The reader keeps trying."""
+    retry = line("They appear here as soon as they can be read.")
+    return Content("\n").join([plain(problem, "$text-error"), Content(""), retry])
 
 
 def _welcome(width: int) -> Content:
-    """The first screen of all: nothing is here yet, and what to do about that."""
+    """What a new user can do while there are no runs."""
     keys: Sequence[tuple[str, str]] = (
-        ("n", "train your first storyteller: five minutes, and it speaks"),
-        ("3", "talk to the starter, a small model that is here already"),
-        ("?", "see every key"),
-        ("q", "leave; what trains goes on training"),
+        ("n", "train your first model: it takes five minutes"),
+        ("3", "generate stories with the starter, a small model that is included"),
+        ("?", "show every key"),
+        ("q", "quit; training continues"),
     )
     brief = width < 64
-    lines = [line("Once upon a time there were no runs here.", "bold"), Content("")]
+    lines = [line("There are no runs yet.", "bold"), Content("")]
     for key, words in keys:
-        lines.append(
-            Content.assemble(line(f" {key} ", "bold $primary"), "  ", line(words.split(":")[0] if brief else words))
-        )
+        shown = words.split(":")[0] if brief else words
+        lines.append(Content.assemble(line(f" {key} ", "bold $primary"), "  ", line(shown)))
     lines += [Content(""), line("Without the app: storyteller train", "$text-muted")]
     return Content("\n").join(lines)

@@ -1,4 +1,4 @@
-"""Saving a story to a file, never over another."""
+"""The dialogue that saves a story to a new file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME_WORDS = 5
 
 
 class SaveScreen(ModalScreen[Path | None]):
-    """Asks for the file's name. Ends with the path that the story was saved as, or None."""
+    """Asks for a file name. Returns the path of the saved story, or None if the dialogue was cancelled."""
 
     DEFAULT_CSS = """
     SaveScreen {
@@ -43,7 +43,7 @@ class SaveScreen(ModalScreen[Path | None]):
         with Vertical():
             yield Static(line("Save the story as", "bold"), markup=False)
             yield Input(free_name(self._text), select_on_focus=False, compact=True)
-            yield Static(line("enter saves, esc leaves", "$text-muted"), markup=False, classes="problem")
+            yield Static(line("enter saves, esc cancels", "$text-muted"), markup=False, classes="problem")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         name = event.value.strip()
@@ -57,7 +57,7 @@ class SaveScreen(ModalScreen[Path | None]):
 
 
 def save(path: Path, text: str) -> None:
-    """Write a story to a new file. Raises FileExistsError, or OSError: then nothing of it is left there."""
+    """Write a story to a new file. Raises FileExistsError or another OSError, and leaves no partial file."""
     file = path.open("x", encoding="utf-8", errors="replace", newline="")
     try:
         with file:
@@ -69,7 +69,7 @@ def save(path: Path, text: str) -> None:
 
 
 def free_name(text: str) -> str:
-    """A file name of the story's first words that is not taken in this folder."""
+    """A file name made of the story's first words that does not exist in the working directory."""
     words = re.findall(r"[a-z0-9]+", text.casefold()[:200])[:_NAME_WORDS]
     stem = "-".join(words)[:60] or "story"
     name, number = f"{stem}.txt", 2
@@ -81,10 +81,10 @@ def free_name(text: str) -> str:
 def _problem(name: str, error: Exception) -> str:
     shown = safe_line(name, 60)
     if not name:
-        return "give it a name"
+        return "enter a file name"
     if isinstance(error, FileExistsError):
-        return f"{shown} is there already: take another name"
+        return f"{shown} exists: choose another name"
     if isinstance(error, FileNotFoundError):
-        return f"there is no folder for {shown}"
+        return f"the folder of {shown} does not exist"
     why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return f"{shown} cannot be saved: {safe_line(why, 100).lower()}"

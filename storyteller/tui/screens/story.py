@@ -370,7 +370,7 @@ class StoryScreen(Screen[None]):
     def on_tab_bar_tab_clicked(self, message: TabBar.TabClicked) -> None:
         self._show_variant(int(message.tab))
 
-    def on_story_row_steps_seen(self, message: StoryRow.StepsSeen) -> None:
+    def on_story_row_steps_changed(self, message: StoryRow.StepsChanged) -> None:
         self._variants.set_newest_steps(message.steps)
         self._show_details()
 

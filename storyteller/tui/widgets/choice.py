@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -34,17 +35,12 @@ class Choice(Widget, can_focus=True):
 
     value: reactive[str] = reactive("")
 
+    @dataclass
     class Changed(Message):
         """Another option was selected."""
 
-        def __init__(self, choice: Choice, value: str) -> None:
-            super().__init__()
-            self.choice = choice
-            self.value = value
-
-        @property
-        def control(self) -> Choice:
-            return self.choice
+        choice: Choice
+        value: str
 
     def __init__(self, options: Sequence[str], value: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -64,16 +64,21 @@ def state_label(state: str) -> str:
 class _RunsTable(Widget):
     """Base of both tables: holds the compared runs, the colour of each, and the chosen run."""
 
+    DEFAULT_CSS = "_RunsTable { height: 2; }"
+    ALLOW_SELECT = False
     app = getters.app(BaseApp)
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self._comparison = RunComparison((), (), ())
         self._colors: Mapping[str, int] = {}
         self._chosen: str | None = None
 
     def on_mount(self) -> None:
-        self.watch(self.app, "theme", lambda _theme: self.refresh(), init=False)
+        self.watch(self.app, "theme", self._theme_changed, init=False)
+
+    def _theme_changed(self) -> None:
+        self.refresh()
 
     def show(self, comparison: RunComparison, colors: Mapping[str, int]) -> None:
         if comparison != self._comparison or colors != self._colors:
@@ -100,18 +105,12 @@ class _RunsTable(Widget):
 class ResultsTable(_RunsTable):
     """One row per run: colour, name, state and figures. The best value of a column is highlighted."""
 
-    DEFAULT_CSS = """
-    ResultsTable { height: 2; }
-    """
-    ALLOW_SELECT = False
-
+    @dataclass
     class RunClicked(Message):
         """A run's row was clicked once, or twice to open the run."""
 
-        def __init__(self, name: str, twice: bool) -> None:
-            super().__init__()
-            self.name = name
-            self.twice = twice
+        name: str
+        twice: bool
 
     def _rows(self) -> int:
         return len(self._comparison.results)
@@ -139,10 +138,8 @@ class ResultsTable(_RunsTable):
                 parts += [Content(gap), safe_content.line(state, "$text-error" if bad else "$text-muted")]
             for each in figures:
                 text = cells[each.title][number].rjust(widths[each.title])
-                parts += [
-                    Content(gap),
-                    safe_content.line(text, "bold $text-success" if self._is_best(each, result) else ""),
-                ]
+                style = "bold $text-success" if self._is_best(each, result) else ""
+                parts += [Content(gap), safe_content.line(text, style)]
             row = Content("").join(parts)[:width].pad_right(max(0, width - sum(part.cell_length for part in parts)))
             rows.append(row.stylize_before("on $foreground 12%") if chosen else row)
         if not results:
@@ -188,11 +185,6 @@ class ResultsTable(_RunsTable):
 class SettingsTable(_RunsTable):
     """One row per setting that differs between the runs, one column per run. The chosen run is always visible."""
 
-    DEFAULT_CSS = """
-    SettingsTable { height: 2; }
-    """
-    ALLOW_SELECT = False
-
     def _rows(self) -> int:
         return len(self._comparison.differences)
 
@@ -209,20 +201,15 @@ class SettingsTable(_RunsTable):
         for number, room in columns:
             name = comparison.names[number]
             style = "bold" if name == self._chosen else "$text-muted"
-            head += [
-                Content(gap),
-                self._swatch(name),
-                safe_content.line(f" {safe_line(name, room - 3)}".ljust(room - 2), style),
-            ]
+            title = f" {safe_line(name, room - 3)}".ljust(room - 2)
+            head += [Content(gap), self._swatch(name), safe_content.line(title, style)]
         rows = [Content("").join(head)]
         for key, values in comparison.differences:
             parts = [safe_content.line(safe_line(key, key_width).ljust(key_width), "$text-muted")]
             for number, room in columns:
                 text = safe_line(format_setting(values[number]), room).ljust(room)
-                parts += [
-                    Content(gap),
-                    safe_content.line(text, "bold" if comparison.names[number] == self._chosen else ""),
-                ]
+                style = "bold" if comparison.names[number] == self._chosen else ""
+                parts += [Content(gap), safe_content.line(text, style)]
             rows.append(Content("").join(parts))
         return Content("\n").join(row[:width] for row in rows)
 

@@ -29,9 +29,7 @@ class _KeyHint(NamedTuple):
 class KeyHints(Widget):
     """Shows as many of the screen's hints as fit; the app's own (help, quit) stand at the right and take precedence."""
 
-    DEFAULT_CSS = """
-    KeyHints { dock: bottom; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
-    """
+    DEFAULT_CSS = "KeyHints { dock: bottom; height: 1; padding: 0 1; background: $surface; color: $text-muted; }"
     ALLOW_SELECT = False
 
     def __init__(self) -> None:

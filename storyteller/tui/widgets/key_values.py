@@ -89,9 +89,6 @@ class KeyValues(Vertical):
         # `Input.focus()` would wait for the next refresh, and keys typed before that would go elsewhere.
         self.screen.set_focus(self.query_one(Input))
 
-    def on_resize(self) -> None:
-        self._fill()
-
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self._fill()
@@ -121,6 +118,8 @@ class KeyValues(Vertical):
         elif self._note:
             parts += [Content(""), safe_content.plain(self._note, "$text-muted")]
         self.query_one(Static).update(Content("\n").join(parts))
+
+    on_resize = _fill
 
 
 def _matches(pair: KeyValue, heading: str, words: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ assign lines of a finer resolution.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from textual import events
 from textual.message import Message
@@ -24,26 +25,24 @@ _NARROWEST = 1e-9
 class ChartView(Plot):
     """A chart with a visible range and a cursor. The arrow keys and the wheel move them within the data."""
 
+    @dataclass
     class CursorMoved(Message):
         """The user moved the cursor; `x` is None if it was removed."""
 
-        def __init__(self, chart: ChartView, x: float | None) -> None:
-            super().__init__()
-            self.chart = chart
-            self.x = x
+        chart: ChartView
+        x: float | None
 
         @property
         def control(self) -> ChartView:
             return self.chart
 
+    @dataclass
     class RangeChanged(Message):
         """The user changed the visible range of x; an end that is None follows the data."""
 
-        def __init__(self, chart: ChartView, begin: float | None, end: float | None) -> None:
-            super().__init__()
-            self.chart = chart
-            self.begin = begin
-            self.end = end
+        chart: ChartView
+        begin: float | None
+        end: float | None
 
         @property
         def control(self) -> ChartView:
@@ -60,11 +59,11 @@ class ChartView(Plot):
 
     def _show_range(self, begin: float, end: float) -> None:
         """Show a range, moved to lie within the data. An end that reaches the data's end follows it from then on."""
-        if self._extent is None or not (math.isfinite(begin) and math.isfinite(end) and begin < end):
+        if self.extent is None or not (math.isfinite(begin) and math.isfinite(end) and begin < end):
             return
         if end - begin < max(abs(begin), abs(end)) * _NARROWEST:
             return
-        first, last = self._extent
+        first, last = self.extent
         wanted: tuple[float | None, float | None] = (None, None)
         if end - begin < last - first:
             if begin < first:
@@ -127,33 +126,20 @@ class ChartView(Plot):
             middle = begin / 2 + end / 2
             self._show_range(begin + (x - middle), end + (x - middle))
 
-    def action_zoom_in(self) -> None:
-        self.zoom(ZOOM)
+    def zoom_step(self, direction: int) -> None:
+        """Zoom in by one step (1), or out (-1)."""
+        self.zoom(ZOOM**direction)
 
-    def action_zoom_out(self) -> None:
-        self.zoom(1 / ZOOM)
+    def pan_step(self, direction: int) -> None:
+        """Pan by one step, to larger x (1) or smaller (-1)."""
+        self.pan(direction * PAN_SHARE)
 
-    def action_pan_left(self) -> None:
-        self.pan(-PAN_SHARE)
-
-    def action_pan_right(self) -> None:
-        self.pan(PAN_SHARE)
-
-    def action_cursor_left(self) -> None:
-        self.move_cursor(-1)
-
-    def action_cursor_right(self) -> None:
-        self.move_cursor(1)
-
-    def action_reset(self) -> None:
+    def show_all(self) -> None:
         """Show everything, without a cursor."""
         if self.range != (None, None):
             self.set_range(None, None)
             self.post_message(self.RangeChanged(self, None, None))
         self._set_cursor(None)
-
-    def action_toggle_log(self) -> None:
-        self.log_y = not self.log_y
 
     # --- mouse --------------------------------------------------------------------------------------------------------
 
@@ -172,11 +158,11 @@ class ChartView(Plot):
 
     def on_mouse_scroll_left(self, event: events.MouseScrollLeft) -> None:
         event.stop()
-        self.action_pan_left()
+        self.pan_step(-1)
 
     def on_mouse_scroll_right(self, event: events.MouseScrollRight) -> None:
         event.stop()
-        self.action_pan_right()
+        self.pan_step(1)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         if event.button == 1:
@@ -202,7 +188,7 @@ class ChartView(Plot):
         if self._dragged:
             self._dragged = False
         elif event.chain >= 2:
-            self.action_reset()
+            self.show_all()
         elif points := self._points():
             where = self._x_under(event)
             self._set_cursor(min(points, key=lambda x: abs(x - where)))

@@ -46,16 +46,16 @@ class LogView(ScrollView, can_focus=True):
     def lines(self) -> list[str]:
         return list(self._lines)
 
-    def show(self, lines: Sequence[str], *, anew: bool = False, cut: bool = False) -> None:
-        """Append lines; `anew` replaces those held so far, `cut` says that the log has lines before these."""
+    def show(self, lines: Sequence[str], *, replace: bool = False, cut: bool = False) -> None:
+        """Append lines, or `replace` those held so far; `cut` says that the log has earlier lines."""
         lines = [safe_line(line) for line in lines]
-        follows = anew or self.is_vertical_scroll_end
-        if anew or cut:
+        follows = replace or self.is_vertical_scroll_end
+        if replace or cut:
             self._lines.clear()
             self._cut = cut
         self._cut = self._cut or len(self._lines) + len(lines) > MAX_LINES
         self._lines.extend(lines)
-        if anew or cut or not self._rows:
+        if replace or cut or not self._rows:
             self._wrap_all()
         else:
             self._wrap(lines[-MAX_LINES:])

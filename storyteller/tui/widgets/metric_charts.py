@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.message import Message
 
-from storyteller.charts import Marks, Series, Unit
+from storyteller.charts import Cells, Marks, Series, Unit
 from storyteller.tracking.curves import Line, X
 from storyteller.tui.base_app import BaseApp
 from storyteller.tui.widgets.line_chart import ChartView
@@ -70,11 +70,7 @@ class MetricCharts(Vertical):
     MetricCharts ChartView.-chosen { display: block; }
     MetricCharts.-grid > TabBar { display: none; }
     MetricCharts.-grid > Container {
-        layout: grid;
-        grid-size: 6;
-        grid-rows: 5fr 3fr 3fr;
-        grid-gutter: 1 2;
-        padding: 0 1;
+        layout: grid; grid-size: 6; grid-rows: 5fr 3fr 3fr; grid-gutter: 1 2; padding: 0 1;
     }
     MetricCharts.-grid ChartView { display: block; column-span: 2; padding: 0; }
     MetricCharts.-grid ChartView.-large { column-span: 3; }
@@ -83,33 +79,32 @@ class MetricCharts(Vertical):
 
     app = getters.app(BaseApp)
 
+    @dataclass
     class ViewportChanged(Message):
         """The user moved the cursor, or chose another range of x or other metrics."""
 
-        def __init__(self, *, cursor_moved: bool = False) -> None:
-            super().__init__()
-            self.cursor_moved = cursor_moved
+        cursor_moved: bool = False
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self._charts = {
-            metric.name: ChartView(
-                y_name=metric.y_name, nothing=metric.nothing, id=f"chart-{number}", classes="-large" * metric.large
-            )
-            for number, metric in enumerate(METRICS)
+            each.name: ChartView(y_name=each.y_name, nothing=each.nothing, classes="-large" * each.large)
+            for each in METRICS
         }
-        self._chosen = METRICS[0].name
+        self.chosen = METRICS[0].name
+        """The name of the chosen metric."""
         self._grid = False
         self._x: X = "step"
-        self._range: tuple[float | None, float | None] = (None, None)
-        self._cursor_x: float | None = None
+        self.range: tuple[float | None, float | None] = (None, None)
+        """The visible range of x; an end that is None follows the data."""
+        self.cursor_x: float | None = None
         self._pending_small: dict[str, Callable[[ChartView], None]] = {}
         """New points for the smaller charts, by metric; drawn together every `_SMALL_CHART_SECONDS`."""
         self._queue: dict[str, list[Callable[[ChartView], None]]] = {}
         """Changes to charts that are not the chosen one, by metric; applied one chart after another."""
 
     def compose(self) -> ComposeResult:
-        yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self._chosen)
+        yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self.chosen)
         with Container():
             yield from self._charts.values()
 
@@ -121,17 +116,12 @@ class MetricCharts(Vertical):
     @property
     def chart(self) -> ChartView:
         """The chosen chart, to which keys apply."""
-        return self._charts[self._chosen]
-
-    @property
-    def chosen(self) -> str:
-        """The name of the chosen metric."""
-        return self._chosen
+        return self._charts[self.chosen]
 
     @property
     def visible_metrics(self) -> list[Metric]:
         """The metrics on the screen: all in the grid, else the chosen one."""
-        return [metric for metric in METRICS if self._grid or metric.name == self._chosen]
+        return [metric for metric in METRICS if self._grid or metric.name == self.chosen]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -151,16 +141,16 @@ class MetricCharts(Vertical):
 
     def choose(self, name: str) -> None:
         """Show a metric; in the grid, apply keys to its chart."""
-        if name != self._chosen and name in self._charts:
-            self._chosen = name
-            self.chart.cursor_x = self._cursor_x
+        if name != self.chosen and name in self._charts:
+            self.chosen = name
+            self.chart.cursor_x = self.cursor_x
             self._arrange()
             self.post_message(self.ViewportChanged())
 
     def choose_next(self, by: int) -> None:
         """Choose the metric `by` places further on, wrapping around."""
         names = [metric.name for metric in METRICS]
-        self.choose(names[(names.index(self._chosen) + by) % len(names)])
+        self.choose(names[(names.index(self.chosen) + by) % len(names)])
 
     def set_grid(self, grid: bool) -> None:
         """Show all charts in a grid, or one."""
@@ -172,34 +162,34 @@ class MetricCharts(Vertical):
     def _arrange(self) -> None:
         self.set_class(self._grid, "-grid")
         for name, chart in self._charts.items():
-            chart.set_class(name == self._chosen, "-chosen")
-            if chart.range != self._range:
-                chart.set_range(*self._range)
+            chart.set_class(name == self.chosen, "-chosen")
+            if chart.range != self.range:
+                chart.set_range(*self.range)
         if self.is_mounted:
-            self.query_one(TabBar).chosen = self._chosen
+            self.query_one(TabBar).chosen = self.chosen
 
     def set_x_axis(self, x: X) -> None:
         """Change the quantity of the x axis. The range and the cursor are reset."""
         if x != self._x:
             self._x = x
-            self._range, self._cursor_x = (None, None), None
+            self.range, self.cursor_x = (None, None), None
             for chart in self._charts.values():
                 chart.reset()
 
-    def set_style(self, *, log_y: bool, cells: str) -> None:
+    def set_style(self, *, log_y: bool, cells: Cells) -> None:
         """Set a logarithmic y axis and the characters that charts are drawn with."""
+        x_name, x_unit = UNITS[self._x]
         for metric in METRICS:
             chart = self._charts[metric.name]
-            chart.log_y = log_y
-            chart.cells = cells  # type: ignore[assignment]
-            chart.name_axes(UNITS[self._x][0], metric.y_name + (" (log)" if log_y else ""), UNITS[self._x][1])
+            chart.log_y, chart.cells = log_y, cells
+            chart.name_axes(x_name, metric.y_name + (" (log)" if log_y else ""), x_unit)
 
     def _apply(self, name: str, change: Callable[[ChartView], None]) -> None:
         """Change a chart: the chosen one at once, the others later and one at a time.
 
         Drawing all charts takes longer than the time between two key presses, so keys are handled in between.
         """
-        if name == self._chosen:
+        if name == self.chosen:
             self._queue.pop(name, None)
             change(self._charts[name])
             return
@@ -235,7 +225,7 @@ class MetricCharts(Vertical):
                 self._pending_small.pop(metric.name, None)
                 self._apply(metric.name, partial(_fill, series=series, marks=marks))
                 continue
-            if metric.large or metric.name == self._chosen:
+            if metric.large or metric.name == self.chosen:
                 # At once, so that Textual paints all of them in one go: painting costs more than drawing.
                 _fill(self._charts[metric.name], series, marks)
                 continue
@@ -263,45 +253,25 @@ class MetricCharts(Vertical):
                 if overlaid and part:
                     continue  # with several runs in a chart, each has one line
                 name = run if overlaid else "" if part == 0 and len(metric.keys) == 1 else _LABELS.get(key, key)
-                smooth = smoothed and key in SMOOTHED
-                series.append(
-                    Series(
-                        name,
-                        line.x,
-                        line.smooth if smooth else line.mean,
-                        color=number if overlaid else part,
-                        low=line.low,
-                        high=line.high,
-                    )
-                )
+                y = line.smooth if smoothed and key in SMOOTHED else line.mean
+                color = number if overlaid else part
+                series.append(Series(name, line.x, y, color, low=line.low, high=line.high))
         return series
 
     # --- range and cursor ---------------------------------------------------------------------------------------------
 
-    @property
-    def range(self) -> tuple[float | None, float | None]:
-        """The visible range of x; an end that is None follows the data."""
-        return self._range
-
-    @property
-    def cursor_x(self) -> float | None:
-        return self._cursor_x
-
     def set_cursor(self, x: float | None) -> None:
         """Move the cursor of every chart. Posts no message."""
-        self._cursor_x = x
+        self.cursor_x = x
         for name in self._charts:
-            self._apply(name, self._move_cursor)
-
-    def _move_cursor(self, chart: ChartView) -> None:
-        chart.cursor_x = self._cursor_x
+            self._apply(name, lambda chart: setattr(chart, "cursor_x", self.cursor_x))
 
     def on_chart_view_range_changed(self, event: ChartView.RangeChanged) -> None:
         event.stop()
-        self._range = event.begin, event.end
+        self.range = event.begin, event.end
         for name, chart in self._charts.items():
             if chart is not event.chart:
-                self._apply(name, lambda chart: chart.set_range(*self._range))
+                self._apply(name, lambda chart: chart.set_range(*self.range))
         self.post_message(self.ViewportChanged())
 
     def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:

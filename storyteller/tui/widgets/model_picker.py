@@ -29,7 +29,7 @@ from storyteller.tui.safe_content import line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MAX_SHOWN = 500
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,12 @@ def _choices_of(run: RunFolder) -> list[ModelChoice]:
         return []
     best = min((bpb for bpb in figures.values() if bpb is not None), default=None)
     newest = max(figures)
-    of_run = [
-        ModelChoice(
-            f"{run.name}@{step}",
-            f"@{step}",
-            _detail(bpb, "best" if best is not None and bpb == best and len(figures) > 1 else ""),
-            of_run=True,
-        )
-        for step, bpb in sorted(figures.items(), reverse=True)
-    ]
+    of_run = []
+    for step, bpb in sorted(figures.items(), reverse=True):
+        detail = "" if bpb is None else f"{bpb:.3f} bits per byte"
+        if bpb is not None and bpb == best and len(figures) > 1:
+            detail += " \u00b7 best"
+        of_run.append(ModelChoice(f"{run.name}@{step}", f"@{step}", detail, of_run=True))
     return [ModelChoice(run.name, run.name, f"newest checkpoint, step {newest:,} \u00b7 {seen_state(run)}"), *of_run]
 
 
@@ -75,10 +72,6 @@ def _bpb(run: RunFolder, step: int) -> float | None:
     except StorytellerError:
         return None
     return value if isinstance(value, float) else None
-
-
-def _detail(bpb: float | None, more: str) -> str:
-    return " \u00b7 ".join(filter(None, ("" if bpb is None else f"{bpb:.3f} bits per byte", more)))
 
 
 def matching(found: Sequence[ModelChoice], typed: str) -> list[ModelChoice]:
@@ -99,12 +92,11 @@ def _typed(name: str) -> list[ModelChoice]:
     return [ModelChoice(name, name, "from the Hugging Face Hub")] if _HUB_ID.fullmatch(name) else []
 
 
+@dataclass
 class ModelsListed(Message):
     """The list of models has changed."""
 
-    def __init__(self, found: list[ModelChoice]) -> None:
-        super().__init__()
-        self.found = found
+    found: list[ModelChoice]
 
 
 class ModelPicker(ModalScreen[str | None]):
@@ -147,20 +139,20 @@ class ModelPicker(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         self._set_models(list_models(self.app.runs_root))
-        self.set_interval(_LOOK_SECONDS, self._look)
+        self.set_interval(_CHECK_SECONDS, self._check_models)
 
-    def _look(self) -> None:
+    def _check_models(self) -> None:
         """Look for new runs and checkpoints, on a thread because disks may be slow."""
         root, known = self.app.runs_root, self._found
 
-        def look() -> None:
+        def check() -> None:
             if (found := list_models(root)) != known:
                 self.post_message(ModelsListed(found))
 
-        self.run_worker(look, thread=True, exclusive=True, group="look")
+        self.run_worker(check, thread=True, exclusive=True, group="check")
 
-    def on_models_listed(self, seen: ModelsListed) -> None:
-        self._set_models(seen.found)
+    def on_models_listed(self, message: ModelsListed) -> None:
+        self._set_models(message.found)
 
     def on_input_changed(self) -> None:
         self._show()

@@ -36,21 +36,12 @@ class Plot(Widget):
         & > .chart--mark { color: $accent; text-style: bold; }
         & > .chart--cursor { color: $foreground; text-style: bold; }
         &:ansi {
-            & > .chart--label { color: ansi_default; text-style: dim; }
-            & > .chart--axis { color: ansi_default; text-style: dim; }
-            & > .chart--grid { color: ansi_default; text-style: dim; }
-            & > .chart--mark { color: ansi_default; text-style: bold; }
-            & > .chart--cursor { color: ansi_default; text-style: bold; }
+            & > .chart--label, & > .chart--axis, & > .chart--grid { color: ansi_default; text-style: dim; }
+            & > .chart--mark, & > .chart--cursor { color: ansi_default; text-style: bold; }
         }
     }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "chart--axis",
-        "chart--cursor",
-        "chart--grid",
-        "chart--label",
-        "chart--mark",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chart--{part}" for part in ("axis", "cursor", "grid", "label", "mark")}
 
     log_y: var[bool] = var(False, init=False)
     cells: var[Cells] = var("braille", init=False)
@@ -74,7 +65,8 @@ class Plot(Widget):
         self.x_name, self.y_name, self.x_unit, self.nothing = x_name, y_name, x_unit, nothing
         self._begin: float | None = None
         self._end: float | None = None
-        self._extent: tuple[float, float] | None = None
+        self.extent: tuple[float, float] | None = None
+        """The first and the last x of all lines assigned since the last `reset`; None without a point."""
         self._frame: Frame | None = None
         self._rows: list[list[Run]] = []
         self._strips: list[Strip] = []
@@ -116,11 +108,6 @@ class Plot(Widget):
         return self._begin, self._end
 
     @property
-    def extent(self) -> tuple[float, float] | None:
-        """The first and the last x of all lines assigned since the last `reset`; None without a point."""
-        return self._extent
-
-    @property
     def frame(self) -> Frame:
         """Where the plot lies within the widget's cells, and the ranges of x and y that it spans."""
         if self._stale or self._frame is None:
@@ -137,7 +124,7 @@ class Plot(Widget):
 
     def reset(self) -> None:
         """Show everything, without a cursor. Posts no message."""
-        self._extent = None
+        self.extent = None
         self._update_extent()
         self.cursor_x = None
         self.set_range(None, None)
@@ -145,18 +132,9 @@ class Plot(Widget):
     def _update_extent(self) -> None:
         spans = [span for span in map(_span, self._lines) if span is not None]
         # A zoomed chart may be given only the points of its range: the extent known so far still holds.
-        if self._extent is not None and (self._begin is not None or self._end is not None):
-            spans.append(self._extent)
-        self._extent = (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None
-
-    def watch_log_y(self) -> None:
-        self._changed()
-
-    def watch_cells(self) -> None:
-        self._changed()
-
-    def watch_cursor_x(self) -> None:
-        self._changed()
+        if self.extent is not None and (self._begin is not None or self._end is not None):
+            spans.append(self.extent)
+        self.extent = (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
@@ -167,9 +145,6 @@ class Plot(Widget):
         super().notify_style_update()
         self._recolor()
 
-    def on_resize(self) -> None:
-        self._changed()
-
     def _recolor(self) -> None:
         self._styles = {}
         self._rows = []
@@ -179,6 +154,8 @@ class Plot(Widget):
         if not self._stale and self.is_attached:
             self.call_later(self._redraw)
         self._stale = True
+
+    watch_log_y = watch_cells = watch_cursor_x = on_resize = _changed
 
     def _redraw(self) -> None:
         if self._stale and self.is_attached:

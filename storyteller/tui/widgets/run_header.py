@@ -29,14 +29,12 @@ _DIED = "its process died: press r to resume from the newest checkpoint, L to sh
 class RunHeader(Static):
     """Two rows, and a third one for a warning or an error."""
 
-    DEFAULT_CSS = """
-    RunHeader { height: auto; max-height: 4; padding: 0 1; }
-    """
+    DEFAULT_CSS = "RunHeader { height: auto; max-height: 4; padding: 0 1; }"
 
     app = getters.app(BaseApp)
 
-    def __init__(self, run_name: str, *, id: str | None = None) -> None:
-        super().__init__(id=id, markup=False)
+    def __init__(self, run_name: str) -> None:
+        super().__init__(markup=False)
         self._run_name = run_name
         self._summary: RunSummary | None = None
         self._gone = False
@@ -52,12 +50,6 @@ class RunHeader(Static):
             self._note = note
             self._fill()
 
-    def on_resize(self) -> None:
-        self._fill()
-
-    def on_mount(self) -> None:
-        self._fill()
-
     def _fill(self) -> None:
         width = self.content_size.width
         if width < 1:
@@ -71,6 +63,8 @@ class RunHeader(Static):
         shown = Content("\n").join(rows)
         if not isinstance(self.content, Content) or not shown.is_same(self.content):
             self.update(shown, layout=len(rows) != self.size.height or message is not None)
+
+    on_mount = on_resize = _fill
 
     def _state_row(self, width: int) -> Content:
         summary = self._summary
@@ -107,16 +101,11 @@ class RunHeader(Static):
         summary = self._summary
         if summary is None:
             return safe_content.line(self._note or "reading \u2026", "$text-muted")
-        known: list[tuple[str, str]] = []
-        for value, unit in (
-            (summary.step, "step"),
-            (summary.eval_bpb, "bits/byte"),
-            (summary.train_loss, "loss"),
-            (summary.tokens_per_second, "tokens/s"),
-            (summary.tokens, "tokens"),
-        ):
+        known = [(f"{summary.step:,}", "step")] if summary.step is not None else []
+        bpb, loss, speed, tokens = summary.eval_bpb, summary.train_loss, summary.tokens_per_second, summary.tokens
+        for value, unit in ((bpb, "bits/byte"), (loss, "loss"), (speed, "tokens/s"), (tokens, "tokens")):
             if value is not None:
-                known.append((f"{value:,}" if unit == "step" else format_number(value), unit))
+                known.append((format_number(value), unit))
         if summary.seconds is not None:
             known.append((format_duration(summary.seconds), "trained"))
         if self._note:
@@ -134,13 +123,11 @@ class RunHeader(Static):
         return row or safe_content.line("no data yet", "$text-muted")
 
     def _message(self) -> Content | None:
-        summary = self._summary
-        if self._gone:
-            return safe_content.line(_GONE, "$text-error", 400)
-        if summary is None:
-            return None
-        if summary.state == "died":
-            return safe_content.line(_DIED, "$text-error", 400)
-        if not summary.message:
-            return None
-        return safe_content.line(summary.message, "$text-error" if summary.state == "failed" else "$text-warning", 400)
+        summary, style = self._summary, "$text-error"
+        if self._gone or summary is None:
+            text = _GONE if self._gone else ""
+        elif summary.state == "died":
+            text = _DIED
+        else:
+            text, style = summary.message or "", style if summary.state == "failed" else "$text-warning"
+        return safe_content.line(text, style, 400) if text else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -38,12 +39,11 @@ class PromptInput(Input):
 class StoryCard(Static):
     """The story of one step, in the list of all steps."""
 
+    @dataclass
     class CardClicked(Message):
         """The card was clicked."""
 
-        def __init__(self, step: int) -> None:
-            super().__init__()
-            self.step = step
+        step: int
 
     def __init__(self, step: int) -> None:
         super().__init__(markup=False)
@@ -83,32 +83,31 @@ class RunStories(Vertical):
     RunStories StoryCard.-current { border-left: tall $primary; }
     """
 
+    @dataclass
     class StepShown(Message):
         """Another step is shown."""
 
-        def __init__(self, step: int | None, by_hand: bool) -> None:
-            super().__init__()
-            self.step = step
-            self.by_hand = by_hand
-            """True if the user chose it, False if a newer story came."""
+        step: int | None
+        by_hand: bool
+        """True if the user chose it, False if a newer story came."""
 
+    @dataclass
     class StoriesRequested(Message):
         """The user wants stories for this prompt from the checkpoints of these steps."""
 
-        def __init__(self, prompt: str, steps: tuple[int, ...]) -> None:
-            super().__init__()
-            self.prompt = prompt
-            self.steps = steps
+        prompt: str
+        steps: tuple[int, ...]
 
     def __init__(self, samples: SampleHistory, requests: CheckpointStories, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._samples = samples
         self._requests = requests
-        self._prompt = PROMPTS[0]
+        self.prompt = PROMPTS[0]
         self._own_prompts: list[str] = []
         self._checkpoints: tuple[int, ...] = ()
         self._best: int | None = None
-        self._step: int | None = None
+        self.step: int | None = None
+        """The step whose story is shown."""
         self.follows = True
         """Whether each newer story is shown as it comes."""
         self._bpb_at: Callable[[int], float | None] = lambda _: None
@@ -122,9 +121,6 @@ class RunStories(Vertical):
             yield Static(id="stories-text", markup=False)
         yield VerticalScroll(id="stories-all")
 
-    def on_mount(self) -> None:
-        self.refresh_stories()
-
     def on_resize(self) -> None:
         self.set_class(self.size.height < 14, "-low")
         self.refresh_stories()
@@ -132,22 +128,14 @@ class RunStories(Vertical):
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     @property
-    def prompt(self) -> str:
-        return self._prompt
-
-    @property
-    def step(self) -> int | None:
-        return self._step
-
-    @property
     def at_checkpoint(self) -> bool:
         """Whether the current step has a checkpoint."""
-        return self._step in self._checkpoints
+        return self.step in self._checkpoints
 
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps that have a story for the prompt, or a checkpoint to generate one from; ascending."""
-        return tuple(sorted({*self._samples.steps(self._prompt), *self._checkpoints}))
+        return tuple(sorted({*self._samples.steps(self.prompt), *self._checkpoints}))
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -167,33 +155,35 @@ class RunStories(Vertical):
         if not self.is_attached or not self.query("#stories-text"):
             return
         prompts = self.prompts
-        if self._prompt not in prompts:
-            self._prompt = prompts[0]
+        if self.prompt not in prompts:
+            self.prompt = prompts[0]
         steps = self.steps
-        with_story = self._samples.steps(self._prompt)
-        before = self._step
+        with_story = self._samples.steps(self.prompt)
+        before = self.step
         if not steps:
-            self._step = None
-        elif self._step is None or self.follows:
+            self.step = None
+        elif self.step is None or self.follows:
             generating = self._requests.current
-            if generating is not None and generating[0] == self._prompt:
-                self._step = generating[1]
+            if generating is not None and generating[0] == self.prompt:
+                self.step = generating[1]
             else:
-                self._step = with_story[-1] if with_story else steps[-1]
-        elif self._step not in steps:
-            self._step = min(steps, key=lambda step: abs(step - (self._step or 0)))
-        self.query_one(StepSlider).show(steps, with_story, self._step)
+                self.step = with_story[-1] if with_story else steps[-1]
+        elif self.step not in steps:
+            self.step = min(steps, key=lambda step: abs(step - (self.step or 0)))
+        self.query_one(StepSlider).show(steps, with_story, self.step)
         self._put("#stories-prompt", self._prompt_row(prompts))
-        title = self._title(self._step)
+        title = self._title(self.step)
         if self.has_class("-low"):  # too low for two rows: the prompt shares the title's
             title = Content.assemble(title, "   ", self._prompt_row(prompts, title.cell_length + 3))
         self._put("#stories-title", title)
         if self.has_class("-all"):
             self._show_all(steps)
         else:
-            self._put("#stories-text", self._story(self._step))
-        if self._step != before:
-            self.post_message(self.StepShown(self._step, by_hand=False))
+            self._put("#stories-text", self._story(self.step))
+        if self.step != before:
+            self.post_message(self.StepShown(self.step, by_hand=False))
+
+    on_mount = refresh_stories
 
     def _put(self, selector: str, content: Content) -> None:
         static = self.query_one(selector, Static)
@@ -201,10 +191,10 @@ class RunStories(Vertical):
             static.update(content)
 
     def _prompt_row(self, prompts: tuple[str, ...], taken: int = 0) -> Content:
-        place = prompts.index(self._prompt) + 1
+        place = prompts.index(self.prompt) + 1
         room = max(8, self.size.width - taken - 14)
         return Content.assemble(
-            safe_content.line(f"\u201c{self._prompt}\u201d", "italic", room),
+            safe_content.line(f"\u201c{self.prompt}\u201d", "italic", room),
             (f"  {place} of {len(prompts)}", "$text-muted"),
         )
 
@@ -217,7 +207,7 @@ class RunStories(Vertical):
             parts.append(safe_content.line(f"{bpb:.4f} bits/byte"))
         if step in self._checkpoints:
             parts.append(safe_content.line("best checkpoint" if step == self._best else "checkpoint", "$text-muted"))
-        sample = self._samples.at(self._prompt, step)
+        sample = self._samples.at(self.prompt, step)
         if sample is not None and sample.later:
             parts.append(safe_content.line("generated later", "$text-muted"))
         return Content("   ").join(parts)
@@ -226,15 +216,15 @@ class RunStories(Vertical):
         """The story of a step as far as it was generated, or why there is none."""
         if step is None:
             return safe_content.plain("Stories appear with each evaluation, for the same prompts.", "$text-muted")
-        prompt = safe_content.plain(self._prompt, "$text-muted")
-        sample = self._samples.at(self._prompt, step)
+        prompt = safe_content.plain(self.prompt, "$text-muted")
+        sample = self._samples.at(self.prompt, step)
         if sample is not None:
             text = sample.text[:max_chars].rstrip() + (" \u2026" if len(sample.text) > max_chars else "")
             return Content.assemble(prompt, safe_content.plain(text))
-        so_far = self._requests.partial_text(self._prompt, step)
+        so_far = self._requests.partial_text(self.prompt, step)
         if so_far:
             return Content.assemble(prompt, safe_content.plain(so_far[:max_chars]), ("\u258d", "$primary"))
-        message = self._requests.status(self._prompt, step)
+        message = self._requests.status(self.prompt, step)
         if message:
             return safe_content.plain(message, "$text-error" if so_far is None else "$text-muted")
         return safe_content.plain("No story at this checkpoint. Press enter to generate one.", "$text-muted")
@@ -246,16 +236,13 @@ class RunStories(Vertical):
             shown = sorted({steps[i * (len(steps) - 1) // (_MAX_CARDS - 1)] for i in range(_MAX_CARDS)})
         scroll = self.query_one("#stories-all", VerticalScroll)
         cards = {card.step: card for card in scroll.query(StoryCard)}
-        for step, card in cards.items():
-            if step not in shown:
+        new = [StoryCard(step) for step in shown if step not in cards]
+        for step, card in [*cards.items(), *((card.step, card) for card in new)]:
+            if step in shown:
+                content = Content("\n").join([self._title(step), self._story(step, _MAX_CARD_CHARS)])
+                card.show(content, current=step == self.step)
+            else:
                 card.remove()
-        new: list[StoryCard] = []
-        for step in shown:
-            card = cards.get(step) or StoryCard(step)
-            if step not in cards:
-                new.append(card)
-            content = Content("\n").join([self._title(step), self._story(step, _MAX_CARD_CHARS)])
-            card.show(content, current=step == self._step)
         if new:
             scroll.mount(*new)
             scroll.sort_children(key=lambda card: card.step if isinstance(card, StoryCard) else 0)
@@ -264,14 +251,14 @@ class RunStories(Vertical):
 
     def move_by(self, by: int) -> None:
         """Show the story `by` steps later; the newest one is followed again."""
-        self.show_step(step_after(self.steps, self._step, by))
+        self.show_step(step_after(self.steps, self.step, by))
 
     def show_step(self, step: int | None, *, quiet: bool = False) -> None:
         """Show the story of a step; `quiet` posts no message."""
-        if step is None or step == self._step:
+        if step is None or step == self.step:
             return
         steps = self.steps
-        self._step = step
+        self.step = step
         self.follows = bool(steps) and step == steps[-1]
         self.refresh_stories()
         self.query_one("#stories-one", VerticalScroll).scroll_home(animate=False)
@@ -287,8 +274,8 @@ class RunStories(Vertical):
 
     def next_prompt(self) -> None:
         prompts = self.prompts
-        place = prompts.index(self._prompt) if self._prompt in prompts else -1
-        self._prompt = prompts[(place + 1) % len(prompts)]
+        place = prompts.index(self.prompt) if self.prompt in prompts else -1
+        self.prompt = prompts[(place + 1) % len(prompts)]
         self.refresh_stories()
 
     def show_all_steps(self, wanted: bool) -> None:
@@ -300,17 +287,16 @@ class RunStories(Vertical):
 
     def _scroll_to_current(self) -> None:
         for card in self.query(StoryCard):
-            if card.step == self._step:
+            if card.step == self.step:
                 card.scroll_visible(animate=False)
 
     def request_missing(self) -> None:
         """Request the missing stories of the prompt: of the current checkpoint, or of all that are shown."""
-        if self.has_class("-all"):
-            wanted = self._checkpoints
-        else:
-            wanted = (self._step,) if self._step is not None and self._step in self._checkpoints else ()
-        missing = tuple(step for step in wanted if self._samples.at(self._prompt, step) is None)
-        self.post_message(self.StoriesRequested(self._prompt, missing))
+        shown = self._checkpoints if self.has_class("-all") else (self.step,) if self.step is not None else ()
+        missing = tuple(
+            step for step in shown if step in self._checkpoints and self._samples.at(self.prompt, step) is None
+        )
+        self.post_message(self.StoriesRequested(self.prompt, missing))
 
     def edit_prompt(self) -> None:
         """Open the field for a prompt."""
@@ -331,7 +317,7 @@ class RunStories(Vertical):
             return
         if prompt not in self._own_prompts:
             self._own_prompts.append(prompt)
-        self._prompt, self.follows = prompt, True
+        self.prompt, self.follows = prompt, True
         self.post_message(self.StoriesRequested(prompt, self._checkpoints))
         self.refresh_stories()
 

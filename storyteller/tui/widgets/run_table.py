@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
@@ -44,26 +45,23 @@ class RunTable(ScrollView, can_focus=True):
 
     cursor: reactive[int] = reactive(0, repaint=False)
 
+    @dataclass
     class RunOpened(Message):
         """Enter was pressed on a run, or it was double-clicked."""
 
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
+        name: str
 
+    @dataclass
     class RunHighlighted(Message):
         """The cursor moved to another run, or to none."""
 
-        def __init__(self, name: str | None) -> None:
-            super().__init__()
-            self.name = name
+        name: str | None
 
+    @dataclass
     class HeaderClicked(Message):
         """The header of a column was clicked."""
 
-        def __init__(self, column: str) -> None:
-            super().__init__()
-            self.column = column
+        column: str
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -116,19 +114,16 @@ class RunTable(ScrollView, can_focus=True):
         if moved:
             self._scroll_to_cursor()
 
-    def refresh_rows(self) -> None:
-        """Repaint all rows. Call it after changing `marked` directly."""
-        self._update_cells()
-
     def mark(self, name: str, marked: bool) -> None:
         (self.marked.add if marked else self.marked.discard)(name)
-        self._update_cells()
+        self.refresh_rows()
 
     def on_resize(self) -> None:
-        self._update_cells()
+        self.refresh_rows()
         self._scroll_to_cursor()
 
-    def _update_cells(self) -> None:
+    def refresh_rows(self) -> None:
+        """Repaint all rows. Call it after changing `marked` directly."""
         self._fitted = fit(self._rows, self._room())
         self._cells = [self._cells_of(row) for row in self._rows]
         self.virtual_size = Size(self.size.width, len(self._rows) + 1)

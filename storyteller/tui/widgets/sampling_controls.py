@@ -61,9 +61,7 @@ class Knob(Widget, can_focus=True):
         Binding("backspace", "backspace", show=False),
         Binding("delete", "reset", "Default", show=False),
     ]
-    DEFAULT_CSS = """
-    Knob { height: 1; width: auto; }
-    """
+    DEFAULT_CSS = "Knob { height: 1; width: auto; }"
     ALLOW_SELECT = False
 
     value: reactive[Number | None] = reactive[Number | None](None, layout=True)
@@ -75,16 +73,11 @@ class Knob(Widget, can_focus=True):
     class Turned(Message):
         """The value changed."""
 
-        def __init__(self, knob: Knob) -> None:
-            super().__init__()
-            self.knob = knob
-
+    @dataclass
     class InvalidInput(Message):
         """The typed text is not a valid value; `reason` is one line."""
 
-        def __init__(self, reason: str) -> None:
-            super().__init__()
-            self.reason = reason
+        reason: str
 
     def __init__(self, spec: KnobSpec, value: Number | None) -> None:
         super().__init__(id=spec.field.replace("_", "-"))
@@ -170,7 +163,8 @@ class Knob(Widget, can_focus=True):
             return
         try:
             value = (0 if self._default is not None else None) if typed == spec.special else self._number(typed)
-            dataclasses.replace(SamplingParams(), **{spec.field: value})  # validates it
+            changed: dict[str, Any] = {spec.field: value}
+            dataclasses.replace(SamplingParams(), **changed)  # validates the value
         except UsageError as error:
             self.invalid = True
             self.post_message(self.InvalidInput(str(error)))
@@ -188,7 +182,7 @@ class Knob(Widget, can_focus=True):
     def _set(self, value: Number | None) -> None:
         if value != self.value:
             self.value = value
-            self.post_message(self.Turned(self))
+            self.post_message(self.Turned())
 
 
 class SamplingControls(Container):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from textual.content import Content
 from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
@@ -16,16 +17,13 @@ _LINE, _STORY, _MISSING, _CURRENT = "\u2500", "\u2022", "\u25e6", "\u25cf"
 class StepSlider(Widget):
     """A row with a dot for each step, filled if it has a story. A click, drag or the wheel picks a step."""
 
-    DEFAULT_CSS = """
-    StepSlider { height: 1; width: 1fr; }
-    """
+    DEFAULT_CSS = "StepSlider { height: 1; width: 1fr; }"
 
+    @dataclass
     class StepPicked(Message):
         """A step was picked."""
 
-        def __init__(self, step: int) -> None:
-            super().__init__()
-            self.step = step
+        step: int
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -54,14 +54,9 @@ class StoryText(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     StoryText {
-        height: 1fr;
-        margin: 1 0;
-        overflow-x: hidden;
-        overflow-y: auto;
-        scrollbar-gutter: stable;
-        scrollbar-size-vertical: 1;
-        scrollbar-color: $panel;
-        scrollbar-background: $background;
+        height: 1fr; margin: 1 0; overflow-x: hidden; overflow-y: auto;
+        scrollbar-gutter: stable; scrollbar-size-vertical: 1;
+        scrollbar-color: $panel; scrollbar-background: $background;
     }
     """
     ALLOW_SELECT = False
@@ -106,16 +101,10 @@ class StoryText(ScrollView, can_focus=True):
             rows, place = self._paragraphs[-1].rows, place - len(rows)
         return (rows[place] if place < len(rows) else Strip.blank(width, style)).crop_extend(0, width, style)
 
-    def on_resize(self) -> None:
-        self._wrap_all()
-
     def notify_style_update(self) -> None:
         super().notify_style_update()
         if self.is_attached:
             self._wrap_all()
-
-    def watch_is_generating(self) -> None:
-        self._draw()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
@@ -165,12 +154,15 @@ class StoryText(ScrollView, can_focus=True):
             if self._follows:
                 self.scroll_end(animate=False, immediate=True)
         if old and before == self._drawn and self.scroll_offset == before[1]:
+            # Nothing above the paragraph changed and nothing scrolled: only rows from the first differing one on did.
             same = next((n for n, rows in enumerate(zip(old, last.rows, strict=False)) if rows[0] != rows[1]), 0)
             first = len(self._closed_rows) + same - self.scroll_offset.y
             self.refresh(Region(0, first, self.size.width, max(len(old), len(last.rows)) - same))
         else:
             self.refresh()
         self._drawn = (len(self._closed_rows), self.scroll_offset)
+
+    watch_is_generating = _draw
 
     def _wrap_all(self) -> None:
         self._closed_rows = []
@@ -179,6 +171,8 @@ class StoryText(ScrollView, can_focus=True):
             paragraph.rows = self._wrap(paragraph, cursor=False)
             self._closed_rows += paragraph.rows
         self._draw()
+
+    on_resize = _wrap_all
 
     def _wrap(self, paragraph: _Paragraph, cursor: bool) -> list[Strip]:
         width = min(self.scrollable_content_region.width, _MAX_LINE_COLUMNS)
@@ -195,9 +189,7 @@ class StoryText(ScrollView, can_focus=True):
 class ModelName(Static, can_focus=False):
     """The name of the model; a click opens the model picker."""
 
-    DEFAULT_CSS = """
-    ModelName { height: 1; width: 1fr; text-overflow: ellipsis; text-wrap: nowrap; }
-    """
+    DEFAULT_CSS = "ModelName { height: 1; width: 1fr; text-overflow: ellipsis; text-wrap: nowrap; }"
     ALLOW_SELECT = False
 
     class Clicked(Message):
@@ -227,13 +219,12 @@ class StoryPane(Vertical):
         Binding("right", "app.focus_next", show=False),
     ]
 
+    @dataclass
     class Activated(Message):
         """The pane was focused, or the name of its model was clicked."""
 
-        def __init__(self, pane: StoryPane, pick_model: bool) -> None:
-            super().__init__()
-            self.pane = pane
-            self.pick_model = pick_model
+        pane: StoryPane
+        pick_model: bool
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from textual.containers import Horizontal
@@ -13,7 +14,7 @@ from storyteller.tui.safe_content import line
 from storyteller.tui.story_columns import StoryColumn, status_text
 from storyteller.tui.widgets.story_pane import StoryPane, TextSpan
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _GUIDE = (
     TextSpan("enter", generated=False),
     TextSpan(" generates a story that begins with the prompt above, a new one each time\n", generated=True),
@@ -37,12 +38,11 @@ class StoryRow(Horizontal):
     }
     """
 
-    class StepsSeen(Message):
+    @dataclass
+    class StepsChanged(Message):
         """The newest checkpoint steps by model name; posted when one has changed."""
 
-        def __init__(self, steps: dict[str, int | None]) -> None:
-            super().__init__()
-            self.steps = steps
+        steps: dict[str, int | None]
 
     def __init__(self, runs_root: Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class StoryRow(Horizontal):
         self._columns: list[StoryColumn] = []
 
     def on_mount(self) -> None:
-        self.set_interval(_LOOK_SECONDS, self._look)
+        self.set_interval(_CHECK_SECONDS, self._check_steps)
 
     @property
     def panes(self) -> list[tuple[StoryPane, StoryColumn]]:
@@ -81,18 +81,18 @@ class StoryRow(Horizontal):
             pane.set_class(place == chosen, "chosen")
             pane.set_details(_name_line(column), status_text(column.version, column.model), problem, remedy)
 
-    def _look(self) -> None:
+    def _check_steps(self) -> None:
         """Look for newer checkpoints of the shown models, on a thread because disks may be slow."""
         if not self.screen.is_current:
             return
         shown = {column.model: column.newest for column in self._columns}
 
-        def look() -> None:
-            seen = {model: newest_step(self._runs_root, model) for model in shown}
-            if seen != shown:
-                self.post_message(self.StepsSeen(seen))
+        def check() -> None:
+            newest = {model: newest_step(self._runs_root, model) for model in shown}
+            if newest != shown:
+                self.post_message(self.StepsChanged(newest))
 
-        self.run_worker(look, thread=True, exclusive=True, group="look")
+        self.run_worker(check, thread=True, exclusive=True, group="check")
 
 
 def _name_line(column: StoryColumn) -> Content:

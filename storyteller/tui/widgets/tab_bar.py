@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from textual.content import Content
 from textual.events import Click
@@ -19,21 +20,13 @@ _GAP = 2
 class TabBar(Widget):
     """Labels side by side, the chosen one highlighted. A row that is too narrow scrolls to the chosen tab."""
 
-    DEFAULT_CSS = """
-    TabBar { height: 1; width: 1fr; }
-    """
+    DEFAULT_CSS = "TabBar { height: 1; width: 1fr; }"
 
+    @dataclass
     class TabClicked(Message):
         """A tab was clicked; `tab` is its name."""
 
-        def __init__(self, tabs: TabBar, tab: str) -> None:
-            super().__init__()
-            self.tabs = tabs
-            self.tab = tab
-
-        @property
-        def control(self) -> TabBar:
-            return self.tabs
+        tab: str
 
     chosen: reactive[str] = reactive("")
     """The name of the chosen tab."""
@@ -65,7 +58,7 @@ class TabBar(Widget):
         column = event.x + self._first_column()
         for name, begin, end in self._places():
             if begin - _GAP // 2 <= column < end + _GAP // 2:
-                self.post_message(self.TabClicked(self, name))
+                self.post_message(self.TabClicked(name))
 
     def _places(self) -> list[tuple[str, int, int]]:
         """Each tab's name, first column, and the column after its last."""

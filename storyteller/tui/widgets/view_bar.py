@@ -17,9 +17,7 @@ _GAP = 3
 
 
 class ViewBar(Widget):
-    DEFAULT_CSS = """
-    ViewBar { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
-    """
+    DEFAULT_CSS = "ViewBar { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }"
     ALLOW_SELECT = False
 
     app = getters.app(BaseApp)
