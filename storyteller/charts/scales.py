@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LARGEST = sys.float_info.max
-FAR = 1e7
-"""Points further outside the plot than this, in dots, are drawn at this distance."""
+FAR = 1e7  # points further outside the plot than this, in dots, are drawn at this distance
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ Number = TypeVar("Number", "float", "NDArray[float64]")
 
 Cells = Literal["braille", "blocks", "ascii"]
 Unit = Literal["number", "seconds"]
-Run = tuple[str, str]
-"""A piece of a row: its text, and its style, one of `STYLES`."""
+Run = tuple[str, str]  # a piece of a row: its text, and its style, one of `STYLES`
 
 PALETTE = 8
 STYLES = (
@@ -58,13 +57,11 @@ class Series:
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    color: int
-    """Index into the palette of 8."""
+    color: int  # index into the palette of 8
     low: Sequence[float] | None = None
     """The lower edge, per point, of a band drawn dim behind the line. Needs `high`."""
     high: Sequence[float] | None = None
-    dim: bool = False
-    """Drawn faded, behind the others."""
+    dim: bool = False  # drawn faded, behind the others
 
 
 @dataclass(frozen=True)

@@ -50,15 +50,11 @@ class StepBatches:
     """The batches of one optimizer step, or one process's share of them, and the position after the step."""
 
     batches: tuple[Batch, ...]
-    n_targets: int
-    """Tokens of the whole step that count in the loss."""
-    passes: float
-    """Passes over the corpus so far, with their fraction."""
+    n_targets: int  # tokens of the whole step that count in the loss
+    passes: float  # passes over the corpus so far, with their fraction
     position: Position
-    processes: int = 1
-    """Number of processes that share the step."""
-    other_positions: int = 0
-    """Positions, including padding, that the other processes compute."""
+    processes: int = 1  # number of processes that share the step
+    other_positions: int = 0  # positions, including padding, that the other processes compute
 
     @property
     def n_positions(self) -> int:

@@ -29,8 +29,7 @@ from storyteller.system import files
 from storyteller.system.files import json_bytes, sweep_temporaries, write_bytes
 from storyteller.text import safe_line
 
-_LAYOUT = "data-1"
-"""Version of the layout within entries."""
+_LAYOUT = "data-1"  # version of the layout within entries
 _ABOUT = "about.json"
 _DECIDING_SOURCES = ("text.py", "config/configs.py", "data/*.py", "data/bundled/*.py")
 """Files of the package whose changes may change what is computed from a corpus."""
@@ -44,8 +43,7 @@ class DiskCache:
         self._root = root
         self._limit_bytes, self._log = limit_bytes, log
         self._used: set[Path] = set()
-        self.is_disabled = False
-        """Nothing more is stored. What is there can still be read."""
+        self.is_disabled = False  # nothing more is stored. What is there can still be read.
 
     def entry(self, kind: str, depends_on: Mapping[str, Any]) -> CacheEntry:
         """Returns the entry for these JSON values and the current code. Its folder is created by the first write."""

@@ -20,10 +20,8 @@ from storyteller.data.cleaning import END_OF_TEXT
 from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
-STORY_BYTES = 1 << 20
-"""Limit of a line, record or story in bytes. Longer ones are left out."""
-HEAD_BYTES = 1 << 20
-"""Bytes at a file's beginning from which its format is detected."""
+STORY_BYTES = 1 << 20  # limit of a line, record or story in bytes. Longer ones are left out.
+HEAD_BYTES = 1 << 20  # bytes at a file's beginning from which its format is detected
 FIELDS = ("text", "story", "content", "document", "body", "completion", "output")
 """Names of the field or column that holds the story, in order of preference."""
 
@@ -35,14 +33,10 @@ _BOM = b"\xef\xbb\xbf"
 class Piece(NamedTuple):
     """The bytes of one possible story, unparsed."""
 
-    data: bytes | None
-    """None where they are more than STORY_BYTES."""
-    end: int
-    """Byte offset after the piece and the separator that follows it."""
-    line: int
-    """Line number of the beginning, from 1."""
-    next_line: int
-    """Line number at `end`."""
+    data: bytes | None  # None where they are more than STORY_BYTES
+    end: int  # byte offset after the piece and the separator that follows it
+    line: int  # line number of the beginning, from 1
+    next_line: int  # line number at `end`
 
 
 Splitter = Callable[[BinaryIO, int, int], Iterator[Piece]]
@@ -53,13 +47,11 @@ Splitter = Callable[[BinaryIO, int, int], Iterator[Piece]]
 class Format:
     """How one file is read."""
 
-    name: str
-    """Description for the log and for run.json."""
+    name: str  # description for the log and for run.json
     split: Splitter
     parse: Callable[[bytes], str]
     """Returns a piece's story. Raises ValueError or RecursionError where it has none."""
-    begin: int = 0
-    """Byte offset of the first piece."""
+    begin: int = 0  # byte offset of the first piece
     begin_line: int = 1
 
 

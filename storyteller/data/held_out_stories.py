@@ -14,8 +14,7 @@ from storyteller.data.sources import StorySource
 from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
-_SCANNED_PER_STORY = 400
-"""Stories read at most for each held-out story that is wanted."""
+_SCANNED_PER_STORY = 400  # stories read at most for each held-out story that is wanted
 
 
 def story_hash(story: str) -> bytes:

@@ -35,8 +35,7 @@ KINDS = {
 }
 """The format of each file extension, which may be followed by `.gz`."""
 
-Cursor = dict[str, Any]
-"""A position in a source, as JSON values."""
+Cursor = dict[str, Any]  # a position in a source, as JSON values
 
 _FINGERPRINT_BYTES = 1 << 16
 _NAMED_PER_FILE = 3
@@ -62,28 +61,23 @@ _CONTROLS = bytes(code for code in range(0x20) if code not in b"\t\n\r\f")
 class Faults:
     """Counts of pieces that were left out, over all passes of this process."""
 
-    broken: int = 0
-    """Cannot be parsed as a story."""
-    too_long: int = 0
-    """Over 1 MiB."""
+    broken: int = 0  # cannot be parsed as a story
+    too_long: int = 0  # over 1 MiB
 
 
 @dataclass
 class _File:
     path: Path
-    name: str
-    """The path as the user gave it, or relative to the folder that the user gave; safe to show."""
+    name: str  # the path as the user gave it, or relative to the folder that the user gave; safe to show
     kind: str
     zipped: bool
     size_bytes: int = 0
     units: int = 0
     """Uncompressed bytes, or the row groups of a parquet file: the scale of a cursor's place in the file."""
-    format: Format | None = None
-    """None for parquet."""
+    format: Format | None = None  # None for parquet
     column: str = ""
     found: str = ""
-    named: set[str] = field(default_factory=set)
-    """Places in this file that the notes mention."""
+    named: set[str] = field(default_factory=set)  # places in this file that the notes mention
 
 
 class Files:

@@ -22,10 +22,8 @@ class StorySource(Protocol):
 
     description: dict[str, Any]
     """JSON values for run.json: kind, paths or dataset, revision, fingerprint, formats found."""
-    notes: list[str]
-    """Lines for the log; reading adds more."""
-    faults: Faults
-    """Counts of stories that could not be read; reading adds to them."""
+    notes: list[str]  # lines for the log; reading adds more
+    faults: Faults  # counts of stories that could not be read; reading adds to them
 
     @property
     def patience_seconds(self) -> float:

@@ -14,8 +14,7 @@ from storyteller.data.sources import StorySource
 from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
-_BLOCK_CHARS = 64 << 20
-"""A block ends here, however few stories it has, so that memory stays bounded."""
+_BLOCK_CHARS = 64 << 20  # a block ends here, however few stories it has, so that memory stays bounded
 
 Block = tuple[list[str], Cursor | None, Cursor | None]
 """Stories, the source's cursor before the first of them, and after the last (None: the pass ends there)."""
@@ -28,10 +27,8 @@ class StoryCounts:
     read: int = 0
     kept: int = 0
     too_short: int = 0
-    held_out: int = 0
-    """Left out because their hash is low enough."""
-    duplicates_of_valid: int = 0
-    """Left out because they have the hash of a held-out story."""
+    held_out: int = 0  # left out because their hash is low enough
+    duplicates_of_valid: int = 0  # left out because they have the hash of a held-out story
     broken: int = 0
     too_long: int = 0
 

@@ -18,8 +18,7 @@ from storyteller.errors import HubError
 from storyteller.text import safe_line
 
 TINYSTORIES = "roneneldan/TinyStories"
-AUTO_SECONDS = 10.0
-"""Longest time that `auto` waits for the Hub's first answer."""
+AUTO_SECONDS = 10.0  # longest time that `auto` waits for the Hub's first answer
 _LONGEST_PAUSE_SECONDS = 30.0
 _LIBRARY_SECONDS = 60.0  # for the last attempt of `huggingface_hub`, which takes 23 s and gives the better error
 
@@ -88,8 +87,7 @@ class TinyStories:
 
         compat.disable_streaming_retries()
         datasets.disable_progress_bars()
-        self.retries = retries or HubRetries(0)
-        """May be replaced between two reads."""
+        self.retries = retries or HubRetries(0)  # may be replaced between two reads
         commit = revision or self.retries.call(hub_commit)
         self._dataset = self.retries.call(
             lambda: datasets.load_dataset(TINYSTORIES, split="train", streaming=True, revision=commit)

@@ -26,8 +26,7 @@ from storyteller.tracking.run_status import (
 )
 
 _POLL_SECONDS = 0.05
-_STATUS_WITHIN_SECONDS = 1.0
-"""Time for a process that has just taken a run's lock to write its first status."""
+_STATUS_WITHIN_SECONDS = 1.0  # time for a process that has just taken a run's lock to write its first status
 _READY = ("running", "waiting", "finished", "stopped")
 
 

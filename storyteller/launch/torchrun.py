@@ -49,14 +49,10 @@ _ENDED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+) 
 class TorchrunSpec:
     """How many processes train a run, and on how many machines."""
 
-    nproc: int = 1
-    """Processes per machine, usually one per GPU."""
-    nnodes: int = 1
-    """Number of machines."""
-    node_rank: int = 0
-    """Index of this machine, from 0. The first one has the run folder."""
-    rendezvous: str = ""
-    """`HOST:PORT` of the first machine, reachable from the others."""
+    nproc: int = 1  # processes per machine, usually one per GPU
+    nnodes: int = 1  # number of machines
+    node_rank: int = 0  # index of this machine, from 0. The first one has the run folder.
+    rendezvous: str = ""  # `HOST:PORT` of the first machine, reachable from the others
 
     def __post_init__(self) -> None:
         for option, value in (("--nproc", self.nproc), ("--nnodes", self.nnodes)):
@@ -119,10 +115,8 @@ class _Leader:
     folder: RunFolder | None
     spec: TorchrunSpec
     _is_stop_requested: bool = False
-    _members: list[psutil.Process] = field(default_factory=list)
-    """The training processes of this machine."""
-    _killed: set[int] = field(default_factory=set)
-    """Pids of members that the leader killed."""
+    _members: list[psutil.Process] = field(default_factory=list)  # the training processes of this machine
+    _killed: set[int] = field(default_factory=set)  # pids of members that the leader killed
 
     def run(self, from_step: int | None) -> int:
         with tempfile.TemporaryDirectory(prefix="storyteller-") as name, handle_signals(self._on_signal):

@@ -1,1 +1,1 @@
-"""The language model: torch lives here and nowhere else."""
+"""GPT-2 in torch, its fast paths on CPUs and GPUs, and what scores and loads it."""

@@ -27,8 +27,7 @@ HEADLINES = ("bits_per_byte", "ended_pct", "known_words_pct", "slips", "looped_p
 _MAX_PROMPTS = 100
 _MAX_PER_PROMPT = 20
 FIGURE_COLUMNS = ("measure", "this model", "real stories", "verdict", "meaning")
-_MODEL, _REAL = 0, 1
-"""Indices into the palette."""
+_MODEL, _REAL = 0, 1  # indices into the palette
 
 
 def card_page(card: Card) -> HtmlPage:

@@ -46,8 +46,7 @@ class Markup:
         return self.html
 
 
-Piece = str | Markup
-"""Text, which will be escaped, or markup."""
+Piece = str | Markup  # text, which will be escaped, or markup
 
 
 def escaped(piece: Piece) -> str:

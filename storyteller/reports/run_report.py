@@ -17,8 +17,7 @@ from storyteller.tracking.compare_runs import RunResult, compare_runs, format_se
 from storyteller.tracking.curves import X
 from storyteller.tracking.sample_history import SampleRecord
 
-_MAX_STORIES = 8
-"""Per prompt."""
+_MAX_STORIES = 8  # per prompt
 _MAX_CHARS = 1500
 _MAX_PROMPTS = 6
 _MAX_VALUE_CHARS = 300

@@ -32,20 +32,16 @@ class RunSnapshot:
     """The state of a run folder at one moment."""
 
     folder: RunFolder
-    run: Mapping[str, Any]
-    """The contents of `run.json`; empty if it cannot be read."""
+    run: Mapping[str, Any]  # the contents of `run.json`; empty if it cannot be read
     summary: RunSummary
     result: RunResult
     curves: Curves
     samples: SampleHistory
-    saved: tuple[int, ...]
-    """Steps that have a checkpoint."""
+    saved: tuple[int, ...]  # steps that have a checkpoint
     scored_on: str
     """Digest of the held-out stories, equal for runs that were scored on the same ones; empty if unknown."""
-    card: tuple[int, Card] | None
-    """The newest step with a model card, and the card."""
-    missing: tuple[str, ...]
-    """What is missing or damaged, one sentence each."""
+    card: tuple[int, Card] | None  # the newest step with a model card, and the card
+    missing: tuple[str, ...]  # what is missing or damaged, one sentence each
 
     @property
     def name(self) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-COLORS = 8
-"""Size of the palette of plots: `--line-0` to `--line-7`."""
+COLORS = 8  # size of the palette of plots: `--line-0` to `--line-7`
 
 _THEME = {
     "paper": ("#fdfcf9", "#16171a"),

@@ -19,10 +19,8 @@ from storyteller.text import safe_line
 
 __all__ = ["Dot", "Marks", "Series", "dots", "grid", "lines"]
 
-_FINE = 2000
-"""Width and height of the coordinate system of lines, finer than the pixels of any screen."""
-_MAX_POINTS = 1200
-"""Per line; longer ones are thinned."""
+_FINE = 2000  # width and height of the coordinate system of lines, finer than the pixels of any screen
+_MAX_POINTS = 1200  # per line; longer ones are thinned
 _DASHES = ("", "7 4", "2 4", "11 4 2 4", "4 3", "14 4", "1 3", "8 3 1 3")
 """Dash pattern per colour, so that lines differ by more than colour."""
 _X_TICKS, _Y_TICKS = 6, 5
@@ -87,8 +85,7 @@ class Dot:
     value: float
     low: float | None = None
     high: float | None = None
-    color: int = 0
-    """Index into the palette of 8."""
+    color: int = 0  # index into the palette of 8
 
 
 def dots(

@@ -19,11 +19,9 @@ from pathlib import Path
 
 TRAINING_NICENESS = 5
 MIRROR_NICENESS = 10
-GENERATION_NICENESS = 19
-"""Of the threads that generate stories while a run trains."""
+GENERATION_NICENESS = 19  # of the threads that generate stories while a run trains
 GENERATION_THREADS = 1
-_REST_SECONDS = 0.008
-"""Leaves 50 to 100 tokens per second, ten times as fast as one reads."""
+_REST_SECONDS = 0.008  # leaves 50 to 100 tokens per second, ten times as fast as one reads
 
 
 class Throttle:

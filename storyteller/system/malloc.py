@@ -5,12 +5,10 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Constants of malloc.h."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # constants of malloc.h
 _SETTINGS = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1))
 """Allocate blocks of up to 1 GiB from a heap, and keep up to 2 GiB free at its end."""
-_BLOCK = 62 << 20
-"""glibc maps the heap of a thread in segments of 64 MiB. This leaves room for the pin."""
+_BLOCK = 62 << 20  # glibc maps the heap of a thread in segments of 64 MiB. This leaves room for the pin.
 _PIN = 1 << 11
 """Bytes. Larger than the blocks of the thread cache, so that it is placed right after the block."""
 

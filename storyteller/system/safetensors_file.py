@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-_HEADER_LIMIT = 10 * 2**20
-"""Bytes, far more than the header of any story model."""
+_HEADER_LIMIT = 10 * 2**20  # bytes, far more than the header of any story model
 _JSON_LIMIT = 200 * 2**20
 _OTHER_CHECKPOINT = "take another checkpoint, or save this one again"
 _ITEM_BYTES = {
@@ -50,11 +49,9 @@ _TOP_EXPONENTS = {
 class Tensor:
     """A tensor as raw bytes. numpy is not used: its import would take longer than reading a small model."""
 
-    kind: str
-    """The dtype as safetensors names it: `F64`, `F32`, `F16` or `BF16`."""
+    kind: str  # the dtype as safetensors names it: `F64`, `F32`, `F16` or `BF16`
     shape: tuple[int, ...]
-    raw: memoryview
-    """The values, little endian, in row-major order."""
+    raw: memoryview  # the values, little endian, in row-major order
 
     @property
     def item_bytes(self) -> int:

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""The signals that ask a process to stop: `kill` and Ctrl-C."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # the signals that ask a process to stop: `kill` and Ctrl-C
 
 
 @contextlib.contextmanager

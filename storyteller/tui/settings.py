@@ -37,14 +37,12 @@ class Settings:
     """The user's choices. `note` says why the file could not be read; it is not saved."""
 
     theme: ThemeName = "dark"
-    cells: Cells = "braille"
-    """The characters of charts; `blocks` and `ascii` are for fonts without braille."""
+    cells: Cells = "braille"  # the characters of charts; `blocks` and `ascii` are for fonts without braille
     x_axis: XAxis = "step"
     log_y: bool = False
     smoothing: float = 0.05
     """Span of a smoothed line as a share of the visible range, 0 (not smoothed) to 1. See `Curves.line`."""
-    sort: str = "age"
-    """The column by which the runs are sorted."""
+    sort: str = "age"  # the column by which the runs are sorted
     sort_reversed: bool = False
     sampling: dict[str, Any] = field(default_factory=dict)
     """The last sampling settings, as fields of `SamplingParams`."""

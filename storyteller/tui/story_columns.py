@@ -25,10 +25,8 @@ class StoryRequest:
     """How a story was requested."""
 
     model: str
-    params: SamplingParams
-    """With a seed."""
-    goes_on: bool
-    """Whether the prompt is a story that is continued."""
+    params: SamplingParams  # with a seed
+    goes_on: bool  # whether the prompt is a story that is continued
     compute_type: str
 
 
@@ -36,25 +34,18 @@ class StoryRequest:
 class StoryVersion:
     """One state of a column's story: the text given to the model, and what the model generated after it."""
 
-    prefix: tuple[TextSpan, ...] = ()
-    """What the model was given."""
-    request: StoryRequest | None = None
-    """None if nothing was generated."""
+    prefix: tuple[TextSpan, ...] = ()  # what the model was given
+    request: StoryRequest | None = None  # None if nothing was generated
     generated: str = ""
-    label: str = ""
-    """The model that was opened, as `run@step`."""
-    truncated: bool = False
-    """Whether the model was given only the newest part of the prompt."""
-    ticket: int | None = None
-    """The generation client's ticket while the story is generated, else None."""
+    label: str = ""  # the model that was opened, as `run@step`
+    truncated: bool = False  # whether the model was given only the newest part of the prompt
+    ticket: int | None = None  # the generation client's ticket while the story is generated, else None
     tokens: int = 0
     seconds: float = 0.0
-    opened_at: float | None = None
-    """When the model was open, in `time.monotonic` seconds."""
+    opened_at: float | None = None  # when the model was open, in `time.monotonic` seconds
     outcome: str = ""
     note: str = ""
-    failure: tuple[str, str] | None = None
-    """The problem and its remedy."""
+    failure: tuple[str, str] | None = None  # the problem and its remedy
 
     @property
     def prompt(self) -> str:
@@ -94,12 +85,10 @@ class StoryVersion:
 class StoryColumn:
     """The story of one model, with its earlier versions."""
 
-    model: str
-    """The model as it is requested; the name of a run stands for its newest checkpoint."""
+    model: str  # the model as it is requested; the name of a run stands for its newest checkpoint
     compute_type: str = "fp32"
     versions: list[StoryVersion] = field(default_factory=lambda: [StoryVersion()])
-    newest: int | None = None
-    """The step of the run's newest checkpoint; None for a model that is no run."""
+    newest: int | None = None  # the step of the run's newest checkpoint; None for a model that is no run
 
     @property
     def version(self) -> StoryVersion:
@@ -119,8 +108,7 @@ class Variants:
 
     def __init__(self) -> None:
         self._all: list[list[StoryColumn]] = []
-        self.shown = 0
-        """The index of the shown variant."""
+        self.shown = 0  # the index of the shown variant
         self.chosen = 0
         """The index of the chosen column: the one that copy, save, edit and the model picker use."""
 

@@ -30,7 +30,7 @@ class World:
     """A run that trains, and the only clock there is: time passes while the reader waits."""
 
     def __init__(self, folder: RunFolder, lines: dict[int, float]) -> None:
-        """`lines`: when each step is logged, seconds; a heartbeat is written each second, as a training process does."""
+        """`lines`: when each step is logged, seconds; a heartbeat is written each second, as in training."""
         self.now = 0.0
         self.posted: list[tuple[float, Message]] = []
         self.over: Callable[[], object] = lambda: None

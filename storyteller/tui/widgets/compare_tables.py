@@ -31,8 +31,7 @@ class _Figure:
     title: str
     of: Callable[[RunResult], float | None]
     format: Callable[[float], str]
-    fold: int
-    """Columns with a higher number are hidden first where the table is too wide; 0 is never hidden."""
+    fold: int  # columns with a higher number are hidden first where the table is too wide; 0 is never hidden
     best: Callable[[Sequence[float]], float] | None = None
     """`min` or `max`: which value of the column is highlighted."""
 

@@ -17,8 +17,7 @@ _GAP = 2
 
 class _KeyHint(NamedTuple):
     key: str
-    shown: str
-    """The key as it is displayed."""
+    shown: str  # the key as it is displayed
     action: str
 
     @property
@@ -34,8 +33,7 @@ class KeyHints(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._places: list[tuple[int, int, str]] = []
-        """First column, column after the last, key."""
+        self._places: list[tuple[int, int, str]] = []  # first column, column after the last, key
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._bindings_changed)

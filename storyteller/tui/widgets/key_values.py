@@ -26,8 +26,7 @@ class KeyValue:
 
     name: str
     value: str
-    changed: bool = False
-    """Whether the value differs from the default."""
+    changed: bool = False  # whether the value differs from the default
 
 
 def flatten(value: object, name: str = "", depth: int = 0) -> Iterator[KeyValue]:

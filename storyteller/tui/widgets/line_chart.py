@@ -14,10 +14,8 @@ from textual.message import Message
 
 from storyteller.tui.widgets.plot import Plot
 
-ZOOM = 1.5
-"""The factor by which a key or a notch of the mouse wheel zooms."""
-PAN_SHARE = 0.2
-"""The share of the visible range by which a key pans."""
+ZOOM = 1.5  # the factor by which a key or a notch of the mouse wheel zooms
+PAN_SHARE = 0.2  # the share of the visible range by which a key pans
 _NARROWEST = 1e-9
 """The narrowest range, relative to the size of its numbers: in a narrower one, floats cannot be told apart."""
 

@@ -39,8 +39,7 @@ class LogView(ScrollView, can_focus=True):
         self._row_counts: deque[int] = deque()
         """The number of rows of each wrapped line, so that the rows of the oldest lines can be dropped."""
         self._width = 0
-        self._cut = False
-        """Whether the log has earlier lines that are not held."""
+        self._cut = False  # whether the log has earlier lines that are not held
 
     @property
     def lines(self) -> list[str]:

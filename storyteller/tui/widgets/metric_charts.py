@@ -22,14 +22,11 @@ from storyteller.tui.widgets.tab_bar import TabBar
 class Metric:
     """What one chart shows: a metric of the log, or several that share the y axis."""
 
-    name: str
-    """The label of its tab."""
+    name: str  # the label of its tab
     keys: tuple[str, ...]
     y_name: str
-    nothing: str = "no data yet"
-    """Shown while there are no points."""
-    large: bool = False
-    """Whether it gets more room in the grid."""
+    nothing: str = "no data yet"  # shown while there are no points
+    large: bool = False  # whether it gets more room in the grid
 
 
 METRICS = (
@@ -53,10 +50,8 @@ SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
 """The spans of a smoothed line to choose from, as shares of the visible range."""
 CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
 _LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}
-_SECONDS_BETWEEN_CHARTS = 0.012
-"""Pause between drawing two charts, in which key presses are handled."""
-_SMALL_CHART_SECONDS = 1.6
-"""How often the smaller charts are drawn while a run adds points."""
+_SECONDS_BETWEEN_CHARTS = 0.012  # pause between drawing two charts, in which key presses are handled
+_SMALL_CHART_SECONDS = 1.6  # how often the smaller charts are drawn while a run adds points
 
 
 class MetricCharts(Vertical):
@@ -91,8 +86,7 @@ class MetricCharts(Vertical):
             each.name: ChartView(y_name=each.y_name, nothing=each.nothing, classes="-large" * each.large)
             for each in METRICS
         }
-        self.chosen = METRICS[0].name
-        """The name of the chosen metric."""
+        self.chosen = METRICS[0].name  # the name of the chosen metric
         self._grid = False
         self._x: X = "step"
         self.range: tuple[float | None, float | None] = (None, None)

@@ -36,12 +36,10 @@ _CHECK_SECONDS = 1.0
 class ModelChoice:
     """A model that can be chosen."""
 
-    reference: str
-    """What `--model` takes: `run`, `run@step`, a folder, `owner/name` or `starter`."""
+    reference: str  # what `--model` takes: `run`, `run@step`, a folder, `owner/name` or `starter`
     name: str
     detail: str = ""
-    of_run: bool = False
-    """Whether it is a single checkpoint, listed below its run."""
+    of_run: bool = False  # whether it is a single checkpoint, listed below its run
 
 
 def list_models(root: Path) -> list[ModelChoice]:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from storyteller.tracking.run_index import RunSummary
     from storyteller.tracking.run_status import RunState
 
-StyledText = tuple[str, str]
-"""Text, and the name of its style."""
+StyledText = tuple[str, str]  # text, and the name of its style
 
 STATES: dict[RunState, tuple[str, str, str]] = {
     "starting": ("◌", "starting", "busy"),
@@ -35,8 +34,7 @@ class RunRow:
     """What the table shows of one run."""
 
     summary: RunSummary
-    losses: tuple[float, ...] = ()
-    """Training losses at even intervals over the run so far, for the sparkline."""
+    losses: tuple[float, ...] = ()  # training losses at even intervals over the run so far, for the sparkline
     age_seconds: float | None = None
 
     @property
@@ -54,19 +52,14 @@ class RunRow:
 class RunColumn:
     name: str
     title: str
-    fold: int
-    """Columns with a higher number are hidden first where the table is too wide; 0 is never hidden."""
-    narrow: int
-    """Least width in cells."""
-    wide: int
-    """Greatest width in cells."""
+    fold: int  # columns with a higher number are hidden first where the table is too wide; 0 is never hidden
+    narrow: int  # least width in cells
+    wide: int  # greatest width in cells
     write: Callable[[RunRow, int, Cells], list[StyledText]]
-    key: Callable[[RunRow], float | str | None]
-    """The value to sort by."""
+    key: Callable[[RunRow], float | str | None]  # the value to sort by
     is_right: bool = False
     gap: bool = True
-    descending: bool = False
-    """Whether the greatest value comes first."""
+    descending: bool = False  # whether the greatest value comes first
 
     def cell(self, row: RunRow, width: int, marked: bool, cells: Cells) -> list[StyledText]:
         if self.name == "mark":
@@ -166,8 +159,7 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("left", "LEFT", 3, 6, 6, _left, lambda row: row.summary.eta_seconds, is_right=True),
     RunColumn("age", "AGE", 8, 6, 6, _age, lambda row: row.age_seconds, is_right=True),
 )
-_FOLD_FOR_NAMES = 6
-"""Columns with at least this `fold` are hidden if names would be cut otherwise."""
+_FOLD_FOR_NAMES = 6  # columns with at least this `fold` are hidden if names would be cut otherwise
 SORTABLE = tuple(column.name for column in COLUMNS if column.title)
 
 

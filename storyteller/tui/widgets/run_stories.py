@@ -88,8 +88,7 @@ class RunStories(Vertical):
         """Another step is shown."""
 
         step: int | None
-        by_hand: bool
-        """True if the user chose it, False if a newer story came."""
+        by_hand: bool  # True if the user chose it, False if a newer story came
 
     @dataclass
     class StoriesRequested(Message):
@@ -106,10 +105,8 @@ class RunStories(Vertical):
         self._own_prompts: list[str] = []
         self._checkpoints: tuple[int, ...] = ()
         self._best: int | None = None
-        self.step: int | None = None
-        """The step whose story is shown."""
-        self.follows = True
-        """Whether each newer story is shown as it comes."""
+        self.step: int | None = None  # the step whose story is shown
+        self.follows = True  # whether each newer story is shown as it comes
         self._bpb_at: Callable[[int], float | None] = lambda _: None
 
     def compose(self) -> ComposeResult:

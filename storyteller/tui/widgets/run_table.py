@@ -70,8 +70,7 @@ class RunTable(ScrollView, can_focus=True):
         self._fitted: list[tuple[RunColumn, int]] = []
         self._sorted = ("", False)
         self._characters: Cells = "braille"
-        self.marked: set[str] = set()
-        """The names of the marked runs."""
+        self.marked: set[str] = set()  # the names of the marked runs
 
     # --- what it shows ------------------------------------------------------------------------------------------------
 

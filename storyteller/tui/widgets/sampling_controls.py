@@ -27,8 +27,7 @@ _WIDE_COLUMNS = 120
 class KnobSpec:
     """A sampling setting: its label, range and step."""
 
-    field: str
-    """The field of `SamplingParams`."""
+    field: str  # the field of `SamplingParams`
     name: str
     step: Number
     least: Number
@@ -67,8 +66,7 @@ class Knob(Widget, can_focus=True):
     value: reactive[Number | None] = reactive[Number | None](None, layout=True)
     typed: reactive[str] = reactive("", layout=True)
     """The text being typed; it is applied when enter is pressed or the knob loses focus."""
-    invalid: reactive[bool] = reactive(False)
-    """Whether the typed text is not a valid value."""
+    invalid: reactive[bool] = reactive(False)  # whether the typed text is not a valid value
 
     class Turned(Message):
         """The value changed."""

@@ -21,8 +21,7 @@ from textual.widgets import Static
 from storyteller.text import safe
 from storyteller.tui.safe_content import line
 
-_MAX_LINE_COLUMNS = 84
-"""Longer lines are hard to read."""
+_MAX_LINE_COLUMNS = 84  # longer lines are hard to read
 _PARAGRAPH_CHARS = 2000
 """A longer paragraph is split, because every new piece of text wraps its whole paragraph again."""
 _MAX_ROWS = 2000
@@ -42,8 +41,7 @@ class _Paragraph:
 
     spans: list[TextSpan]
     rows: list[Strip]
-    end: str = ""
-    """A newline if the line is complete, "" if it is the last one or was split."""
+    end: str = ""  # a newline if the line is complete, "" if it is the last one or was split
 
 
 class StoryText(ScrollView, can_focus=True):
@@ -67,8 +65,7 @@ class StoryText(ScrollView, can_focus=True):
     def __init__(self) -> None:
         super().__init__()
         self._paragraphs: list[_Paragraph] = [_Paragraph([], [])]
-        self._closed_rows: list[Strip] = []
-        """The rows of all paragraphs but the last."""
+        self._closed_rows: list[Strip] = []  # the rows of all paragraphs but the last
         self._follows = True
         self._drawn: tuple[int, Offset] | None = None
         """The number of closed rows and the scroll offset at the last drawing."""

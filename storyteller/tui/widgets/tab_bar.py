@@ -28,8 +28,7 @@ class TabBar(Widget):
 
         tab: str
 
-    chosen: reactive[str] = reactive("")
-    """The name of the chosen tab."""
+    chosen: reactive[str] = reactive("")  # the name of the chosen tab
 
     def __init__(self, tabs: Sequence[tuple[str, str]], *, chosen: str = "", id: str | None = None) -> None:
         """`tabs`: the name and the label of each."""
