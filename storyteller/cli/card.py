@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from storyteller.cli.eval import yield_to_training
+from storyteller.cli.options import RunsDir
 from storyteller.cli.progress_line import run_with_progress
-from storyteller.cli.story_output import warn
-from storyteller.cli.text_tables import out, out_json, table
-from storyteller.cli.train import RunsDir
+from storyteller.cli.text_tables import out, out_json, table, warn
 from storyteller.errors import DiskError, UsageError, invalid_value, is_disk_full
 from storyteller.text import safe_line
 

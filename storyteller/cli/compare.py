@@ -10,37 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from storyteller.cli.eval import (
-    AtPrecision,
-    Clean,
-    DataPaths,
-    OnDevice,
-    Stories,
-    Threads,
-    interval_cells,
-    score_remarks,
-    yield_to_training,
-)
+from storyteller.cli import options
+from storyteller.cli.eval import interval_cells, score_remarks, yield_to_training
+from storyteller.cli.options import Axis
 from storyteller.cli.progress_line import run_with_progress
-from storyteller.cli.show import (
-    BPB,
-    LOSS,
-    NAMES,
-    POINTS,
-    Ascii,
-    AsJson,
-    Axis,
-    ChartPrinter,
-    Height,
-    LogY,
-    Smoothing,
-    Width,
-    chosen_keys,
-    plain,
-    read_curves,
-)
+from storyteller.cli.show import BPB, LOSS, NAMES, POINTS, ChartPrinter, chosen_keys, plain, read_curves
 from storyteller.cli.text_tables import note, number, out, out_json, span, table
-from storyteller.cli.train import RunsDir
 from storyteller.cli.wrapped_text import side_by_side
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
@@ -62,12 +37,7 @@ def _stories(help: str, *names: str, **limits: Any) -> Any:
 
 
 def compare(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL", help="RUN, RUN@STEP, RUN@best, latest, starter, a folder, or owner/name on the Hub."
-        ),
-    ],
+    models: options.Models,
     tell: Annotated[
         bool,
         _stories("Generate stories and scores for runs, too. Implied by the other options here and Scoring.", "--tell"),
@@ -88,23 +58,23 @@ def compare(
     max_tokens: Annotated[
         int | None, _stories(f"Longest story in tokens.  [default: {_DEFAULTS.max_tokens}]", min=1, max=100_000)
     ] = None,
-    data: DataPaths = None,
-    stories: Stories = None,
-    clean: Clean = "light",
-    device: OnDevice = "auto",
-    precision: AtPrecision = "auto",
-    threads: Threads = 0,
+    data: options.ScoringData = None,
+    stories: options.MaxStories = None,
+    clean: options.Cleaning = "light",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Metric to chart.  [default: eval/bpb, else train/loss]")
     ] = None,
     by: Annotated[Axis, typer.Option(metavar="step|tokens|seconds", help="Unit of the x axis.")] = "step",
-    width: Width = None,
-    rows: Height = 18,
-    log_y: LogY = False,
-    smoothing: Smoothing = 0.05,
-    ascii: Ascii = False,
-    as_json: AsJson = False,
-    runs_dir: RunsDir = None,
+    width: options.Width = None,
+    rows: options.Height = 18,
+    log_y: options.LogY = False,
+    smoothing: options.Smoothing = 0.05,
+    ascii: options.Ascii = False,
+    as_json: options.AsJsonWithCurves = False,
+    runs_dir: options.RunsDir = None,
 ) -> None:
     """Compare models and runs.
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from storyteller.cli.options import AsJson, RunsDir
 from storyteller.cli.text_tables import note, out, out_json
-from storyteller.cli.train import RunsDir
 from storyteller.system import hardware
 from storyteller.tracking import run_folder
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: AsJson = False,
     wait_seconds: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", help="Time to wait for each server.")
     ] = 5.0,
@@ -30,9 +30,9 @@ def doctor(
         note("training a tiny model ...")
     from storyteller.training import selfcheck
 
-    begin = time.perf_counter()
+    began = time.perf_counter()
     checks = selfcheck.run()
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - began
     ok = all(check.ok for check in checks)
     if as_json:
         plain = [{"name": check.name, "ok": check.ok, "seen": check.seen} for check in checks]

@@ -1,74 +1,38 @@
-"""`storyteller eval`: the bits per byte of a model on held-out stories; also the scoring options of `compare`."""
+"""`storyteller eval`: the bits per byte of a model on held-out stories."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from storyteller.cli import options
 from storyteller.cli.progress_line import run_with_progress
 from storyteller.cli.text_tables import note, number, out, out_json, span, table
-from storyteller.cli.train import RunsDir
 from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
     from storyteller.evaluation.bits_per_byte import ModelScores
     from storyteller.evaluation.bootstrap import Interval
 
-Cleaning = Literal["light", "classic", "none"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16"]
-
-
-def _scoring(name: str, help: str, metavar: str | None = None, **limits: Any) -> Any:
-    return typer.Option(name, help=help, metavar=metavar, rich_help_panel="Scoring", **limits)
-
-
-DataPaths = Annotated[
-    list[str] | None,
-    _scoring(
-        "--data",
-        "Stories to score on: a .jsonl, .json, .txt, .csv or .parquet file, each also .gz; repeatable.  "
-        "[default: the held-out stories of the run, for other models held-out bundled stories]",
-        "PATH",
-    ),
-]
-Stories = Annotated[
-    int | None,
-    _scoring("--stories", "Score on at most N stories.  [default: 1000; 100 bundled ones]", min=1, max=1_000_000),
-]
-Clean = Annotated[Cleaning, _scoring("--clean", "Text cleaning of --data.", "light|classic|none")]
-OnDevice = Annotated[Device, _scoring("--device", "Device; auto: a GPU if there is one.", "auto|cpu|cuda|mps")]
-AtPrecision = Annotated[
-    Precision,
-    _scoring(
-        "--precision",
-        "auto: bf16 if the processor supports it and a sample agrees with fp32 to 0.001 bits per byte.",
-        "auto|fp32|bf16",
-    ),
-]
-Threads = Annotated[int, _scoring("--threads", "CPU threads; 0: all cores.", min=0, max=1024)]
-
 
 def eval(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL",
-            help="RUN, RUN@STEP, RUN@best, latest, starter, a folder, or owner/name on the Hub.  "
-            "[default: the newest run with a checkpoint, else starter]",
+            metavar="MODEL", help=f"{options.MODEL_HELP}  [default: the newest run with a checkpoint, else starter]"
         ),
     ] = None,
-    data: DataPaths = None,
-    stories: Stories = None,
-    clean: Clean = "light",
-    device: OnDevice = "auto",
-    precision: AtPrecision = "auto",
-    threads: Threads = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    runs_dir: RunsDir = None,
+    data: options.ScoringData = None,
+    stories: options.MaxStories = None,
+    clean: options.Cleaning = "light",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    as_json: options.AsJson = False,
+    runs_dir: options.RunsDir = None,
 ) -> None:
     """Score a model on held-out stories: bits per byte, nats per token and perplexity, with 95 % intervals.
 

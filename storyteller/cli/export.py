@@ -7,8 +7,8 @@ from typing import Annotated, cast
 
 import typer
 
+from storyteller.cli.options import RunsDir
 from storyteller.cli.text_tables import note, out, out_json
-from storyteller.errors import CheckpointError
 from storyteller.text import safe_line
 
 
@@ -21,9 +21,7 @@ def export(
     name: Annotated[
         str, typer.Option(help="Name of the model in its README.  [default: the folder's name]", show_default=False)
     ] = "",
-    runs_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]")
-    ] = None,
+    runs_dir: RunsDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folder and its size as JSON.")] = False,
 ) -> None:
     """Write a model as a Hugging Face folder: weights, tokenizer, and a README of how it was trained.
@@ -34,13 +32,13 @@ def export(
     from storyteller.tracking.run_folder import runs_root
     from storyteller.tracking.run_index import find_checkpoint
 
-    path = Path(model).expanduser() if "/" in model else find_checkpoint(runs_root(runs_dir), model, _skipped)
+    path = (
+        Path(model).expanduser()
+        if "/" in model
+        else find_checkpoint(runs_root(runs_dir), model, lambda error: note(f"skipped: {error.problem}"))
+    )
     size = exporting.export(path, folder, cast(exporting.Precision, precision), name)
     if as_json:
         out_json({"folder": str(folder), "bytes": size, "checkpoint": str(path), "precision": precision})
     else:
         out(f"{safe_line(str(folder), 200)}: {size / 1e6:.2f} MB, {precision}")
-
-
-def _skipped(error: CheckpointError) -> None:
-    note(f"skipped: {error.problem}")

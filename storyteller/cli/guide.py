@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import storyteller
-from storyteller.cli.text_tables import out, table
+from storyteller.cli.text_tables import out, print_table
 from storyteller.errors import UsageError
 from storyteller.text import safe_line
 
@@ -39,8 +39,7 @@ def guide(
     Example: storyteller guide training
     """
     if topic is None:
-        for line in table(("TOPIC", ""), list(TOPICS.items())):
-            out(line)
+        print_table(("TOPIC", ""), list(TOPICS.items()))
         out()
         out("storyteller guide TOPIC shows one")
         return

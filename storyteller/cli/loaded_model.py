@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from storyteller.cli.story_output import warn
+from storyteller.cli.text_tables import warn
 from storyteller.errors import StorytellerError
 from storyteller.inference.engine import STARTER, Engine, is_run, newest_label, open_model
 from storyteller.system import cpu_priority

@@ -59,10 +59,10 @@ def leave() -> NoReturn:
 class ProgressLine:
     """A line on standard error, where that is a terminal: stories done, tokens a second, time left."""
 
-    def __init__(self, total: int | None, what: str = "") -> None:
-        """`total` stories (None: unknown); `what` is a label in front."""
+    def __init__(self, total: int | None, phase: str = "") -> None:
+        """`total` stories (None: unknown); `phase` is a label in front."""
         self._total = total
-        self._what = f"{what}: " if what else ""
+        self.phase = phase
         self._began = time.monotonic()
         self._shown = 0
         self._is_terminal = sys.stderr.isatty()
@@ -81,7 +81,7 @@ class ProgressLine:
             return
         seconds = time.monotonic() - self._began
         count = f"{done:,} of {self._total:,} stories" if self._total is not None else f"{done:,} stories"
-        words = [self._what + count]
+        words = [f"{self.phase}: {count}" if self.phase else count]
         if done:
             if self.tokens:
                 words.append(f"{self.tokens / seconds:,.0f} tokens/s")
@@ -92,17 +92,12 @@ class ProgressLine:
         if self._total and columns >= 60:
             filled = round(20 * done / self._total)
             bar = "\u2501" * filled + "\u2500" * (20 - filled) + "  "
-        line = (bar + "  ".join(words))[: columns - 1]
-        self._draw(line)
+        self._draw((bar + "  ".join(words))[: columns - 1])
 
     def clear(self) -> None:
         """Erase the line."""
         if self._shown:
             self._draw("")
-
-    def close(self) -> None:
-        """Take the line away for good."""
-        self.clear()
 
     def _draw(self, line: str) -> None:
         # Overwrite with spaces: a dumb terminal has no escape sequence that erases a line.
@@ -117,28 +112,23 @@ def run_with_progress(compute: Callable[[Callable[[str, int, int], None]], _T]) 
 
     On Ctrl-C, print a line and end the process.
     """
-    lines: dict[str, ProgressLine] = {}  # the line of the current phase
-    drawn_at = 0.0
-
-    def clear() -> None:
-        while lines:
-            lines.popitem()[1].clear()
+    line, drawn_at = ProgressLine(None), 0.0
 
     def show(phase: str, done: int, total: int) -> None:
-        nonlocal drawn_at
-        if phase not in lines:
-            clear()
-            lines[phase] = ProgressLine(total, phase)
+        nonlocal line, drawn_at
+        if phase != line.phase:
+            line.clear()
+            line = ProgressLine(total, phase)
         elif time.monotonic() - drawn_at < 0.1:
             return
         drawn_at = time.monotonic()
-        lines[phase].show(done)
+        line.show(done)
 
     try:
         return run_interruptibly(lambda: compute(show))
     except KeyboardInterrupt:
-        clear()
+        line.clear()
         note("interrupted")
         leave()
     finally:
-        clear()
+        line.clear()

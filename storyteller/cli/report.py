@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from storyteller.cli.options import Axis, RunsDir
 from storyteller.cli.text_tables import note, out, out_json
-from storyteller.cli.train import RunsDir
 from storyteller.errors import RunError
 from storyteller.tracking import run_folder, run_index
 from storyteller.tracking.run_folder import RunFolder
@@ -21,8 +21,7 @@ def report(
         Path | None, typer.Option("--out", metavar="FILE.html", help="The file to write; default: report-RUN.html.")
     ] = None,
     by: Annotated[
-        Literal["step", "tokens", "seconds"] | None,
-        typer.Option(help="The x axis of the curves; default: step, for several runs tokens."),
+        Axis | None, typer.Option(help="The x axis of the curves; default: step, for several runs tokens.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the path of the page and what is missing as JSON.")
@@ -38,7 +37,7 @@ def report(
     from storyteller.reports.run_snapshot import earlier_runs, read_snapshot
 
     root = run_folder.runs_root(runs_dir)
-    folders = list({(folder := _found(root, name)).name: folder for name in runs}.values())
+    folders = list({(folder := _find_run(root, name)).name: folder for name in runs}.values())
     path = out_file or Path(f"report-{'-'.join(folder.name for folder in folders)[:100]}.html")
     check_writable(path)
     snapshots = []
@@ -58,8 +57,8 @@ def report(
     out(f"{path}: {size / 1e3:,.0f} kB")
 
 
-def _found(root: Path, name: str) -> RunFolder:
-    """Finds a run. One without `run.json` is reported on, too, if its full name is given."""
+def _find_run(root: Path, name: str) -> RunFolder:
+    """Finds a run, also by its full name one that has lost `run.json`."""
     try:
         return run_index.find_run(root, name)
     except RunError:

@@ -9,12 +9,10 @@ from typing import Annotated
 import typer
 
 from storyteller.cli.follow import log_across_restarts, print_outcome
-from storyteller.cli.text_tables import note, number, out, out_json, span, table
-from storyteller.cli.train import RunsDir
+from storyteller.cli.options import Run, RunsDir
+from storyteller.cli.text_tables import note, number, out, out_json, print_table, span
 from storyteller.errors import UsageError
 from storyteller.tracking import log_file, manage_runs, run_folder, run_index, run_process
-
-Run = Annotated[str, typer.Argument(help="Name of the run, a unique prefix of it, or latest.")]
 
 
 def ps(
@@ -48,8 +46,7 @@ def ps(
         )
         for s in summaries
     ]
-    for line in table(head, rows):
-        out(line)
+    print_table(head, rows)
     for s in summaries:
         if s.wandb_url:
             out(f"{s.name}: {s.wandb_url}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from storyteller.cli.runs import Run
-from storyteller.cli.text_tables import note, number, out, out_json, span, writes
-from storyteller.cli.train import RunsDir
+from storyteller.cli import options
+from storyteller.cli.options import Axis
+from storyteller.cli.story_output import terminal_columns
+from storyteller.cli.text_tables import has_styles, note, number, out, out_json, span, writes
 from storyteller.errors import RunError, UsageError
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_folder, run_index
@@ -31,40 +29,45 @@ NAMES = {
 }
 _COLORS = (36, 33, 35, 32, 34, 31, 96, 37)
 """SGR colour codes (ECMA-48) of the lines of a chart, for terminals with 16 colours."""
+_FIELDS = {
+    "model": ("parameters", "n_layer", "n_embd", "n_head", "context", "vocab_size"),
+    "data": ("kind", "source", "batching", "clean"),
+    "train": ("preset", "optimizer", "lr", "batch_size", "accumulate", "seed"),
+    "host": ("device", "precision", "threads"),
+}
+"""The settings that are shown, by the section of `run.json`."""
+_LABELS = {
+    "train": "training",
+    "host": "machine",
+    "n_layer": "layers",
+    "n_embd": "width",
+    "n_head": "heads",
+    "vocab_size": "vocabulary",
+    "batch_size": "batch",
+    "accumulate": "accumulated",
+}
+"""Names of sections and fields where they differ from those of the file."""
 POINTS = 2000
 _SLOW_SECONDS = 1.0
-_SAMPLES = 3
-
-Axis = Literal["step", "tokens", "seconds"]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--key", metavar="KEY", help="Metric to chart, e.g. train/lr; repeatable.  [default: train/loss and eval/bpb]"
-    ),
-]
-Width = Annotated[
-    int | None, typer.Option(min=20, max=1000, help="Width of the charts in columns.  [default: the terminal's]")
-]
-Height = Annotated[int, typer.Option(min=3, max=500, help="Height of each chart in rows.")]
-LogY = Annotated[bool, typer.Option("--log-y", help="Logarithmic y axis.")]
-Smoothing = Annotated[
-    float, typer.Option(min=0, max=1, help="Smoothing window as a share of the chart's width; 0: none.")
-]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters, for fonts without braille.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with the points of the curves.")]
+_MOST_STORIES = 3
 
 
 def show(
-    run: Run = "latest",
-    key: Keys = None,
+    run: options.Run = "latest",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="Metric to chart, e.g. train/lr; repeatable.  [default: train/loss and eval/bpb]"
+        ),
+    ] = None,
     x: Annotated[Axis, typer.Option(help="Unit of the x axis.")] = "step",
-    width: Width = None,
-    rows: Height = 14,
-    log_y: LogY = False,
-    smoothing: Smoothing = 0.05,
-    ascii: Ascii = False,
-    as_json: AsJson = False,
-    runs_dir: RunsDir = None,
+    width: options.Width = None,
+    rows: options.Height = 14,
+    log_y: options.LogY = False,
+    smoothing: options.Smoothing = 0.05,
+    ascii: options.Ascii = False,
+    as_json: options.AsJsonWithCurves = False,
+    runs_dir: options.RunsDir = None,
 ) -> None:
     """Show one run: state, settings, charts of its metrics, and its latest stories.
 
@@ -79,11 +82,12 @@ def show(
     summary = run_index.summarise(folder, curves.last)
     stories = _last_stories(folder)
     saved = checkpoint_folders.steps(folder)
+    plan = _plan(folder)
     if as_json:
         out_json(
             {
                 **summary.to_json(),
-                "config": _plan(folder).get("config"),
+                "config": plan.get("config"),
                 "x": x,
                 "lines": {each: plain(line) for each, line in lines.items()},
                 "resumes": curves.resumes,
@@ -92,18 +96,18 @@ def show(
             }
         )
         return
-    for name, words in _facts(folder, summary, curves, saved):
+    for name, words in _facts(folder, plan, summary, curves, saved):
         out(f"{name:<12}{words}")
     if not curves.keys:
         out()
         out(f"no metrics yet: storyteller logs {folder.name} -f shows what the run is doing")
-    paint = ChartPrinter(ascii)
-    marks = _marks(curves, x, saved, paint)
+    charts = ChartPrinter(ascii)
+    marks = _marks(curves, x, saved, charts)
     for each in keys:
         line = lines[each]
         out()
         name = NAMES.get(each, safe_line(each))
-        paint.chart([paint.series(name, line, 0, spans[each])], width, rows, x, log_y, marks, name)
+        charts.chart([charts.series(name, line, 0, spans[each])], width, rows, x, log_y, marks, name)
     for story in stories:
         out()
         out(f"a story at step {story['step']:,}:")
@@ -118,19 +122,12 @@ def read_curves(folders: Sequence[RunFolder]) -> dict[str, Curves]:
     """Read the metrics of each run to the end of its log."""
     from storyteller.tracking import compare_runs
 
-    with _patience("reading the metrics; a log of a million lines takes some seconds"):
-        return {folder.name: compare_runs.read_curves(folder) for folder in folders}
-
-
-@contextlib.contextmanager
-def _patience(words: str) -> Iterator[None]:
-    """Print `words` at a terminal when the block takes longer than a second."""
+    words = "reading the metrics; a log of a million lines takes some seconds"
     timer = threading.Timer(_SLOW_SECONDS, note, [words])
-    timer.daemon = True
     if sys.stderr.isatty():
         timer.start()
     try:
-        yield
+        return {folder.name: compare_runs.read_curves(folder) for folder in folders}
     finally:
         timer.cancel()
 
@@ -161,21 +158,20 @@ def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the latest story of each prompt."""
     from storyteller.tracking.sample_history import SampleHistory
 
-    growth = SampleHistory(folder)
-    growth.catch_up()
-    told = [growth.at(prompt, steps[-1]) for prompt in growth.prompts if (steps := growth.steps(prompt))]
-    newest = [story for story in told if story is not None][:_SAMPLES]
-    return [{"step": story.step, "prompt": story.prompt, "text": story.text, "seed": story.seed} for story in newest]
+    history = SampleHistory(folder)
+    history.catch_up()
+    newest = [history.at(prompt, steps[-1]) for prompt in history.prompts if (steps := history.steps(prompt))]
+    stories = [story for story in newest if story is not None][:_MOST_STORIES]
+    return [{"step": story.step, "prompt": story.prompt, "text": story.text, "seed": story.seed} for story in stories]
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
 
 
 def _facts(
-    folder: RunFolder, summary: run_index.RunSummary, curves: Curves, saved: Sequence[int]
+    folder: RunFolder, plan: Mapping[str, Any], summary: run_index.RunSummary, curves: Curves, saved: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
     """Yield (subject, text) lines about the run."""
-    plan = _plan(folder)
     config = _section(plan, "config")
     done = ""
     if summary.progress is not None:
@@ -206,41 +202,18 @@ def _facts(
 
 
 def _settings(plan: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (section, settings) lines; what the run found out, such as the device, replaces what was configured."""
     from storyteller.tracking.compare_runs import format_setting
 
-    def said(section: Mapping[str, Any], *fields: tuple[str, str]) -> str:
-        return ", ".join(
-            f"{words} {format_setting(section[name])}" for name, words in fields if section.get(name) is not None
-        )
-
-    model, train, data, host = (
-        {**_section(config, name), **_section(plan, name)} for name in ("model", "train", "data", "host")
-    )
-    lines = {
-        "model": said(
-            model,
-            ("parameters", "parameters"),
-            ("n_layer", "layers"),
-            ("n_embd", "width"),
-            ("n_head", "heads"),
-            ("context", "context"),
-            ("vocab_size", "vocabulary"),
-        ),
-        "data": said(data, ("kind", "kind"), ("source", "source"), ("batching", "batching"), ("clean", "clean")),
-        "training": said(
-            {"preset": config.get("preset"), **train},
-            ("preset", "preset"),
-            ("optimizer", "optimizer"),
-            ("lr", "lr"),
-            ("batch_size", "batch"),
-            ("accumulate", "accumulated"),
-            ("seed", "seed"),
-        ),
-        "machine": said(host, ("device", "device"), ("precision", "precision"), ("threads", "threads")),
-    }
-    for name, words in lines.items():
-        if words:
-            yield name, words
+    for section, fields in _FIELDS.items():
+        values = {"preset": config.get("preset"), **_section(config, section), **_section(plan, section)}
+        shown = [
+            f"{_LABELS.get(name, name)} {format_setting(values[name])}"
+            for name in fields
+            if values.get(name) is not None
+        ]
+        if shown:
+            yield _LABELS.get(section, section), ", ".join(shown)
 
 
 def _budget(train: Mapping[str, Any]) -> str:
@@ -266,15 +239,14 @@ class ChartPrinter:
 
     def __init__(self, ascii: bool) -> None:
         self.cells: Literal["braille", "ascii"] = "ascii" if ascii or not writes("\u28ff") else "braille"
-        self.color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.color = has_styles()
 
     def series(self, name: str, line: Line, color: int, smoothing: float, band: bool = True) -> Series:
         from storyteller.charts import Series
 
-        if not band or smoothing <= 0:
-            return Series(safe_line(name, 80), line.x, line.smooth, color % 8)
         # The band behind a smoothed line spans the values that each of its points stands for.
-        return Series(safe_line(name, 80), line.x, line.smooth, color % 8, low=line.low, high=line.high)
+        limits = {"low": line.low, "high": line.high} if band and smoothing > 0 else {}
+        return Series(safe_line(name, 80), line.x, line.smooth, color % 8, **limits)
 
     def chart(
         self,
@@ -288,7 +260,7 @@ class ChartPrinter:
     ) -> None:
         from storyteller.charts import View, draw
 
-        columns = width or shutil.get_terminal_size().columns
+        columns = width or terminal_columns()
         picture = draw(
             series,
             columns,
@@ -302,12 +274,8 @@ class ChartPrinter:
             patterns=not self.color and len(series) > 1,
         )
         for row in picture.rows:
-            print("".join(self._piece(text, style) for text, style in row).rstrip(), flush=False)
-
-    def _piece(self, text: str, style: str) -> str:
-        text = safe_line(text)
-        code = _code(style) if self.color else ""
-        return f"\x1b[{code}m{text}\x1b[0m" if code else text
+            pieces = ((safe_line(text), _code(style) if self.color else "") for text, style in row)
+            print("".join(f"\x1b[{code}m{text}\x1b[0m" if code else text for text, code in pieces).rstrip())
 
 
 def _code(style: str) -> str:
@@ -319,11 +287,11 @@ def _code(style: str) -> str:
     return {"axis": "2", "grid": "2", "mark": "1"}.get(style, "")
 
 
-def _marks(curves: Curves, x: Axis, saved: Sequence[int], paint: ChartPrinter) -> list[Marks]:
+def _marks(curves: Curves, x: Axis, saved: Sequence[int], charts: ChartPrinter) -> list[Marks]:
     """Return marks of checkpoints and resumes on the x axis."""
     from storyteller.charts import Marks
 
-    glyphs = ("^", "R") if paint.cells == "ascii" else ("\u25b4", "\u21bb")
+    glyphs = ("^", "R") if charts.cells == "ascii" else ("\u25b4", "\u21bb")
     found = []
     for glyph, name, steps in zip(glyphs, ("checkpoint", "resumed"), (saved, curves.resumes), strict=True):
         places = [place for step in steps if (place := curves.place_of(step, x)) is not None]

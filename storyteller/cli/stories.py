@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyteller.cli.story_output import OutputStream, WrappedWriter
+from storyteller.cli.story_output import OutputStream, write_wrapped
 from storyteller.cli.text_tables import note, out, out_json, table
 from storyteller.errors import invalid_value
 from storyteller.text import safe_line
@@ -37,7 +37,7 @@ def stories(
         raise invalid_value("--limit", limit, "1 or more")
     found = story_history.recent(limit, text or "")
     if as_json:
-        out_json([told.to_json() for told in found])
+        out_json([record.to_json() for record in found])
     elif not found:
         what = f"no story has {safe_line(text, 60)} in it" if text else "no story is kept yet"
         note(f'{what}: storyteller tell "Once there was a little boy"')
@@ -51,9 +51,8 @@ def stories(
 def story_table(found: list[StoryRecord], columns: int | None = None) -> list[str]:
     """Return a table of stories (id, time, model, beginning), cut to the width of the terminal."""
     columns = columns or (shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
-    narrow = 0 < columns < 72
-    rows = [(told.id, _when(told.time), safe_line(told.model, 24), " ".join(told.whole.split()[:40])) for told in found]
-    if narrow:
+    rows = [(one.id, _when(one.time), safe_line(one.model, 24), " ".join(one.whole.split()[:40])) for one in found]
+    if 0 < columns < 72:
         lines = table(("ID", "STORY"), [(row[0], row[3]) for row in rows])
     else:
         lines = table(("ID", "TOLD", "MODEL", "STORY"), rows, left=4)
@@ -63,13 +62,11 @@ def story_table(found: list[StoryRecord], columns: int | None = None) -> list[st
 
 def _show_whole(found: list[StoryRecord]) -> None:
     stream = OutputStream(sys.stdout)
-    for number, told in enumerate(found):
-        seed = f"seed {told.seed}" if told.sample.draws else "no sampling"
-        head = f"{told.id}  {_when(told.time)}  {told.model}  {seed}  {told.tokens:,} tokens"
+    for number, record in enumerate(found):
+        seed = f"seed {record.seed}" if record.sample.draws else "no sampling"
+        head = f"{record.id}  {_when(record.time)}  {record.model}  {seed}  {record.tokens:,} tokens"
         stream.write("\n" * (number > 0) + safe_line(head) + "\n")
-        page = WrappedWriter(stream)
-        page.write(told.whole)
-        page.end()
+        write_wrapped(record.whole, stream)
 
 
 def _when(time: str) -> str:

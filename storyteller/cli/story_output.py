@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -18,7 +17,15 @@ from typing import Any, TextIO
 import typer
 
 from storyteller.errors import DiskError, is_disk_full
-from storyteller.text import safe, safe_line
+from storyteller.text import safe
+
+
+def write_error(name: str, error: OSError, remedy: str = "check the path") -> DiskError:
+    """Returns the error for a file that cannot be written."""
+    if is_disk_full(error):
+        return DiskError(f"{name} cannot be written: no space is left", "free some, try again")
+    reason = (error.strerror or type(error).__name__).lower()
+    return DiskError(f"{name} cannot be written: {reason}", remedy)
 
 
 class OutputStream:
@@ -48,10 +55,7 @@ class OutputStream:
             raise typer.Exit(0) from None
         except OSError as error:
             self._drop()
-            if is_disk_full(error):
-                raise DiskError(f"{self._name} cannot be written: no space is left", "free some, try again") from error
-            reason = (error.strerror or type(error).__name__).lower()
-            raise DiskError(f"{self._name} cannot be written: {reason}", "check the path") from error
+            raise write_error(self._name, error) from error
 
     def _drop(self) -> None:
         """Send what is still buffered to the null device; closing the stream would raise once more."""
@@ -61,12 +65,15 @@ class OutputStream:
             os.close(nowhere)
 
 
+def terminal_columns() -> int:
+    """Returns the width of the terminal, asked each time: the user may have resized it."""
+    return shutil.get_terminal_size().columns
+
+
 class WrappedWriter:
     """Writes a story piece by piece, made safe; at a terminal, wrapped between words."""
 
-    def __init__(
-        self, stream: OutputStream, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns
-    ) -> None:
+    def __init__(self, stream: OutputStream, columns: Callable[[], int] = terminal_columns) -> None:
         self._stream = stream
         self._columns = columns if stream.is_terminal else lambda: 0
         self._column = 0
@@ -124,6 +131,13 @@ class WrappedWriter:
         return ready
 
 
+def write_wrapped(text: str, stream: OutputStream, columns: Callable[[], int] = terminal_columns) -> None:
+    """Writes a complete story."""
+    writer = WrappedWriter(stream, columns)
+    writer.write(text)
+    writer.end()
+
+
 class StoryWriter:
     """Writes several stories: as numbered text, or as a JSON object a line."""
 
@@ -140,15 +154,7 @@ class StoryWriter:
             return
         if not alone:
             self.stream.write("\n" * (self._number > 1) + f"{self._number}.\n")
-        page = WrappedWriter(self.stream)
-        page.write(record["text"])
-        page.end()
-
-
-def warn(line: str) -> None:
-    """Write a line for people to standard error, made safe; errors of writing it are ignored."""
-    with contextlib.suppress(OSError):
-        print(f"storyteller: {safe_line(line)}", file=sys.stderr, flush=True)
+        write_wrapped(record["text"], self.stream)
 
 
 def cells(text: str) -> int:

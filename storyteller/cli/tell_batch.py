@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from storyteller.cli.progress_line import ProgressLine, leave, run_interruptibly
-from storyteller.cli.story_output import StoryWriter, warn
-from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, story_json
+from storyteller.cli.story_output import StoryWriter
+from storyteller.cli.tell_stream import HistoryWriter, story_json
+from storyteller.cli.text_tables import warn
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.generate_many import StoryBatch, generate_many
 
@@ -41,7 +42,7 @@ def generate_and_write(
                 progress.show(done)
                 batch = run_interruptibly(lambda: next(batches, None))
             except KeyboardInterrupt:
-                progress.close()
+                progress.clear()
                 warn(f"stopped after {done:,} stories" + (f" of {total:,}" if total is not None else ""))
                 loaded.close()
                 leave()
@@ -64,7 +65,6 @@ def generate_and_write(
 def _write(loaded: LoadedModel, batch: StoryBatch[PromptRequest], writer: StoryWriter, history: HistoryWriter) -> None:
     batch_id, rows = secrets.token_hex(6), len(batch.stories)
     for row, (request, story) in enumerate(zip(batch.prompts, batch.stories, strict=True)):
-        streamed = StreamedStory(story.text, story.tokens, story.seconds, story.finished)
         position: dict[str, Any] = {"batch": batch_id, "row": row, "rows": rows} if rows > 1 else {}
-        record = history.keep(loaded, request.prompt, batch.params, streamed, **position)
+        record = history.keep(loaded, request.prompt, batch.params, story, **position)
         writer.put(story_json(record, loaded.engine.label, **({"line": request.line} if request.line else {})))

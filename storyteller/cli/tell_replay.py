@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from storyteller.cli.loaded_model import LoadedModel
 from storyteller.cli.story_output import StoryWriter
-from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, finish_story, stream_story
+from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError
 
 if TYPE_CHECKING:
+    from storyteller.inference.engine import GeneratedStory
     from storyteller.inference.story_history import StoryRecord
 
 
@@ -37,10 +38,10 @@ def reopen_model(record: StoryRecord, given: Mapping[str, Any]) -> LoadedModel:
 
 def regenerate(
     loaded: LoadedModel, record: StoryRecord, params: SamplingParams, writer: StoryWriter, history: HistoryWriter
-) -> tuple[StreamedStory, str]:
+) -> tuple[GeneratedStory, bool, str]:
     """Generates a kept story again and writes it. A story of a batch is generated with its batch if nothing changed.
 
-    Returns the story, and a message if it should be the same as the kept one but is not.
+    Returns the story, whether Ctrl-C stopped it, and a message if it should be the same as the kept one but is not.
     """
     from storyteller.inference import story_history
 
@@ -51,8 +52,7 @@ def regenerate(
     )
     batch = story_history.batch_of(record) if is_same and record.rows > 1 else None
     if batch is not None:
-        generated = loaded.engine.batch([other.prompt for other in batch], params)[record.row]
-        story = StreamedStory(generated.text, generated.tokens, generated.seconds, generated.finished)
+        story, is_stopped = loaded.engine.batch([other.prompt for other in batch], params)[record.row], False
         if not writer.as_json:
             writer.put({"text": record.prompt + story.text}, alone=True)
         position = {"batch": record.batch, "row": record.row, "rows": record.rows}
@@ -60,11 +60,12 @@ def regenerate(
     else:
         prompt = loaded.engine.recent(record.prompt) if record.goes_on else record.prompt
         stream = None if writer.as_json else writer.stream
-        story = stream_story(loaded.engine, prompt, params, stream, echo=record.prompt)
+        story, is_stopped = stream_story(loaded.engine, prompt, params, stream, echo=record.prompt)
         again = history.keep(loaded, record.prompt, params, story, goes_on=record.goes_on)
-    finish_story(again, loaded.engine.label, story, writer)
-    if not is_same or story.stopped or story.text.startswith(record.text):
-        return story, ""
-    if record.rows > 1 and batch is None:
-        return story, f"{record.id} was generated in a batch that is not complete any more, and alone it is different"
-    return story, f"{record.id} was different when it was kept: the model or the machine has changed"
+    finish_story(again, loaded.engine.label, writer)
+    message = ""
+    if is_same and not is_stopped and not story.text.startswith(record.text):
+        message = f"{record.id} was different when it was kept: the model or the machine has changed"
+        if record.rows > 1 and batch is None:
+            message = f"{record.id} was generated in a batch that is not complete any more, and alone it is different"
+    return story, is_stopped, message

@@ -11,17 +11,16 @@ import contextlib
 import dataclasses
 import difflib
 import re
-import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storyteller.cli.external_editor import echo_off, edit_text
 from storyteller.cli.loaded_model import LoadedModel
-from storyteller.cli.story_output import OutputStream, WrappedWriter
-from storyteller.cli.tell_stream import HistoryWriter, StreamedStory, stream_story
+from storyteller.cli.story_output import OutputStream, StoryWriter, terminal_columns, write_wrapped
+from storyteller.cli.tell_stream import HistoryWriter, describe_story, stream_story
 from storyteller.cli.text_tables import table
 from storyteller.config.configs import PROMPTS, SamplingParams, section
 from storyteller.errors import StorytellerError, UsageError
@@ -34,13 +33,11 @@ if TYPE_CHECKING:
 SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 
-@dataclass(frozen=True)
-class SessionCommand:
-    """A command of the session."""
+class SessionCommand(NamedTuple):
+    """A command of the session, which `Session._do_NAME` executes."""
 
     name: str
-    wants: str
-    """Its arguments, as the help shows them."""
+    arguments: str
     help: str
 
 
@@ -68,11 +65,11 @@ class SessionState:
     """The story after one change, for undo."""
 
     text: str = ""
-    begins: int = 0
-    """Offset of the part generated last; the text before it was its prompt."""
+    prompt_chars: int = 0
+    """Length of the prompt of the part generated last, which is the rest of the text."""
     goes_on: bool = False
-    """True where that prompt was a story so far, of which the model saw the newest part that fits."""
-    told: StoryRecord | None = None
+    """True if that prompt was an unfinished story, of which the model was given the newest part that fits."""
+    record: StoryRecord | None = None
     """The record of the part generated last."""
 
 
@@ -85,17 +82,17 @@ class Session:
         params: SamplingParams,
         stream: OutputStream,
         history: HistoryWriter,
-        columns: Callable[[], int] | None = None,
+        columns: Callable[[], int] = terminal_columns,
     ) -> None:
-        """`columns` returns the width of the terminal; by default it is asked each time."""
         self._loaded = loaded
         self._params = params
         self._stream = stream
-        self._history_writer = history
-        self._columns = columns or (lambda: shutil.get_terminal_size().columns)
+        self._history = history
+        self._columns = columns
         self._forks: list[list[SessionState]] = [[SessionState()]]
         self._fork = 0
-        self._told = 0
+        self._n_seeded = 0
+        """Stories generated since a seed was set."""
 
     @property
     def label(self) -> str:
@@ -108,19 +105,24 @@ class Session:
         return self._now.text
 
     @property
+    def _states(self) -> list[SessionState]:
+        """The states of the current fork, the newest last."""
+        return self._forks[self._fork]
+
+    @property
     def _now(self) -> SessionState:
-        return self._forks[self._fork][-1]
+        return self._states[-1]
 
     def answer(self, line: str) -> bool:
         """Execute a line; return False where it leaves the session. Errors and Ctrl-C end only this line."""
         try:
             if line.startswith("/") and not line.startswith("//"):
                 return self._command(line.strip()[1:])
-            text = line[1:] if line.startswith("//") else line
-            if text.strip():
-                self._begin(text)
+            prompt = line[1:] if line.startswith("//") else line
+            if prompt.strip():
+                self._generate(prompt, goes_on=False, echo=prompt)
             else:
-                self._more("")
+                self._do_more("")
         except StorytellerError as error:
             self._say(str(error))
         except KeyboardInterrupt:
@@ -147,92 +149,81 @@ class Session:
 
     # --- generating ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, prompt: str) -> None:
-        self._tell(prompt, goes_on=False, echo=prompt)
-
-    def _more(self, words: str) -> None:
-        story = self.story
-        if not story:
-            self._begin(words or PROMPTS[0])
-            return
-        gap = " " if words and not story[-1].isspace() else ""
-        self._tell(story + gap + words, goes_on=True, echo=words)
-
-    def _again(self, identity: str) -> None:
-        if identity:
-            self._retell(identity)
-            return
-        now = self._now
-        prompt = now.text[: now.begins]
-        if not prompt:
-            self._say("there is no story yet: type how one begins")
-            return
-        self._tell(prompt, goes_on=now.goes_on, echo="" if now.goes_on else prompt)
-
-    def _tell(self, prompt: str, *, goes_on: bool, echo: str) -> None:
-        """Generate after `prompt`. The result becomes the story, also where Ctrl-C stopped it."""
+    def _generate(self, prompt: str, *, goes_on: bool, echo: str) -> None:
+        """Generates a continuation of `prompt`. The result becomes the story, also if Ctrl-C stopped it."""
         self.look()
-        params = self._seeded()
+        params = self._seeded_params()
         given = self._loaded.engine.recent(prompt) if goes_on else prompt
         with echo_off():
-            heard = stream_story(self._loaded.engine, given, params, self._stream, echo=echo)
-        self._take(prompt, goes_on, params, heard)
+            story, _ = stream_story(self._loaded.engine, given, params, self._stream, echo=echo)
+        record = self._history.keep(self._loaded, prompt, params, story, goes_on=goes_on) if story.text else None
+        self._states.append(SessionState(prompt + story.text, len(prompt), goes_on, record))
 
-    def _take(self, prompt: str, goes_on: bool, params: SamplingParams, heard: StreamedStory) -> None:
-        told = self._history_writer.keep(self._loaded, prompt, params, heard, goes_on=goes_on) if heard.text else None
-        self._change(SessionState(prompt + heard.text, len(prompt), goes_on, told))
-
-    def _seeded(self) -> SamplingParams:
-        """Return the parameters with a seed: a random one or, where one was set, the next one each time."""
+    def _seeded_params(self) -> SamplingParams:
+        """Returns the parameters with a seed: a random one or, if one was set, the next one each time."""
         from storyteller.inference.engine import with_seed
 
         if self._params.seed is None:
             return with_seed(self._params)
-        self._told += 1
-        return dataclasses.replace(self._params, seed=(self._params.seed + self._told - 1) % 2**32)
+        seed = (self._params.seed + self._n_seeded) % 2**32
+        self._n_seeded += 1
+        return dataclasses.replace(self._params, seed=seed)
 
-    def _retell(self, identity: str) -> None:
-        """Repeat a kept story with its own model and sampling parameters; those of the session stay."""
-        from storyteller.cli.story_output import StoryWriter
+    def _do_more(self, words: str) -> None:
+        if self.story:
+            gap = " " if words and not self.story[-1].isspace() else ""
+            self._generate(self.story + gap + words, goes_on=True, echo=words)
+        else:
+            prompt = words or PROMPTS[0]
+            self._generate(prompt, goes_on=False, echo=prompt)
+
+    def _do_again(self, story_id: str) -> None:
+        if story_id:
+            self._repeat(story_id)
+            return
+        now = self._now
+        prompt = now.text[: now.prompt_chars]
+        if prompt:
+            self._generate(prompt, goes_on=now.goes_on, echo="" if now.goes_on else prompt)
+        else:
+            self._say("there is no story yet: type how one begins")
+
+    def _repeat(self, story_id: str) -> None:
+        """Repeats a kept story with its own model and sampling parameters; those of the session stay."""
         from storyteller.cli.tell_replay import regenerate, reopen_model
         from storyteller.inference import story_history
 
-        told = story_history.find(identity)
-        with reopen_model(told, {}) as loaded, echo_off():
-            heard, remark = regenerate(
-                loaded, told, told.sample, StoryWriter(self._stream, as_json=False), self._history_writer
-            )
-        if remark:
-            self._say(remark)
-        self._change(SessionState(told.prompt + heard.text, len(told.prompt), told.goes_on, told))
+        record = story_history.find(story_id)
+        writer = StoryWriter(self._stream, as_json=False)
+        with reopen_model(record, {}) as loaded, echo_off():
+            story, _, message = regenerate(loaded, record, record.sample, writer, self._history)
+        if message:
+            self._say(message)
+        self._states.append(SessionState(record.prompt + story.text, len(record.prompt), record.goes_on, record))
 
     # --- undo, edit, fork ---------------------------------------------------------------------------------------------
 
-    def _change(self, moment: SessionState) -> None:
-        self._forks[self._fork].append(moment)
-
-    def _undo(self, _: str) -> None:
-        moments = self._forks[self._fork]
-        if len(moments) == 1:
+    def _do_undo(self, _: str) -> None:
+        if len(self._states) == 1:
             self._say("there is nothing to undo")
             return
-        moments.pop()
-        self._page(self.story) if self.story else self._say("the page is empty again")
+        self._states.pop()
+        self._print_story("the page is empty again")
 
-    def _edit(self, _: str) -> None:
+    def _do_edit(self, _: str) -> None:
         changed = edit_text(self.story)
         if changed == self.story:
             self._say("nothing was changed")
             return
-        self._change(SessionState(changed, len(changed), goes_on=True))
-        self._page(changed)
+        self._states.append(SessionState(changed, len(changed), goes_on=True))
+        self._print_story("the page is empty again")
 
-    def _go_to_fork(self, which: str) -> None:
+    def _do_fork(self, which: str) -> None:
         if not which:
             if not self.story:
                 self._say("there is no story to fork yet")
                 return
-            self._forks.append(list(self._forks[self._fork]))
+            self._forks.append(list(self._states))
             kept, self._fork = self._fork + 1, len(self._forks) - 1
             self._say(f"this is fork {self._fork + 1}; /fork {kept} returns to the story as it was")
             return
@@ -240,25 +231,18 @@ class Session:
             there = "there is fork 1 alone" if len(self._forks) == 1 else f"there are forks 1 to {len(self._forks)}"
             raise UsageError(f"there is no fork {safe_line(which, 20)}", there)
         self._fork = int(which) - 1
-        self._page(self.story) if self.story else self._say(f"this is fork {which}; its page is empty")
+        self._print_story(f"this is fork {which}; its page is empty")
 
     # --- showing and saving -------------------------------------------------------------------------------------------
 
-    def _show(self, _: str) -> None:
-        if not self.story:
-            self._say("the page is empty: type how a story begins")
-            return
-        self._page(self.story)
-        told = self._now.told
-        if told is not None:
-            model = told.model if told.model != self._loaded.engine.label else self._loaded.engine.label
-            kept = f", kept as {told.id}" if told.id else ""
-            speed = told.tokens / max(told.seconds, 1e-9)
-            self._say(f"({model}, seed {told.seed}, {told.tokens:,} tokens, {speed:,.0f} tokens/s{kept})")
-        if len(self._forks) > 1:
+    def _do_show(self, _: str) -> None:
+        self._print_story("the page is empty: type how a story begins")
+        if self.story and self._now.record is not None:
+            self._say(describe_story(self._now.record, self._now.record.model))
+        if self.story and len(self._forks) > 1:
             self._say(f"(fork {self._fork + 1} of {len(self._forks)})")
 
-    def _history(self, words: str) -> None:
+    def _do_history(self, words: str) -> None:
         from storyteller.cli.stories import story_table
         from storyteller.inference import story_history
 
@@ -266,11 +250,10 @@ class Session:
         if not found:
             self._say("no kept story has that in it" if words else "no story is kept yet")
             return
-        for line in story_table(list(reversed(found)), self._columns()):
-            self._stream.write(safe_line(line) + "\n")
+        self._write_lines(story_table(list(reversed(found)), self._columns()))
         self._say("/again ID repeats one")
 
-    def _save(self, name: str, over: bool = False) -> None:
+    def _do_save(self, name: str, over: bool = False) -> None:
         if not name:
             raise UsageError("there is no file name", "/save FILE")
         if not self.story:
@@ -289,12 +272,11 @@ class Session:
 
     # --- settings and models ------------------------------------------------------------------------------------------
 
-    def _set(self, words: str) -> None:
+    def _do_set(self, words: str) -> None:
         name, value = (*re.split(r"[\s=]+", words, maxsplit=1), "")[:2]
         if not name:
             values = dataclasses.asdict(self._params)
-            for line in table(("", ""), [(key, _setting(values[key])) for key in SETTINGS])[1:]:
-                self._stream.write(line + "\n")
+            self._write_lines(table(("", ""), [(key, _setting(values[key])) for key in SETTINGS])[1:])
             return
         key = _match_name(name.lower().replace("-", "_").lstrip("_"), SETTINGS, "setting", lambda one: one)
         if not value:
@@ -306,16 +288,16 @@ class Session:
             self._params = section(SamplingParams, values, "sample")
         except UsageError as error:  # its message names the command-line option
             raise UsageError(f"invalid value {safe_line(value, 60)} for {key}", error.remedy) from error
-        self._told = 0
+        self._n_seeded = 0
         self._say(f"{key} is now {_setting(getattr(self._params, key))}")
 
-    def _model(self, name: str) -> None:
+    def _do_model(self, name: str) -> None:
         if name:
             self._loaded.reopen(name)
         engine, follows = self._loaded.engine, ", and its newer checkpoints" if self._loaded.follows_newest else ""
         self._say(f"model: {engine.label}{follows}; context {engine.context:,} tokens")
 
-    def _models(self, _: str) -> None:
+    def _do_models(self, _: str) -> None:
         from storyteller.tracking import checkpoint_folders
         from storyteller.tracking.run_index import list_runs, summarise
 
@@ -328,24 +310,21 @@ class Session:
                 rows.append((run.name, summary.state, ", ".join(f"@{step}" for step in reversed(steps[-4:])), bpb))
         rows.append((STARTER, "included", "", ""))
         if self._columns() < 72:
-            rows = [(name, steps or state, "", "") for name, state, steps, _ in rows]
-            lines = table(("MODEL", "STEPS"), [row[:2] for row in rows])
+            lines = table(("MODEL", "STEPS"), [(name, steps or state) for name, state, steps, _ in rows])
         else:
             lines = table(("MODEL", "STATE", "STEPS", "BITS/BYTE"), rows, left=3)
-        for line in lines:
-            self._stream.write(line + "\n")
+        self._write_lines(lines)
 
     def model_names(self) -> list[str]:
         """Return the names that `/model` accepts, for completion."""
         from storyteller.tracking import checkpoint_folders
         from storyteller.tracking.run_index import list_runs
 
-        names = []
+        names: list[str] = []
         for run in list_runs(self._loaded.root):
             steps = checkpoint_folders.steps(run)
-            names += (
-                [run.name, *(f"{run.name}@{step}" for step in reversed(steps)), f"{run.name}@best"] if steps else []
-            )
+            if steps:
+                names += [run.name, *(f"{run.name}@{step}" for step in reversed(steps)), f"{run.name}@best"]
         return [*names, STARTER]
 
     # --- commands -----------------------------------------------------------------------------------------------------
@@ -357,53 +336,41 @@ class Session:
         name = _OTHER_NAMES.get(name, name)
         if name == "bye":
             return False
-        actions: dict[str, Callable[[str], None]] = {
-            "again": self._again,
-            "more": self._more,
-            "undo": self._undo,
-            "edit": self._edit,
-            "fork": self._go_to_fork,
-            "show": self._show,
-            "set": self._set,
-            "model": self._model,
-            "models": self._models,
-            "history": self._history,
-            "save": self._save,
-            "save!": lambda file: self._save(file, over=True),
-            "help": self._help,
-        }
-        actions[name](rest.strip())
+        if name == "save!":
+            self._do_save(rest.strip(), over=True)
+        else:
+            getattr(self, f"_do_{name}")(rest.strip())
         return True
 
-    def _help(self, _: str) -> None:
+    def _do_help(self, _: str) -> None:
         for command in COMMANDS:
-            head = f"/{command.name} {command.wants}".rstrip()
+            head = f"/{command.name} {command.arguments}".rstrip()
             if self._columns() < 60:
                 self._stream.write(head + "\n")
-                self._wrapped("  " + command.help, indent=2)
+                self._say("  " + command.help, indent=2)
             else:
-                self._wrapped(head.ljust(19) + command.help, indent=19)
-        self._wrapped(
+                self._say(head.ljust(19) + command.help, indent=19)
+        self._say(
             "A line starts a new story. A run named without a step is followed: each story comes from its newest "
             "checkpoint. Commands can be abbreviated; // starts a story with a slash."
         )
 
     def welcome(self) -> None:
-        """Print the first line of the session."""
-        self._wrapped(_WELCOME)
+        """Prints the first line of the session."""
+        self._say(_WELCOME)
 
-    def _say(self, line: str) -> None:
-        self._wrapped(line)
-
-    def _wrapped(self, line: str, indent: int = 0) -> None:
+    def _say(self, line: str, indent: int = 0) -> None:
         width = max(self._columns() - 1, 20)
-        lines = textwrap.wrap(safe_line(line), width, subsequent_indent=" " * indent, break_on_hyphens=False)
+        self._write_lines(textwrap.wrap(safe_line(line), width, subsequent_indent=" " * indent, break_on_hyphens=False))
+
+    def _write_lines(self, lines: Sequence[str]) -> None:
         self._stream.write("\n".join(lines) + "\n")
 
-    def _page(self, text: str) -> None:
-        page = WrappedWriter(self._stream, self._columns)
-        page.write(text)
-        page.end()
+    def _print_story(self, if_empty: str) -> None:
+        if self.story:
+            write_wrapped(self.story, self._stream, self._columns)
+        else:
+            self._say(if_empty)
 
 
 def _match_name(given: str, names: Sequence[str], kind: str, shown: Callable[[str], str]) -> str:

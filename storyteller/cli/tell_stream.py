@@ -2,92 +2,72 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.story_output import OutputStream, StoryWriter, WrappedWriter, warn
+from storyteller.cli.story_output import OutputStream, StoryWriter, WrappedWriter
+from storyteller.cli.text_tables import note, warn
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import StorytellerError
-from storyteller.text import safe_line
+from storyteller.inference.engine import Engine, GeneratedStory
 
 if TYPE_CHECKING:
     from storyteller.cli.loaded_model import LoadedModel
-    from storyteller.inference.engine import Engine, GeneratedStory
     from storyteller.inference.story_history import StoryRecord
-
-
-@dataclass(frozen=True)
-class StreamedStory:
-    """The text generated, complete or stopped."""
-
-    text: str
-    tokens: int
-    seconds: float
-    finished: bool
-    stopped: bool = False
-    """By Ctrl-C."""
-
-    @property
-    def speed(self) -> float:
-        """Tokens a second."""
-        return self.tokens / max(self.seconds, 1e-9)
 
 
 def stream_story(
     engine: Engine, prompt: str, params: SamplingParams, stream: OutputStream | None, echo: str = ""
-) -> StreamedStory:
-    """Stream a story to `stream` (None: nowhere), preceded by `echo`, and end its line in any case.
+) -> tuple[GeneratedStory, bool]:
+    """Streams a story to `stream` (None: nowhere), preceded by `echo`, and ends its line in any case.
 
-    Ctrl-C stops it; the text so far is returned. Raises UsageError where the prompt does not fit, ModelError where
-    generation fails.
+    Returns the story and whether Ctrl-C stopped it, in which case it is the text so far. Raises UsageError if the
+    prompt does not fit, ModelError if generation fails.
     """
     began = time.perf_counter()
     pieces = engine.stream(prompt, params)
-    page = WrappedWriter(stream) if stream is not None else None
-    told: list[str] = []
+    writer = WrappedWriter(stream) if stream is not None else None
+    generated: list[str] = []
     try:
-        if page is not None and echo:
-            page.write(echo)
+        if writer is not None and echo:
+            writer.write(echo)
         while True:
             piece = next(pieces)
-            told.append(piece)
-            if page is not None:
+            generated.append(piece)
+            if writer is not None:
                 # A continuation starts on a new line, where the leading space of its first token is dropped.
-                page.write(piece if echo or len(told) > 1 else piece.lstrip(" "))
+                writer.write(piece if echo or len(generated) > 1 else piece.lstrip(" "))
     except StopIteration as end:
         story: GeneratedStory = end.value
-        return StreamedStory(story.text, story.tokens, story.seconds, story.finished)
+        return story, False
     except KeyboardInterrupt:
-        text = "".join(told)
-        return StreamedStory(text, engine.count(text), time.perf_counter() - began, finished=False, stopped=True)
+        text, seconds = "".join(generated), time.perf_counter() - began
+        return GeneratedStory(prompt, text, engine.count(text), seconds, params.seed or 0, finished=False), True
     finally:
         pieces.close()
-        if page is not None:
-            page.end()
+        if writer is not None:
+            writer.end()
 
 
 class HistoryWriter:
-    """Adds stories to the history. Where that fails it warns once and generation goes on."""
+    """Adds stories to the history. If that fails it warns once and generation goes on."""
 
-    def __init__(self, wanted: bool) -> None:
-        """`wanted` is False with `--no-keep`: nothing is kept."""
-        self._wanted = wanted
-        self._failed = False
+    def __init__(self, is_enabled: bool) -> None:
+        self._is_enabled = is_enabled
+        self._has_failed = False
 
     def keep(
-        self, loaded: LoadedModel, prompt: str, params: SamplingParams, story: StreamedStory, **more: Any
+        self, loaded: LoadedModel, prompt: str, params: SamplingParams, story: GeneratedStory, **more: Any
     ) -> StoryRecord:
-        """Return the record from which the story can be repeated; its id is empty unless it was kept.
+        """Returns the record from which the story can be repeated; its id is empty unless it was kept.
 
         `params.seed` must be set. `more` are further fields of StoryRecord.
         """
-        import dataclasses
-
         from storyteller.inference import story_history
 
-        told = story_history.StoryRecord(
+        record = story_history.StoryRecord(
             prompt=prompt,
             text=story.text,
             sample=params,
@@ -97,39 +77,44 @@ class HistoryWriter:
             **loaded.record_fields(),
             **more,
         )
-        if self._wanted:
+        if self._is_enabled:
             try:
-                story_history.keep(told)
-                return told
+                story_history.keep(record)
+                return record
             except StorytellerError as error:
-                if not self._failed:
+                if not self._has_failed:
                     warn(str(error))
-                self._failed = True
-        return dataclasses.replace(told, id="")
+                self._has_failed = True
+        return dataclasses.replace(record, id="")
 
 
-def story_json(told: StoryRecord, label: str, **more: Any) -> dict[str, Any]:
-    """Return a story as `--json` prints it."""
+def story_json(record: StoryRecord, label: str, **more: Any) -> dict[str, Any]:
+    """Returns a story as `--json` prints it."""
     plain = {
-        "text": told.whole,
-        "prompt": told.prompt,
-        "story": told.text,
-        "tokens": told.tokens,
-        "seconds": told.seconds,
-        "seed": told.seed,
+        "text": record.whole,
+        "prompt": record.prompt,
+        "story": record.text,
+        "tokens": record.tokens,
+        "seconds": record.seconds,
+        "seed": record.seed,
         "model": label,
-        "finished": told.finished,
+        "finished": record.finished,
     }
-    if told.rows > 1:  # the whole batch has one seed
-        plain |= {"row": told.row, "rows": told.rows}
-    return {**plain, **more, **({"id": told.id} if told.id else {})}
+    if record.rows > 1:  # the whole batch has one seed
+        plain |= {"row": record.row, "rows": record.rows}
+    return {**plain, **more, **({"id": record.id} if record.id else {})}
 
 
-def finish_story(told: StoryRecord, label: str, story: StreamedStory, writer: StoryWriter) -> None:
-    """Write what follows a streamed story: its JSON record or, at a terminal, a line with model, seed and speed."""
+def describe_story(record: StoryRecord, label: str) -> str:
+    """Returns the line below a story: the model, seed, number of tokens, speed and id."""
+    kept = f", kept as {record.id}" if record.id else ""
+    speed = record.tokens / max(record.seconds, 1e-9)
+    return f"({label}, seed {record.seed}, {record.tokens:,} tokens, {speed:,.0f} tokens/s{kept})"
+
+
+def finish_story(record: StoryRecord, label: str, writer: StoryWriter) -> None:
+    """Writes what follows a streamed story: its JSON record or, at a terminal, a line about it."""
     if writer.as_json:
-        writer.put(story_json(told, label))
+        writer.put(story_json(record, label))
     elif writer.stream.is_terminal and sys.stderr.isatty():
-        kept = f", kept as {told.id}" if told.id else ""
-        line = f"({label}, seed {told.seed}, {told.tokens:,} tokens, {story.speed:,.0f} tokens/s{kept})"
-        print(safe_line(line), file=sys.stderr, flush=True)
+        note(describe_story(record, label))

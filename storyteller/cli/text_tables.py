@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +25,12 @@ def out_json(value: Any) -> None:
 def note(line: str) -> None:
     """Print a line for people on standard error, made safe."""
     print(safe_line(line), file=sys.stderr, flush=True)
+
+
+def warn(line: str) -> None:
+    """Print a warning or an error on standard error, as `storyteller: LINE`; errors of writing it are ignored."""
+    with contextlib.suppress(OSError):
+        note(f"storyteller: {line}")
 
 
 def span(seconds: float | None) -> str:
@@ -51,6 +59,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> 
         ).rstrip()
         for row in cells
     ]
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> None:
+    """Print a table on standard output."""
+    for line in table(head, rows, left):
+        out(line)
+
+
+def has_styles() -> bool:
+    """True where standard output is a terminal that shows colours and bold text, and the user wants them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def writes(character: str) -> bool:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from storyteller.cli.options import RunsDir
 from storyteller.cli.progress_line import ProgressLine
 from storyteller.cli.story_output import OutputStream
 from storyteller.cli.text_tables import note, out_json, writes
-from storyteller.cli.train import RunsDir
 from storyteller.cli.wrapped_text import Part, wrap_parts
 from storyteller.config.configs import PROMPTS
 from storyteller.errors import RunError, invalid_value

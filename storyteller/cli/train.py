@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from storyteller.cli.follow import follow, print_outcome
+from storyteller.cli.options import Run, RunsDir, panel
 from storyteller.cli.text_tables import note, out
 from storyteller.config.presets import PRESET_NOTES, resolve
 from storyteller.errors import StorytellerError, UsageError
@@ -21,28 +19,17 @@ from storyteller.tracking import run_folder, run_index, wandb_mirror
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
 
-RunsDir = Annotated[
-    Path | None,
-    typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]"),
-]
-
-
-def _panel(heading: str) -> Callable[..., Any]:
-    """Return `typer.Option` with its heading in `--help` filled in."""
-    return partial(typer.Option, rich_help_panel=heading)
-
-
-_data, _model, _optimisation, _tracking = map(_panel, ("Data", "Model", "Optimisation", "Tracking"))
-_processes, _budget = map(_panel, ("Processes", "Budget (one of them)"))
-_new_budget = _panel("New budget (one of them, including what was trained)")
+_data, _model, _optimisation, _tracking = map(panel, ("Data", "Model", "Optimisation", "Tracking"))
+_processes, _budget = map(panel, ("Processes", "Budget (one of them)"))
+_new_budget = panel("New budget (one of them, including what was trained)")
 _BY_PRESET = "  [default: by the preset]"
-Nproc = Annotated[int, _processes(help="Processes on this machine, e.g. one a GPU.")]
-Nnodes = Annotated[int, _processes(help="Machines; start the same command on each.", show_default=True)]
-NodeRank = Annotated[int | None, _processes(help="This machine's number, from 0.  [default: Slurm's, else 0]")]
-Rendezvous = Annotated[str | None, _processes(metavar="HOST:PORT", help="First machine and a free port on it.")]
 _PRESET_HELP = " ".join(f"{name}: {what}." for name, what in PRESET_NOTES.items())
-Detach = Annotated[bool, _processes("--detach", help="Return once training has started.")]
-Foreground = Annotated[bool, _processes("--foreground", help="Train in this process, e.g. in a container.")]
+Nproc = Annotated[int | None, _processes("Processes on this machine.  [default: as before]")]
+Nnodes = Annotated[int, _processes("Machines; start the same command on each.")]
+NodeRank = Annotated[int | None, _processes("This machine's number, from 0.  [default: Slurm's, else 0]")]
+Rendezvous = Annotated[str | None, _processes("First machine and a free port on it.", metavar="HOST:PORT")]
+Detach = Annotated[bool, _processes("Return once training has started.", "--detach")]
+Foreground = Annotated[bool, _processes("Train in this process, e.g. in a container.", "--foreground")]
 
 
 def train(
@@ -50,78 +37,75 @@ def train(
     data: Annotated[
         list[str] | None,
         _data(
-            metavar="SOURCE",
-            help="auto (TinyStories from the Hub, else the bundled stories), tinystories, bundled, or a file or folder "
+            "auto (TinyStories from the Hub, else the bundled stories), tinystories, bundled, or a file or folder "
             "of stories (.jsonl .json .txt .csv .parquet, also .gz); repeatable.  [default: auto]",
+            metavar="SOURCE",
         ),
     ] = None,
     valid: Annotated[
         list[str] | None,
         _data(
+            "Held-out stories; repeatable.  [default: 1 % of the stories, chosen by a hash of their words]",
             metavar="PATH",
-            help="Held-out stories; repeatable.  [default: 1 % of the stories, chosen by a hash of their words]",
         ),
     ] = None,
-    clean: Annotated[str | None, _data(metavar="light|classic", help="Text cleaning." + _BY_PRESET)] = None,
+    clean: Annotated[str | None, _data("Text cleaning." + _BY_PRESET, metavar="light|classic")] = None,
     tokenizer: Annotated[
         str | None,
-        _data(metavar="bpe|gpt2|DIR", help="bpe trains one on the stories; gpt2; or a tokenizer folder." + _BY_PRESET),
+        _data("bpe trains one on the stories; gpt2; or a tokenizer folder." + _BY_PRESET, metavar="bpe|gpt2|DIR"),
     ] = None,
-    vocab_size: Annotated[int | None, _data(help="Vocabulary of a trained tokenizer." + _BY_PRESET)] = None,
-    no_cache: Annotated[bool, _data("--no-cache", help="Do not use the user's cache folder.")] = False,
-    layers: Annotated[int | None, _model(help="Transformer blocks." + _BY_PRESET)] = None,
-    width: Annotated[int | None, _model(help="Width of the residual stream." + _BY_PRESET)] = None,
-    heads: Annotated[int | None, _model(help="Attention heads; must divide the width." + _BY_PRESET)] = None,
-    context: Annotated[int | None, _model(help="Context length in tokens." + _BY_PRESET)] = None,
-    minutes: Annotated[float | None, _budget(metavar="MINUTES", help="Minutes of training." + _BY_PRESET)] = None,
-    steps: Annotated[int | None, _budget(help="Optimiser steps.")] = None,
-    epochs: Annotated[float | None, _budget(help="Passes over the stories.")] = None,
-    tokens: Annotated[int | None, _budget(help="Tokens trained on.")] = None,
-    batch_size: Annotated[int | None, _optimisation(help="Rows in one forward pass." + _BY_PRESET)] = None,
-    lr: Annotated[float | None, _optimisation(metavar="RATE", help="Peak learning rate of AdamW." + _BY_PRESET)] = None,
+    vocab_size: Annotated[int | None, _data("Vocabulary of a trained tokenizer." + _BY_PRESET)] = None,
+    no_cache: Annotated[bool, _data("Do not use the user's cache folder.", "--no-cache")] = False,
+    layers: Annotated[int | None, _model("Transformer blocks." + _BY_PRESET)] = None,
+    width: Annotated[int | None, _model("Width of the residual stream." + _BY_PRESET)] = None,
+    heads: Annotated[int | None, _model("Attention heads; must divide the width." + _BY_PRESET)] = None,
+    context: Annotated[int | None, _model("Context length in tokens." + _BY_PRESET)] = None,
+    minutes: Annotated[float | None, _budget("Minutes of training." + _BY_PRESET, metavar="MINUTES")] = None,
+    steps: Annotated[int | None, _budget("Optimiser steps.")] = None,
+    epochs: Annotated[float | None, _budget("Passes over the stories.")] = None,
+    tokens: Annotated[int | None, _budget("Tokens trained on.")] = None,
+    batch_size: Annotated[int | None, _optimisation("Rows in one forward pass." + _BY_PRESET)] = None,
+    lr: Annotated[float | None, _optimisation("Peak learning rate of AdamW." + _BY_PRESET, metavar="RATE")] = None,
     precision: Annotated[
         str | None,
         _optimisation(
-            metavar="auto|fp32|bf16|fp16",
-            help="Mixed precision; auto takes what the hardware supports.  [default: auto]",
+            "Mixed precision; auto takes what the hardware supports.  [default: auto]", metavar="auto|fp32|bf16|fp16"
         ),
     ] = None,
-    device: Annotated[str | None, _optimisation(metavar="auto|cpu|cuda|mps", help="Device.  [default: auto]")] = None,
-    seed: Annotated[int | None, _optimisation(help="Seed of weights, data order and samples.  [default: 42]")] = None,
+    device: Annotated[str | None, _optimisation("Device.  [default: auto]", metavar="auto|cpu|cuda|mps")] = None,
+    seed: Annotated[int | None, _optimisation("Seed of weights, data order and samples.  [default: 42]")] = None,
     skip_bad_steps: Annotated[
         int | None,
-        _optimisation(help="Steps with a non-finite loss or gradient to skip before the run fails.  [default: 0]"),
+        _optimisation("Steps with a non-finite loss or gradient to skip before the run fails.  [default: 0]"),
     ] = None,
     settings: Annotated[
         list[str] | None,
         _optimisation(
-            "--set", metavar="KEY=VALUE", help="Any other field of the configuration, e.g. --set keep=5; repeatable."
+            "Any other field of the configuration, e.g. --set keep=5; repeatable.", "--set", metavar="KEY=VALUE"
         ),
     ] = None,
-    name: Annotated[str | None, _tracking(help="Name of the run.  [default: three words and the date]")] = None,
+    name: Annotated[str | None, _tracking("Name of the run.  [default: three words and the date]")] = None,
     card_every: Annotated[
         str | None,
         _tracking(
+            "Measure generated stories this often, in the background: 500, 10m, 1epoch.  [default: never]",
             metavar="STEPS|TIME",
-            help="Measure generated stories this often, in the background: 500, 10m, 1epoch.  [default: never]",
         ),
     ] = None,
     wandb: Annotated[
         str | None,
         _tracking(
+            "Weights & Biases; auto is online where there are credentials, else off.  [default: auto]",
             metavar="auto|online|offline|off",
-            help="Weights & Biases; auto is online where there are credentials, else off.  [default: auto]",
         ),
     ] = None,
-    wandb_project: Annotated[str | None, _tracking(help="Project on Weights & Biases.  [default: storyteller]")] = None,
-    wandb_artifacts: Annotated[
-        bool | None, _tracking("--wandb-artifacts", help="Upload the best checkpoint, too.")
-    ] = None,
+    wandb_project: Annotated[str | None, _tracking("Project on Weights & Biases.  [default: storyteller]")] = None,
+    wandb_artifacts: Annotated[bool | None, _tracking("Upload the best checkpoint, too.", "--wandb-artifacts")] = None,
     runs_dir: RunsDir = None,
     detach: Detach = False,
     foreground: Foreground = False,
-    attach: Annotated[str | None, _processes(metavar="RUN", help="Follow a run that is already training.")] = None,
-    nproc: Nproc = 1,
+    attach: Annotated[str | None, _processes("Follow a run that is already training.", metavar="RUN")] = None,
+    nproc: Annotated[int, _processes("Processes on this machine, e.g. one a GPU.")] = 1,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
     rendezvous: Rendezvous = None,
@@ -132,12 +116,13 @@ def train(
     """
     root = run_folder.runs_root(runs_dir)
     if attach is not None:
-        return _attach(root, attach)
-    if detach and foreground:
-        raise UsageError("--detach and --foreground cannot go together", "choose one")
-    of = torchrun.spec_from_options(nproc, nnodes, node_rank, rendezvous)
-    if of.node_rank > 0:
-        return torchrun.lead(None, of)
+        folder = run_index.find_run(root, attach)
+        is_detached = seen_state(folder) in LIVING and not follow(folder)
+        return 0 if is_detached else print_outcome(folder)
+    _check_modes(detach, foreground)
+    spec = torchrun.spec_from_options(nproc, nnodes, node_rank, rendezvous)
+    if spec.node_rank > 0:
+        return torchrun.lead(None, spec)
     options = {
         "data.source": run_plan.parse_source(data),
         "data.valid": run_plan.absolute_paths(valid, "--valid") if valid else None,
@@ -165,28 +150,35 @@ def train(
         "mirror.wandb_artifacts": wandb_artifacts,
     }
     config = resolve(preset, options, settings or ())
-    mirrored = wandb_mirror.choose_mode(config.mirror.wandb)
-    folder = run_plan.create_run(root, name, config, ["storyteller", *sys.argv[1:]], of)
-    return _launch(folder, mirrored, of, foreground=foreground, detach=detach, is_new=True)
+    mirror = wandb_mirror.choose_mode(config.mirror.wandb)
+    folder = run_plan.create_run(root, name, config, ["storyteller", *sys.argv[1:]], spec)
+    # A run that fails before its first step is removed again.
+    status = 1
+    try:
+        status = _launch(folder, mirror, spec, foreground, detach)
+    finally:
+        if status:
+            run_plan.remove_unstarted(folder)
+    return _leave(status, foreground)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, a unique beginning of it, or latest.")],
+    run: Run,
     from_step: Annotated[
         int | None,
         typer.Option("--from", metavar="STEP", help="Continue from this step's checkpoint; drop later ones."),
     ] = None,
-    minutes: Annotated[float | None, _new_budget(metavar="MINUTES", help="Minutes of training in all.")] = None,
-    steps: Annotated[int | None, _new_budget(help="Optimiser steps in all.")] = None,
-    epochs: Annotated[float | None, _new_budget(help="Passes over the stories.")] = None,
-    tokens: Annotated[int | None, _new_budget(help="Tokens in all.")] = None,
+    minutes: Annotated[float | None, _new_budget("Minutes of training in all.", metavar="MINUTES")] = None,
+    steps: Annotated[int | None, _new_budget("Optimiser steps in all.")] = None,
+    epochs: Annotated[float | None, _new_budget("Passes over the stories.")] = None,
+    tokens: Annotated[int | None, _new_budget("Tokens in all.")] = None,
     skip_bad_steps: Annotated[
         int | None, typer.Option(help="Non-finite steps to skip in all, those already skipped included.")
     ] = None,
     runs_dir: RunsDir = None,
     detach: Detach = False,
     foreground: Foreground = False,
-    nproc: Annotated[int | None, _processes(help="Processes on this machine.  [default: as before]")] = None,
+    nproc: Nproc = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = None,
     rendezvous: Rendezvous = None,
@@ -195,68 +187,59 @@ def resume(
 
     Example: storyteller resume latest --minutes 10
     """
-    of = torchrun.spec_from_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
-    if of.node_rank > 0:
-        return torchrun.lead(None, of)
+    spec = torchrun.spec_from_options(1 if nproc is None else nproc, nnodes, node_rank, rendezvous)
+    if spec.node_rank > 0:
+        return torchrun.lead(None, spec)
     folder = run_index.find_run(run_folder.runs_root(runs_dir), run)
+    _check_modes(detach, foreground)
+    given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
+    mirror = run_plan.prepare_resume(folder, given, from_step)
+    if spec.nnodes == 1:
+        spec = run_plan.resume_spec(folder, nproc)
+        if nproc is None and spec.nproc > 1:
+            note(f"in {spec.nproc} processes, as before; --nproc says otherwise")
+    return _leave(_launch(folder, mirror, spec, foreground, detach, from_step), foreground)
+
+
+def _check_modes(detach: bool, foreground: bool) -> None:
     if detach and foreground:
         raise UsageError("--detach and --foreground cannot go together", "choose one")
-    given = {"minutes": minutes, "steps": steps, "epochs": epochs, "tokens": tokens, "skip_bad_steps": skip_bad_steps}
-    mirrored = run_plan.prepare_resume(folder, given, from_step)
-    if of.nnodes == 1:
-        of = run_plan.resume_spec(folder, nproc)
-        if nproc is None and of.nproc > 1:
-            note(f"in {of.nproc} processes, as before; --nproc says otherwise")
-    return _launch(folder, mirrored, of, foreground=foreground, detach=detach, from_step=from_step)
-
-
-# --- starting ---------------------------------------------------------------------------------------------------------
 
 
 def _launch(
     folder: RunFolder,
-    mirrored: tuple[wandb_mirror.Mode, str],
-    of: TorchrunSpec,
-    *,
+    mirror: tuple[wandb_mirror.Mode, str],
+    spec: TorchrunSpec,
     foreground: bool,
     detach: bool,
     from_step: int | None = None,
-    is_new: bool = False,
 ) -> int:
-    mode, why = mirrored
+    """Trains in this process or in one of its own, and follows the run's log. Returns the exit status."""
+    mode, reason = mirror
     note(f"run {folder.name} (in {folder.path})")
-    if why:
-        note(why)
+    if reason:
+        note(reason)
     offset = folder.log.stat().st_size if folder.log.exists() else 0
-    try:
-        status = (
-            _in_foreground(folder, offset, from_step, mode, of)
-            if foreground
-            else _in_background(folder, offset, from_step, detach, mode, of)
-        )
-    except BaseException:
-        if is_new:
-            run_plan.remove_unstarted(folder)
-        raise
-    if status and is_new:
-        run_plan.remove_unstarted(folder)
-    if foreground and threading.active_count() > 1:  # a reader that still waits for the Hub, say
+    over = threading.Event()
+    if foreground:
         from storyteller.training import worker
 
-        worker.leave(status)
-    return status
+        run_plan.start_run_mirror(folder, mode, note)
+        follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
+        follower.start()
+        try:
+            worker.run(folder, from_step, spec)
+        finally:
+            over.set()
+            follower.join(timeout=5)
+        return print_outcome(folder)
 
-
-def _in_background(
-    folder: RunFolder, offset: int, from_step: int | None, detach: bool, mode: wandb_mirror.Mode, of: TorchrunSpec
-) -> int:
-    process = run_plan.start_run(folder, mode, note, from_step, of)
+    process = run_plan.start_run(folder, mode, note, from_step, spec)
     if detach:
         start.wait_ready(folder, process)
         out(f"{folder.name} is training; storyteller train --attach {folder.name} follows it")
         return 0
     failed: list[StorytellerError] = []
-    over = threading.Event()
 
     def wait() -> None:
         try:
@@ -266,7 +249,7 @@ def _in_background(
         process.wait()
         over.set()
 
-    # Set-up can take a while (a tokenizer is trained): what it says is shown while it is waited for.
+    # Set-up can take a while (a tokenizer is trained), so its log lines are shown while this thread waits for it.
     threading.Thread(target=wait, daemon=True).start()
     if not follow(folder, offset, over):
         return 0
@@ -275,25 +258,10 @@ def _in_background(
     return print_outcome(folder)
 
 
-def _in_foreground(
-    folder: RunFolder, offset: int, from_step: int | None, mode: wandb_mirror.Mode, of: TorchrunSpec
-) -> int:
-    from storyteller.training import worker
+def _leave(status: int, foreground: bool) -> int:
+    """Returns `status`, or ends the process if a thread of a foreground run, such as a Hub download, still waits."""
+    if foreground and threading.active_count() > 1:
+        from storyteller.training import worker
 
-    run_plan.start_run_mirror(folder, mode, note)
-    over = threading.Event()
-    follower = threading.Thread(target=follow, args=(folder, offset, over), daemon=True)
-    follower.start()
-    try:
-        worker.run(folder, from_step, of)
-    finally:
-        over.set()
-        follower.join(timeout=5)
-    return print_outcome(folder)
-
-
-def _attach(root: Path, name: str) -> int:
-    folder = run_index.find_run(root, name)
-    if seen_state(folder) in LIVING and not follow(folder):
-        return 0
-    return print_outcome(folder)
+        worker.leave(status)
+    return status

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from storyteller.cli.train import RunsDir
+from storyteller.cli.options import RunsDir
 
 
 def tui(

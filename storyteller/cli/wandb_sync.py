@@ -11,9 +11,8 @@ from typing import Annotated
 
 import typer
 
-from storyteller.cli.runs import Run
+from storyteller.cli.options import Run, RunsDir
 from storyteller.cli.text_tables import note, number, out, out_json
-from storyteller.cli.train import RunsDir
 from storyteller.errors import RunError
 from storyteller.launch import start
 from storyteller.system import hardware

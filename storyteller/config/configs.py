@@ -13,10 +13,10 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from storyteller.errors import UsageError, invalid_value
 from storyteller.text import safe_line
@@ -64,136 +64,153 @@ OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in (
 """The fields that have an option of their own. The others are set with `--set`."""
 
 
-def _check(config: object, name: str, ok: bool, expected: str) -> None:
-    """Raises UsageError for the field `name` unless its value is `ok`."""
-    if not ok:
-        raise invalid_value(OPTIONS.get(name, f"--set {name}"), getattr(config, name), expected)
+@dataclass(frozen=True)
+class Range:
+    """The valid values of a number, in its type hint. An open range does not include the bounds that it names."""
+
+    low: float
+    high: float
+    expected: str  # the range in words, for the error
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
 
 
-def _check_choices(config: Any) -> None:
-    """Raises UsageError if a field whose type is a Literal has another value."""
-    kind: Any = type(config)
-    for name, choices in _choices(kind).items():
-        _check(config, name, getattr(config, name) in choices, f"{', '.join(choices[:-1])} or {choices[-1]}")
+_Budget = Range(0, math.inf, "a number above 0", open_low=True, open_high=True)
+_LearningRate = Range(0, 10, "a number above 0 and up to 10", open_low=True)
+_MomentDecay = Range(0, 1, "0 up to, not including, 1", open_high=True)
+_Share = Range(0, 1, "a share from 0 up to, not including, 1", open_high=True)
 
 
 @cache
-def _choices(kind: type) -> dict[str, tuple[str, ...]]:
-    hints = typing.get_type_hints(kind)
-    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Literal}
+def _rules(kind: type) -> dict[str, tuple[Container[Any], str]]:
+    """The valid values of each field of a dataclass whose type hint limits them, and their description."""
+    rules: dict[str, tuple[Container[Any], str]] = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        if typing.get_origin(hint) is Literal:
+            *others, last = choices = typing.get_args(hint)
+            rules[name] = choices, f"{', '.join(others)} or {last}"
+        elif typing.get_origin(hint) is Annotated:
+            valid = hint.__metadata__[0]
+            rules[name] = valid, valid.expected
+    return rules
+
+
+class _Checked:
+    """A dataclass whose values are checked, by the type hints of its fields, when it is made. None is not checked."""
+
+    def __post_init__(self) -> None:
+        for name, (valid, expected) in _rules(type(self)).items():
+            value = getattr(self, name)
+            self._check(name, value is None or value in valid, expected)
+
+    def _check(self, name: str, ok: bool, expected: str) -> None:
+        """Raises UsageError for the field `name` unless its value is `ok`."""
+        if not ok:
+            raise invalid_value(OPTIONS.get(name, f"--set {name}"), getattr(self, name), expected)
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(_Checked):
     """Shape of the GPT-2 model."""
 
-    n_layer: int = 4
+    n_layer: Annotated[int, Range(1, 256, "1 to 256 blocks")] = 4
     """Transformer blocks."""
-    n_embd: int = 256
+    n_embd: Annotated[int, Range(1, 16384, "1 to 16,384")] = 256
     """Width of the residual stream."""
-    n_head: int = 4
+    n_head: Annotated[int, Range(1, 256, "1 to 256")] = 4
     """Attention heads per block. The width must be a multiple of it."""
-    context: int = 512
+    context: Annotated[int, Range(8, 65536, "8 to 65,536 tokens")] = 512
     """Context length in tokens."""
-    dropout: float = 0.0
+    dropout: Annotated[float, _Share] = 0.0
     """Dropout probability during training."""
     activation: Literal["gelu_new", "gelu"] = "gelu_new"
     """Activation of the MLP: `gelu_new` is GPT-2's tanh approximation, `gelu` the exact function (faster on CPUs)."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check(self, "n_layer", 1 <= self.n_layer <= 256, "1 to 256 blocks")
-        _check(self, "n_embd", 1 <= self.n_embd <= 16384, "1 to 16,384")
-        _check(self, "n_head", 1 <= self.n_head <= 256, "1 to 256")
+        super().__post_init__()
         if self.n_embd % self.n_head:
             raise UsageError(
                 f"--width {self.n_embd} cannot be shared evenly by --heads {self.n_head}",
                 f"take a width that is a multiple of {self.n_head}, such as "
                 f"{max(self.n_embd // self.n_head, 1) * self.n_head}",
             )
-        _check(self, "context", 8 <= self.context <= 65536, "8 to 65,536 tokens")
-        _check(self, "dropout", 0 <= self.dropout < 1, "a share from 0 up to, not including, 1")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(_Checked):
     """Where stories come from and how they are cleaned, tokenized and batched."""
 
     source: str | tuple[str, ...] = "auto"
     """`auto`, `tinystories`, `bundled`, or paths to files and folders."""
     valid: tuple[str, ...] = ()
     """Paths to held-out stories. If empty, training stories are held out by a hash of their text."""
-    valid_pct: float = 1.0
+    valid_pct: Annotated[float, Range(0, 50, "a percentage above 0 and up to 50", open_low=True)] = 1.0
     """Percentage of the stories held out by hash."""
     clean: Clean = "light"
     """Cleaning of the stories: `light` or `classic`."""
-    min_chars: int = 30
+    min_chars: Annotated[int, Range(1, 100_000, "1 to 100,000 characters")] = 30
     """Shorter stories (in characters) are skipped and counted."""
     tokenizer: str = "bpe"
     """`bpe` (trained on the corpus), `gpt2`, or the path to a tokenizer folder."""
-    vocab_size: int = 4096
+    vocab_size: Annotated[int, Range(257, 1_000_000, "257 to 1,000,000 entries")] = 4096
     """Vocabulary size of a tokenizer that is trained."""
-    tokenizer_mib: int = 16
+    tokenizer_mib: Annotated[int, Range(1, 4096, "1 to 4,096 MiB")] = 16
     """MiB of text, from the start of the corpus, that the tokenizer is trained on."""
     batching: Literal["pack", "begin", "pad"] = "pack"
     """`pack` fills each row with consecutive stories; `begin` does, too, but starts each row at the beginning of a
     story (or continues one longer than a row) and drops the part of its last story that does not fit; `pad` puts one
     story in each row, padded to the longest."""
-    shuffle_stories: int = 8192
+    shuffle_stories: Annotated[int, Range(1, 1_000_000, "1 to 1,000,000")] = 8192
     """Size of the shuffle buffer in stories; 1 keeps the order of the corpus."""
-    hub_patience_minutes: float = 10.0
+    hub_patience_minutes: Annotated[float, Range(0, 10_080, "0 to 10,080 minutes (a week)")] = 10.0
     """How long to wait when the Hub is unreachable. After that the run saves a checkpoint and fails."""
-    cache_gib: float = 8.0
+    cache_gib: Annotated[float, Range(0, 1_000_000, "0 (no cache) to 1,000,000 GiB")] = 8.0
     """Size limit in GiB of the cache of held-out stories and tokenizers in the user's cache folder; 0 disables it."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check(self, "source", self.source not in ("", ()), "auto, tinystories, bundled, or paths")
-        _check(self, "valid_pct", 0 < self.valid_pct <= 50, "a percentage above 0 and up to 50")
-        _check(self, "min_chars", 1 <= self.min_chars <= 100_000, "1 to 100,000 characters")
-        _check(self, "vocab_size", 257 <= self.vocab_size <= 1_000_000, "257 to 1,000,000 entries")
-        _check(self, "tokenizer_mib", 1 <= self.tokenizer_mib <= 4096, "1 to 4,096 MiB")
-        _check(self, "shuffle_stories", 1 <= self.shuffle_stories <= 1_000_000, "1 to 1,000,000")
-        patience = self.hub_patience_minutes
-        _check(self, "hub_patience_minutes", 0 <= patience <= 10_080, "0 to 10,080 minutes (a week)")
-        _check(self, "cache_gib", 0 <= self.cache_gib <= 1_000_000, "0 (no cache) to 1,000,000 GiB")
+        super().__post_init__()
+        self._check("source", self.source not in ("", ()), "auto, tinystories, bundled, or paths")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(_Checked):
     """The budget, the optimizer, and how often to evaluate, log and save."""
 
-    minutes: float | None = None
+    minutes: Annotated[float | None, _Budget] = None
     """Budget: minutes in the training loop, evaluation and saving included. At most one of the four budgets is set."""
-    steps: int | None = None
+    steps: Annotated[int | None, _Budget] = None
     """Budget: optimizer steps."""
-    epochs: float | None = None
+    epochs: Annotated[float | None, _Budget] = None
     """Budget: passes over the corpus."""
-    tokens: int | None = None
+    tokens: Annotated[int | None, _Budget] = None
     """Budget: tokens trained on."""
-    batch_size: int = 8
+    batch_size: Annotated[int, Range(1, 65536, "1 to 65,536 rows")] = 8
     """Rows per forward pass."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, 65536, "1 to 65,536")] = 1
     """Forward passes per optimizer step (gradient accumulation)."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`adamw`, or `muon`: Muon for the hidden matrices and AdamW for the other parameters."""
-    lr: float = 1e-3
+    lr: Annotated[float, _LearningRate] = 1e-3
     """Peak learning rate of AdamW."""
-    muon_lr: float = 0.03
+    muon_lr: Annotated[float, _LearningRate] = 0.03
     """Peak learning rate of Muon."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Range(0, 10, "0 to 10")] = 0.01
     """Decoupled weight decay, applied to matrices only."""
-    beta1: float = 0.9
+    beta1: Annotated[float, _MomentDecay] = 0.9
     """AdamW: decay rate of the first moment."""
-    beta2: float = 0.95
+    beta2: Annotated[float, _MomentDecay] = 0.95
     """AdamW: decay rate of the second moment."""
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, Range(0, math.inf, "a number above 0", open_low=True)] = 1.0
     """Maximum norm to which the gradient is clipped."""
-    warmup_pct: float = 2.0
+    warmup_pct: Annotated[float, Range(0, 100, "0 to 100")] = 2.0
     """Percentage of the budget over which the learning rate rises linearly from 0."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """Learning rate schedule after the warm-up."""
-    final_lr_pct: float = 0.0
+    final_lr_pct: Annotated[float, Range(0, 100, "0 to 100")] = 0.0
     """Learning rate at the end, as a percentage of the peak."""
     precision: Precision = "auto"
     """`auto` takes the fastest that the hardware supports natively."""
@@ -201,63 +218,44 @@ class TrainConfig:
     """`auto` takes CUDA if available, else MPS, else the CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Use `torch.compile`. `auto`: on CUDA, unless the budget is under three minutes."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024, "0 (all cores) to 1,024")] = 0
     """CPU threads; 0: as many as there are cores."""
-    seed: int = 42
+    seed: Annotated[int, Range(0, 2**63 - 1, "0 or a whole number above it")] = 42
     """Seed of the initial weights, the order of the stories and the samples."""
     eval_every: str = "30s"
     """How often to evaluate and to generate a sample: `200` (steps), `30s`, `5m`, `1epoch` or `never`."""
-    eval_stories: int = 100
+    eval_stories: Annotated[int, Range(1, 100_000, "1 to 100,000")] = 100
     """Held-out stories per evaluation. The evaluation before the first step takes the first 16 of them."""
     checkpoint_every: str = "60s"
     """How often to save a checkpoint, in addition to the one at the end; written like `eval_every`."""
-    keep: int = 3
+    keep: Annotated[int, Range(1, 10000, "1 to 10,000 checkpoints")] = 3
     """How many of the newest checkpoints to keep, in addition to the best."""
     card_every: str = "never"
     """How often to make a model card in the background: stories from many prompts are generated and measured, and the
     scores are logged as `eval/<measure>`. Written like `eval_every`; one more is made at the end."""
-    card_completions: int = 1
+    card_completions: Annotated[int, Range(1, 1000, "1 to 1,000")] = 1
     """Stories per prompt of a model card."""
-    log_every: int = 10
+    log_every: Annotated[int, Range(1, 100_000, "1 to 100,000 steps")] = 10
     """Steps between two lines of metrics."""
-    skip_bad_steps: int = 0
+    skip_bad_steps: Annotated[int, Range(0, 1_000_000, "0 to 1,000,000 steps")] = 0
     """How many steps with a non-finite loss or gradient are skipped. The next one stops the run."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        budgets = [name for name in ("minutes", "steps", "epochs", "tokens") if getattr(self, name) is not None]
+        budgets = [f"--{name}" for name in ("minutes", "steps", "epochs", "tokens") if getattr(self, name) is not None]
         if len(budgets) > 1:
-            given = " and ".join(f"--{name}" for name in budgets)
-            raise UsageError(f"{given} are two budgets", "give one of --minutes, --steps, --epochs, --tokens")
-        for name in budgets:
-            value = getattr(self, name)
-            _check(self, name, value > 0 and math.isfinite(value), "a number above 0")
-        _check(self, "batch_size", 1 <= self.batch_size <= 65536, "1 to 65,536 rows")
-        _check(self, "accumulate", 1 <= self.accumulate <= 65536, "1 to 65,536")
-        _check(self, "lr", 0 < self.lr <= 10, "a number above 0 and up to 10")
-        _check(self, "muon_lr", 0 < self.muon_lr <= 10, "a number above 0 and up to 10")
-        _check(self, "weight_decay", 0 <= self.weight_decay <= 10, "0 to 10")
-        _check(self, "beta1", 0 <= self.beta1 < 1, "0 up to, not including, 1")
-        _check(self, "beta2", 0 <= self.beta2 < 1, "0 up to, not including, 1")
-        _check(self, "clip_norm", self.clip_norm > 0, "a number above 0")
-        _check(self, "warmup_pct", 0 <= self.warmup_pct <= 100, "0 to 100")
-        _check(self, "final_lr_pct", 0 <= self.final_lr_pct <= 100, "0 to 100")
-        _check(self, "threads", 0 <= self.threads <= 1024, "0 (all cores) to 1,024")
-        _check(self, "seed", 0 <= self.seed < 2**63, "0 or a whole number above it")
-        _check(self, "eval_stories", 1 <= self.eval_stories <= 100_000, "1 to 100,000")
-        _check(self, "keep", 1 <= self.keep <= 10_000, "1 to 10,000 checkpoints")
-        _check(self, "log_every", 1 <= self.log_every <= 100_000, "1 to 100,000 steps")
-        _check(self, "skip_bad_steps", 0 <= self.skip_bad_steps <= 10**6, "0 to 1,000,000 steps")
-        _check(self, "card_completions", 1 <= self.card_completions <= 1000, "1 to 1,000")
+            raise UsageError(
+                f"{' and '.join(budgets)} are two budgets", "give one of --minutes, --steps, --epochs, --tokens"
+            )
+        super().__post_init__()
         for name in ("eval_every", "checkpoint_every", "card_every"):
             try:
                 Period.parse(getattr(self, name))
             except ValueError:
-                _check(self, name, False, "steps (200), a time (30s, 5m, 1h), 1epoch or never")
+                self._check(name, False, "steps (200), a time (30s, 5m, 1h), 1epoch or never")
 
 
 @dataclass(frozen=True)
-class WandbConfig:
+class WandbConfig(_Checked):
     """Weights & Biases."""
 
     wandb: Wandb = "auto"
@@ -268,49 +266,41 @@ class WandbConfig:
     """Upload the best checkpoint as an artifact when the run has ended."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        super().__post_init__()
         # The wandb client refuses these characters in a project name, and longer names.
         fits = re.fullmatch(r"[^/\\#?%:\x00-\x20\x7f][^/\\#?%:\x00-\x1f\x7f]{0,127}", self.wandb_project)
-        _check(self, "wandb_project", fits is not None, "1 to 128 characters without / \\ # ? % :")
+        self._check("wandb_project", fits is not None, "1 to 128 characters without / \\ # ? % :")
 
 
 @dataclass(frozen=True)
-class SamplingParams:
+class SamplingParams(_Checked):
     """Sampling parameters: how a story is generated."""
 
-    max_tokens: int = 400
+    max_tokens: Annotated[int, Range(1, 1_000_000, "1 to 1,000,000")] = 400
     """Maximum number of tokens to generate."""
-    temperature: float = 0.8
+    temperature: Annotated[float, Range(0, 100, "0 (greedy) to 100")] = 0.8
     """Divides the logits before sampling; 0 takes the most likely token each time (greedy)."""
-    top_k: int = 100
+    top_k: Annotated[int, Range(0, 1_000_000, "0 (all) or a whole number above it")] = 100
     """Sample from the K most likely tokens; 0 disables it, which with top_p takes twice as long (all are sorted)."""
-    top_p: float = 0.95
+    top_p: Annotated[float, Range(0, 1, "a number above 0 and up to 1", open_low=True)] = 0.95
     """Nucleus sampling: sample from the smallest set of tokens whose probabilities sum to at least P; 1 disables it."""
-    min_p: float = 0.0
+    min_p: Annotated[float, _Share] = 0.0
     """Sample from tokens at least this share as likely as the most likely one; 0 disables it."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Annotated[float, Range(0, 100, "above 0 and up to 100", open_low=True)] = 1.0
     """Above 1, tokens that have been generated become less likely."""
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: Annotated[int, Range(0, 1000, "0 (any) to 1,000 tokens")] = 0
     """No sequence of N tokens is generated twice in a story; 0 disables it."""
-    beams: int = 1
+    beams: Annotated[int, Range(1, 64, "1 (no search) to 64")] = 1
     """Above 1: beam search with this many beams. Nothing is sampled then: temperature, top_k, top_p, min_p and seed
     are ignored."""
-    seed: int | None = None
+    seed: Annotated[int | None, Range(0, 2**32 - 1, "0 to 4,294,967,295")] = None
     """The same seed gives the same story; None: a new one each time."""
     stop: tuple[str, ...] = ()
     """Stop strings: generation ends before the first of them."""
 
     def __post_init__(self) -> None:
-        _check(self, "max_tokens", 1 <= self.max_tokens <= 1_000_000, "1 to 1,000,000")
-        _check(self, "temperature", 0 <= self.temperature <= 100, "0 (greedy) to 100")
-        _check(self, "top_k", 0 <= self.top_k <= 1_000_000, "0 (all) or a whole number above it")
-        _check(self, "top_p", 0 < self.top_p <= 1, "a number above 0 and up to 1")
-        _check(self, "repetition_penalty", 0 < self.repetition_penalty <= 100, "above 0 and up to 100")
-        _check(self, "min_p", 0 <= self.min_p < 1, "a share from 0 up to, not including, 1")
-        _check(self, "no_repeat_ngram", 0 <= self.no_repeat_ngram <= 1000, "0 (any) to 1,000 tokens")
-        _check(self, "beams", 1 <= self.beams <= 64, "1 (no search) to 64")
-        _check(self, "seed", self.seed is None or 0 <= self.seed < 2**32, "0 to 4,294,967,295")
-        _check(self, "stop", all(self.stop), "text that is not empty")
+        super().__post_init__()
+        self._check("stop", all(self.stop), "text that is not empty")
 
     @property
     def draws(self) -> bool:

@@ -178,14 +178,21 @@ class Batches:
         import numpy as np
 
         end, size = np.array([self._tokenizer.end_id]), self._context + 1
-        first_pass = None if self._stories_position else _FirstPassCheck(self._context)
+        n_first_pass = self._context if self._stories_position else 0  # tokens, counted up to one context
         # The step of the position may have ended between two rows of one long story, whose rest is then carried.
         yield from self._cut(np.asarray(self._carry), end, False)
         pieces = [self._carry]
         n_tokens = len(self._carry)
         for ids, position in self._encoded():
-            if first_pass is not None:
-                first_pass.check(len(ids) + 1, position)
+            if n_first_pass < self._context:
+                n_first_pass += len(ids) + 1
+                if position.get("epoch", 0) > 0 and n_first_pass < self._context:
+                    # The first pass is over: rows would be packed with copies of the corpus.
+                    raise CorpusError(
+                        f"all the training stories together are {n_first_pass:,} tokens, less than one context of "
+                        f"{self._context:,}",
+                        f"give more stories (--data) or a smaller --context, such as {max(8, n_first_pass // 4)}",
+                    )
             within = self._batching == "begin" and n_tokens > 1  # the story begins within a row
             pieces += [ids, end]
             n_tokens += len(ids) + 1
@@ -203,26 +210,6 @@ class Batches:
             # The last token of a row is the first input of the next, so that each token is predicted once.
             tokens = self._carry = end if within else tokens[self._context :]
             yield row
-
-
-class _FirstPassCheck:
-    """Rejects a corpus that is shorter than one row: the row would be packed with copies of the corpus."""
-
-    def __init__(self, context: int) -> None:
-        self._context = context
-        self._tokens = 0
-
-    def check(self, n_tokens: int, position: Position) -> None:
-        """Counts a story's tokens. `position` is the one after it, which tells whether the first pass is over."""
-        if self._tokens >= self._context:
-            return
-        self._tokens += n_tokens
-        if position.get("epoch", 0) > 0 and self._tokens < self._context:
-            raise CorpusError(
-                f"all the training stories together are {self._tokens:,} tokens, less than one context of "
-                f"{self._context:,}",
-                f"give more stories (--data) or a smaller --context, such as {max(8, self._tokens // 4)}",
-            )
 
 
 def prefetch_steps(tokens: int) -> int:
@@ -246,16 +233,12 @@ class Prefetcher:
     def _fill(self) -> None:
         iterator = iter(self._items)
         try:
-            for item in iterator:
-                if not self._put((item, None)):
-                    return
-            self._put((None, StopIteration()))
-        except BaseException as error:  # noqa: BLE001  raised again by `next`
+            while self._put((next(iterator), None)):
+                pass
+        except BaseException as error:  # noqa: BLE001  raised again by `next`, also StopIteration
             self._put((None, error))
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            getattr(iterator, "close", lambda: None)()
 
     def _put(self, item: tuple[Any, BaseException | None]) -> bool:
         while not self._closed.is_set():

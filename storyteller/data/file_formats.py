@@ -6,11 +6,12 @@ be resumed. A piece over 1 MiB is skipped in small chunks and never held in memo
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -58,47 +59,32 @@ class Format:
 # --- splitters --------------------------------------------------------------------------------------------------------
 
 
-def records(stream: BinaryIO, at: int, line: int, quoted: bool = False) -> Iterator[Piece]:
-    """Splits into lines. With `quoted` (CSV), a line goes on while a quotation mark is open."""
-    held, first, too_long, odd_quotes = bytearray(), line, False, False
+def records(
+    stream: BinaryIO, at: int, line: int, *, quoted: bool = False, blank_separated: bool = False
+) -> Iterator[Piece]:
+    """Splits into lines, or with `blank_separated` into the paragraphs between blank lines.
+
+    With `quoted` (CSV), a line goes on while a quotation mark is open.
+    """
+    held, first, too_long, odd_quotes, line_begins = bytearray(), line, False, False, True
     while chunk := stream.readline(_CHUNK_BYTES):
         at += len(chunk)
-        too_long = _hold(held, chunk, too_long)
+        line_ends = chunk.endswith(b"\n")
+        line += line_ends
+        is_separator = blank_separated and line_begins and line_ends and not chunk.strip()
+        line_begins = line_ends
         odd_quotes ^= quoted and chunk.count(b'"') % 2 == 1
-        if chunk.endswith(b"\n"):
-            line += 1
-            if not odd_quotes:
-                yield Piece(None if too_long else bytes(held), at, first, line)
-                held, first, too_long = bytearray(), line, False
-    if held or too_long:
-        yield Piece(None if too_long else bytes(held), at, first, line)
-
-
-def paragraphs(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
-    """Splits at blank lines."""
-    held, first, too_long, line_begins = bytearray(), line, False, True
-    while chunk := stream.readline(_CHUNK_BYTES):
-        at += len(chunk)
-        whole_line = line_begins and chunk.endswith(b"\n")
-        line_begins = chunk.endswith(b"\n")
-        line += line_begins
-        if whole_line and not chunk.strip():
+        if not is_separator:
+            held += chunk
+            if too_long or len(held) > STORY_BYTES:
+                too_long = True
+                held.clear()
+        if is_separator or (line_ends and not odd_quotes and not blank_separated):
             if held or too_long:
                 yield Piece(None if too_long else bytes(held), at, first, line)
             held, first, too_long = bytearray(), line, False
-        else:
-            too_long = _hold(held, chunk, too_long)
     if held or too_long:
         yield Piece(None if too_long else bytes(held), at, first, line)
-
-
-def _hold(held: bytearray, chunk: bytes, too_long: bool) -> bool:
-    """Appends to the piece in `held`. Returns True, with `held` empty, once the piece is too long."""
-    if too_long or len(held) + len(chunk) > STORY_BYTES:
-        held.clear()
-        return True
-    held += chunk
-    return False
 
 
 def end_of_text_separated(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
@@ -136,7 +122,8 @@ def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
         held += chunk
         while pos < len(held):
             if in_string:
-                pos = _string_end(held, pos)
+                if (text := _IN_STRING.match(held, pos)) is not None:
+                    pos = text.end()
                 if held[pos : pos + 1] != b'"':
                     break  # the string, or an escape sequence in it, continues in the next chunk
                 pos, in_string = pos + 1, False
@@ -166,12 +153,6 @@ def array_elements(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
         yield Piece(None if too_long else bytes(held), at + len(held), first, line + held.count(b"\n"))
 
 
-def _string_end(held: bytearray, pos: int) -> int:
-    """The position of the string's closing quote, of an incomplete escape sequence, or the end of `held`."""
-    match = _IN_STRING.match(held, pos)
-    return match.end() if match else pos
-
-
 # --- parsers ----------------------------------------------------------------------------------------------------------
 
 
@@ -182,27 +163,27 @@ def text_of(data: bytes) -> str:
 
 def json_story(data: bytes) -> str:
     """Parses a JSON value that is a string, or an object with a text field."""
+    value, field = _json_field(data)
+    return str(value[field] if field else value)
+
+
+def _json_field(data: bytes) -> tuple[Any, str]:
+    """Parses a JSON value, and returns it with the name of the field that holds its story; "" if it is the story.
+
+    Raises ValueError where there is none, and RecursionError where the value is nested too deeply.
+    """
     try:
         value = json.loads(text_of(data))
     except json.JSONDecodeError as error:
         raise ValueError(error.msg) from error  # without the position, which is relative to the piece
-    field = _json_field(value)
+    if isinstance(value, str):
+        return value, ""
+    items = value.items() if isinstance(value, dict) else ()
+    texts = [name for name, item in items if name and isinstance(item, str)]
+    field = next((name for name in FIELDS if name in texts), texts[0] if len(texts) == 1 else None)
     if field is None:
         raise ValueError(f"no field named {', '.join(FIELDS[:3])}")
-    return str(value[field] if field else value)
-
-
-def _json_field(value: Any) -> str | None:
-    """The name of the field that holds the story; "" if the value is the story itself, None if there is none."""
-    if isinstance(value, str):
-        return ""
-    if not isinstance(value, dict):
-        return None
-    texts = [name for name, item in value.items() if name and isinstance(item, str)]
-    for name in FIELDS:
-        if name in texts:
-            return name
-    return texts[0] if len(texts) == 1 else None
+    return value, field
 
 
 def csv_story(data: bytes, column: int, delimiter: str) -> str:
@@ -233,7 +214,7 @@ def find_format(kind: str, head: bytes, name: str) -> Format:
     if kind == ".txt":
         if _MARK in head:
             return Format(f"stories separated by {END_OF_TEXT}", end_of_text_separated, text_of, begin)
-        return Format("stories separated by blank lines", paragraphs, text_of, begin)
+        return Format("stories separated by blank lines", partial(records, blank_separated=True), text_of, begin)
     if kind == ".csv":
         return _csv_format(head, begin, name)
     return _json_format(kind, head, begin, name)
@@ -265,22 +246,17 @@ def whole(stream: BinaryIO, at: int, line: int) -> Iterator[Piece]:
 def _is_story(data: bytes) -> bool:
     """True if the JSON value is one story, rather than an object around an array of stories."""
     try:
-        value = json.loads(text_of(data))
+        value, field = _json_field(data)
     except (ValueError, RecursionError):
         return False
-    field = _json_field(value)
-    values = value.values() if isinstance(value, dict) else ()
-    return field in FIELDS or (field is not None and not any(isinstance(item, list) for item in values))
+    return field in FIELDS or not (isinstance(value, dict) and any(isinstance(item, list) for item in value.values()))
 
 
 def _field_found(pieces: Iterator[Piece]) -> str:
     """Describes where the first valid one of the first 100 pieces has its story."""
     for piece in islice(pieces, 100):
-        try:
-            field = _json_field(json.loads(text_of(piece.data or b"")))
-        except (ValueError, RecursionError):
-            continue
-        if field is not None:
+        with contextlib.suppress(ValueError, RecursionError):
+            _, field = _json_field(piece.data or b"")
             return f', stories in the field "{safe_line(field, 40)}"' if field else ", each a string"
     return ""
 
@@ -315,11 +291,16 @@ def _csv_format(head: bytes, begin: int, name: str) -> Format:
                 parse = partial(csv_story, column=names.index(field), delimiter=delimiter)
                 return Format(f'CSV, stories in the column "{field}"', split, parse, header.end, header.next_line)
     if len(rows[","]) > 1:
-        columns = safe_line(", ".join(rows[","]), 80)
-        raise CorpusError(f"{name} has no column of stories, only {columns}", f"name one of them {FIELDS[0]}")
+        raise no_column(name, rows[","])
     parse = partial(csv_story, column=0, delimiter=",")
     title = (rows[","] or [""])[0].strip()
     if len(title) <= 40 and not title.endswith((".", "!", "?", '"')):
         words = f'CSV, stories in its only column "{safe_line(title)}"'
         return Format(words, split, parse, header.end, header.next_line)
     return Format("CSV, stories in its only column, which has no header", split, parse, begin)
+
+
+def no_column(name: str, columns: Sequence[str]) -> CorpusError:
+    """Returns the error for a table of which no column can hold the stories."""
+    shown = safe_line(", ".join(columns), 80)
+    return CorpusError(f"{name} has no column of stories, only {shown}", f"name one of them {FIELDS[0]}")

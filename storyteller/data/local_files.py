@@ -21,20 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from storyteller.data.file_formats import FIELDS, HEAD_BYTES, STORY_BYTES, Format, find_format, text_of
+from storyteller.data.file_formats import FIELDS, HEAD_BYTES, STORY_BYTES, Format, find_format, no_column, text_of
 from storyteller.errors import CorpusError
 from storyteller.text import safe_line
 
-KINDS = {
-    ".jsonl": ".jsonl",
-    ".ndjson": ".jsonl",
-    ".json": ".json",
-    ".txt": ".txt",
-    ".csv": ".csv",
-    ".parquet": ".parquet",
-}
-"""The format of each file extension, which may be followed by `.gz`."""
-
+_KINDS = (".jsonl", ".json", ".txt", ".csv", ".parquet")  # file extensions, which may be followed by `.gz`
 Cursor = dict[str, Any]  # a position in a source, as JSON values
 
 _FINGERPRINT_BYTES = 1 << 16
@@ -180,19 +171,16 @@ class Files:
                     cells = batch.column(0).slice(skipped).cast(arrow.large_binary())
                     for cell in cells.to_pylist():
                         row += 1
-                        if cell is None:
-                            self._leave_out(file, f"row {row:,} of group {group + 1}", "empty")
-                        elif len(cell) > STORY_BYTES:
-                            self._leave_out(file, f"row {row:,} of group {group + 1}", "over 1 MiB", too_long=True)
-                        else:
+                        if cell is not None and len(cell) <= STORY_BYTES:
                             yield text_of(cell), {"group": group, "row": row}
+                            continue
+                        why = "empty" if cell is None else "over 1 MiB"
+                        self._leave_out(file, f"row {row:,} of group {group + 1}", why, too_long=cell is not None)
 
     def _leave_out(self, file: _File, place: str, why: str, *, too_long: bool = False) -> None:
         """Counts a piece that is left out; the first few of each file get a note."""
-        if too_long:
-            self.faults.too_long += 1
-        else:
-            self.faults.broken += 1
+        self.faults.too_long += too_long
+        self.faults.broken += not too_long
         if place not in file.named and len(file.named) < _NAMED_PER_FILE and self._named < _NAMED_IN_ALL:
             file.named.add(place)
             self._named += 1
@@ -232,17 +220,11 @@ class Files:
 
         with _open_parquet(file) as table:
             kinds = (arrow.string(), arrow.large_string(), arrow.string_view())
-            texts = [
-                name
-                for name, kind in zip(table.schema_arrow.names, table.schema_arrow.types, strict=True)
-                if kind in kinds
-            ]
+            schema = table.schema_arrow
+            texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if kind in kinds]
             known = [name for name in FIELDS if name in texts]
             if not known and len(texts) != 1:
-                columns = safe_line(", ".join(table.schema_arrow.names), 80)
-                raise CorpusError(
-                    f"{file.name} has no column of stories, only {columns}", f"name one of them {FIELDS[0]}"
-                )
+                raise no_column(file.name, schema.names)
             file.column = (known or texts)[0]
             file.found = f'parquet, stories in the column "{safe_line(file.column, 40)}"'
             file.units = table.num_row_groups
@@ -288,8 +270,8 @@ def _search(given: str) -> list[_File]:
 def _known(path: Path, shown: str) -> _File | None:
     name = path.name.lower()
     zipped = name.endswith(".gz")
-    kind = KINDS.get(Path(name.removesuffix(".gz")).suffix)
-    return None if kind is None else _File(path, shown, kind, zipped)
+    kind = Path(name.removesuffix(".gz")).suffix.replace(".ndjson", ".jsonl")
+    return _File(path, shown, kind, zipped) if kind in _KINDS else None
 
 
 def _open(file: _File) -> BinaryIO:

@@ -85,7 +85,8 @@ class StoryStream:
                 # The order within a block depends on seed, epoch and block number alone, not on a generator that runs
                 # along. So a resume reads the block from its cursor, gets the same order, and skips `offset` stories.
                 random.Random(f"{self._seed}:{epoch}:{block}").shuffle(stories)
-                begin, end = self._share(start, 0.0), self._share(following, 1.0)
+                begin = 0.0 if start is None else self._source.share(start)
+                end = 1.0 if following is None else self._source.share(following)
                 for index in range(offset, len(stories) - 1):
                     share = begin + (end - begin) * (index + 1) / len(stories)
                     yield stories[index], _position(epoch, block, index + 1, start, share)
@@ -115,9 +116,6 @@ class StoryStream:
         if first is not None:
             yield first
             yield from blocks
-
-    def _share(self, cursor: Cursor | None, default: float) -> float:
-        return default if cursor is None else self._source.share(cursor)
 
     def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[Block]:
         """Yields the unshuffled blocks of a pass from `cursor` on."""

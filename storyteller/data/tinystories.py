@@ -6,10 +6,10 @@ time limit. The stories that a run reads are the same whether or not the Hub fai
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from storyteller.data import compat
@@ -148,26 +148,23 @@ def hub_commit() -> str:
 
 def call_with_timeout(seconds: float, action: Callable[[], T]) -> T:
     """Returns `action()`. Raises HubError after so many seconds; the call is then left behind in its daemon thread."""
-    answers: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
+    answer: Future[T] = Future()
 
     def ask() -> None:
         try:
-            answers.put(action())
+            answer.set_result(action())
         except Exception as error:  # noqa: BLE001  raised again by the caller
-            answers.put(error)
+            answer.set_exception(error)
 
     threading.Thread(target=ask, name="hub", daemon=True).start()
+    if not wait([answer], seconds).done:
+        raise HubError(f"the Hub does not answer within {seconds:g} s", _WITHOUT_HUB)
     try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise HubError(f"the Hub does not answer within {seconds:g} s", _WITHOUT_HUB) from None
-    if isinstance(answer, HubError):
-        raise answer
-    if isinstance(answer, _hub_error_types()):  # called after the action, whose imports decide the types
-        raise _hub_error(answer) from answer
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        return answer.result()
+    except Exception as error:
+        if isinstance(error, _hub_error_types()):  # called after the action, whose imports decide the types
+            raise _hub_error(error) from error
+        raise
 
 
 def _hub_error_types() -> tuple[type[Exception], ...]:

@@ -1,1 +1,1 @@
-""""""
+"""Evaluation of models: scores, text metrics, model cards, comparisons and timelines."""

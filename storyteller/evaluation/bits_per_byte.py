@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 Cleaning = Literal["light", "classic", "none"]
 
 DEFAULT_STORIES = 1000
-DEFAULT_BUNDLED_STORIES = 100
-"""Of the bundled stories: one in a hundred is held out, so more of them take long to find."""
+DEFAULT_BUNDLED_STORIES = 100  # of the bundled stories: one in a hundred is held out, so more of them take long to find
 
 
 @dataclass(frozen=True)
@@ -45,20 +44,17 @@ class EvalSet:
     """Stories to score models on."""
 
     stories: tuple[str, ...]
-    source: str
-    """Where the stories come from; safe to show."""
+    source: str  # where the stories come from; safe to show
 
 
 @dataclass(frozen=True)
 class ModelScores:
     """The scores of a model; the lists have one item per story."""
 
-    model: str
-    """`run@step`, a folder, or `owner/name`."""
+    model: str  # `run@step`, a folder, or `owner/name`
     nats: list[float] = field(repr=False)
     n_tokens: list[int] = field(repr=False)
-    n_bytes: list[int] = field(repr=False)
-    """Bytes of UTF-8."""
+    n_bytes: list[int] = field(repr=False)  # bytes of UTF-8
     parameters: int
     device: str
     precision: str

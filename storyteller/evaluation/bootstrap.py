@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 COVERAGE_PCT = 95
 RESAMPLES = 2000
-_MAX_INDICES = 2_000_000
-"""Indices drawn at a time; bounds the memory."""
+_MAX_INDICES = 2_000_000  # indices drawn at a time; bounds the memory
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Difference:
     value: float
     low: float
     high: float
-    significant: bool
-    """True if the interval does not contain 0."""
+    significant: bool  # true if the interval does not contain 0
 
     def to_json(self) -> dict[str, float | bool]:
         return {"value": self.value, "low": self.low, "high": self.high, "real": self.significant}

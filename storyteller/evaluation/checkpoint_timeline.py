@@ -21,15 +21,12 @@ from storyteller.tracking.compare_runs import read_curves
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord, sampling_params_of
 
-DiffPart = tuple[str, bool]
-"""A piece of a story, and True if it is not in the previous story."""
+DiffPart = tuple[str, bool]  # a piece of a story, and True if it is not in the previous story
 
 SIMILAR_SHARE = 1 / 3
 """Share of kept words from which on a story counts as an edit of the previous one, and its new words are marked."""
-_MIN_KEPT_WORDS = 3
-"""Words in a row that must match to count as kept: any two stories share `was a`."""
-_MAX_WORDS = 1000
-"""Words of a story that are compared; later ones count as new."""
+_MIN_KEPT_WORDS = 3  # words in a row that must match to count as kept: any two stories share `was a`
+_MAX_WORDS = 1000  # words of a story that are compared; later ones count as new
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,9 @@ class TimelineStory:
     step: int
     story: SampleRecord | None
     problem: str = ""
-    bpb: float | None = None
-    """Bits per byte of held-out stories, if the run was evaluated at this step."""
-    parts: tuple[DiffPart, ...] = ()
-    """The story without its prompt, in pieces."""
-    kept: float | None = None
-    """Share of words kept from the previous story; None for the first story."""
+    bpb: float | None = None  # bits per byte of held-out stories, if the run was evaluated at this step
+    parts: tuple[DiffPart, ...] = ()  # the story without its prompt, in pieces
+    kept: float | None = None  # share of words kept from the previous story; None for the first story
 
     @property
     def is_similar(self) -> bool:
@@ -70,12 +64,10 @@ class Timeline:
 
     folder: RunFolder
     prompt: str
-    params: SamplingParams
-    """Sampling parameters; the seed is set."""
+    params: SamplingParams  # sampling parameters; the seed is set
     steps: Sequence[int]
     history: SampleHistory
-    bpb: Mapping[int, float]
-    """Bits per byte by step."""
+    bpb: Mapping[int, float]  # bits per byte by step
 
     @property
     def is_complete(self) -> bool:

@@ -18,22 +18,18 @@ if TYPE_CHECKING:
     from storyteller.evaluation.bootstrap import Difference
     from storyteller.inference.engine import Engine
 
-Progress = Callable[[str, int, int], None]
-"""Called with the current phase, the items done and the items in all."""
+Progress = Callable[[str, int, int], None]  # called with the current phase, the items done and the items in all
 
-_BATCH_SIZE = 16
-"""Stories per batch; each batch has the next seed."""
+_BATCH_SIZE = 16  # stories per batch; each batch has the next seed
 
 
 @dataclass(frozen=True)
 class ComparedStory:
     """A model's continuation of a prompt."""
 
-    text: str
-    """Without the prompt. Untrusted."""
+    text: str  # without the prompt. Untrusted.
     tokens: int
-    ended: bool
-    """False if the token limit cut the story off."""
+    ended: bool  # false if the token limit cut the story off
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,7 @@ class PairedDifference:
 
     a: str
     b: str
-    bits_per_byte: Difference
-    """Of `a` minus `b`: if negative, `a` predicts the stories better."""
+    bits_per_byte: Difference  # of `a` minus `b`: if negative, `a` predicts the stories better
 
 
 @dataclass(frozen=True)
@@ -52,10 +47,8 @@ class ComparisonRequest:
 
     models: tuple[str, ...]
     prompts: tuple[str, ...]
-    params: SamplingParams
-    """Sampling parameters; the seed is set."""
-    settings: TrainConfig
-    """Device, precision and threads for scoring; generation uses the threads too."""
+    params: SamplingParams  # sampling parameters; the seed is set
+    settings: TrainConfig  # device, precision and threads for scoring; generation uses the threads too
     data: tuple[str, ...] = ()
     """Files of stories to score on; by default held-out stories, see `bits_per_byte.held_out`."""
     max_stories: int | None = None

@@ -25,8 +25,7 @@ MAX_PROMPT_CHARS = 1_000_000
 class Prompt:
     """A bundled prompt."""
 
-    kind: str
-    """`opening`, `consistency`, `reasoning` or `facts`."""
+    kind: str  # `opening`, `consistency`, `reasoning` or `facts`
     text: str
 
 
@@ -56,7 +55,7 @@ def load_prompts(path: Path | None = None) -> list[str]:
         return [prompt.text for prompt in bundled_prompts()]
     prompts = [request.prompt for request in read_prompts(str(path))[0]]
     if not prompts:
-        raise _no_prompts(safe_line(str(path), 100))
+        raise UsageError(f"no prompts in {safe_line(str(path), 100)}", "write one per line")
     return prompts
 
 
@@ -75,15 +74,11 @@ def read_prompts(path: str) -> tuple[Iterator[PromptRequest], int | None]:
         with Path(path).open("rb") as file:
             total = sum(1 for _ in _prompts(file, shown, as_json))
         if not total:
-            raise _no_prompts(shown)
+            raise UsageError(f"no prompts in {shown}", "write one per line")
         return _prompts(Path(path).open("rb"), shown, as_json), total
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise UsageError(f"{shown} cannot be read: {reason}", "name a file with one prompt per line") from error
-
-
-def _no_prompts(name: str) -> UsageError:
-    return UsageError(f"no prompts in {name}", "write one per line")
 
 
 def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[PromptRequest]:

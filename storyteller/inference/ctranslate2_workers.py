@@ -16,11 +16,9 @@ from storyteller.system.cpu_priority import THROTTLE
 if TYPE_CHECKING:
     import ctranslate2
 
-_POLL_SECONDS = 0.01
-"""How often a waiting thread looks for new tokens."""
+_POLL_SECONDS = 0.01  # how often a waiting thread looks for new tokens
 
-_seed_lock = threading.Lock()
-"""CTranslate2 has one seed for the whole process."""
+_seed_lock = threading.Lock()  # CTranslate2 has one seed for the whole process
 
 
 @contextlib.contextmanager

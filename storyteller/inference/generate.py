@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, UsageError
-from storyteller.inference.detokenizer import REPLACEMENT, Detokenizer, StopStrings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,6 +28,10 @@ SEED_STRIDE = 0x9E3779B1
 golden ratio), so that the first 2^32 multiples are all distinct modulo 2^32, and neighbours lie far apart."""
 _SENTENCE_START = re.compile(r"(?:[.!?][\"'\u201d\u2019)]*\s+|\n+)(?=\S)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"  # what tokenizers decode bytes to that do not form a whole character
+_MIN_CONTEXT, _MAX_CONTEXT = 8, 24  # tokens before the new ones that are decoded with them
+_MAX_HELD_CHARS = 48
+"""Trailing replacement characters that are held back; a model that generates only broken bytes is shown anyway."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,11 @@ class GeneratedStory:
     """A story, and how it was generated."""
 
     prompt: str
-    text: str
-    """Without the prompt."""
-    tokens: int
-    """Generated tokens, without the end-of-text token."""
-    seconds: float
-    """Generation time; in a batch, that of the whole batch."""
+    text: str  # without the prompt
+    tokens: int  # generated tokens, without the end-of-text token
+    seconds: float  # generation time; in a batch, that of the whole batch
     seed: int
-    finished: bool
-    """True if the model ended the story, rather than a limit or a stop string."""
+    finished: bool  # True if the model ended the story, rather than a limit or a stop string
 
 
 class Decoding(Protocol):
@@ -81,10 +80,8 @@ class Backend(Protocol):
     """A model that continues token sequences."""
 
     vocab_size: int
-    batch_rows: int
-    """Stories of one decoding at which it is fastest."""
-    parallel_decodings: int
-    """Number of decodings at which the model is fastest, each on a worker thread."""
+    batch_rows: int  # stories of one decoding at which it is fastest
+    parallel_decodings: int  # number of decodings at which the model is fastest, each on a worker thread
 
     def check(self, params: SamplingParams) -> None:
         """Raises UsageError if a sampling parameter is not supported."""
@@ -121,15 +118,99 @@ def load_tokenizer(tokenizer_json: str, name: str) -> Tokenizer:
     return tokenizer
 
 
+# --- from tokens to text ----------------------------------------------------------------------------------------------
+
+
+class Detokenizer:
+    """Decodes a growing sequence of tokens piece by piece. A character of several tokens comes out when it is whole.
+
+    Tokens cannot be decoded one at a time: the text of a token depends on those before it (a space at its front is
+    dropped at the start of a text, and a character may span several byte tokens). Decoding the whole sequence again for
+    each token would take quadratic time. So a short tail of the sequence is decoded, before and after the new tokens
+    are appended, and the piece is the difference.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int]) -> None:
+        """`before` is the tokens of the prompt that the text continues."""
+        self._tokenizer = tokenizer
+        self._ids: list[int] = self._tail(list(before)) or []
+        self._shown = len(self._decode(self._ids))
+        """Characters of the decoded tail that have been returned, or belong to the prompt."""
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """Appends tokens and returns the text that they complete."""
+        return "".join(self._push(tokens[i : i + 8]) for i in range(0, len(tokens), 8))
+
+    def _push(self, tokens: Sequence[int]) -> str:
+        self._ids += tokens
+        text = self._decode(self._ids)
+        # An unfinished character decodes to one replacement character or, in tokenizers with byte fallback, turns all
+        # bytes of its run into replacement characters. Both stand at the end, and are held back.
+        broken = len(text) - len(text.rstrip(_REPLACEMENT))
+        whole = len(text) - (broken if broken <= _MAX_HELD_CHARS else 0)
+        piece = text[self._shown : whole]
+        self._shown = max(self._shown, whole)
+        # Once all of it is shown, the tail is cut to its last tokens, so that decoding stays cheap.
+        if whole == len(text) and len(self._ids) > _MAX_CONTEXT and (tail := self._tail(self._ids)):
+            self._ids = tail
+            self._shown = len(self._decode(tail))
+        return piece
+
+    def _tail(self, ids: list[int]) -> list[int] | None:
+        """The last 8 to 24 tokens, starting where a character starts; None if there is no such place."""
+        for length in range(min(_MIN_CONTEXT, len(ids)), min(_MAX_CONTEXT, len(ids)) + 1):
+            if not self._decode(ids[-length:]).startswith(_REPLACEMENT):
+                return ids[-length:] if length else []
+        return None
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+class StopStrings:
+    """Cuts a text that comes in pieces before the first stop string, even one that spans several pieces."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.found = False
+
+    def push(self, piece: str) -> str:
+        """Appends a piece and returns the text that is safe to show."""
+        if self.found:
+            return ""
+        text = self._held + piece
+        positions = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        if positions:
+            self.found, self._held = True, ""
+            return text[: min(positions)]
+        # The end of the text may be the beginning of a stop string that the next piece completes. The longest such
+        # end is held back, and returned later if the next piece turns it into ordinary text.
+        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def rest(self) -> str:
+        """Returns the text that was held back, at the end of the story."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with, but is not all of it."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+# --- generation -------------------------------------------------------------------------------------------------------
+
+
 @dataclass
 class _StoryInProgress:
     prompt: str
-    ids: list[int]
-    """The prompt and the generated tokens, as far back as the window reaches."""
+    ids: list[int]  # the prompt and the generated tokens, as far back as the window reaches
     detokenizer: Detokenizer
     stop_strings: StopStrings
-    left: int
-    """Tokens that may still be generated."""
+    left: int  # tokens that may still be generated
     pieces: list[str] = field(default_factory=list)
     generated: int = 0
     finished: bool = False
@@ -168,8 +249,7 @@ class Engine:
         eos_ids: Sequence[int],
     ) -> None:
         """`context` is the model's maximum number of tokens; `bos_id` is put before each window."""
-        self.label = label
-        """The model's name: `run@step`, a folder, or `owner/name`."""
+        self.label = label  # the model's name: `run@step`, a folder, or `owner/name`
         self.context = context
         self.end_of_text: str | None = tokenizer.id_to_token(eos_ids[0]) if eos_ids else None
         """The text of the end-of-text token."""
@@ -235,8 +315,8 @@ class Engine:
     ) -> None:
         """Generates the rows to their ends. Raises _Cancelled once the event is set."""
         with closing(self._backend.start(params, worker)) as decoding:
-            while alive := [number for number, row in enumerate(rows) if not row.ended]:
-                self._generate_window(decoding, alive, rows, cancelled, watch=bool(params.stop))
+            while alive := {number: row for number, row in enumerate(rows) if not row.ended}:
+                self._generate_window(decoding, alive, cancelled, watch=bool(params.stop))
         for row in rows:
             row.flush()
 
@@ -259,16 +339,10 @@ class Engine:
         return row.result(params.seed, time.perf_counter() - began)
 
     def _generate_window(
-        self,
-        decoding: Decoding,
-        numbers: Sequence[int],
-        all_rows: Sequence[_StoryInProgress],
-        cancelled: threading.Event,
-        *,
-        watch: bool,
+        self, decoding: Decoding, alive: Mapping[int, _StoryInProgress], cancelled: threading.Event, *, watch: bool
     ) -> None:
-        """Extends the rows of these numbers until one of them fills the context; `watch` looks for stop strings."""
-        rows = [all_rows[number] for number in numbers]
+        """Extends the rows, by their numbers, until one of them fills the context; `watch` looks for stop strings."""
+        numbers, rows = list(alive), list(alive.values())
         windows = [self._window(row) for row in rows]
         limit = min(self.context - max(map(len, windows)) + 1, *(row.left for row in rows))
 
@@ -305,13 +379,13 @@ class Engine:
 
     def _newest_half(self, ids: Sequence[int]) -> str:
         """The text of the last half context of tokens, from the first sentence that starts in its first half."""
-        text = self._tokenizer.decode(list(ids[-(self.context // 2) :]), skip_special_tokens=True).lstrip(REPLACEMENT)
+        text = self._tokenizer.decode(list(ids[-(self.context // 2) :]), skip_special_tokens=True).lstrip(_REPLACEMENT)
         start = _SENTENCE_START.search(text, 0, len(text) // 2)
         return text[start.end() :] if start else text
 
     def _encode(self, text: str) -> list[int]:
         # Command line arguments that are not UTF-8 contain lone surrogates, which tokenizers cannot encode.
-        ids: list[int] = self._tokenizer.encode(_SURROGATE.sub(REPLACEMENT, text), add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(_SURROGATE.sub(_REPLACEMENT, text), add_special_tokens=False).ids
         return ids
 
     def _checked_ids(self, prompt: str) -> list[int]:

@@ -22,14 +22,11 @@ P = TypeVar("P")
 class StoryBatch(Generic[P]):
     """The stories of one batch."""
 
-    prompts: Sequence[P]
-    """The prompts that the model takes."""
-    stories: Sequence[GeneratedStory]
-    """The story of each of them."""
+    prompts: Sequence[P]  # the prompts that the model takes
+    stories: Sequence[GeneratedStory]  # the story of each of them
     refused: Sequence[tuple[P, UsageError]]
     """The other prompts of the batch, and why the model does not take them."""
-    params: SamplingParams
-    """With the seed of this batch."""
+    params: SamplingParams  # with the seed of this batch
 
 
 def generate_many(

@@ -23,8 +23,7 @@ SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 class ModelFolder:
     """A model's folder with its JSON files read. The weights are still on disk."""
 
-    label: str
-    """The model's name in messages."""
+    label: str  # the model's name in messages
     path: Path
     config: Mapping[str, Any]
     generation: Mapping[str, Any]

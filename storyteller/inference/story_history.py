@@ -25,11 +25,9 @@ from storyteller.system.json_values import read_dataclass
 from storyteller.text import safe_line
 from storyteller.tracking.metrics_log import lines_backwards
 
-_ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Without l, o, 0 and 1, which are easily confused."""
+_ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without l, o, 0 and 1, which are easily confused
 _ID_LENGTH = 8
-_JSON_NAMES = {"compute_type": "numbers"}
-"""Fields of `StoryRecord` whose JSON field has another name."""
+_JSON_NAMES = {"compute_type": "numbers"}  # fields of `StoryRecord` whose JSON field has another name
 _MAX_LINE_BYTES = 32 << 20
 
 
@@ -48,30 +46,20 @@ class StoryRecord:
     model: str
     """The `--model` value that opens the same weights: `RUN@STEP`, an absolute folder, `owner/name`, `starter`."""
     prompt: str
-    text: str
-    """Without the prompt."""
-    sample: SamplingParams
-    """Its seed is set."""
-    tokens: int
-    """Number of generated tokens."""
-    seconds: float
-    """Generation time; for a story of a batch, that of the whole batch."""
+    text: str  # without the prompt
+    sample: SamplingParams  # its seed is set
+    tokens: int  # number of generated tokens
+    seconds: float  # generation time; for a story of a batch, that of the whole batch
     finished: bool = False
     """True if the model ended the story, rather than a limit, a stop string or the user."""
-    runs_dir: str = ""
-    """The folder of the model's run; empty if the model is not a run."""
-    compute_type: str = "fp32"
-    """`fp32` or `int8`; the field `numbers` of the JSON object."""
+    runs_dir: str = ""  # the folder of the model's run; empty if the model is not a run
+    compute_type: str = "fp32"  # `fp32` or `int8`; the field `numbers` of the JSON object
     goes_on: bool = False
     """True if the prompt is an unfinished story, of which the model was given the newest part."""
-    batch: str = ""
-    """An identifier of the batch; empty for a story that was generated alone."""
-    row: int = 0
-    """Index in the batch."""
-    rows: int = 1
-    """Size of the batch."""
-    time: str = field(default_factory=_now)
-    """UTC, ISO 8601."""
+    batch: str = ""  # an identifier of the batch; empty for a story that was generated alone
+    row: int = 0  # index in the batch
+    rows: int = 1  # size of the batch
+    time: str = field(default_factory=_now)  # UTC, ISO 8601
     id: str = field(default_factory=_new_id)
 
     @property

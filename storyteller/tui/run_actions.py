@@ -100,7 +100,7 @@ class RunActions:
                 self._in_background(name, lambda: resume_run(RunFolder(self._root / name), {"minutes": minutes}))
 
         question = f"{name} has finished. How many more minutes should it train?"
-        self._app.push_screen(Ask(question, "5", check=minutes_of), answered)
+        self._app.push_screen(Ask(question, "5", minutes_of), answered)
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete the runs after a confirmation."""
@@ -136,7 +136,7 @@ class RunActions:
             if new is not None and new != name:
                 self._in_background(name, partial(rename, new))
 
-        self._app.push_screen(Ask(f"New name for {name}", name, check=check_name), answered)
+        self._app.push_screen(Ask(f"New name for {name}", name, check_name), answered)
 
     def _folder(self, name: str) -> RunFolder:
         """The run with exactly this name. Raises RunError if it is gone."""

@@ -25,8 +25,7 @@ class StoryRequests:
         self._on_events = on_events
         self._announced = threading.Event()
         self._inbox: deque[Event] = deque()
-        self._running: dict[int, tuple[StoryColumn, StoryVersion]] = {}
-        """By ticket."""
+        self._running: dict[int, tuple[StoryColumn, StoryVersion]] = {}  # by ticket
 
     def begin(
         self, column: StoryColumn, prefix: tuple[TextSpan, ...], params: SamplingParams, *, goes_on: bool

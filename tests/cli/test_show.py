@@ -143,7 +143,7 @@ def test_a_run_without_metrics_is_shown_with_what_there_is(storyteller: Command)
     done = storyteller("show", "new")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "run         new, died"
-    assert done.stdout.endswith("no metrics yet: storyteller logs new -f shows what it is doing\n")
+    assert done.stdout.endswith("no metrics yet: storyteller logs new -f shows what the run is doing\n")
     assert json.loads(storyteller("show", "new", "--json").stdout)["lines"] == {}
     done = storyteller("compare", "new")
     assert done.stdout.startswith("no metrics yet: storyteller ps shows what the runs are doing\n")

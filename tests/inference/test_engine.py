@@ -21,9 +21,8 @@ from safetensors.numpy import load_file, save_file
 import storyteller
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError, StorytellerError, UsageError
-from storyteller.inference.detokenizer import Detokenizer, StopStrings
 from storyteller.inference.engine import engine_from_memory, open_model
-from storyteller.inference.generate import Decoding, Engine
+from storyteller.inference.generate import Decoding, Detokenizer, Engine, StopStrings
 from tests.conftest import SHARED
 from tests.support import tiny_models
 from tests.support.hub_loopback import LoopbackHub

@@ -105,7 +105,7 @@ def test_a_run_opens_is_kept_and_escape_goes_back(root: Path, tmp_path: Path) ->
     async def how(pilot: Pilot[None]) -> None:
         home = await seen(pilot, 5)
         await pilot.press("2")
-        assert said(pilot) == ["no run has been opened yet: choose one with enter"]
+        assert said(pilot) == ["no run has been opened yet: open one with enter"]
         await pilot.press("down", "enter")
         await until(pilot, lambda: app.view == "run")
         opened = app.screen

@@ -34,13 +34,11 @@ from storyteller.text import safe_line
 
 KEY_VARIABLE = "STORYTELLER_JUDGE_KEY"
 """Environment variable with the API key, which is only ever put into the request's header."""
-_PARALLEL = 4
-"""Concurrent requests."""
+_PARALLEL = 4  # concurrent requests
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_REDIRECTS = 3
 _MAX_PAUSE_SECONDS = 60.0
-_RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""HTTP statuses of temporary failures."""
+_RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # HTTP statuses of temporary failures
 _MAX_TOKENS = 400
 _CONTINUE = "run the same command again to continue"
 
@@ -49,14 +47,10 @@ _CONTINUE = "run the same command again to continue"
 class JudgeMarks:
     """The judge's marks for several stories."""
 
-    grades: tuple[Grades | None, ...]
-    """In the order of the stories; None for stories without grades."""
-    unreadable: int
-    """Stories for which no answer could be parsed."""
-    sent: int
-    """Requests sent; answers from the cache are not counted."""
-    problem: str = ""
-    """Why the remaining stories were not graded; empty if all were."""
+    grades: tuple[Grades | None, ...]  # in the order of the stories; None for stories without grades
+    unreadable: int  # stories for which no answer could be parsed
+    sent: int  # requests sent; answers from the cache are not counted
+    problem: str = ""  # why the remaining stories were not graded; empty if all were
 
 
 class _UnreadableAnswer(Exception):
@@ -104,8 +98,7 @@ class Judge:
         if not model.strip():
             raise UsageError("--judge needs --judge-model", "give the model's name on the server")
         self.address, self.model = address, model
-        self.host = self._url.netloc
-        """The server to which stories are sent."""
+        self.host = self._url.netloc  # the server to which stories are sent
         self._key = os.environ.get(KEY_VARIABLE, "") if key is None else key
         local = _is_local(self._url.hostname or "")
         _check_key(self._key, clear=self._url.scheme == "http" and not local)

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 
 ASPECTS = ("grammar", "creativity", "consistency", "plot")
 LOWEST, HIGHEST = 1, 10
-_MOST_CHARS = 4_000
-"""Longest answer that is parsed; four small numbers need far less."""
+_MOST_CHARS = 4_000  # longest answer that is parsed; four small numbers need far less
 _FENCE = "```"
 
 RUBRIC = """\
@@ -81,7 +80,7 @@ def parse(answer: str) -> Grades:
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Builds a JSON object. Raises ValueError for a duplicate key, of which `json` would keep the last."""
+    """Builds a JSON object. Raises ValueError for duplicate keys; `json` alone would keep the last value."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key occurs twice")

@@ -44,17 +44,13 @@ _MOST_BYTES = 64 << 20
 class Figure:
     """The value of one metric."""
 
-    key: str
-    """Its name in logs, such as `known_words_pct`."""
+    key: str  # its name in logs, such as `known_words_pct`
     title: str
-    what: str
-    """Explanation in one line."""
-    unit: str
-    """See `metrics.Measure`."""
+    what: str  # explanation in one line
+    unit: str  # see `metrics.Measure`
     better: Better
     value: Interval
-    real: Interval | None = None
-    """The same metric of real stories; None if it does not apply."""
+    real: Interval | None = None  # the same metric of real stories; None if it does not apply
 
     @property
     def verdict(self) -> str:
@@ -73,15 +69,12 @@ class Figure:
 class Example:
     """A story with a failure, and its place in the story."""
 
-    kind: str
-    """`copied`, `looped`, `renamed` or `slips`."""
+    kind: str  # `copied`, `looped`, `renamed` or `slips`
     title: str
     prompt: str
     text: str
-    marks: tuple[tuple[int, int], ...] = ()
-    """Places of the failure: character ranges in prompt + text."""
-    source: str = ""
-    """The text of the training story that was copied."""
+    marks: tuple[tuple[int, int], ...] = ()  # places of the failure: character ranges in prompt + text
+    source: str = ""  # the text of the training story that was copied
 
 
 @dataclass(frozen=True)
@@ -90,8 +83,7 @@ class JudgeUsage:
 
     host: str
     model: str
-    stories: int
-    """Graded generated stories."""
+    stories: int  # graded generated stories
     real_stories: int
     unreadable: int
     problem: str = ""
@@ -101,8 +93,7 @@ class JudgeUsage:
 class Card:
     """A model card. All texts are untrusted: they come from a model or a file."""
 
-    model: str
-    """`run@step`, a folder, or `owner/name`."""
+    model: str  # `run@step`, a folder, or `owner/name`
     made_at: str
     seconds: float
     parameters: int | None
@@ -177,8 +168,7 @@ _FACTS: dict[str, Any] = {
     **dict.fromkeys(("own", "whole"), bool),
     "left_out": list[str],
     "words": str,
-}
-"""The type of each value of `telling`, `real` and `trained_on`."""
+}  # the type of each value of `telling`, `real` and `trained_on`
 
 
 VERDICT_LABELS = {
@@ -193,7 +183,7 @@ DIRECTION_LABELS = {"higher": "higher is better", "lower": "lower is better", "l
 
 
 def format_value(unit: str, value: float) -> str:
-    """Formats a value. Only percent signs are included: other units stand beside the title."""
+    """Formats a value. Only percent signs are included: other units are shown with the title."""
     if unit == "%":
         return f"{value:.1f} %"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

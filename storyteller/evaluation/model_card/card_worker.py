@@ -27,11 +27,9 @@ from storyteller.evaluation.prompts import load_prompts
 from storyteller.inference.engine import open_model
 from storyteller.tracking.run_folder import RunFolder
 
-_TRAINING_STORIES = 4_000
-"""Training stories in which copies are looked for; `storyteller card` reads more."""
+_TRAINING_STORIES = 4_000  # training stories in which copies are looked for; `storyteller card` reads more
 _REAL_STORIES = 200
-_LOGGED_KEYS = ("known_words_pct", "looped_pct", "copied_pct")
-"""The metrics in the line for the run's log."""
+_LOGGED_KEYS = ("known_words_pct", "looped_pct", "copied_pct")  # the metrics in the line for the run's log
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _read_requests(requests: queue.Queue[bytes]) -> None:
-    """Queues requests. Standard input ends with the parent process, and this process at once, in mid-computation."""
+    """Queues requests. At the end of standard input, ends the process at once: its parent has ended."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)

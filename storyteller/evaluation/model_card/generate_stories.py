@@ -15,11 +15,9 @@ from storyteller.inference.generate_many import generate_many, refusal
 if TYPE_CHECKING:
     from storyteller.inference.engine import Engine
 
-COMPLETIONS = 10
-"""Stories per prompt, as in Eldan & Li, TinyStories (2023), section 4."""
+COMPLETIONS = 10  # stories per prompt, as in Eldan & Li, TinyStories (2023), section 4
 MAX_TOKENS = 400
-_BATCH_SIZE = 128
-"""Large enough to keep all workers busy, small enough for regular progress."""
+_BATCH_SIZE = 128  # large enough to keep all workers busy, small enough for regular progress
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,9 @@ class GeneratedStories:
 
     stories: tuple[StoryCompletion, ...]
     """The first completions of all prompts in their order, then the second ones, and so on."""
-    params: SamplingParams
-    """Sampling parameters with the seed of the first batch; each later batch has the next seed."""
+    params: SamplingParams  # sampling parameters with the seed of the first batch; each later batch has the next seed
     completions: int
-    left_out: tuple[str, ...]
-    """Prompts that the model refuses, because they do not fit into its context."""
+    left_out: tuple[str, ...]  # prompts that the model refuses, because they do not fit into its context
     tokens: int
     seconds: float
 

@@ -52,14 +52,11 @@ class CardOptions:
     seed: int = 0
     max_tokens: int = MAX_TOKENS
     temperature: float = 1.0
-    data: tuple[str, ...] = ()
-    """Paths of real stories; by default the run's held-out stories, else bundled ones."""
-    train_data: tuple[str, ...] = ()
-    """Paths of the training stories; by default those of the run."""
+    data: tuple[str, ...] = ()  # paths of real stories; by default the run's held-out stories, else bundled ones
+    train_data: tuple[str, ...] = ()  # paths of the training stories; by default those of the run
     train_stories: int = training_stories.DEFAULT_STORIES
     threads: int = 0
-    judge_stories: int = DEFAULT_JUDGED_STORIES
-    """Generated stories that are sent to the judge, and as many real ones."""
+    judge_stories: int = DEFAULT_JUDGED_STORIES  # generated stories that are sent to the judge, and as many real ones
 
 
 @dataclass(frozen=True)

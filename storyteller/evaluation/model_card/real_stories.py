@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion, split_prompt
 
 _SENTENCE_END = re.compile(r"[.!?]+[\"')]*(?=\s|$)")
-_MIN_WORDS = 20
-"""Words of a continuation below which a real story is not shortened."""
+_MIN_WORDS = 20  # words of a continuation below which a real story is not shortened
 
 
 def match_lengths(generated: Sequence[StoryCompletion], stories: Sequence[str]) -> list[StoryCompletion]:

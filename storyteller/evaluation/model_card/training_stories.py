@@ -27,12 +27,9 @@ class TrainingStories:
     """Training stories and where they come from."""
 
     stories: tuple[str, ...]
-    description: str
-    """Safe to show."""
-    own: bool
-    """True if the model was trained on these stories. Otherwise copies from its training data go undetected."""
-    whole: bool
-    """True if these are all stories of the source."""
+    description: str  # safe to show
+    own: bool  # true if the model was trained on these stories. Otherwise copies from its training data go undetected.
+    whole: bool  # true if these are all stories of the source
 
 
 def from_files(paths: Sequence[str], limit: int = DEFAULT_STORIES) -> TrainingStories:

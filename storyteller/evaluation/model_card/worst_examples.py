@@ -16,8 +16,7 @@ from storyteller.evaluation.text_metrics.repetition import repeated_words
 from storyteller.evaluation.text_metrics.word_tokens import TOKEN, StoryCompletion, TokenizedStory, tokenize
 
 _EXAMPLES_PER_KIND = 3
-_MIN_COPIED_WORDS = 12
-"""Any two stories may share a shorter span."""
+_MIN_COPIED_WORDS = 12  # any two stories may share a shorter span
 _MIN_REPEATED_PCT = 20
 _MIN_GRAMMAR_ERRORS = 2
 _CONTEXT_CHARS = 80

@@ -17,8 +17,7 @@ SHE = frozenset({"she", "her", "hers", "herself"})
 _PRONOUNS = HE | SHE
 _LINKS = word_set("is am was are were be name i'm friend friends mr mrs miss dr")
 _PRESENTS = frozenset({"there", "lived", "once", "met"})
-_MOST_NAMES = 20
-"""More names than a short story has. Bounds the work on a text that consists of names."""
+_MOST_NAMES = 20  # more names than a short story has. Bounds the work on a text that consists of names.
 _SENTENCES_BACK = 6
 _LONG_AGO = -(10**9)
 _ARTICLES = frozenset({"the", "a", "an"})
@@ -68,16 +67,12 @@ def changed_name(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[str
         if not before:
             continue
         for rank, (old, n_mentions) in enumerate(before.most_common(_MOST_NAMES)):
-            gone = places[old][-1] < at[0] and not _named_again(story, old, at[0])
+            # The old name must not occur again, not even as a part of a word ("tim's").
+            gone = places[old][-1] < at[0] and not any(old in word for word in story.lower[at[0] :])
             genders = {reference.genders.get(name, "either") for name in (old, new)}
             if n_mentions >= (3 if rank else 2) and gone and genders != {"he", "she"}:
                 return old, new
     return None
-
-
-def _named_again(story: TokenizedStory, name: str, start: int) -> bool:
-    """True if the name occurs again from token `start` on, also as a part of a word ("tim's")."""
-    return any(name in word for word in story.lower[start:])
 
 
 def _is_introduced(story: TokenizedStory, at: int, reference: ReferenceCorpus) -> bool:

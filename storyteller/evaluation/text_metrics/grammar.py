@@ -130,13 +130,11 @@ def _no_noun(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
 
 def _to_past(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
     for i, a, b in story.word_pairs():
-        if a == "to" and _is_past(b, reference) and not _noun_follows(story, i + 2, reference):
+        # Before a noun, -ed may be a participle ("to excited children").
+        following = story.lower[i + 2 : i + 3]
+        noun_follows = any(word not in reference.common and word[0].isalpha() for word in following)
+        if a == "to" and _is_past(b, reference) and not noun_follows:
             yield i + 1
-
-
-def _noun_follows(story: TokenizedStory, at: int, reference: ReferenceCorpus) -> bool:
-    """True if the word at `at` can be a noun, so that -ed before it is a participle ("to excited children")."""
-    return at < len(story.lower) and story.lower[at] not in reference.common and story.is_word[at]
 
 
 def _modal_past(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
@@ -266,5 +264,4 @@ RULES = (
     Rule("unclosed quote", '"Hello, said Tom.', _open_quotes),
     Rule("paragraph without end mark", "He was very", _no_end_mark),
     Rule("repeated punctuation", "He ran.,", _two_marks),
-)
-"""All rules. On real stories each fires in well under one sentence in a hundred."""
+)  # all rules. On real stories each fires in well under one sentence in a hundred.

@@ -13,24 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SPAN_WORDS = 8
-"""Words of the shortest span that counts as copied. Real stories share shorter ones by chance."""
+SPAN_WORDS = 8  # words of the shortest span that counts as copied. Real stories share shorter ones by chance.
 
 
 @dataclass(frozen=True)
 class CopiedSpans:
     """The overlap of a text with the training stories."""
 
-    n_spans: int
-    """8-grams of the text."""
-    n_copied: int
-    """8-grams that occur in a training story."""
-    longest_words: int
-    """Words of the longest span that occurs verbatim in one training story; 0 if no 8-gram does."""
-    source: int | None
-    """Index of the first training story that contains the longest span."""
-    at_word: int
-    """Index of the word of the text at which the longest span begins."""
+    n_spans: int  # 8-grams of the text
+    n_copied: int  # 8-grams that occur in a training story
+    longest_words: int  # words of the longest span that occurs verbatim in one training story; 0 if no 8-gram does
+    source: int | None  # index of the first training story that contains the longest span
+    at_word: int  # index of the word of the text at which the longest span begins
 
     def span(self, words: Sequence[str]) -> str:
         """The longest span, taken from the words that were looked up."""

@@ -27,8 +27,7 @@ Better = Literal["higher", "lower", "like"]
 Compute = Callable[[Sequence[TokenizedStory], ReferenceCorpus], "PerStory"]
 """Computes a metric per story, in the order of the stories."""
 
-_FEWEST_GROUPS = 8
-"""Prompts from which on the bootstrap resamples prompts instead of stories."""
+_FEWEST_GROUPS = 8  # prompts from which on the bootstrap resamples prompts instead of stories
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class Measure:
     key: str
     title: str
     explanation: str
-    unit: str
-    """`%`, `words`, `per 1,000 words`, or empty for a share from 0 to 1."""
+    unit: str  # `%`, `words`, `per 1,000 words`, or empty for a share from 0 to 1
     better: Better
     compute: Compute
 
@@ -152,7 +150,6 @@ _TABLE: tuple[tuple[str, str, str, str, Better], ...] = (
     ("prompt_pct", "follows the prompt", "names and content words of the prompt that are repeated", "%", "like"),
     ("copied_pct", "copied from training", "8-grams that occur in the training stories", "%", "like"),
     ("longest_copy_words", "longest copy", "mean longest span copied from one training story", "words", "like"),
-)
-"""Key, title, explanation, unit and direction of each metric, in display order."""
+)  # key, title, explanation, unit and direction of each metric, in display order
 
 MEASURES = tuple(Measure(*row, _COMPUTE[row[0]]) for row in _TABLE)

@@ -31,8 +31,7 @@ from storyteller.evaluation.text_metrics.word_tokens import (
 
 Ints = NDArray[np.int64]
 
-LIMIT_WORDS = 5_000_000
-"""Default limit of the words that are counted: about 25 MB of text."""
+LIMIT_WORDS = 5_000_000  # default limit of the words that are counted: about 25 MB of text
 
 SPEECH_VERBS = word_set("said asked replied shouted cried whispered yelled answered called laughed smiled thought")
 NAMING_VERBS = word_set("named called")
@@ -46,8 +45,7 @@ MALE = word_set(
 )
 _GENDERS = {"he": 1, "she": 0}
 
-_COMMON_PCT = 20
-"""Words in more than this share of the stories say little about what a story is about."""
+_COMMON_PCT = 20  # words in more than this share of the stories say little about what a story is about
 
 
 class ReferenceCorpus:
@@ -62,22 +60,16 @@ class ReferenceCorpus:
         """Words of more than a fifth of the stories: function words and ubiquitous topics."""
         self.always_capital: frozenset[str] = frozenset()
         """Words that are capitalised inside sentences (nearly) always: names, weekdays."""
-        self.never_capital: frozenset[str] = frozenset()
-        """Words that are (nearly) never capitalised inside sentences."""
-        self.persons: frozenset[str] = frozenset()
-        """Names of characters: they speak, or something is "named" so."""
+        self.never_capital: frozenset[str] = frozenset()  # words that are (nearly) never capitalised inside sentences
+        self.persons: frozenset[str] = frozenset()  # names of characters: they speak, or something is "named" so
         self.genders: dict[str, str] = {}
         """Pronoun of each character word (names, relatives, animals that speak): `he`, `she` or `either`."""
         self.introduced: frozenset[str] = frozenset()
         """Stems of words whose first mention in a story has "a" or "an" rather than "the"."""
-        self.doubled: frozenset[str] = frozenset()
-        """Words that occur twice in a row (very, very)."""
-        self.frequent: frozenset[str] = frozenset()
-        """Words of at least one story in 200."""
-        self.verbs: frozenset[str] = frozenset()
-        """Words that follow he, she, they, we or I: verbs and adverbs."""
-        self.copies: CopyIndex
-        """Index of the 8-grams."""
+        self.doubled: frozenset[str] = frozenset()  # words that occur twice in a row (very, very)
+        self.frequent: frozenset[str] = frozenset()  # words of at least one story in 200
+        self.verbs: frozenset[str] = frozenset()  # words that follow he, she, they, we or I: verbs and adverbs
+        self.copies: CopyIndex  # index of the 8-grams
         self._classes: dict[str, int] = {}
         self._pairs: Ints
         self._n_classes = 0

@@ -11,8 +11,7 @@ from storyteller.evaluation.text_metrics.word_tokens import TokenizedStory, is_s
 
 WINDOW_WORDS = 50
 LOOP_WORDS = 8
-SENTENCE_WORDS = 4
-"""Shorter sentences ("Thank you!") may be repeated."""
+SENTENCE_WORDS = 4  # shorter sentences ("Thank you!") may be repeated
 BLOCK_STORIES = 20
 BLEU_WORDS = 100
 BLEU_N = 4

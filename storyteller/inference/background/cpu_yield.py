@@ -9,8 +9,7 @@ from pathlib import Path
 
 from storyteller.system import cpu_priority
 
-_POLL_SECONDS = 2.0
-"""How often the process checks whether a run trains, while it generates."""
+_POLL_SECONDS = 2.0  # how often the process checks whether a run trains, while it generates
 _RETRY_SECONDS = 0.05
 
 
@@ -30,10 +29,8 @@ class CpuYield:
     def __init__(self, is_training: Callable[[], bool]) -> None:
         self._is_training = is_training
         self._lock = threading.Lock()
-        self._full_speed: set[int] = set()
-        """Threads of stories that are loading their model."""
-        self._yielding: set[int] = set()
-        """Threads of stories that have called `lower_priority`."""
+        self._full_speed: set[int] = set()  # threads of stories that are loading their model
+        self._yielding: set[int] = set()  # threads of stories that have called `lower_priority`
         self._exempt = {threading.get_native_id()}
         self._changed = threading.Event()
         self._autogroup: Path | None = Path("/proc/self/autogroup")

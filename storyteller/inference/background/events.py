@@ -13,8 +13,7 @@ class ModelOpened:
     """The model is loaded, and generation begins."""
 
     ticket: int
-    label: str
-    """The model's name: `run@step`, `starter`, a folder, or `owner/name`."""
+    label: str  # the model's name: `run@step`, `starter`, a folder, or `owner/name`
     seed: int
     cut: bool = False
     """True if the prompt is longer than the model's context, so that only its newest part was given."""
@@ -26,8 +25,7 @@ class TextPiece:
 
     ticket: int
     text: str
-    tokens: int
-    """Approximate number of tokens so far; `Ended` has the exact one."""
+    tokens: int  # approximate number of tokens so far; `Ended` has the exact one
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,10 @@ class Ended:
     ticket: int
     text: str
     tokens: int
-    seconds: float
-    """Generation time, without loading the model."""
+    seconds: float  # generation time, without loading the model
     seed: int
-    finished: bool
-    """True if the model ended the story, rather than a limit, a stop string or a cancel."""
-    stopped: bool
-    """True if it was cancelled."""
+    finished: bool  # True if the model ended the story, rather than a limit, a stop string or a cancel
+    stopped: bool  # True if it was cancelled
 
 
 @dataclass(frozen=True)

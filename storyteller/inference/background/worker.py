@@ -34,8 +34,7 @@ class _Request:
     seed: int = 0
     pieces: list[str] = field(default_factory=list)
     began: float = 0.0
-    ended: bool = False
-    """True once its last event is queued; nothing is sent after it."""
+    ended: bool = False  # True once its last event is queued; nothing is sent after it
 
 
 class _Worker:

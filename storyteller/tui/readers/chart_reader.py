@@ -15,8 +15,7 @@ from storyteller.tracking.curves import Curves, Line, X
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tui.readers.reader_thread import ReaderThread
 
-_READ_SECONDS = 0.05
-"""Longest read of one log before requests are answered again."""
+_READ_SECONDS = 0.05  # longest read of one log before requests are answered again
 _YIELD_SECONDS = 0.005
 """Pause between two reads of a long log, which leaves the interpreter to the thread that handles keys."""
 
@@ -26,11 +25,9 @@ class LineRequest:
     """The lines that a chart shows."""
 
     runs: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    """The metrics, such as `train/loss`."""
+    keys: tuple[str, ...] = ()  # the metrics, such as `train/loss`
     x: X = "step"
-    begin: float | None = None
-    """The range of the x axis; None: as far as the data goes."""
+    begin: float | None = None  # the range of the x axis; None: as far as the data goes
     end: float | None = None
     points: int = 400
     smoothing: float = 0.0
@@ -39,10 +36,8 @@ class LineRequest:
 class ChartReader(ReaderThread):
     """Follows the metrics logs of the requested runs. `root` is the runs folder."""
 
-    look_seconds: ClassVar[float]
-    """Pause between two looks at whether a log has grown."""
-    draw_seconds: ClassVar[float]
-    """Least time between two updates of the lines while the runs keep logging."""
+    look_seconds: ClassVar[float]  # pause between two looks at whether a log has grown
+    draw_seconds: ClassVar[float]  # least time between two updates of the lines while the runs keep logging
 
     def __init__(self, owner: MessagePump, root: Path, name: str) -> None:
         super().__init__(owner, name)

@@ -15,8 +15,7 @@ from storyteller.tracking.curves import Line
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tui.readers.chart_reader import ChartReader, LineRequest
 
-_COMPARE_SECONDS = 1.0
-"""Least time between two comparisons."""
+_COMPARE_SECONDS = 1.0  # least time between two comparisons
 
 
 @dataclass
@@ -25,10 +24,8 @@ class LinesCompared(Message):
 
     request: LineRequest
     lines: Mapping[str, Line]
-    keys: frozenset[str]
-    """All metrics that at least one of the runs has."""
-    is_whole: bool
-    """False while a log is still being read; the lines are then sketches."""
+    keys: frozenset[str]  # all metrics that at least one of the runs has
+    is_whole: bool  # False while a log is still being read; the lines are then sketches
 
 
 @dataclass

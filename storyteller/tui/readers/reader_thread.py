@@ -9,8 +9,7 @@ from textual.message_pump import MessagePump
 
 from storyteller.errors import StorytellerError
 
-_RETRY_SECONDS = 0.5
-"""Pause after a read that failed."""
+_RETRY_SECONDS = 0.5  # pause after a read that failed
 
 
 class ReaderThread:

@@ -31,8 +31,7 @@ from storyteller.tui.readers.chart_reader import ChartReader, LineRequest
 if TYPE_CHECKING:
     from storyteller.inference.background import Event
 
-_STATE_SECONDS = 0.6
-"""Pause between two checks that the process is alive."""
+_STATE_SECONDS = 0.6  # pause between two checks that the process is alive
 _AXIS_POINTS = 1 << 14
 _MOST_EVALUATIONS = 4000
 _TAIL_BYTES = 256 << 10
@@ -43,10 +42,8 @@ _LONGEST_LOG_LINE = 2000
 class StepAxis:
     """Converts between steps and places on the x axis, which may count tokens or seconds."""
 
-    steps: Sequence[float] = ()
-    """Ascending; empty if the axis counts steps."""
-    places: Sequence[float] = ()
-    """The place of each step, ascending."""
+    steps: Sequence[float] = ()  # ascending; empty if the axis counts steps
+    places: Sequence[float] = ()  # the place of each step, ascending
 
     def place_of(self, step: float) -> float:
         return _interpolate(step, self.steps, self.places) if self.steps else step
@@ -80,15 +77,11 @@ class LinesUpdated(Message):
 
     request: LineRequest
     lines: Mapping[str, Mapping[str, Line]]
-    resumes: tuple[float, ...]
-    """Places on the x axis at which the run was resumed."""
-    checkpoints: tuple[float, ...]
-    """Places on the x axis at which a checkpoint was saved."""
+    resumes: tuple[float, ...]  # places on the x axis at which the run was resumed
+    checkpoints: tuple[float, ...]  # places on the x axis at which a checkpoint was saved
     axis: StepAxis
-    bpb: Line
-    """Held-out bits per byte over steps."""
-    share_read: float
-    """The share of the metrics log that was read, 0 to 1; the rest is sketched."""
+    bpb: Line  # held-out bits per byte over steps
+    share_read: float  # the share of the metrics log that was read, 0 to 1; the rest is sketched
 
     def bpb_at(self, step: int) -> float | None:
         """Held-out bits per byte of the evaluation at a step, or within 0.2 % of it; None if there is none."""
@@ -114,10 +107,8 @@ class LogUpdated(Message):
     """New lines of the training process's log, safe to show."""
 
     lines: Sequence[str]
-    anew: bool
-    """True if they replace all earlier lines."""
-    cut: bool
-    """True if lines before these were left out."""
+    anew: bool  # True if they replace all earlier lines
+    cut: bool  # True if lines before these were left out
 
 
 @dataclass
@@ -145,8 +136,7 @@ class RunReader(ChartReader):
         self._summary: RunSummary | None = None
         self._gone = False
         self._checkpoints: tuple[int, ...] = ()
-        self._seen: dict[str, object] = {}
-        """What each part of the folder looked like when it was read last."""
+        self._seen: dict[str, object] = {}  # what each part of the folder looked like when it was read last
         self._looked_at = -1e9
 
     def wake(self) -> None:

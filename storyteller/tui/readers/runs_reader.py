@@ -29,10 +29,8 @@ class RunsUpdated(Message):
     summaries: Sequence[RunSummary]
     losses: Mapping[str, Sequence[float]] | None = None
     """The loss of each run, at evenly spaced steps; None before the logs were read."""
-    story: tuple[str, int, str] | None = None
-    """The newest story of the chosen run: its run, step and text."""
-    problem: str = ""
-    """Why the runs could not be read."""
+    story: tuple[str, int, str] | None = None  # the newest story of the chosen run: its run, step and text
+    problem: str = ""  # why the runs could not be read
 
 
 class RunsReader(ReaderThread):

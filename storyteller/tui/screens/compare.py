@@ -26,10 +26,8 @@ from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHED, UNITS
 from storyteller.tui.widgets.tab_bar import TabBar
 from storyteller.tui.widgets.view_bar import ViewBar
 
-_WIDE = 110
-"""Columns from which the two tables are side by side."""
-_TALL = 30
-"""Rows from which an empty row separates chart and tables."""
+_WIDE = 110  # columns from which the two tables are side by side
+_TALL = 30  # rows from which an empty row separates chart and tables
 _FIRST = ("bits/byte", "loss")
 """The metric shown at first: the one that compares models with different tokenizers, else the loss."""
 _HELD_OUT = ("data.fingerprint", "data.held_out_stories")
@@ -48,13 +46,6 @@ class CompareScreen(ChartScreen):
     CompareScreen #differences { width: 1fr; height: 1fr; margin-top: 1; }
     CompareScreen #note { height: auto; color: $text-warning; display: none; }
     CompareScreen #note.-said { display: block; }
-    CompareScreen VerticalScroll {
-        scrollbar-size-vertical: 1;
-        scrollbar-background: $background;
-        scrollbar-background-hover: $background;
-        scrollbar-background-active: $background;
-        scrollbar-color: $foreground 25%;
-    }
     CompareScreen.-tall > #tables { margin-top: 1; }
     CompareScreen.-wide > #tables { layout: horizontal; }
     CompareScreen.-wide ResultsTable { margin-right: 4; }
@@ -81,8 +72,7 @@ class CompareScreen(ChartScreen):
         self._names: tuple[str, ...] = ()
         self._colors: dict[str, int] = {}
         self._chosen: str | None = None
-        self._metric = ""
-        """The metric chosen by the user; empty: the first of `_FIRST` that the runs have."""
+        self._metric = ""  # the metric chosen by the user; empty: the first of `_FIRST` that the runs have
         self._chart_alone = False
         self._lines: LinesCompared | None = None
         self._comparison = RunComparison((), (), ())

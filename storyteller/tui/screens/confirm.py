@@ -65,27 +65,17 @@ class Confirm(ModalScreen[bool]):
 class Ask(ModalScreen[str | None]):
     """A question answered with text, or None on escape. The StorytellerError that `check` raises is shown below."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
 
-    def __init__(
-        self,
-        question: str,
-        value: str = "",
-        *,
-        detail: str = "",
-        placeholder: str = "",
-        check: Callable[[str], object] | None = None,
-    ) -> None:
+    def __init__(self, question: str, value: str, check: Callable[[str], object]) -> None:
+        """`value` is the text that the field begins with."""
         super().__init__()
-        self._question, self._value, self._detail, self._placeholder = question, value, detail, placeholder
-        self._check = check
+        self._question, self._value, self._check = question, value, check
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialogue"):
             yield Static(plain(self._question, "bold"), classes="question")
-            if self._detail:
-                yield Static(plain(self._detail), classes="detail")
-            yield Input(safe_line(self._value), placeholder=safe_line(self._placeholder), compact=True)
+            yield Input(safe_line(self._value), compact=True)
             yield Static("", id="why", classes="trouble", markup=False)
             yield Static(line("enter confirms, escape cancels", "$text-muted"), markup=False)
 
@@ -93,12 +83,8 @@ class Ask(ModalScreen[str | None]):
         event.stop()
         word = event.value.strip()
         try:
-            if self._check is not None:
-                self._check(word)
+            self._check(word)
         except StorytellerError as error:
             self.query_one("#why", Static).update(plain(str(error), "$text-error"))
             return
         self.dismiss(word)
-
-    def action_cancel(self) -> None:
-        self.dismiss(None)

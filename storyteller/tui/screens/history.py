@@ -34,10 +34,8 @@ class ChosenStory:
     """The story chosen from the history."""
 
     record: StoryRecord
-    model: str
-    """The reference that opens its model from this app."""
-    regenerate: bool
-    """True to generate it again, False to show it as it was."""
+    model: str  # the reference that opens its model from this app
+    regenerate: bool  # True to generate it again, False to show it as it was
 
 
 @dataclass

@@ -38,11 +38,9 @@ class Field:
 
     name: str
     label: str
-    key: str
-    """The dotted name of the config field; empty if the option sets none."""
+    key: str  # the dotted name of the config field; empty if the option sets none
     note: str
-    options: tuple[str, ...] = ()
-    """The choices; empty for a text field."""
+    options: tuple[str, ...] = ()  # the choices; empty for a text field
 
     @property
     def flag(self) -> str:

@@ -14,8 +14,7 @@ from textual.widgets.selection_list import Selection
 
 from storyteller.tui import safe_content
 
-MAX_RUNS = 7
-"""The palette has eight colours, one of which is the run's own."""
+MAX_RUNS = 7  # the palette has eight colours, one of which is the run's own
 
 
 class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 
 _X_WORDS: dict[X, str] = {"step": "steps", "tokens": "tokens", "seconds": "time trained"}
 PANELS = (("story", "Story"), ("samples", "Samples"), ("log", "Log"), ("config", "Config"), ("machine", "Machine"))
-_REPAINT_SECONDS = 0.06
-"""Least time between two repaints of a story that is being generated."""
+_REPAINT_SECONDS = 0.06  # least time between two repaints of a story that is being generated
 _WIDE, _TALL = 110, 34
 """Columns from which charts and panel are side by side, and rows from which several charts fit."""
 
@@ -54,13 +53,6 @@ class RunScreen(ChartScreen):
 
     CSS = """
     RunScreen { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
-    RunScreen VerticalScroll, RunScreen LogView {
-        scrollbar-size-vertical: 1;
-        scrollbar-background: $background;
-        scrollbar-background-hover: $background;
-        scrollbar-background-active: $background;
-        scrollbar-color: $foreground 25%;
-    }
     RunScreen > Container { height: 1fr; layout: vertical; }
     RunScreen #panel { height: 1fr; padding: 0 1; }
     RunScreen #panel TabBar { margin-bottom: 0; }

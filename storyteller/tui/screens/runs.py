@@ -34,8 +34,7 @@ STATE_COLORS = {
 _NEED_RUNS = {
     "stop", "resume", "tell", "mark", "compare", "filter", "sort", "reverse", "rename", "delete",
 }  # fmt: skip
-_STORY_FROM_ROWS = 20
-"""Least height at which the newest story is shown below the table."""
+_STORY_FROM_ROWS = 20  # least height at which the newest story is shown below the table
 
 
 class RunsScreen(ReaderScreen):

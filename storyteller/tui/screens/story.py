@@ -96,10 +96,8 @@ class StoryScreen(Screen[None]):
         self._requests = StoryRequests(
             lambda: self.app.generation_client, lambda: self.post_message(GenerationEvents())
         )
-        self._invalid_input = ""
-        """Why the last input of a knob is invalid."""
-        self._hinted = (False, 0, 0)
-        """The state on which the key hints depend."""
+        self._invalid_input = ""  # why the last input of a knob is invalid
+        self._hinted = (False, 0, 0)  # the state on which the key hints depend
 
     def compose(self) -> ComposeResult:
         yield ViewBar("story")

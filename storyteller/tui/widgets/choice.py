@@ -8,18 +8,14 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import Click
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widget import Widget
 
 from storyteller.tui.safe_content import line
-from storyteller.tui.widgets.label_row import positions
-
-_GAP = 2
+from storyteller.tui.widgets.label_row import LabelRow
 
 
-class Choice(Widget, can_focus=True):
+class Choice(LabelRow, can_focus=True):
     """Selects one of a few options."""
 
     DEFAULT_CSS = """
@@ -31,7 +27,6 @@ class Choice(Widget, can_focus=True):
         Binding("left", "choose(-1)", "Previous option", show=False),
         Binding("right,space", "choose(1)", "Next option", show=False),
     ]
-    ALLOW_SELECT = False
 
     value: reactive[str] = reactive("")
 
@@ -42,15 +37,14 @@ class Choice(Widget, can_focus=True):
         choice: Choice
         value: str
 
-    def __init__(self, options: Sequence[str], value: str = "", *, id: str | None = None) -> None:
+    def __init__(self, options: Sequence[str], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.options = tuple(options)
-        self.set_reactive(Choice.value, value or self.options[0])
+        self.set_reactive(Choice.value, self.options[0])
 
     def render(self) -> Content:
         selected = "bold $primary" + (" underline" if self.app.no_color else "")
-        labels = [line(option, selected if option == self.value else "") for option in self.options]
-        return Content(" " * _GAP).join(labels)
+        return self.joined((option, line(option, selected if option == self.value else "")) for option in self.options)
 
     def watch_value(self, value: str) -> None:
         self.post_message(self.Changed(self, value))
@@ -59,7 +53,5 @@ class Choice(Widget, can_focus=True):
         place = self.options.index(self.value) if self.value in self.options else 0
         self.value = self.options[(place + by) % len(self.options)]
 
-    def on_click(self, event: Click) -> None:
-        for option, (begin, end) in zip(self.options, positions(map(len, self.options), _GAP), strict=True):
-            if begin <= event.x <= end:
-                self.value = option
+    def on_label_clicked(self, name: str) -> None:
+        self.value = name
