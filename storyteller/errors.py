@@ -51,6 +51,11 @@ def invalid_value(option: str, value: object, expected: str) -> UsageError:
     return UsageError(f"invalid value {safe_line(str(value), 60) or repr('')} for {option}", f"expected {expected}")
 
 
+def reason_of(error: OSError) -> str:
+    """Returns what the system says about an error, such as `permission denied`."""
+    return (error.strerror or type(error).__name__).lower()
+
+
 class CorpusError(StorytellerError): ...
 
 
@@ -88,6 +93,13 @@ class PeerLostError(TrainingError): ...
 
 
 class DiskError(StorytellerError): ...
+
+
+def write_error(name: str, error: OSError, remedy: str) -> DiskError:
+    """Returns the error for a file that cannot be written: `story.txt cannot be written: permission denied`."""
+    if is_disk_full(error):
+        return DiskError(f"{name} cannot be written: no space is left", "free some, try again")
+    return DiskError(f"{name} cannot be written: {reason_of(error)}", remedy)
 
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -15,26 +15,9 @@ from storyteller.charts.ticks import format_duration, format_number, format_x, t
 from storyteller.charts.types import DOTS, PALETTE, STYLES, Cells, Frame, Marks, Picture, Run, Series, Unit, View
 
 __all__ = [
-    "DOTS",
-    "PALETTE",
-    "STYLES",
-    "Cells",
-    "Frame",
-    "Marks",
-    "Picture",
-    "Run",
-    "Series",
-    "Unit",
-    "View",
-    "draw",
-    "format_duration",
-    "format_number",
-    "format_x",
-    "last_value",
-    "swatch",
-    "ticks",
-    "value_at",
-]
+    "DOTS", "PALETTE", "STYLES", "Cells", "Frame", "Marks", "Picture", "Run", "Series", "Unit", "View",
+    "draw", "format_duration", "format_number", "format_x", "last_value", "swatch", "ticks", "value_at",
+]  # fmt: skip
 
 
 def draw(

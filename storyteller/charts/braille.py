@@ -61,9 +61,7 @@ def _draw_bands(
     traces: Sequence[Trace], frame: Frame, glyphs: NDArray[uint32], styles: NDArray[uint8], cells: Cells
 ) -> None:
     """Draws the bands. A cell takes the colour of the band with most dots in it."""
-    union = np.zeros(glyphs.shape, dtype=np.uint8)
-    most = np.zeros(glyphs.shape, dtype=np.uint8)
-    winner = np.zeros(glyphs.shape, dtype=np.uint8)
+    union, most, winner = np.zeros((3, *glyphs.shape), dtype=np.uint8)
     for trace in traces:
         if trace.low is None or trace.high is None or trace.series.dim:
             continue
@@ -79,23 +77,17 @@ def _draw_bands(
 
 
 def _draw_lines(
-    traces: Sequence[Trace],
-    frame: Frame,
-    glyphs: NDArray[uint32],
-    styles: NDArray[uint8],
-    cells: Cells,
-    patterns: bool,
+    traces: Sequence[Trace], frame: Frame, glyphs: NDArray[uint32], styles: NDArray[uint8], cells: Cells, patterns: bool
 ) -> None:
     """Draws the lines. A cell takes the colour of the line with most dots in it; dim lines yield to the others."""
-    union = np.zeros(glyphs.shape, dtype=np.uint8)
-    most = np.zeros(glyphs.shape, dtype=np.uint8)
-    style = np.zeros(glyphs.shape, dtype=np.uint8)
-    color = np.zeros(glyphs.shape, dtype=np.uint8)
+    union, most, style, color = np.zeros((4, *glyphs.shape), dtype=np.uint8)
     column = np.arange(glyphs.shape[1]) % 2
     for number, trace in enumerate(traces):
         dots = _stroke(trace, frame, cells)
-        if patterns:
-            _apply_pattern(dots, trace.series.color)
+        if patterns:  # clear columns of dots, so that lines differ by their dashes
+            on, off = _DASHES[trace.series.color % len(_DASHES)]
+            for begin in range(on, on + off):
+                dots[:, begin :: on + off] = False
         bits = _pack_cells(dots, cells)
         # A line that is not dim scores 16 more, which beats the 8 dots that a dim one can have. Where two lines tie, as
         # flat lines do that run through the same cells, their colours alternate by column, so that both can be seen.
@@ -108,13 +100,6 @@ def _draw_lines(
     lit = union > 0
     glyphs[lit] = _glyphs(union, color, cells, dim=False)[lit]
     styles[lit] = style[lit]
-
-
-def _apply_pattern(dots: NDArray[bool_], color: int) -> None:
-    """Clears columns of dots, so that lines differ by their dashes."""
-    on, off = _DASHES[color % len(_DASHES)]
-    for column in range(on, on + off):
-        dots[:, column :: on + off] = False
 
 
 _DASHES = ((1, 0), (6, 4), (2, 4), (10, 4), (4, 2), (2, 2), (12, 8), (2, 8))

@@ -102,11 +102,8 @@ def value_at(series: Series, x: float, tolerance: float = 0.0) -> float | None:
 
 def last_value(series: Series) -> float | None:
     """The last finite y."""
-    for at in range(min(len(series.x), len(series.y)) - 1, -1, -1):
-        value = number(series.y[at])
-        if math.isfinite(value):
-            return value
-    return None
+    shared = range(min(len(series.x), len(series.y)) - 1, -1, -1)
+    return next((value for at in shared if math.isfinite(value := number(series.y[at]))), None)
 
 
 def swatch(color: int, cells: Cells = "braille", patterns: bool = False) -> str:
@@ -116,16 +113,7 @@ def swatch(color: int, cells: Cells = "braille", patterns: bool = False) -> str:
     return _SWATCHES[color % PALETTE] if patterns else _SWATCHES[0]
 
 
-_SWATCHES = (
-    "\u2501\u2501",
-    "\u2578\u2578",
-    "\u00b7\u00b7",
-    "\u2501\u2578",
-    "\u2505\u2505",
-    "\u2509\u2509",
-    "\u2501 ",
-    "\u00b7 ",
-)
+_SWATCHES = ("━━", "╸╸", "··", "━╸", "┅┅", "┉┉", "━ ", "· ")
 
 
 def draw_legend(

@@ -77,13 +77,17 @@ def _scaled(values: NDArray[float64], log_y: bool) -> NDArray[float64]:
 
 
 def x_range(traces: Sequence[Trace], view: View) -> tuple[float, float]:
-    given = (_finite(view.x_begin), _finite(view.x_end))
-    begin, end = _filled(given, _extremes([trace.x for trace in traces]))
+    begin, end = (value if value is not None and math.isfinite(value) else None for value in (view.x_begin, view.x_end))
+    is_begin_given = begin is not None
+    # Without points, the range is 1 wide and keeps the end that is given.
+    without_points = 0.0 if end is None else end - 1.0, 1.0 if begin is None else begin + 1.0
+    low, high = _extremes([trace.x for trace in traces]) or without_points
+    begin, end = low if begin is None else begin, high if end is None else end
     if begin / 2 < end / 2:
         return begin, end
     # A single x: centre it in a range of some width.
     half = max(0.5, abs(begin) * 1e-3, abs(end) * 1e-3)
-    low, high = (begin, begin + 2 * half) if given[0] is not None else (end - half, end + half)
+    low, high = (begin, begin + 2 * half) if is_begin_given else (end - half, end + half)
     return max(low, -_LARGEST), min(high, _LARGEST)
 
 
@@ -99,12 +103,9 @@ def y_range(traces: Sequence[Trace], view: View, x_begin: float, x_end: float) -
         in_sight.append(trace.y[seen])
         edges = [edge for edge in (trace.low, trace.high) if edge is not None]
         in_sight += [edge[seen & (edge > -FAR)] if view.log_y else edge[seen] for edge in edges]
-    found = _extremes(in_sight)
-    if found is None:
-        found = (0.0, 1.0)
-    low, high = _rounded_out(*found, log=view.log_y)
+    low, high = _rounded_out(*(_extremes(in_sight) or (0.0, 1.0)), log=view.log_y)
     if view.log_y:
-        low, high = _power(low), _power(high)
+        low, high = (float(10.0 ** min(max(exponent, -307.0), 308.0)) for exponent in (low, high))
     begin, end = given[0] if given[0] is not None else low, given[1] if given[1] is not None else high
     if begin / 2 < end / 2:
         return begin, end
@@ -127,28 +128,12 @@ def _rounded_out(low: float, high: float, *, log: bool) -> tuple[float, float]:
     return max(math.floor(low / step) * step, -1.7e308), min(math.ceil(high / step) * step, 1.7e308)
 
 
-def _power(exponent: float) -> float:
-    return float(10.0 ** min(max(exponent, -307.0), 308.0))
-
-
 def _extremes(columns: Iterable[Any]) -> tuple[float, float] | None:
     low, high = math.inf, -math.inf
     for column in columns:
         if len(column):
             import numpy as np
 
-            low = min(low, float(np.fmin.reduce(column)) if not math.isnan(np.fmin.reduce(column)) else low)
-            high = max(high, float(np.fmax.reduce(column)) if not math.isnan(np.fmax.reduce(column)) else high)
+            # An array without a finite value gives NaN, which `min` and `max` ignore as their second argument.
+            low, high = min(low, float(np.fmin.reduce(column))), max(high, float(np.fmax.reduce(column)))
     return (low, high) if low <= high else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _filled(given: tuple[float | None, float | None], found: tuple[float, float] | None) -> tuple[float, float]:
-    begin, end = found or (0.0, 1.0)
-    if found is None and (given[0] is not None or given[1] is not None):
-        begin = given[0] if given[0] is not None else (given[1] or 0.0) - 1.0
-        end = given[1] if given[1] is not None else begin + 1.0
-    return given[0] if given[0] is not None else begin, given[1] if given[1] is not None else end

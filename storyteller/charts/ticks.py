@@ -101,10 +101,8 @@ def _clock_step(begin: float, end: float, most: int) -> float:
     raw = end / most - begin / most
     if raw < 1:
         return nice_step(begin, end, most)
-    for step in _CLOCK:
-        if step >= raw * (1 - 1e-9):
-            return float(step)
-    return 86400 * max(1.0, nice_step(begin / 86400, end / 86400, most))
+    days = 86400 * max(1.0, nice_step(begin / 86400, end / 86400, most))
+    return next((float(step) for step in _CLOCK if step >= raw * (1 - 1e-9)), days)
 
 
 def _log_ticks(begin: float, end: float, most: int) -> list[float]:

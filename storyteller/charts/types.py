@@ -19,16 +19,8 @@ Unit = Literal["number", "seconds"]
 Run = tuple[str, str]  # a piece of a row: its text, and its style, one of `STYLES`
 
 PALETTE = 8
-STYLES = (
-    "",
-    "axis",
-    "label",
-    "cursor",
-    "mark",
-    "grid",
-    *(f"line{number}" for number in range(PALETTE)),
-    *(f"dim{number}" for number in range(PALETTE)),
-)
+_COLORS = range(PALETTE)
+STYLES = ("", "axis", "label", "cursor", "mark", "grid", *(f"line{i}" for i in _COLORS), *(f"dim{i}" for i in _COLORS))
 """`lineN` is the N-th colour of the palette, `dimN` the same colour faded; `grid` is fainter than `axis`."""
 AXIS, LABEL, CURSOR, MARK, GRID, LINE, DIM = 1, 2, 3, 4, 5, 6, 6 + PALETTE
 
@@ -115,11 +107,9 @@ class Frame:
         """The row of the plot that contains `y`; None if it is not visible."""
         if self.log_y and y <= 0:
             return None
-        y, y_begin, y_end = (
-            map(math.log10, (y, self.y_begin, self.y_end)) if self.log_y else (y, self.y_begin, self.y_end)
-        )
+        scale = math.log10 if self.log_y else float
         down = DOTS[cells][1]
-        dot = dot_of(y, y_end, y_begin, self.rows * down)
+        dot = dot_of(scale(y), scale(self.y_end), scale(self.y_begin), self.rows * down)
         return None if dot is None else dot // down
 
     def empty_row(self, on_grid: bool, cursor: int | None, cells: Cells) -> StyledRow:

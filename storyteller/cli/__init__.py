@@ -14,7 +14,7 @@ from storyteller.text import safe_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its status. `--debug` anywhere shows the traceback of an error."""
+    """Runs one command and exits with its status. `--debug` anywhere shows the traceback of an error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("STORYTELLER_DEBUG"))
     sys.exit(_run([word for word in words if word != "--debug"], debug))
@@ -49,7 +49,7 @@ def _run(words: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        return _unexpected(error)
+        return _fail(_explain(error), 1)
 
 
 def _plain_tui(words: list[str]) -> tuple[str | None, str | None] | None:
@@ -66,13 +66,14 @@ def _plain_tui(words: list[str]) -> tuple[str | None, str | None] | None:
     return given.get("run"), given.get("dir")
 
 
-def _unexpected(error: Exception) -> int:
+def _explain(error: Exception) -> str:
+    """Returns the line to print for an error that is none of ours."""
     if is_disk_full(error):
-        return _fail("no space is left on the disk: free some and try again", 1)
+        return "no space is left on the disk: free some and try again"
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"{error.strerror.lower()}{where}: check the path and its permissions", 1)
-    return _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
+        return f"{error.strerror.lower()}{where}: check the path and its permissions"
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
 def _fail(line: str, status: int) -> int:

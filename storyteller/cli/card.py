@@ -4,40 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from storyteller.cli.eval import yield_to_training
-from storyteller.cli.options import RunsDir
+from storyteller.cli.options import MODEL_HELP, RunsDir, argument, check_range, option, panel
 from storyteller.cli.progress_line import run_with_progress
-from storyteller.cli.text_tables import out, out_json, table, warn
-from storyteller.errors import DiskError, UsageError, invalid_value, is_disk_full
+from storyteller.cli.text_tables import out, out_json, print_table, warn
+from storyteller.errors import UsageError, invalid_value
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
-    from storyteller.evaluation.llm_judge.client import Judge
     from storyteller.evaluation.model_card.card import Card, Example
 
-_FILES = ("card.html", "card.md", "card.json")
 _EXCERPT_CHARS = 400
-_MODEL_HELP = "RUN, RUN@STEP, RUN@best, latest, starter, a folder, or owner/name on the Hub."
-
-
-def _stories(help: str) -> Any:
-    return typer.Option(help=help, rich_help_panel="Stories")
-
-
-def _comparison(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel="Comparison")
-
-
-def _judging(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel="LLM judge")
+_stories, _comparison, _judging = map(panel, ("Stories", "Comparison", "LLM judge"))
 
 
 def card(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP)],
+    model: Annotated[str, argument(MODEL_HELP, metavar="MODEL")],
     prompts: Annotated[Path | None, _stories("File of prompts, one per line.  [default: 44 bundled prompts]")] = None,
     completions: Annotated[int, _stories("Stories per prompt.")] = 10,
     seed: Annotated[int, _stories("Random seed.")] = 0,
@@ -45,25 +29,27 @@ def card(
     temperature: Annotated[float, _stories("Sampling temperature; top-k and top-p are disabled.")] = 1.0,
     data: Annotated[
         list[str] | None,
-        _comparison("Real stories, repeatable.  [default: the run's held-out stories, else bundled ones]", "PATH"),
+        _comparison(
+            "Real stories, repeatable.  [default: the run's held-out stories, else bundled ones]", metavar="PATH"
+        ),
     ] = None,
     train_data: Annotated[
         list[str] | None,
-        _comparison("Training stories, to detect copies; repeatable.  [default: those of the run]", "PATH"),
+        _comparison("Training stories, to detect copies; repeatable.  [default: those of the run]", metavar="PATH"),
     ] = None,
     train_stories: Annotated[int, _comparison("Look for copies in at most N training stories.")] = 20_000,
     output: Annotated[
         Path | None,
-        typer.Option("--out", help="A .html, .md or .json file, or a folder for all three.  [default: only the run's]"),
+        option("A .html, .md or .json file, or a folder for all three.  [default: only the run's]", "--out"),
     ] = None,
     judge: Annotated[
-        str | None, _judging("OpenAI-compatible address of an LLM judge. Stories are sent to it.", "URL")
+        str | None, _judging("OpenAI-compatible address of an LLM judge. Stories are sent to it.", metavar="URL")
     ] = None,
-    judge_model: Annotated[str, _judging("The judge's model, as its server calls it.", "NAME")] = "",
+    judge_model: Annotated[str, _judging("The judge's model, as its server calls it.", metavar="NAME")] = "",
     judge_stories: Annotated[int, _judging("Generated stories to judge, and as many real ones.")] = 44,
-    threads: Annotated[int, typer.Option(help="CPU threads for generation; 0: chosen by the model.")] = 0,
+    threads: Annotated[int, option("CPU threads for generation; 0: chosen by the model.")] = 0,
     runs_dir: RunsDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all stories.")] = False,
+    as_json: Annotated[bool, option("Print JSON, with all stories.", "--json")] = False,
 ) -> int:
     """Generate many stories and measure them: spelling, grammar, repetition, consistency, copies from training.
 
@@ -72,36 +58,44 @@ def card(
 
     Example: storyteller card latest --out first-card.html
     """
+    from storyteller.evaluation.llm_judge.client import Judge
     from storyteller.evaluation.model_card.generate_stories import sampling_params
     from storyteller.evaluation.model_card.make_card import CardOptions, keep_card, make_card
     from storyteller.evaluation.prompts import load_prompts
+    from storyteller.reports.card_files import target_files, write_card
     from storyteller.tracking.run_folder import runs_root
 
-    _check_counts(completions=completions, train_stories=train_stories, judge_stories=judge_stories)
-    _check_paths(data, "--data")
-    _check_paths(train_data, "--train-data")
-    sampling_params(seed, max_tokens, temperature)  # raises UsageError for invalid values
+    # Invalid values are reported before minutes of work.
+    counts = {"--completions": completions, "--train-stories": train_stories, "--judge-stories": judge_stories}
+    for name, count in counts.items():
+        check_range(name, count, 1, 10_000_000)
+    for name, paths in (("--data", data), ("--train-data", train_data)):
+        for path in paths or ():
+            if not Path(path).exists():
+                raise invalid_value(name, path, "an existing file or folder of stories")
+    params = sampling_params(seed, max_tokens, temperature)
     if output is not None:
-        _targets(output)  # raises before minutes of work
+        target_files(output)
     options = CardOptions(
         model=model,
         prompts=tuple(load_prompts(prompts)),
         completions=completions,
-        seed=seed,
-        max_tokens=max_tokens,
-        temperature=temperature,
+        params=params,
         data=tuple(data or ()),
         train_data=tuple(train_data or ()),
         train_stories=train_stories,
         threads=threads,
         judge_stories=judge_stories,
     )
-    root, llm_judge = runs_root(runs_dir), _judge(judge, judge_model)
+    if judge_model and judge is None:
+        raise UsageError("--judge-model needs --judge", "add the judge's address")
+    llm_judge = Judge(judge, judge_model) if judge is not None else None
+    root = runs_root(runs_dir)
     yield_to_training(root)
     made = run_with_progress(lambda on_progress: make_card(options, root, llm_judge, on_progress, warn))
     kept = keep_card(made, model, root, warn)
     if output is not None:
-        _write(made, output)
+        write_card(output, made)
     if as_json:
         out_json(made.to_json())
     else:
@@ -110,83 +104,6 @@ def card(
     if problem:
         warn(problem)
     return 1 if problem else 0
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if not 1 <= count <= 10_000_000:
-            raise invalid_value(f"--{name.replace('_', '-')}", count, "1 to 10,000,000")
-
-
-def _check_paths(paths: Sequence[str] | None, option: str) -> None:
-    for path in paths or ():
-        if not Path(path).exists():
-            raise invalid_value(option, path, "an existing file or folder of stories")
-
-
-def _judge(address: str | None, model: str) -> Judge | None:
-    if address is None:
-        if model:
-            raise UsageError("--judge-model needs --judge", "add the judge's address")
-        return None
-    from storyteller.evaluation.llm_judge.client import Judge
-
-    return Judge(address, model)
-
-
-def _targets(path: Path) -> list[Path]:
-    """The files to write for `--out path`. Raises UsageError if one cannot be written or exists and is not a card."""
-    shown = safe_line(str(path), 200)
-    if path.suffix in ("", ".") or path.is_dir():
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{shown} is a file without an extension", "name a folder, or a .html, .md or .json file")
-        targets = [path / name for name in _FILES]
-    elif path.suffix not in (".html", ".md", ".json"):
-        raise invalid_value("--out", shown, "a .html, .md or .json file, or a folder")
-    else:
-        targets = [path]
-    if not path.parent.is_dir():
-        raise UsageError(f"{safe_line(str(path.parent), 200)} is not a folder", "create it, or name another file")
-    for target in targets:
-        if target.exists() and not _is_card(target):
-            raise UsageError(f"{safe_line(str(target), 200)} exists and is not a card", "name another file")
-    return targets
-
-
-def _is_card(path: Path) -> bool:
-    """True if this command may have written the file; nothing else is overwritten."""
-    from storyteller.evaluation.model_card.card import read_card
-
-    if path.suffix == ".json":
-        return read_card(path) is not None
-    beginnings = ("# model card of", "# the card of") if path.suffix == ".md" else ("<!doctype html>",)
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(20).lower().startswith(beginnings)
-    except OSError:
-        return False
-
-
-def _write(made: Card, path: Path) -> None:
-    """Writes the card in the format of the file's extension, or in all formats to a folder."""
-    from storyteller.reports import write as write_page
-    from storyteller.reports.card_markdown import markdown
-    from storyteller.reports.card_page import card_page
-    from storyteller.system.files import write_json, write_text
-
-    try:
-        for target in _targets(path):
-            if target != path:
-                path.mkdir(exist_ok=True)
-            if target.suffix == ".html":
-                write_page(target, card_page(made))
-            elif target.suffix == ".md":
-                write_text(target, markdown(made))
-            else:
-                write_json(target, made.to_json())
-    except OSError as error:
-        reason = "no space is left" if is_disk_full(error) else (error.strerror or type(error).__name__).lower()
-        raise DiskError(f"{safe_line(str(path), 200)} cannot be written: {reason}", "name another place") from error
 
 
 def _print_card(made: Card, files: Sequence[Path]) -> None:
@@ -199,8 +116,7 @@ def _print_card(made: Card, files: Sequence[Path]) -> None:
         out(f"{name:20} {safe_line(words)}")
     out()
     rows = [figure_row(figure)[:4] for figure in made.figures]
-    for line in table(("METRIC", "THIS MODEL", "REAL STORIES", "VERDICT"), rows, left=4):
-        out(line)
+    print_table(("METRIC", "THIS MODEL", "REAL STORIES", "VERDICT"), rows, left=4)
     kinds: set[str] = set()
     for example in made.examples:
         if example.kind not in kinds:

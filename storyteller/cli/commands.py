@@ -80,7 +80,7 @@ def _not_loaded() -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run the command that `words` name and return its exit status. Raises UsageError for wrong use."""
+    """Runs the command that `words` name and returns its exit status. Raises UsageError for wrong use."""
     # A shell that completes words asks for any command's options.
     names = tuple(COMMANDS) if "_STORYTELLER_COMPLETE" in os.environ else [words[0]] if words else []
     try:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from storyteller.cli import options
 from storyteller.cli.eval import interval_cells, score_remarks, yield_to_training
-from storyteller.cli.options import Axis
+from storyteller.cli.options import Axis, option
 from storyteller.cli.progress_line import run_with_progress
 from storyteller.cli.show import BPB, LOSS, NAMES, POINTS, ChartPrinter, chosen_keys, plain, read_curves
-from storyteller.cli.text_tables import note, number, out, out_json, span, table
+from storyteller.cli.story_output import terminal_columns
+from storyteller.cli.text_tables import note, number, out, out_json, print_table, span
 from storyteller.cli.wrapped_text import side_by_side
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
@@ -23,21 +21,18 @@ from storyteller.text import safe_line
 from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
-    from storyteller.evaluation.compare_models import ComparedStory, ComparisonRequest, ModelComparison
+    from storyteller.evaluation.compare_models import ComparedStory, ModelComparison
     from storyteller.tracking.compare_runs import RunComparison
     from storyteller.tracking.curves import Line
 
 _DEFAULTS = SamplingParams()
 _SHOWN = 3
 _SEED = 42
-
-
-def _stories(help: str, *names: str, **limits: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel="Stories", **limits)
+_stories = options.panel("Stories")
 
 
 def compare(
-    models: options.Models,
+    models: Annotated[list[str], options.argument(options.MODEL_HELP, metavar="MODEL")],
     tell: Annotated[
         bool,
         _stories("Generate stories and scores for runs, too. Implied by the other options here and Scoring.", "--tell"),
@@ -64,10 +59,8 @@ def compare(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = 0,
-    key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Metric to chart.  [default: eval/bpb, else train/loss]")
-    ] = None,
-    by: Annotated[Axis, typer.Option(metavar="step|tokens|seconds", help="Unit of the x axis.")] = "step",
+    key: Annotated[str | None, option("Metric to chart.  [default: eval/bpb, else train/loss]", metavar="KEY")] = None,
+    by: Annotated[Axis, option("Unit of the x axis.", metavar="step|tokens|seconds")] = "step",
     width: options.Width = None,
     rows: options.Height = 18,
     log_y: options.LogY = False,
@@ -85,9 +78,11 @@ def compare(
 
     Example: storyteller compare first@best starter --data valid.jsonl --html both.html
     """
+    from storyteller.inference.engine import is_run
+
     root = run_folder.runs_root(runs_dir)
     names = list(dict.fromkeys(models))
-    runs = [name for name in names if _is_whole_run(name)]
+    runs = [name for name in names if is_run(name) and "@" not in name]
     given = (prompts, show, html, seed, temperature, max_tokens, data, stories)
     if key is not None and not runs:
         raise UsageError("--key is a metric of runs, but no run is given", "omit --key")
@@ -95,8 +90,9 @@ def compare(
     comparison = None
     if tell or len(runs) < len(names) or any(each is not None for each in given):
         from storyteller.config.configs import TrainConfig
-        from storyteller.evaluation.compare_models import ComparisonRequest
+        from storyteller.evaluation.compare_models import ComparisonRequest, compare_models
         from storyteller.evaluation.prompts import load_prompts
+        from storyteller.reports.html import check_writable
 
         request = ComparisonRequest(
             models=tuple(names),
@@ -111,17 +107,22 @@ def compare(
             max_stories=stories,
             cleaning=clean,
         )
-        comparison = _compare_models(request, root, html, metrics)
+        if html is not None:
+            check_writable(html)  # before minutes of work
+        yield_to_training(root)
+        comparison = run_with_progress(lambda on_progress: compare_models(request, root, on_progress, note))
+        if html is not None:
+            _write_page(html, comparison, metrics)
     if as_json:
         out_json({**(metrics.to_json() if metrics else {}), **(comparison.to_json() if comparison else {})})
         return
     if metrics is not None:
-        _print_metrics(metrics, ChartPrinter(ascii), width, rows, log_y)
+        _print_metrics(metrics, ChartPrinter(ascii, width, rows, log_y))
     if comparison is not None:
         if metrics is not None:
             out()
         _print_scores(comparison)
-        _print_stories(comparison, _SHOWN if show is None else show, width or shutil.get_terminal_size().columns)
+        _print_stories(comparison, _SHOWN if show is None else show, width or terminal_columns())
     if html is not None:
         out()
         out(f"{html}: all stories, the scores{' and the curves' if metrics is not None else ''}")
@@ -135,10 +136,8 @@ class _Metrics:
     key: str | None
     """The metric of the chart; None if there are no metrics yet."""
     by: Axis
-    smoothing: float
     lines: Mapping[str, Line]
     """By run name."""
-    has_metrics: bool
 
     def to_json(self) -> dict[str, Any]:
         points = {name: plain(line) for name, line in self.lines.items()}
@@ -160,21 +159,17 @@ def _read_metrics(root: Path, names: Sequence[str], key: str | None, by: Axis, s
         for name, curves in all_curves.items()
         if chosen is not None
     }
-    return _Metrics(compare_runs.compare_runs(folders, all_curves), chosen, by, smoothing, lines, bool(known))
+    return _Metrics(compare_runs.compare_runs(folders, all_curves), chosen, by, lines)
 
 
-def _print_metrics(metrics: _Metrics, charts: ChartPrinter, width: int | None, rows: int, log_y: bool) -> None:
+def _print_metrics(metrics: _Metrics, charts: ChartPrinter) -> None:
     from storyteller.tracking.compare_runs import format_setting
 
     comparison = metrics.comparison
-    if not metrics.has_metrics:
-        out("no metrics yet: see storyteller ps")
-    if metrics.key is not None:
-        drawn = [
-            charts.series(name, line, i, metrics.smoothing, band=False)
-            for i, (name, line) in enumerate(metrics.lines.items())
-        ]
-        charts.chart(drawn, width, rows, metrics.by, log_y, (), NAMES.get(metrics.key, safe_line(metrics.key)))
+    if metrics.key is None:
+        out("no metrics yet: storyteller ps shows what the runs are doing")
+    else:
+        charts.draw(metrics.lines, metrics.by, NAMES.get(metrics.key, safe_line(metrics.key)))
         out()
     head = ("RUN", "STATE", "STEPS", "TOKENS", "TIME", "PARAMETERS", "LOSS", "BITS/BYTE", "BEST", "TOKENS/S")
     results = [
@@ -192,8 +187,7 @@ def _print_metrics(metrics: _Metrics, charts: ChartPrinter, width: int | None, r
         )
         for result in comparison.results
     ]
-    for row in table(head, results):
-        out(row)
+    print_table(head, results)
     if len(comparison.names) < 2:
         return
     out()
@@ -203,30 +197,7 @@ def _print_metrics(metrics: _Metrics, charts: ChartPrinter, width: int | None, r
     differences = [
         (name, *(safe_line(format_setting(value), 32) for value in values)) for name, values in comparison.differences
     ]
-    for row in table(("SETTING", *comparison.names), differences, left=len(comparison.names) + 1):
-        out(row)
-
-
-def _is_whole_run(name: str) -> bool:
-    from storyteller.inference.engine import is_run
-
-    return is_run(name) and "@" not in name
-
-
-def _compare_models(
-    request: ComparisonRequest, root: Path, html: Path | None, metrics: _Metrics | None
-) -> ModelComparison:
-    """Runs the comparison with a progress line, and writes the HTML page."""
-    from storyteller.evaluation.compare_models import compare_models
-    from storyteller.reports.html import check_writable
-
-    if html is not None:
-        check_writable(html)  # before minutes of work
-    yield_to_training(root)
-    comparison = run_with_progress(lambda on_progress: compare_models(request, root, on_progress, note))
-    if html is not None:
-        _write_page(html, comparison, metrics)
-    return comparison
+    print_table(("SETTING", *comparison.names), differences, left=len(comparison.names) + 1)
 
 
 def _print_scores(comparison: ModelComparison) -> None:
@@ -246,10 +217,9 @@ def _print_scores(comparison: ModelComparison) -> None:
         for label, scores in zip(comparison.labels, comparison.scores, strict=True)
     ]
     head = ("MODEL", "PARAMETERS", "BITS/BYTE", "95 %: FROM", "TO", "NATS/TOKEN", "PERPLEXITY")
-    for row in table(head, rows, left=1):
-        out(row)
+    print_table(head, rows, left=1)
     for pair in comparison.differences():
-        out(verdict(pair, n_stories))
+        out(verdict(*pair, n_stories))
     for remark in score_remarks(comparison.scores):
         note(remark)
 
@@ -282,5 +252,4 @@ def _write_page(path: Path, comparison: ModelComparison, metrics: _Metrics | Non
     if metrics is not None:
         name = NAMES.get(metrics.key, metrics.key) if metrics.key is not None else ""
         curves = {"compared": metrics.comparison, "curves": metrics.lines, "y_name": name, "x_name": metrics.by}
-    page = comparison_page(comparison, remarks=score_remarks(comparison.scores), **curves)
-    write(path, page)
+    write(path, comparison_page(comparison, remarks=score_remarks(comparison.scores), **curves))

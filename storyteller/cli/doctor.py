@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-import typer
-
-from storyteller.cli.options import AsJson, RunsDir
+from storyteller.cli.options import AsJson, RunsDir, option
 from storyteller.cli.text_tables import note, out, out_json
 from storyteller.system import hardware
 from storyteller.tracking import run_folder
@@ -15,9 +13,7 @@ from storyteller.tracking import run_folder
 
 def doctor(
     as_json: AsJson = False,
-    wait_seconds: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", help="Time to wait for each server.")
-    ] = 5.0,
+    wait_seconds: Annotated[float, option("Time to wait for each server.", "--wait", metavar="SECONDS")] = 5.0,
     runs_dir: RunsDir = None,
 ) -> int:
     """Describe this machine and check, in a few seconds, that training learns the next token.
@@ -35,8 +31,7 @@ def doctor(
     seconds = time.perf_counter() - began
     ok = all(check.ok for check in checks)
     if as_json:
-        plain = [{"name": check.name, "ok": check.ok, "seen": check.seen} for check in checks]
-        out_json(facts | {"checks": plain, "ok": ok})
+        out_json(facts | {"checks": [vars(check) for check in checks], "ok": ok})
     else:
         for check in checks:
             out(f"{'ok  ' if check.ok else 'FAIL'}  {check.name} ({check.seen})")
@@ -60,15 +55,11 @@ def _facts(wait_seconds: float, root: Any) -> dict[str, Any]:
         },
         "disk": {"runs_dir": str(root), "free_gib": round(hardware.free_disk_gib(root), 1)},
         "servers": {
-            "hub": _server(hardware.hub_url(), wait_seconds),
-            "wandb": _server(hardware.wandb_url(), wait_seconds),
+            name: {"url": url, "answers": problem is None, "problem": problem}
+            for name, url in (("hub", hardware.hub_url()), ("wandb", hardware.wandb_url()))
+            for problem in [hardware.connection_error(url, wait_seconds)]
         },
     }
-
-
-def _server(url: str, wait_seconds: float) -> dict[str, Any]:
-    problem = hardware.connection_error(url, wait_seconds)
-    return {"url": url, "answers": problem is None, "problem": problem}
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from storyteller.cli import options
+from storyteller.cli.options import argument
 from storyteller.cli.progress_line import run_with_progress
-from storyteller.cli.text_tables import note, number, out, out_json, span, table
+from storyteller.cli.text_tables import note, number, out, out_json, print_table, span
 from storyteller.tracking import run_folder, run_index
 
 if TYPE_CHECKING:
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
 def eval(
     model: Annotated[
         str | None,
-        typer.Argument(
-            metavar="MODEL", help=f"{options.MODEL_HELP}  [default: the newest run with a checkpoint, else starter]"
-        ),
+        argument(f"{options.MODEL_HELP}  [default: the newest run with a checkpoint, else starter]", metavar="MODEL"),
     ] = None,
     data: options.ScoringData = None,
     stories: options.MaxStories = None,
@@ -64,8 +61,7 @@ def eval(
         out_json({**scores.to_json(), "data": eval_set.source})
         return
     out(f"{scores.model}: {scores.parameters:,} parameters, on {n_stories:,} stories: {eval_set.source}")
-    for line in _score_lines(scores):
-        out(line)
+    _print_scores(scores)
     for remark in score_remarks([scores]):
         note(remark)
 
@@ -79,20 +75,20 @@ def yield_to_training(root: Path) -> None:
         cpu_priority.lower_generation_priority()
 
 
-def _score_lines(scores: ModelScores) -> list[str]:
-    """A table of the scores with their intervals, and a line on how they were computed."""
+def _print_scores(scores: ModelScores) -> None:
+    """Prints a table of the scores with their intervals, and a line on how they were computed."""
     rows = [
         ("bits per byte", *interval_cells(scores.bits_per_byte, ".4f")),
         ("nats per token", *interval_cells(scores.nats_per_token, ".4f")),
         ("perplexity", *interval_cells(scores.perplexity, ".3f")),
     ]
-    lines = table(("", "", "95 %: FROM", "TO"), rows, left=1)
+    print_table(("", "", "95 %: FROM", "TO"), rows, left=1)
     how = scores.precision
     if scores.bf16_bits is not None:
         how += ", which differs from fp32" if how == "bf16" else ", because bf16 differs"
         how += f" by {scores.bf16_bits:.4f} bits per byte on a sample"
     counts = f"{sum(scores.n_tokens):,} tokens, {sum(scores.n_bytes):,} bytes"
-    return [*lines, f"{counts} in {span(scores.seconds)} on {scores.device}, {how}"]
+    out(f"{counts} in {span(scores.seconds)} on {scores.device}, {how}")
 
 
 def interval_cells(interval: Interval, form: str) -> tuple[str, str, str]:

@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from storyteller.errors import UsageError
+from storyteller.errors import UsageError, reason_of
 from storyteller.text import safe_line
 
 
 def edit_text(text: str) -> str:
-    """Open `text` in the user's editor and return the result. Raises UsageError where there is none or it fails."""
+    """Opens `text` in the user's editor and returns the result. Raises UsageError if there is none or it fails."""
     named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     editor = named or next((one for one in ("nano", "vi", "notepad") if shutil.which(one)), "")
     try:
@@ -27,15 +27,14 @@ def edit_text(text: str) -> str:
     if not words:
         raise UsageError("there is no editor", "name one in $EDITOR")
     with tempfile.TemporaryDirectory(prefix="storyteller-") as folder:
-        path = Path(folder) / "story.txt"
+        name, path = safe_line(words[0], 100), Path(folder) / "story.txt"
         path.write_text(text, encoding="utf-8", errors="replace")
         try:
             status = subprocess.run([*words, str(path)], check=False).returncode
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise UsageError(f"{safe_line(words[0], 100)} does not start: {reason}", "name another $EDITOR") from error
+            raise UsageError(f"{name} does not start: {reason_of(error)}", "name another $EDITOR") from error
         if status:
-            raise UsageError(f"{safe_line(words[0], 100)} ended with status {status}", "the story is as it was")
+            raise UsageError(f"{name} ended with status {status}", "the story is as it was")
         changed = path.read_text(encoding="utf-8", errors="replace")
     # Editors add a newline at the end of the file.
     return changed if text.endswith("\n") else changed.removesuffix("\n")
@@ -43,7 +42,7 @@ def edit_text(text: str) -> str:
 
 @contextlib.contextmanager
 def echo_off() -> Iterator[None]:
-    """Switch off echo, so that keys pressed during generation do not show within the story. Ctrl-C still works."""
+    """Switches off echo, so that keys pressed during generation do not show within the story. Ctrl-C still works."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return

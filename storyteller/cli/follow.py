@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from storyteller.cli.text_tables import note, number, out, span
+from storyteller.cli.text_tables import note, number, out, span, warn
 from storyteller.text import safe_line
 from storyteller.tracking.log_file import follow_log
 from storyteller.tracking.run_folder import RunFolder
@@ -79,7 +79,7 @@ def print_outcome(folder: RunFolder) -> int:
         out(f"  storyteller resume {name}")
         return 0
     why = summary.message or f"its process is gone; storyteller logs {name} has what it printed last"
-    note(f"storyteller: {name} {'has died' if summary.state == 'died' else 'has failed'}: {why}")
+    warn(f"{name} {'has died' if summary.state == 'died' else 'has failed'}: {why}")
     status = read_status(folder)
     return (status.exit_code if status is not None else None) or 1
 

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import storyteller
+from storyteller.cli.options import argument
 from storyteller.cli.text_tables import out, print_table
 from storyteller.errors import UsageError
 from storyteller.text import safe_line
@@ -31,9 +30,7 @@ TOPICS = {
 """The topics in reading order. Each is `storyteller/guide/TOPIC.md`."""
 
 
-def guide(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="A topic; without one, the topics.")] = None,
-) -> None:
+def guide(topic: Annotated[str | None, argument("A topic; without one, the topics.", metavar="TOPIC")] = None) -> None:
     """Read the handbook. Without a topic, list the topics.
 
     Example: storyteller guide training
@@ -53,7 +50,7 @@ def guide(
 
 
 def _page(text: str) -> None:
-    """Render Markdown in the user's pager; a text that fits on the screen is printed."""
+    """Renders Markdown in the user's pager; a text that fits on the screen is printed."""
     from rich.console import Console
     from rich.markdown import Markdown
 

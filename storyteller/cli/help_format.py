@@ -23,7 +23,7 @@ Row = tuple[str, str]
 
 
 def write_sections(formatter: Any, rows: Iterable[tuple[str, Row]]) -> None:
-    """Write (heading, row) pairs as one section a heading, in the order in which the headings first appear."""
+    """Writes (heading, row) pairs as one section a heading, in the order in which the headings first appear."""
     sections: dict[str, list[Row]] = {}
     for heading, row in rows:
         sections.setdefault(heading, []).append(row)
@@ -36,7 +36,7 @@ class SectionedCommand(TyperCommand):
     """A command whose `--help` has a section for each `rich_help_panel` of its options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, the options without a panel, and the options of each panel."""
+        """Writes the arguments, the options without a panel, and the options of each panel."""
         arguments, general, panels = [], [], []
         for param in self.get_params(ctx):
             if param.metavar is None and isinstance(param, TyperOption):
@@ -57,16 +57,13 @@ class SectionedGroup(TyperGroup):
     """The command line as a whole: `--help` lists the commands by panel."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the commands, then the options of `storyteller` itself."""
+        """Writes the commands, then the options of `storyteller` itself."""
         commands = [self.commands[name] for name in self.list_commands(ctx)]
         room = formatter.width - 6 - max(len(command.name or "") for command in commands)
-        write_sections(
-            formatter,
-            [
-                (getattr(command, "rich_help_panel", None) or "Commands", (command.name or "", line))
-                for command in commands
-                if (line := command.get_short_help_str(room))
-            ],
-        )
+        rows = [
+            (getattr(command, "rich_help_panel", None) or "Commands", (command.name or "", line))
+            for command in commands
+            if (line := command.get_short_help_str(room))
+        ]
         options = [("Options", row) for param in self.get_params(ctx) if (row := param.get_help_record(ctx))]
-        write_sections(formatter, options)
+        write_sections(formatter, [*rows, *options])

@@ -8,12 +8,14 @@ the terminal, for whatever else was drawn (menus, searches, text left by an edit
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from storyteller.cli.story_output import cells
+from storyteller.cli.story_output import cells, terminal_columns
 from storyteller.text import safe, safe_line
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ _HISTORY_LINES = 5_000
 
 
 def line_reader(model_names: Callable[[], Sequence[str]]) -> Callable[[str], str]:
-    """Return a function that reads a line after showing a label.
+    """Returns a function that reads a line after showing a label.
 
     It raises EOFError on Ctrl-D and KeyboardInterrupt on Ctrl-C. Terminals that cannot move the cursor (`TERM=dumb`)
     are read with `input`.
@@ -60,49 +62,40 @@ def line_reader(model_names: Callable[[], Sequence[str]]) -> Callable[[str], str
 def _read_plainly(label: str) -> str:
     try:
         return input(f"{_short(label)}> ")
-    except EOFError:
-        print()
-        raise
-    except KeyboardInterrupt:
+    except (EOFError, KeyboardInterrupt):
         print()
         raise
 
 
 def _short(label: str) -> str:
-    """Shorten the model's name to half of the line, from the left: the end of a path says more."""
-    import shutil
-
-    most = max(shutil.get_terminal_size().columns // 2 - 2, 8)
+    """Shortens the model's name to half of the line, from the left: the end of a path says more."""
+    most = max(terminal_columns() // 2 - 2, 8)
     shown = safe_line(label)
-    if cells(shown) <= most:
-        return shown
-    while cells(shown) > most - 1:
-        shown = shown[1:]
-    return "\u2026" + shown
+    if cells(shown) > most:
+        while cells(shown) > most - 1:
+            shown = shown[1:]
+        shown = "\u2026" + shown
+    return shown
 
 
 def _history() -> History:
-    """Return the lines of earlier sessions from the user's data folder; errors of reading and writing are ignored."""
+    """Returns the lines of earlier sessions from the user's data folder; errors of reading and writing are ignored."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     from storyteller.inference.story_history import data_folder
 
     class Lines(FileHistory):
         def load_history_strings(self) -> Iterable[str]:
-            try:
-                lines = list(super().load_history_strings())
-            except OSError:
-                return []
-            return lines[:_HISTORY_LINES]
+            with contextlib.suppress(OSError):
+                yield from itertools.islice(super().load_history_strings(), _HISTORY_LINES)
 
         def store_string(self, string: str) -> None:
             with contextlib.suppress(OSError):
                 super().store_string(string)
 
-    folder = data_folder()
+    path = data_folder() / "history.txt"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / "history.txt"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
     except OSError:
         return InMemoryHistory()
@@ -121,46 +114,39 @@ def _completer(model_names: Callable[[], Sequence[str]]) -> Completer:
             command, space, begun = line.partition(" ")
             if not line.startswith("/") or line.startswith("//") or " " in begun:
                 return
-            if not space:
-                for each in COMMANDS:
-                    if each.name.startswith(command[1:]):
-                        yield Completion(
-                            f"/{each.name}", -len(command), display=f"/{each.name}", display_meta=each.help
-                        )
-            elif command == "/model":
-                for name in model_names():
+            if space:
+                names = model_names() if command == "/model" else SETTINGS if command == "/set" else ()
+                for name in names:
                     if name.startswith(begun):
                         yield Completion(name, -len(begun), display=safe_line(name, 60))
-            elif command == "/set":
-                for name in SETTINGS:
-                    if name.startswith(begun):
-                        yield Completion(name, -len(begun))
+                return
+            for each in COMMANDS:
+                if each.name.startswith(command[1:]):
+                    yield Completion(f"/{each.name}", -len(command), display_meta=each.help)
 
     return Words()
 
 
 def _pictures() -> Processor:
-    """Return a processor that shows control characters as `text.safe_line` does and maps the cursor's position."""
+    """Returns a processor that shows control characters as `text.safe_line` does and maps the cursor's position."""
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 
     class Pictures(Processor):
         def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
             shown: StyleAndTextTuples = []
-            begins = [0]  # display column at which each source character starts
+            starts = [0]  # display column at which each source character starts
             for style, text, *_ in transformation_input.fragments:
                 for character in text:
                     picture = safe_line(character)
                     shown.append((style, picture))
-                    begins.append(begins[-1] + len(picture))
+                    starts.append(starts[-1] + len(picture))
 
             def to_display(place: int) -> int:
-                return begins[min(place, len(begins) - 1)] + max(place - len(begins) + 1, 0)
+                return starts[min(place, len(starts) - 1)] + max(place - len(starts) + 1, 0)
 
             def to_source(place: int) -> int:
-                from bisect import bisect_right
-
-                return min(bisect_right(begins, place) - 1, len(begins) - 1)
+                return min(bisect_right(starts, place) - 1, len(starts) - 1)
 
             return Transformation(shown, source_to_display=to_display, display_to_source=to_source)
 
@@ -168,7 +154,7 @@ def _pictures() -> Processor:
 
 
 def _safe_output(stream: TextIO) -> Output:
-    """Return a terminal output that makes all text safe; prompt_toolkit writes its own escapes by another method."""
+    """Returns a terminal output that makes all text safe; prompt_toolkit writes its own escapes by another method."""
     from prompt_toolkit.output import create_output
 
     if sys.platform == "win32":

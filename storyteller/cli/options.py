@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,13 +14,19 @@ from storyteller.errors import invalid_value
 MODEL_HELP = "RUN, RUN@STEP, RUN@best, latest, starter, a folder, or owner/name on the Hub."
 
 
+def option(help: str, *names: str, **settings: Any) -> Any:
+    """Declares an option; its names are by default that of the parameter. `settings` are those of `typer.Option`."""
+    return typer.Option(*names, help=help, **settings)
+
+
+def argument(help: str, **settings: Any) -> Any:
+    """Declares an argument. `settings` are those of `typer.Argument`."""
+    return typer.Argument(help=help, **settings)
+
+
 def panel(heading: str) -> Callable[..., Any]:
-    """Returns `option(help, *names, **settings)`, which declares an option of one section of `--help`."""
-
-    def option(help: str, *names: str, **settings: Any) -> Any:
-        return typer.Option(*names, help=help, rich_help_panel=heading, **settings)
-
-    return option
+    """Returns `option` for options that are listed under `heading` in `--help`."""
+    return partial(option, rich_help_panel=heading)
 
 
 def check_range(option: str, value: int, least: int, most: int) -> None:
@@ -29,12 +36,10 @@ def check_range(option: str, value: int, least: int, most: int) -> None:
 
 
 RunsDir = Annotated[
-    Path | None,
-    typer.Option("--runs-dir", metavar="DIR", help="Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]"),
+    Path | None, option("Folder of the runs.  [default: $STORYTELLER_RUNS, else runs/]", "--runs-dir", metavar="DIR")
 ]
-Run = Annotated[str, typer.Argument(help="Name of the run, a unique prefix of it, or latest.")]
-Models = Annotated[list[str], typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Run = Annotated[str, argument("Name of the run, a unique prefix of it, or latest.", metavar="RUN")]
+AsJson = Annotated[bool, option("Print JSON.", "--json")]
 ComputeType = Literal["fp32", "int8"]
 
 # --- scoring: `eval`, `compare` ---------------------------------------------------------------------------------------
@@ -57,8 +62,7 @@ Cleaning = Annotated[
     Literal["light", "classic", "none"], _scoring("Text cleaning of --data.", metavar="light|classic|none")
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"],
-    _scoring("Device; auto: a GPU if there is one.", metavar="auto|cpu|cuda|mps"),
+    Literal["auto", "cpu", "cuda", "mps"], _scoring("Device; auto: a GPU if there is one.", metavar="auto|cpu|cuda|mps")
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
@@ -72,13 +76,9 @@ Threads = Annotated[int, _scoring("CPU threads; 0: all cores.", min=0, max=1024)
 # --- charts: `show`, `compare` ----------------------------------------------------------------------------------------
 
 Axis = Literal["step", "tokens", "seconds"]
-Width = Annotated[
-    int | None, typer.Option(min=20, max=1000, help="Width of the charts in columns.  [default: the terminal's]")
-]
-Height = Annotated[int, typer.Option(min=3, max=500, help="Height of each chart in rows.")]
-LogY = Annotated[bool, typer.Option("--log-y", help="Logarithmic y axis.")]
-Smoothing = Annotated[
-    float, typer.Option(min=0, max=1, help="Smoothing window as a share of the chart's width; 0: none.")
-]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters, for fonts without braille.")]
-AsJsonWithCurves = Annotated[bool, typer.Option("--json", help="Print JSON, with the points of the curves.")]
+Width = Annotated[int | None, option("Width of the charts in columns.  [default: the terminal's]", min=20, max=1000)]
+Height = Annotated[int, option("Height of each chart in rows.", min=3, max=500)]
+LogY = Annotated[bool, option("Logarithmic y axis.", "--log-y")]
+Smoothing = Annotated[float, option("Smoothing window as a share of the chart's width; 0: none.", min=0, max=1)]
+Ascii = Annotated[bool, option("Draw with ASCII characters, for fonts without braille.", "--ascii")]
+AsJsonWithCurves = Annotated[bool, option("Print JSON, with the points of the curves.", "--json")]

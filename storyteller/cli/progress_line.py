@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -12,13 +11,14 @@ import time
 from collections.abc import Callable
 from typing import NoReturn, Self, TypeVar
 
+from storyteller.cli.story_output import terminal_columns
 from storyteller.cli.text_tables import note, span
 
 _T = TypeVar("_T")
 
 
 def run_interruptibly(compute: Callable[[], _T]) -> _T:
-    """Run `compute` on a thread and return its result. Raises KeyboardInterrupt on Ctrl-C at once.
+    """Runs `compute` on a thread and returns its result. Raises KeyboardInterrupt on Ctrl-C at once.
 
     A batch is one long call of native code, during which Python handles no signal in the main thread.
     """
@@ -49,7 +49,7 @@ def run_interruptibly(compute: Callable[[], _T]) -> _T:
 
 
 def leave() -> NoReturn:
-    """End the process at once. An orderly exit would wait for native code that still computes, or crash in it."""
+    """Ends the process at once. An orderly exit would wait for native code that still computes, or crash in it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
@@ -76,18 +76,17 @@ class ProgressLine:
         self.clear()
 
     def show(self, done: int) -> None:
-        """Draw the line for `done` finished stories."""
+        """Draws the line for `done` finished stories."""
         if not self._is_terminal:
             return
         seconds = time.monotonic() - self._began
         count = f"{done:,} of {self._total:,} stories" if self._total is not None else f"{done:,} stories"
         words = [f"{self.phase}: {count}" if self.phase else count]
-        if done:
-            if self.tokens:
-                words.append(f"{self.tokens / seconds:,.0f} tokens/s")
-            if self._total is not None:
-                words.append(f"{span(seconds * (self._total - done) / done)} left")
-        columns = shutil.get_terminal_size().columns
+        if done and self.tokens:
+            words.append(f"{self.tokens / seconds:,.0f} tokens/s")
+        if done and self._total is not None:
+            words.append(f"{span(seconds * (self._total - done) / done)} left")
+        columns = terminal_columns()
         bar = ""
         if self._total and columns >= 60:
             filled = round(20 * done / self._total)
@@ -95,7 +94,7 @@ class ProgressLine:
         self._draw((bar + "  ".join(words))[: columns - 1])
 
     def clear(self) -> None:
-        """Erase the line."""
+        """Erases the line."""
         if self._shown:
             self._draw("")
 
@@ -108,9 +107,9 @@ class ProgressLine:
 
 
 def run_with_progress(compute: Callable[[Callable[[str, int, int], None]], _T]) -> _T:
-    """Run `compute` interruptibly with a progress line. Its argument is called with (phase, items done, items in all).
+    """Runs `compute` interruptibly with a progress line. Its argument is called with (phase, items done, items in all).
 
-    On Ctrl-C, print a line and end the process.
+    On Ctrl-C, prints a line and ends the process.
     """
     line, drawn_at = ProgressLine(None), 0.0
 

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from storyteller.cli.options import Axis, RunsDir
+from storyteller.cli.options import Axis, RunsDir, argument, option
 from storyteller.cli.text_tables import note, out, out_json
 from storyteller.errors import RunError
 from storyteller.tracking import run_folder, run_index
@@ -16,16 +14,12 @@ from storyteller.tracking.run_folder import RunFolder
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(help="Names of runs, unique beginnings of names, or latest.")],
+    runs: Annotated[list[str], argument("Names of runs, unique prefixes of names, or latest.", metavar="RUN")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.html", help="The file to write; default: report-RUN.html.")
+        Path | None, option("The file to write; default: report-RUN.html.", "--out", metavar="FILE.html")
     ] = None,
-    by: Annotated[
-        Axis | None, typer.Option(help="The x axis of the curves; default: step, for several runs tokens.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the path of the page and what is missing as JSON.")
-    ] = False,
+    by: Annotated[Axis | None, option("The x axis of the curves; default: step, for several runs tokens.")] = None,
+    as_json: Annotated[bool, option("Print the path of the page and what is missing as JSON.", "--json")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Write a self-contained HTML page about runs: curves, samples, settings, and the commands to reproduce them.

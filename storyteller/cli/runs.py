@@ -9,15 +9,14 @@ from typing import Annotated
 import typer
 
 from storyteller.cli.follow import log_across_restarts, print_outcome
-from storyteller.cli.options import Run, RunsDir
+from storyteller.cli.options import Run, RunsDir, argument, option
 from storyteller.cli.text_tables import note, number, out, out_json, print_table, span
 from storyteller.errors import UsageError
 from storyteller.tracking import log_file, manage_runs, run_folder, run_index, run_process
 
 
 def ps(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of objects.")] = False,
-    runs_dir: RunsDir = None,
+    as_json: Annotated[bool, option("Print JSON: a list of objects.", "--json")] = False, runs_dir: RunsDir = None
 ) -> None:
     """List runs, newest first: state, step, loss, speed and remaining time.
 
@@ -54,9 +53,7 @@ def ps(
 
 def logs(
     run: Run,
-    follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Follow the log until the run has finished or failed.")
-    ] = False,
+    follow: Annotated[bool, option("Follow the log until the run has finished or failed.", "-f", "--follow")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Print the log of a run. With -f, follow it across resumes until it has finished or failed; Ctrl-C quits.
@@ -75,7 +72,7 @@ def logs(
 
 def stop(
     run: Run,
-    now: Annotated[bool, typer.Option("--now", help="Kill it: everything after its last checkpoint is lost.")] = False,
+    now: Annotated[bool, option("Kill it: everything after its last checkpoint is lost.", "--now")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Stop a run: it finishes its step, saves a checkpoint and exits.
@@ -91,9 +88,7 @@ def stop(
 
 def wait(
     run: Run,
-    timeout: Annotated[
-        float | None, typer.Option(min=0, help="Fail if the run has not ended after this many seconds.")
-    ] = None,
+    timeout: Annotated[float | None, option("Fail if the run has not ended after this many seconds.", min=0)] = None,
     runs_dir: RunsDir = None,
 ) -> int:
     """Wait until a run ends and exit with its status: 0 finished or stopped, 1 failed or died.
@@ -107,7 +102,7 @@ def wait(
 
 def delete(
     run: Run,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. Requires the full name of the run.")] = False,
+    yes: Annotated[bool, option("Do not ask. Requires the full name of the run.", "--yes")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Delete a run that is not training, with its log, stories and checkpoints.
@@ -127,7 +122,7 @@ def delete(
     out(f"{folder.name} was deleted")
 
 
-def rename(run: Run, name: Annotated[str, typer.Argument(help="New name.")], runs_dir: RunsDir = None) -> None:
+def rename(run: Run, name: Annotated[str, argument("New name.", metavar="NAME")], runs_dir: RunsDir = None) -> None:
     """Rename a run that is not training.
 
     Example: storyteller rename little-fox best-fox

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from storyteller.cli import options
-from storyteller.cli.options import Axis
+from storyteller.cli.options import Axis, option
 from storyteller.cli.story_output import terminal_columns
 from storyteller.cli.text_tables import has_styles, note, number, out, out_json, span, writes
 from storyteller.errors import RunError, UsageError
 from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_folder, run_index
 from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.sample_history import SampleHistory
 
 if TYPE_CHECKING:
-    from storyteller.charts import Marks, Series
+    from storyteller.charts import Marks
     from storyteller.tracking.curves import Curves, Line
 
 LOSS, BPB = "train/loss", "eval/bpb"
-NAMES = {
-    LOSS: "training loss, nats a token",
-    BPB: "held out, bits per byte",
-}
+NAMES = {LOSS: "training loss, nats a token", BPB: "held out, bits per byte"}
 _COLORS = (36, 33, 35, 32, 34, 31, 96, 37)
 """SGR colour codes (ECMA-48) of the lines of a chart, for terminals with 16 colours."""
 _FIELDS = {
@@ -56,11 +53,9 @@ def show(
     run: options.Run = "latest",
     key: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="KEY", help="Metric to chart, e.g. train/lr; repeatable.  [default: train/loss and eval/bpb]"
-        ),
+        option("Metric to chart, e.g. train/lr; repeatable.  [default: train/loss and eval/bpb]", metavar="KEY"),
     ] = None,
-    x: Annotated[Axis, typer.Option(help="Unit of the x axis.")] = "step",
+    x: Annotated[Axis, option("Unit of the x axis.")] = "step",
     width: options.Width = None,
     rows: options.Height = 14,
     log_y: options.LogY = False,
@@ -82,7 +77,9 @@ def show(
     summary = run_index.summarise(folder, curves.last)
     stories = _last_stories(folder)
     saved = checkpoint_folders.steps(folder)
-    plan = _plan(folder)
+    plan: Mapping[str, Any] = {}
+    with contextlib.suppress(RunError):  # a run without a readable `run.json` is shown, too
+        plan = folder.read_run()
     if as_json:
         out_json(
             {
@@ -101,13 +98,12 @@ def show(
     if not curves.keys:
         out()
         out(f"no metrics yet: storyteller logs {folder.name} -f shows what the run is doing")
-    charts = ChartPrinter(ascii)
+    charts = ChartPrinter(ascii, width, rows, log_y)
     marks = _marks(curves, x, saved, charts)
     for each in keys:
-        line = lines[each]
         out()
         name = NAMES.get(each, safe_line(each))
-        charts.chart([charts.series(name, line, 0, spans[each])], width, rows, x, log_y, marks, name)
+        charts.draw({name: lines[each]}, x, name, marks, has_band=spans[each] > 0)
     for story in stories:
         out()
         out(f"a story at step {story['step']:,}:")
@@ -115,15 +111,11 @@ def show(
             out(f"  {paragraph}")
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def read_curves(folders: Sequence[RunFolder]) -> dict[str, Curves]:
-    """Read the metrics of each run to the end of its log."""
+    """Reads the metrics of each run to the end of its log."""
     from storyteller.tracking import compare_runs
 
-    words = "reading the metrics; a log of a million lines takes some seconds"
-    timer = threading.Timer(_SLOW_SECONDS, note, [words])
+    timer = threading.Timer(_SLOW_SECONDS, note, ["reading the metrics; a log of a million lines takes some seconds"])
     if sys.stderr.isatty():
         timer.start()
     try:
@@ -133,7 +125,7 @@ def read_curves(folders: Sequence[RunFolder]) -> dict[str, Curves]:
 
 
 def chosen_keys(wanted: list[str] | None, known: Sequence[str], whose: str, default: Sequence[str]) -> list[str]:
-    """Return the metrics to show. Raises UsageError for an unknown one, RunError where there are none yet."""
+    """Returns the metrics to show. Raises UsageError for an unknown one, RunError where there are none yet."""
     for key in wanted or ():
         if not known:
             raise RunError(f"{whose} has no metrics yet", "wait for the first line")
@@ -147,17 +139,8 @@ def plain(line: Line) -> dict[str, list[float]]:
     return {name: list(values) for name, values in vars(line).items()}
 
 
-def _plan(folder: RunFolder) -> Mapping[str, Any]:
-    try:
-        return folder.read_run()
-    except RunError:
-        return {}
-
-
 def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the latest story of each prompt."""
-    from storyteller.tracking.sample_history import SampleHistory
-
+    """Returns the latest story of each prompt."""
     history = SampleHistory(folder)
     history.catch_up()
     newest = [history.at(prompt, steps[-1]) for prompt in history.prompts if (steps := history.steps(prompt))]
@@ -165,13 +148,10 @@ def _last_stories(folder: RunFolder) -> list[dict[str, Any]]:
     return [{"step": story.step, "prompt": story.prompt, "text": story.text, "seed": story.seed} for story in stories]
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
-
-
 def _facts(
     folder: RunFolder, plan: Mapping[str, Any], summary: run_index.RunSummary, curves: Curves, saved: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (subject, text) lines about the run."""
+    """Yields (subject, text) lines about the run."""
     config = _section(plan, "config")
     done = ""
     if summary.progress is not None:
@@ -202,7 +182,7 @@ def _facts(
 
 
 def _settings(plan: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (section, settings) lines; what the run found out, such as the device, replaces what was configured."""
+    """Yields (section, settings) lines; what the run found out, such as the device, replaces what was configured."""
     from storyteller.tracking.compare_runs import format_setting
 
     for section, fields in _FIELDS.items():
@@ -231,55 +211,46 @@ def _section(plan: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------
-
-
 class ChartPrinter:
     """Draws charts on standard output, in braille and colour where the terminal supports them."""
 
-    def __init__(self, ascii: bool) -> None:
+    def __init__(self, ascii: bool, width: int | None, rows: int, log_y: bool) -> None:
+        """`width` is in columns; None means that of the terminal."""
         self.cells: Literal["braille", "ascii"] = "ascii" if ascii or not writes("\u28ff") else "braille"
-        self.color = has_styles()
+        self._color = has_styles()
+        self._width = width or terminal_columns()
+        self._rows = rows
+        self._log_y = log_y
 
-    def series(self, name: str, line: Line, color: int, smoothing: float, band: bool = True) -> Series:
-        from storyteller.charts import Series
-
-        # The band behind a smoothed line spans the values that each of its points stands for.
-        limits = {"low": line.low, "high": line.high} if band and smoothing > 0 else {}
-        return Series(safe_line(name, 80), line.x, line.smooth, color % 8, **limits)
-
-    def chart(
-        self,
-        series: Sequence[Series],
-        width: int | None,
-        rows: int,
-        x: Axis,
-        log_y: bool,
-        marks: Sequence[Marks],
-        y_name: str,
+    def draw(
+        self, lines: Mapping[str, Line], x: Axis, y_name: str, marks: Sequence[Marks] = (), has_band: bool = False
     ) -> None:
-        from storyteller.charts import View, draw
+        """Draws lines by name and, if `has_band`, the range of the values that each point averages behind them."""
+        from storyteller.charts import Series, View, draw
 
-        columns = width or terminal_columns()
+        series = [
+            Series(safe_line(name, 80), line.x, line.smooth, i % 8, *((line.low, line.high) if has_band else ()))
+            for i, (name, line) in enumerate(lines.items())
+        ]
         picture = draw(
             series,
-            columns,
-            rows,
-            View(log_y=log_y),
+            self._width,
+            self._rows,
+            View(log_y=self._log_y),
             cells=self.cells,
             marks=marks,
             x_name="" if x == "seconds" else x,
             y_name=y_name,
             x_unit="seconds" if x == "seconds" else "number",
-            patterns=not self.color and len(series) > 1,
+            patterns=not self._color and len(series) > 1,
         )
         for row in picture.rows:
-            pieces = ((safe_line(text), _code(style) if self.color else "") for text, style in row)
+            pieces = ((safe_line(text), _code(style) if self._color else "") for text, style in row)
             print("".join(f"\x1b[{code}m{text}\x1b[0m" if code else text for text, code in pieces).rstrip())
 
 
 def _code(style: str) -> str:
-    """Return the SGR code of a chart style, or an empty string."""
+    """Returns the SGR code of a chart style, or an empty string."""
     if style.startswith("line"):
         return str(_COLORS[int(style[4:])])
     if style.startswith("dim"):
@@ -288,7 +259,7 @@ def _code(style: str) -> str:
 
 
 def _marks(curves: Curves, x: Axis, saved: Sequence[int], charts: ChartPrinter) -> list[Marks]:
-    """Return marks of checkpoints and resumes on the x axis."""
+    """Returns marks of checkpoints and resumes on the x axis."""
     from storyteller.charts import Marks
 
     glyphs = ("^", "R") if charts.cells == "ascii" else ("\u25b4", "\u21bb")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from storyteller.cli.story_output import OutputStream, write_wrapped
+from storyteller.cli.options import argument, option
+from storyteller.cli.story_output import OutputStream, terminal_columns, write_wrapped
 from storyteller.cli.text_tables import note, out, out_json, table
 from storyteller.errors import invalid_value
 from storyteller.text import safe_line
@@ -20,12 +18,11 @@ if TYPE_CHECKING:
 
 def stories(
     text: Annotated[
-        str | None,
-        typer.Argument(metavar="TEXT", help="List only stories with this text, of this model, or with this id."),
+        str | None, argument("List only stories with this text, of this model, or with this id.", metavar="TEXT")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Most stories to list.")] = 20,
-    full: Annotated[bool, typer.Option("--full", help="Print whole stories.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list with every field.")] = False,
+    limit: Annotated[int, option("Most stories to list.")] = 20,
+    full: Annotated[bool, option("Print whole stories.", "--full")] = False,
+    as_json: Annotated[bool, option("Print a JSON list with every field.", "--json")] = False,
 ) -> None:
     """List the stories told so far, newest first. `storyteller tell --again ID` repeats one.
 
@@ -49,8 +46,8 @@ def stories(
 
 
 def story_table(found: list[StoryRecord], columns: int | None = None) -> list[str]:
-    """Return a table of stories (id, time, model, beginning), cut to the width of the terminal."""
-    columns = columns or (shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
+    """Returns a table of stories (id, time, model, beginning), cut to the width of the terminal."""
+    columns = columns or (terminal_columns() if sys.stdout.isatty() else 0)
     rows = [(one.id, _when(one.time), safe_line(one.model, 24), " ".join(one.whole.split()[:40])) for one in found]
     if 0 < columns < 72:
         lines = table(("ID", "STORY"), [(row[0], row[3]) for row in rows])
@@ -70,7 +67,7 @@ def _show_whole(found: list[StoryRecord]) -> None:
 
 
 def _when(time: str) -> str:
-    """Format an ISO time as local time to the minute; anything else is returned unchanged."""
+    """Formats an ISO time as local time to the minute; anything else is returned unchanged."""
     try:
         return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):

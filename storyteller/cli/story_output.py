@@ -14,24 +14,14 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-import typer
-
-from storyteller.errors import DiskError, is_disk_full
+from storyteller.errors import write_error
 from storyteller.text import safe
-
-
-def write_error(name: str, error: OSError, remedy: str = "check the path") -> DiskError:
-    """Returns the error for a file that cannot be written."""
-    if is_disk_full(error):
-        return DiskError(f"{name} cannot be written: no space is left", "free some, try again")
-    reason = (error.strerror or type(error).__name__).lower()
-    return DiskError(f"{name} cannot be written: {reason}", remedy)
 
 
 class OutputStream:
     """A text stream that is flushed with every write.
 
-    Raises typer.Exit(0) where the reader has gone away, DiskError where the stream cannot be written.
+    Raises BrokenPipeError if the reader has gone away, DiskError if the stream cannot be written.
     """
 
     def __init__(self, stream: TextIO, name: str = "standard output") -> None:
@@ -46,19 +36,18 @@ class OutputStream:
         return self.stream.isatty()
 
     def write(self, text: str) -> None:
-        """Write `text` unchanged; the caller has made it safe."""
+        """Writes `text` unchanged; the caller has made it safe."""
         try:
             self.stream.write(text)
             self.stream.flush()
-        except BrokenPipeError:
-            self._drop()
-            raise typer.Exit(0) from None
         except OSError as error:
             self._drop()
-            raise write_error(self._name, error) from error
+            if isinstance(error, BrokenPipeError):  # `cli.main` ends the command with status 0
+                raise
+            raise write_error(self._name, error, "check the path") from error
 
     def _drop(self) -> None:
-        """Send what is still buffered to the null device; closing the stream would raise once more."""
+        """Sends what is still buffered to the null device; closing the stream would raise once more."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stream.fileno())
@@ -82,22 +71,21 @@ class WrappedWriter:
         self._empty = True
 
     def write(self, piece: str) -> None:
-        """Write `piece`. At a terminal its last word is held back until it is complete."""
+        """Writes `piece`. At a terminal its last word is held back until it is complete."""
         shown = safe(piece)
         self._empty = self._empty and not shown
         if not self._columns():
             self._stream.write(shown)
             return
-        ready = "".join(map(self._take, shown))
-        if ready:
+        if ready := "".join(map(self._take, shown)):
             self._stream.write(ready)
 
     def end(self) -> None:
-        """Write what was held back and end the line."""
+        """Writes what was held back and ends the line."""
         self._stream.write(self._whole_word() + ("" if self._empty else "\n"))
 
     def _take(self, character: str) -> str:
-        """Take one character and return the text that can be written now."""
+        """Takes one character and returns the text that can be written now."""
         if character == "\n":
             ready = self._whole_word() + "\n"
             self._column, self._space = 0, ""
@@ -111,7 +99,7 @@ class WrappedWriter:
         return self._whole_word() if len(self._word) >= self._columns() else ""
 
     def _whole_word(self) -> str:
-        """Return the word held back, after a line break where it does not fit; one longer than a line is split."""
+        """Returns the word held back, after a line break where it does not fit; one longer than a line is split."""
         width = max(self._columns() - 1, 1)
         if not self._word:
             return ""
@@ -147,7 +135,7 @@ class StoryWriter:
         self._number = 0
 
     def put(self, record: Mapping[str, Any], alone: bool = False) -> None:
-        """Write the story in `record["text"]`, without a number where it is the only one (`alone`)."""
+        """Writes the story in `record["text"]`, without a number where it is the only one (`alone`)."""
         self._number += 1
         if self.as_json:
             self.stream.write(json.dumps(record) + "\n")
@@ -158,7 +146,7 @@ class StoryWriter:
 
 
 def cells(text: str) -> int:
-    """Return the width of `text` in terminal cells."""
+    """Returns the width of `text` in terminal cells."""
     if text.isascii():
         return len(text)
     return sum(

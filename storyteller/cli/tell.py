@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from storyteller.cli.loaded_model import LoadedModel
-from storyteller.cli.options import ComputeType, RunsDir, check_range, panel
-from storyteller.cli.story_output import OutputStream, StoryWriter, write_error
+from storyteller.cli.options import ComputeType, RunsDir, argument, check_range, option, panel
+from storyteller.cli.story_output import OutputStream, StoryWriter
 from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
 from storyteller.cli.text_tables import warn
 from storyteller.config.configs import SamplingParams
-from storyteller.errors import UsageError
+from storyteller.errors import UsageError, write_error
+from storyteller.inference.generate import with_seed
+from storyteller.inference.loaded_model import LoadedModel
 from storyteller.text import safe_line
 
 if TYPE_CHECKING:
@@ -28,23 +29,20 @@ _DEFAULTS = SamplingParams()
 _PROMPT_LIMIT_CHARS = 1_000_000
 _EXAMPLE = 'give one: storyteller tell "Once there was a little boy"'
 _sampling, _many = panel("Sampling"), panel("Many stories")
-_SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
 
 def tell(
     ctx: typer.Context,
     prompt: Annotated[
         str | None,
-        typer.Argument(
-            metavar="PROMPT", help="Beginning of the story; - reads it from standard input, as a pipe does."
-        ),
+        argument("Beginning of the story; - reads it from standard input, as a pipe does.", metavar="PROMPT"),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="RUN, RUN@STEP, RUN@best, starter, a checkpoint folder or owner/name on the Hub.  "
+        option(
+            "RUN, RUN@STEP, RUN@best, starter, a checkpoint folder or owner/name on the Hub.  "
             "[default: the newest run with a checkpoint, else starter]",
+            metavar="MODEL",
         ),
     ] = None,
     max_tokens: Annotated[int, _sampling("Most tokens to generate after the prompt.")] = _DEFAULTS.max_tokens,
@@ -78,25 +76,23 @@ def tell(
     ] = None,
     out: Annotated[Path | None, _many("Write the stories to this file; .jsonl as --json does.")] = None,
     again: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Repeat a kept story by its id (see storyteller stories), or latest."),
+        str | None, option("Repeat a kept story by its id (see storyteller stories), or latest.", metavar="ID")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line for each story.")] = False,
-    no_keep: Annotated[
-        bool, typer.Option("--no-keep", help="Do not add the story to the history (storyteller stories).")
-    ] = False,
+    as_json: Annotated[bool, option("Print a JSON object a line for each story.", "--json")] = False,
+    no_keep: Annotated[bool, option("Do not add the story to the history (storyteller stories).", "--no-keep")] = False,
     compute_type: Annotated[
-        ComputeType, typer.Option(help="Arithmetic of the model; int8 is faster and slightly less exact.")
+        ComputeType, option("Arithmetic of the model; int8 is faster and slightly less exact.")
     ] = "fp32",
-    numbers: Annotated[ComputeType | None, typer.Option(hidden=True)] = None,
+    numbers: Annotated[ComputeType | None, option("", hidden=True)] = None,
     runs_dir: RunsDir = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 chooses by machine and model.")] = 0,
+    threads: Annotated[int, option("CPU threads; 0 chooses by machine and model.")] = 0,
 ) -> int:
     """Tell a story. Without a prompt at a terminal, open a session (type /help there).
 
     Example: storyteller tell "Once there was a little boy"
     """
-    given = {name: value for name, value in ctx.params.items() if _is_given(ctx, name)}
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = {name: ctx.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     if numbers is not None and "compute_type" not in given:  # the earlier name of the option
         given["compute_type"] = compute_type = numbers
     params = SamplingParams(
@@ -116,7 +112,7 @@ def tell(
     history = HistoryWriter(not no_keep)
     if again is not None:
         _check_alone("--again", given, "prompt", "file", "count")
-        return _tell_again(again, given, as_json, out, history)
+        return _tell_again(again, params, given, as_json, out, history)
     is_at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     is_session = prompt is None and file is None and is_at_terminal and not as_json and out is None
     if file is not None:
@@ -125,7 +121,7 @@ def tell(
         _check_alone("a session", given, "count")
     else:
         prompt = _read_prompt(prompt)
-    with LoadedModel(model, runs_dir, threads, compute_type) as loaded:
+    with LoadedModel(model, runs_dir, threads, compute_type, warn) as loaded:
         if is_session:
             return _run_session(loaded, params, history)
         if file is None and count == 1:
@@ -136,11 +132,6 @@ def tell(
         requests, total = _requests(prompt or "", file, count, out)
         with _open_output(out, as_json) as writer:
             return generate_and_write(loaded, requests, total, params, writer, history)
-
-
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_alone(option: str, given: dict[str, Any], *others: str) -> None:
@@ -188,7 +179,7 @@ def _open_output(out: Path | None, as_json: bool) -> Iterator[StoryWriter]:
     try:
         stream = out.open("w", encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        raise write_error(name, error) from error
+        raise write_error(name, error, "check the path") from error
     with stream:
         yield StoryWriter(OutputStream(stream, name), as_json or out.suffix == ".jsonl")
 
@@ -197,8 +188,6 @@ def _tell_one(
     loaded: LoadedModel, prompt: str, params: SamplingParams, writer: StoryWriter, history: HistoryWriter
 ) -> int:
     """Streams one story; as JSON it is printed when it is complete."""
-    from storyteller.inference.engine import with_seed
-
     params = with_seed(params)
     story, is_stopped = stream_story(loaded.engine, prompt, params, None if writer.as_json else writer.stream, prompt)
     if story.text or not is_stopped:
@@ -206,17 +195,22 @@ def _tell_one(
     return 130 if is_stopped else 0
 
 
-def _tell_again(story_id: str, given: dict[str, Any], as_json: bool, out: Path | None, history: HistoryWriter) -> int:
+def _tell_again(
+    story_id: str,
+    params: SamplingParams,
+    given: dict[str, Any],
+    as_json: bool,
+    out: Path | None,
+    history: HistoryWriter,
+) -> int:
     """Repeats a kept story; options given now take the place of those it was generated with."""
     from storyteller.cli.tell_replay import regenerate, reopen_model
     from storyteller.inference import story_history
 
     record = story_history.find(story_id)
-    changes: dict[str, Any] = {
-        name: tuple(given[name]) if name == "stop" else given[name] for name in _SETTINGS if name in given
-    }
+    changes = {name: value for name, value in dataclasses.asdict(params).items() if name in given}
+    params = dataclasses.replace(record.sample, **changes)
     with reopen_model(record, given) as loaded, _open_output(out, as_json) as writer:
-        params = dataclasses.replace(record.sample, **changes)
         _, is_stopped, message = regenerate(loaded, record, params, writer, history)
     if message:
         warn(message)
@@ -232,7 +226,7 @@ def _run_session(loaded: LoadedModel, params: SamplingParams, history: HistoryWr
     session.welcome()
     read = line_reader(session.model_names)
     while True:
-        session.look()
+        session.update_model()
         try:
             line = read(session.label)
         except EOFError:

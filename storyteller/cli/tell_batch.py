@@ -14,8 +14,8 @@ from storyteller.config.configs import SamplingParams
 from storyteller.inference.generate_many import StoryBatch, generate_many
 
 if TYPE_CHECKING:
-    from storyteller.cli.loaded_model import LoadedModel
     from storyteller.evaluation.prompts import PromptRequest
+    from storyteller.inference.loaded_model import LoadedModel
 
 BATCH_SIZE = 64
 

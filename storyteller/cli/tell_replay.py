@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.loaded_model import LoadedModel
 from storyteller.cli.story_output import StoryWriter
 from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
+from storyteller.cli.text_tables import warn
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError
+from storyteller.inference.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
-    from storyteller.inference.engine import GeneratedStory
+    from storyteller.inference.generate import GeneratedStory
     from storyteller.inference.story_history import StoryRecord
 
 
@@ -26,7 +27,7 @@ def reopen_model(record: StoryRecord, given: Mapping[str, Any]) -> LoadedModel:
     runs_dir = given.get("runs_dir") or (record.runs_dir if model is None else "") or None
     compute_type = given.get("compute_type", record.compute_type)
     try:
-        return LoadedModel(model or record.model, runs_dir, given.get("threads", 0), compute_type)
+        return LoadedModel(model or record.model, runs_dir, given.get("threads", 0), compute_type, warn)
     except (RunError, CheckpointError, HubError, ModelError) as error:
         if model is not None:
             raise

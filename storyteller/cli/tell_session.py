@@ -10,25 +10,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from storyteller.cli.external_editor import echo_off, edit_text
-from storyteller.cli.loaded_model import LoadedModel
 from storyteller.cli.story_output import OutputStream, StoryWriter, terminal_columns, write_wrapped
 from storyteller.cli.tell_stream import HistoryWriter, describe_story, stream_story
-from storyteller.cli.text_tables import table
-from storyteller.config.configs import PROMPTS, SamplingParams, section
+from storyteller.cli.text_tables import number, table
+from storyteller.config.configs import PROMPTS, STARTER, SamplingParams, section
 from storyteller.errors import StorytellerError, UsageError
-from storyteller.inference.engine import STARTER
+from storyteller.inference import story_history
+from storyteller.inference.generate import with_seed
+from storyteller.inference.loaded_model import LoadedModel
 from storyteller.text import safe_line
-
-if TYPE_CHECKING:
-    from storyteller.inference.story_history import StoryRecord
+from storyteller.tracking import checkpoint_folders
+from storyteller.tracking.run_folder import RunFolder
+from storyteller.tracking.run_index import list_runs, summarise
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(SamplingParams))
 
@@ -57,6 +59,7 @@ COMMANDS = (
     SessionCommand("bye", "", "leave, as Ctrl-D does"),
 )
 _OTHER_NAMES = {"exit": "bye", "quit": "bye", "?": "help", "save!": "save!"}
+_MOST_RUNS = 20
 _WELCOME = "Type the beginning of a story. Enter continues it, Ctrl-C stops it, /help lists commands, Ctrl-D leaves."
 
 
@@ -69,7 +72,7 @@ class SessionState:
     """Length of the prompt of the part generated last, which is the rest of the text."""
     goes_on: bool = False
     """True if that prompt was an unfinished story, of which the model was given the newest part that fits."""
-    record: StoryRecord | None = None
+    record: story_history.StoryRecord | None = None
     """The record of the part generated last."""
 
 
@@ -114,7 +117,7 @@ class Session:
         return self._states[-1]
 
     def answer(self, line: str) -> bool:
-        """Execute a line; return False where it leaves the session. Errors and Ctrl-C end only this line."""
+        """Executes a line. Returns False if it leaves the session. Errors and Ctrl-C end only this line."""
         try:
             if line.startswith("/") and not line.startswith("//"):
                 return self._command(line.strip()[1:])
@@ -129,8 +132,8 @@ class Session:
             self._stream.write("\n")
         return True
 
-    def look(self) -> None:
-        """Between stories: yield the CPU to a training run, and switch to or announce a newer checkpoint."""
+    def update_model(self) -> None:
+        """Between stories: yields the CPU to a training run, and switches to a newer checkpoint or announces it."""
         before = self.label
         with contextlib.suppress(StorytellerError):
             self._loaded.yield_cpu_to_training()
@@ -151,7 +154,7 @@ class Session:
 
     def _generate(self, prompt: str, *, goes_on: bool, echo: str) -> None:
         """Generates a continuation of `prompt`. The result becomes the story, also if Ctrl-C stopped it."""
-        self.look()
+        self.update_model()
         params = self._seeded_params()
         given = self._loaded.engine.recent(prompt) if goes_on else prompt
         with echo_off():
@@ -161,8 +164,6 @@ class Session:
 
     def _seeded_params(self) -> SamplingParams:
         """Returns the parameters with a seed: a random one or, if one was set, the next one each time."""
-        from storyteller.inference.engine import with_seed
-
         if self._params.seed is None:
             return with_seed(self._params)
         seed = (self._params.seed + self._n_seeded) % 2**32
@@ -191,7 +192,6 @@ class Session:
     def _repeat(self, story_id: str) -> None:
         """Repeats a kept story with its own model and sampling parameters; those of the session stay."""
         from storyteller.cli.tell_replay import regenerate, reopen_model
-        from storyteller.inference import story_history
 
         record = story_history.find(story_id)
         writer = StoryWriter(self._stream, as_json=False)
@@ -244,7 +244,6 @@ class Session:
 
     def _do_history(self, words: str) -> None:
         from storyteller.cli.stories import story_table
-        from storyteller.inference import story_history
 
         found = story_history.recent(12, words)
         if not found:
@@ -276,7 +275,7 @@ class Session:
         name, value = (*re.split(r"[\s=]+", words, maxsplit=1), "")[:2]
         if not name:
             values = dataclasses.asdict(self._params)
-            self._write_lines(table(("", ""), [(key, _setting(values[key])) for key in SETTINGS])[1:])
+            self._write_lines(table((), [(key, _setting(values[key])) for key in SETTINGS]))
             return
         key = _match_name(name.lower().replace("-", "_").lstrip("_"), SETTINGS, "setting", lambda one: one)
         if not value:
@@ -297,17 +296,18 @@ class Session:
         engine, follows = self._loaded.engine, ", and its newer checkpoints" if self._loaded.follows_newest else ""
         self._say(f"model: {engine.label}{follows}; context {engine.context:,} tokens")
 
-    def _do_models(self, _: str) -> None:
-        from storyteller.tracking import checkpoint_folders
-        from storyteller.tracking.run_index import list_runs, summarise
+    def _runs(self) -> Iterator[tuple[RunFolder, list[int]]]:
+        """Yields the runs that have checkpoints, newest first, with the steps of these."""
+        for run in list_runs(self._loaded.root):
+            if steps := checkpoint_folders.steps(run):
+                yield run, steps
 
+    def _do_models(self, _: str) -> None:
         rows: list[tuple[str, str, str, str]] = []
-        for run in list_runs(self._loaded.root)[:20]:
-            steps = checkpoint_folders.steps(run)
-            if steps:
-                summary = summarise(run)
-                bpb = f"{summary.eval_bpb:.3f}" if summary.eval_bpb is not None else "-"
-                rows.append((run.name, summary.state, ", ".join(f"@{step}" for step in reversed(steps[-4:])), bpb))
+        for run, steps in itertools.islice(self._runs(), _MOST_RUNS):
+            summary = summarise(run)
+            newest_steps = ", ".join(f"@{step}" for step in reversed(steps[-4:]))
+            rows.append((run.name, summary.state, newest_steps, number(summary.eval_bpb, ".3f")))
         rows.append((STARTER, "included", "", ""))
         if self._columns() < 72:
             lines = table(("MODEL", "STEPS"), [(name, steps or state) for name, state, steps, _ in rows])
@@ -316,15 +316,10 @@ class Session:
         self._write_lines(lines)
 
     def model_names(self) -> list[str]:
-        """Return the names that `/model` accepts, for completion."""
-        from storyteller.tracking import checkpoint_folders
-        from storyteller.tracking.run_index import list_runs
-
+        """Returns the names that `/model` accepts, for completion."""
         names: list[str] = []
-        for run in list_runs(self._loaded.root):
-            steps = checkpoint_folders.steps(run)
-            if steps:
-                names += [run.name, *(f"{run.name}@{step}" for step in reversed(steps)), f"{run.name}@best"]
+        for run, steps in self._runs():
+            names += [run.name, *(f"{run.name}@{step}" for step in reversed(steps)), f"{run.name}@best"]
         return [*names, STARTER]
 
     # --- commands -----------------------------------------------------------------------------------------------------
@@ -374,7 +369,7 @@ class Session:
 
 
 def _match_name(given: str, names: Sequence[str], kind: str, shown: Callable[[str], str]) -> str:
-    """Return the name that `given` equals or uniquely abbreviates. Raises UsageError with the closest names."""
+    """Returns the name that `given` equals or uniquely abbreviates. Raises UsageError with the closest names."""
     if given in names:
         return given
     begun = [name for name in names if name.startswith(given)] if given else []

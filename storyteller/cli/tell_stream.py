@@ -11,10 +11,10 @@ from storyteller.cli.story_output import OutputStream, StoryWriter, WrappedWrite
 from storyteller.cli.text_tables import note, warn
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import StorytellerError
-from storyteller.inference.engine import Engine, GeneratedStory
+from storyteller.inference.generate import Engine, GeneratedStory
 
 if TYPE_CHECKING:
-    from storyteller.cli.loaded_model import LoadedModel
+    from storyteller.inference.loaded_model import LoadedModel
     from storyteller.inference.story_history import StoryRecord
 
 

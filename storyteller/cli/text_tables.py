@@ -13,28 +13,28 @@ from storyteller.text import safe_line
 
 
 def out(line: str = "") -> None:
-    """Print a line on standard output, made safe."""
+    """Prints a line on standard output, made safe."""
     print(safe_line(line), flush=True)
 
 
 def out_json(value: Any) -> None:
-    """Print a JSON value on standard output. JSON escapes control characters, so it needs no `text.safe`."""
+    """Prints a JSON value on standard output. JSON escapes control characters, so it needs no `text.safe`."""
     print(json.dumps(value, indent=2, allow_nan=False), flush=True)
 
 
 def note(line: str) -> None:
-    """Print a line for people on standard error, made safe."""
+    """Prints a line for people on standard error, made safe."""
     print(safe_line(line), file=sys.stderr, flush=True)
 
 
 def warn(line: str) -> None:
-    """Print a warning or an error on standard error, as `storyteller: LINE`; errors of writing it are ignored."""
+    """Prints a warning or an error on standard error, as `storyteller: LINE`; errors of writing it are ignored."""
     with contextlib.suppress(OSError):
         note(f"storyteller: {line}")
 
 
 def span(seconds: float | None) -> str:
-    """Format a duration: `1h02m`, `3m20s`, `12s`; `-` for None."""
+    """Formats a duration: `1h02m`, `3m20s`, `12s`; `-` for None."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -45,24 +45,26 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None, form: str = ",.0f") -> str:
-    """Format `value` by a format specification; `-` for None."""
+    """Formats `value` by a format specification; `-` for None."""
     return "-" if value is None else format(value, form)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> list[str]:
-    """Return lines of aligned columns; the first `left` columns are left-aligned, the others right-aligned."""
-    cells = [[safe_line(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    """Returns lines of aligned columns; the first `left` columns are left-aligned, the others right-aligned.
+
+    An empty `head` is left out.
+    """
+    cells = [[safe_line(cell) for cell in row] for row in (head, *rows) if row]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    pads = [str.ljust if i < left else str.rjust for i in range(len(widths))]
     return [
-        "  ".join(
-            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+        "  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip()
         for row in cells
     ]
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> None:
-    """Print a table on standard output."""
+    """Prints a table on standard output."""
     for line in table(head, rows, left):
         out(line)
 

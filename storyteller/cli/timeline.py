@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from storyteller.cli.options import RunsDir
+from storyteller.cli.options import AsJson, Run, RunsDir, option
 from storyteller.cli.progress_line import ProgressLine
-from storyteller.cli.story_output import OutputStream
-from storyteller.cli.text_tables import note, out_json, writes
+from storyteller.cli.story_output import OutputStream, terminal_columns
+from storyteller.cli.text_tables import has_styles, note, out_json, writes
 from storyteller.cli.wrapped_text import Part, wrap_parts
 from storyteller.config.configs import PROMPTS
 from storyteller.errors import RunError, invalid_value
@@ -31,16 +27,12 @@ _DIM, _BOLD, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
 def timeline(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Name of the run, the beginning of it, or latest.")
-    ] = "latest",
-    prompt: Annotated[str, typer.Option(help="Prompt of the stories.")] = PROMPTS[0],
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed.  [default: the run's own]")
-    ] = None,
-    most: Annotated[int, typer.Option(min=0, help="At most N steps, evenly spaced; 0: all.")] = 0,
-    html: Annotated[Path | None, typer.Option(help="Write an HTML page, too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    run: Run = "latest",
+    prompt: Annotated[str, option("Prompt of the stories.")] = PROMPTS[0],
+    seed: Annotated[int | None, option("Random seed.  [default: the run's own]", min=0, max=2**32 - 1)] = None,
+    most: Annotated[int, option("At most N steps, evenly spaced; 0: all.", min=0)] = 0,
+    html: Annotated[Path | None, option("Write an HTML page, too.")] = None,
+    as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Show how a run's stories change during training: one prompt and one seed at every checkpoint.
@@ -89,8 +81,7 @@ class _Printer:
     def __init__(self, timeline: Timeline) -> None:
         self._stream = OutputStream(sys.stdout)
         self._prompt = timeline.prompt
-        is_terminal = self._stream.is_terminal
-        self._styled = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._styled = has_styles()
         self._bar = "\u258e " if writes("\u258e") else "| "
         n_steps, run, prompt = len(timeline.steps), safe_line(timeline.folder.name), safe_line(timeline.prompt, 200)
         steps = f"{n_steps} step{'s' if n_steps > 1 else ''}"
@@ -106,7 +97,7 @@ class _Printer:
             # The first story has no previous one: nothing in it is dim.
             is_first = story.kept is None
             parts = [(self._prompt, is_first), *((text, is_new or is_first) for text, is_new in story.parts)]
-            width = max(8, min(shutil.get_terminal_size().columns - 1, _MAX_COLUMNS) - 2)
+            width = max(8, min(terminal_columns() - 1, _MAX_COLUMNS) - 2)
             lines += [self._line(line, story.is_similar) for line in wrap_parts(parts, width)]
         self._stream.write("".join(lines))
 

@@ -6,10 +6,8 @@ import sys
 import threading
 from typing import Annotated
 
-import typer
-
 from storyteller.cli.follow import follow, print_outcome
-from storyteller.cli.options import Run, RunsDir, panel
+from storyteller.cli.options import Run, RunsDir, option, panel
 from storyteller.cli.text_tables import note, out
 from storyteller.config.presets import PRESET_NOTES, resolve
 from storyteller.errors import StorytellerError, UsageError
@@ -33,7 +31,7 @@ Foreground = Annotated[bool, _processes("Train in this process, e.g. in a contai
 
 
 def train(
-    preset: Annotated[str, typer.Option(metavar="|".join(PRESET_NOTES), help=_PRESET_HELP)] = "quick",
+    preset: Annotated[str, option(_PRESET_HELP, metavar="|".join(PRESET_NOTES))] = "quick",
     data: Annotated[
         list[str] | None,
         _data(
@@ -165,15 +163,14 @@ def train(
 def resume(
     run: Run,
     from_step: Annotated[
-        int | None,
-        typer.Option("--from", metavar="STEP", help="Continue from this step's checkpoint; drop later ones."),
+        int | None, option("Continue from this step's checkpoint; drop later ones.", "--from", metavar="STEP")
     ] = None,
     minutes: Annotated[float | None, _new_budget("Minutes of training in all.", metavar="MINUTES")] = None,
     steps: Annotated[int | None, _new_budget("Optimiser steps in all.")] = None,
     epochs: Annotated[float | None, _new_budget("Passes over the stories.")] = None,
     tokens: Annotated[int | None, _new_budget("Tokens in all.")] = None,
     skip_bad_steps: Annotated[
-        int | None, typer.Option(help="Non-finite steps to skip in all, those already skipped included.")
+        int | None, option("Non-finite steps to skip in all, those already skipped included.")
     ] = None,
     runs_dir: RunsDir = None,
     detach: Detach = False,

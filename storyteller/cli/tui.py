@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from storyteller.cli.options import RunsDir
+from storyteller.cli.options import RunsDir, argument
 
 
 def tui(
-    run: Annotated[str | None, typer.Argument(help="Run to open: its name, a unique prefix of it, or latest.")] = None,
+    run: Annotated[str | None, argument("Run to open: its name, a unique prefix, or latest.", metavar="RUN")] = None,
     runs_dir: RunsDir = None,
 ) -> None:
     """Open the terminal app: live charts and stories of all runs; start, stop and compare runs, generate stories.

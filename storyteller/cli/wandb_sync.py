@@ -9,9 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from storyteller.cli.options import Run, RunsDir
+from storyteller.cli.options import Run, RunsDir, option
 from storyteller.cli.text_tables import note, number, out, out_json
 from storyteller.errors import RunError
 from storyteller.launch import start
@@ -24,9 +22,7 @@ from storyteller.tracking.wandb_cursor import WandbCursor, is_complete, mirror_i
 
 def sync(
     run: Run,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: what was sent, and the address of the page.")
-    ] = False,
+    as_json: Annotated[bool, option("Print JSON: what was sent, and the address of the page.", "--json")] = False,
     runs_dir: RunsDir = None,
 ) -> int:
     """Send to Weights & Biases what it does not have of a run yet. Safe to repeat.
@@ -64,7 +60,7 @@ def sync(
 
 def dashboard(
     run: Run,
-    print_only: Annotated[bool, typer.Option("--print", help="Print the address without opening it.")] = False,
+    print_only: Annotated[bool, option("Print the address without opening it.", "--print")] = False,
     runs_dir: RunsDir = None,
 ) -> int:
     """Open a run's Weights & Biases page and print its address. An offline run is shown in the terminal.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyteller.cli.text_tables import number, out, table
+from storyteller.cli.text_tables import number, out, print_table
 from storyteller.errors import RunError
 from storyteller.tracking.run_folder import runs_root
 from storyteller.tracking.run_index import list_runs, summarise
@@ -18,11 +18,10 @@ _MOST_RUNS = 5
 
 
 def welcome() -> None:
-    """Print the first commands and up to five runs."""
+    """Prints the first commands and up to five runs."""
     out("storyteller trains tiny story models and lets them tell stories.")
     out()
-    for line in table(("", ""), _FIRST_COMMANDS)[1:]:
-        out(f"  {line}")
+    print_table((), [(f"  {command}", meaning) for command, meaning in _FIRST_COMMANDS])
     try:
         root = runs_root()
         runs = list_runs(root)
@@ -37,7 +36,6 @@ def welcome() -> None:
         rows.append((f"  {run.name}", summary.state, f"step {number(summary.step)}", bpb))
     out()
     out(f"runs in {root}:")
-    for line in table(("", "", "", ""), rows, left=2)[1:]:
-        out(line)
+    print_table((), rows)
     if len(runs) > _MOST_RUNS:
         out(f"  and {len(runs) - _MOST_RUNS:,} more: storyteller ps")

@@ -379,7 +379,10 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
             if not isinstance(value, list | tuple):
                 return str(value)
         elif kind is bool:
-            return _boolean(value, key)
+            known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+            if str(value).lower() not in known:
+                raise invalid_value(key, value, "true or false")
+            return known[str(value).lower()]
         elif kind in (int, float):
             return _number(value, kind, key)
     raise invalid_value(key, value, "one value")
@@ -395,10 +398,3 @@ def _number(value: Any, kind: type, key: str) -> int | float:
     except (ValueError, OverflowError):
         pass
     raise invalid_value(key, value, "a whole number" if kind is int else "a number")
-
-
-def _boolean(value: Any, key: str) -> bool:
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if str(value).lower() not in known:
-        raise invalid_value(key, value, "true or false")
-    return known[str(value).lower()]

@@ -53,8 +53,8 @@ PRESET_NOTES = {
 
 
 _WIDTHS = ((20.0, 128), (80.0, 192))
-"""Width of `quick` by budget in core minutes: with a small budget a smaller model, which sees more tokens, learns
-more."""
+"""Width of `quick` for budgets up to so many minutes of one core with bf16 instructions: the one with the lowest loss.
+With a small budget, a smaller model, which sees more tokens, learns more."""
 _HEAD_WIDTH = 64
 _CUDA_ROWS = 256
 """Batch size of `quick` on CUDA, large enough that kernels take longer than their launches: estimated, not measured."""
@@ -73,17 +73,13 @@ def resolve(preset: str, options: Mapping[str, Any], settings: Sequence[str] = (
     config = _of_preset(preset, given)
     minutes, train = config.train.minutes, config.train
     if preset == "quick" and minutes is not None and not {"model.n_embd", "model.n_head"} & given.keys():
-        width = quick_width(minutes * hardware.training_cores(train.device, train.precision))
+        core_minutes = minutes * hardware.training_cores(train.device, train.precision)
+        width = next((width for most, width in _WIDTHS if core_minutes <= most), config.model.n_embd)
         config = replace(config, model=replace(config.model, n_embd=width, n_head=width // _HEAD_WIDTH))
     rows = {"train.batch_size", "train.accumulate"}
     if preset == "quick" and not rows & given.keys() and hardware.trains_on_cuda(train.device):
         config = replace(config, train=replace(train, batch_size=_CUDA_ROWS))
     return config
-
-
-def quick_width(core_minutes: float) -> int:
-    """The width with which `quick` reaches the lowest loss in so many minutes of one core with bf16 instructions."""
-    return next((width for most, width in _WIDTHS if core_minutes <= most), PRESETS["quick"]["model.n_embd"])
 
 
 def _of_preset(preset: str, given: Mapping[str, Any]) -> Config:

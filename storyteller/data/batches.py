@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,6 +90,7 @@ def collate(rows: Sequence[Tokens], pad_id: int) -> Batch:
     return Batch(inputs, targets)
 
 
+@dataclass(eq=False)
 class Batches:
     """Yields `StepBatches` without end from an endless stream of stories, in one of three ways:
 
@@ -109,91 +110,83 @@ class Batches:
     cleans and encodes all stories, which the prefetching hides.
     """
 
-    def __init__(
-        self,
-        stories: Iterable[tuple[str, Position]],
-        tokenizer: Tokenizer,
-        *,
-        batching: str,
-        context: int,
-        batch_size: int,
-        accumulate: int,
-        position: Position | None = None,
-        rank: int = 0,
-        processes: int = 1,
-        rows_at_once: int | None = None,
-    ) -> None:
-        self._stories = stories
-        self._tokenizer = tokenizer
-        self._context = context
-        self._batching = batching
-        self._rows = batch_size * accumulate
-        self._at_once = rows_at_once or batch_size
-        self._rank, self._processes = rank, processes
+    stories: Iterable[tuple[str, Position]]
+    tokenizer: Tokenizer
+    _: KW_ONLY
+    batching: str
+    context: int
+    batch_size: int
+    accumulate: int
+    position: InitVar[Position | None] = None
+    rank: int = 0
+    processes: int = 1
+    rows_at_once: int | None = None
+
+    def __post_init__(self, position: Position | None) -> None:
         # Tokens that were read but are not in a row yet. They are part of the position, since stories end within rows.
-        self._carry: Tokens = list(position["carry"]) if position else [tokenizer.end_id]
+        self._carry: Tokens = list(position["carry"]) if position else [self.tokenizer.end_id]
         self._stories_position: Position | None = position["stories"] if position else None
 
     def __iter__(self) -> Iterator[StepBatches]:
-        rows = self._padded_rows() if self._batching == "pad" else self._packed_rows()
+        rows = self._padded_rows() if self.batching == "pad" else self._packed_rows()
         while True:
-            step = [next(rows) for _ in range(self._rows)]
+            step = [next(rows) for _ in range(self.batch_size * self.accumulate)]
             position = {"stories": self._stories_position, "carry": list(map(int, self._carry))}
             passes = float((self._stories_position or {}).get("passes", 0.0))
-            shares = [self._split(step[rank :: self._processes]) for rank in range(self._processes)]
-            own = shares.pop(self._rank)
+            shares = [self._split(step[rank :: self.processes]) for rank in range(self.processes)]
+            own = shares.pop(self.rank)
             yield StepBatches(
-                tuple(collate(batch, self._tokenizer.end_id) for batch in own),
+                tuple(collate(batch, self.tokenizer.end_id) for batch in own),
                 sum(len(row) - 1 for row in step),
                 passes,
                 position,
-                self._processes,
+                self.processes,
                 sum(len(batch) * (max(map(len, batch)) - 1) for share in shares for batch in share),
             )
 
     def _split(self, rows: list[Tokens]) -> list[list[Tokens]]:
         """Splits rows into batches, shortest rows first to keep padding low. The last batch may be smaller."""
-        rows = sorted(rows, key=len)
-        return [rows[begin : begin + self._at_once] for begin in range(0, len(rows), self._at_once)]
+        rows, size = sorted(rows, key=len), self.rows_at_once or self.batch_size
+        return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
     def _encoded(self) -> Iterator[tuple[Tokens, Position]]:
         """Yields each story's token ids and the position after it.
 
         Stories are encoded several at a time: the tokenizer then works on all cores and with less overhead.
         """
-        stories = iter(self._stories)  # local, so that closing this generator closes the stream of stories
+        stories = iter(self.stories)  # local, so that closing this generator closes the stream of stories
         while chunk := list(islice(stories, _ENCODED_AT_ONCE)):
-            ids = self._tokenizer.encode([story for story, _ in chunk])
+            ids = self.tokenizer.encode([story for story, _ in chunk])
             yield from zip(ids, (position for _, position in chunk), strict=True)
 
     def _padded_rows(self) -> Iterator[Tokens]:
         import numpy as np
 
-        end = [self._tokenizer.end_id]
+        end = [self.tokenizer.end_id]
         for ids, position in self._encoded():
             self._stories_position = position
-            yield np.concatenate([end, ids, end], dtype=np.int64, casting="unsafe")[: self._context + 1]
+            yield np.concatenate([end, ids, end], dtype=np.int64, casting="unsafe")[: self.context + 1]
 
     def _packed_rows(self) -> Iterator[Tokens]:
         import numpy as np
 
-        end, size = np.array([self._tokenizer.end_id]), self._context + 1
-        n_first_pass = self._context if self._stories_position else 0  # tokens, counted up to one context
+        end, size = np.array([self.tokenizer.end_id]), self.context + 1
+        n_first_pass = self.context if self._stories_position else 0  # tokens, counted up to one context
         # The step of the position may have ended between two rows of one long story, whose rest is then carried.
         yield from self._cut(np.asarray(self._carry), end, False)
         pieces = [self._carry]
         n_tokens = len(self._carry)
         for ids, position in self._encoded():
-            if n_first_pass < self._context:
+            if n_first_pass < self.context:
                 n_first_pass += len(ids) + 1
-                if position.get("epoch", 0) > 0 and n_first_pass < self._context:
+                if position.get("epoch", 0) > 0 and n_first_pass < self.context:
                     # The first pass is over: rows would be packed with copies of the corpus.
                     raise CorpusError(
                         f"all the training stories together are {n_first_pass:,} tokens, less than one context of "
-                        f"{self._context:,}",
+                        f"{self.context:,}",
                         f"give more stories (--data) or a smaller --context, such as {max(8, n_first_pass // 4)}",
                     )
-            within = self._batching == "begin" and n_tokens > 1  # the story begins within a row
+            within = self.batching == "begin" and n_tokens > 1  # the story begins within a row
             pieces += [ids, end]
             n_tokens += len(ids) + 1
             self._stories_position = position
@@ -205,10 +198,10 @@ class Batches:
     def _cut(self, tokens: Ids, end: Ids, within: bool) -> Iterator[Tokens]:
         """Yields the whole rows of `tokens` and carries the rest, or drops it if its story began `within` a row."""
         self._carry = tokens
-        while len(tokens) > self._context:
-            row = tokens[: self._context + 1]
+        while len(tokens) > self.context:
+            row = tokens[: self.context + 1]
             # The last token of a row is the first input of the next, so that each token is predicted once.
-            tokens = self._carry = end if within else tokens[self._context :]
+            tokens = self._carry = end if within else tokens[self.context :]
             yield row
 
 

@@ -100,22 +100,18 @@ class CacheEntry:
         if self._store.is_disabled:
             return
         try:
-            self._make_folder()
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.mkdir(exist_ok=True)
+            sweep_temporaries(self.path)
+            if not (self.path / _ABOUT).exists():
+                files.sweep(self.path.parent)
+                write_bytes(self.path / _ABOUT, json_bytes(self._about))
             if self._store.make_room(self.path.parent, len(body)):
                 write_bytes(self.path / name, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         except OSError as error:
             where = safe_line(str(self.path.parent), 200)
             what = "the disk is full" if is_disk_full(error) else f"{where}: {error.strerror or error}"
             self._store.disable(f"nothing more is stored ({safe_line(what)})")
-
-    def _make_folder(self) -> None:
-        root = self.path.parent
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.mkdir(exist_ok=True)
-        sweep_temporaries(self.path)
-        if not (self.path / _ABOUT).exists():
-            files.sweep(root)
-            write_bytes(self.path / _ABOUT, json_bytes(self._about))
 
 
 def open_cache(cache_gib: float, log: Callable[[str], None]) -> DiskCache | None:

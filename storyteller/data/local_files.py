@@ -82,13 +82,16 @@ class Files:
         self.faults = Faults()
         self.patience_seconds = math.inf
         self._named = 0
-        found = {file.path.resolve(): file for path in paths for file in _search(path)}
+        given = {file.path.resolve(): file for path in paths for file in _search(path)}
         digest = hashlib.sha256()
-        self._files = [file for file in found.values() if self._take(file, digest)]
+        self._files = [file for file in given.values() if self._take(file, digest)]
         if not self._files:
-            names = ", ".join(file.name for file in list(found.values())[:3])
+            names = ", ".join(file.name for file in list(given.values())[:3])
             raise CorpusError(f"{names} is empty", "give a file or folder with stories in it")
-        self._note_formats()
+        for found in dict.fromkeys(file.found for file in self._files):
+            names = [file.name for file in self._files if file.found == found]
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            self.notes.append(f"{names[0]}{more}: {found}")
         self.description: dict[str, Any] = {
             "kind": "files",
             "paths": [str(path) for path in paths],
@@ -229,12 +232,6 @@ class Files:
             file.found = f'parquet, stories in the column "{safe_line(file.column, 40)}"'
             file.units = table.num_row_groups
             return bool(table.metadata.num_rows)
-
-    def _note_formats(self) -> None:
-        for found in dict.fromkeys(file.found for file in self._files):
-            names = [file.name for file in self._files if file.found == found]
-            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-            self.notes.append(f"{names[0]}{more}: {found}")
 
 
 def _search(given: str) -> list[_File]:

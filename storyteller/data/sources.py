@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from storyteller.config.configs import DataConfig
 from storyteller.data.local_files import Cursor, Faults, Files
-from storyteller.data.tinystories import AUTO_SECONDS, HubRetries, TinyStories, call_with_timeout, hub_commit
+from storyteller.data.tinystories import AUTO_SECONDS, HubRetries, TinyStories, hub_commit, hub_error_types
 from storyteller.errors import HubError
+from storyteller.system.timeouts import call_with_timeout
 from storyteller.text import safe_line
 
 _OPEN_SECONDS = 60.0  # for `auto`, once the Hub has answered: opening the dataset takes a dozen requests
@@ -89,7 +90,7 @@ def open_corpus(
 
         commit = revision or call_with_timeout(auto_seconds, hub_commit)
         source = call_with_timeout(_OPEN_SECONDS, lambda: TinyStories(commit, HubRetries(_OPEN_SECONDS)))
-    except HubError:
+    except (HubError, *hub_error_types()):  # also TimeoutError
         log(f"data: the bundled stories, since the Hub does not answer (--data tinystories insists, {_OWN})")
         return BundledSource(seed)
     source.retries = retries

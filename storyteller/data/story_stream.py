@@ -80,7 +80,7 @@ class StoryStream:
         cursor: Cursor | None = self._start["cursor"]
         while True:
             is_empty = cursor is None  # a resumed pass may end without another story
-            for stories, start, following in self._checked(self._blocks(epoch, cursor), cursor):
+            for stories, start, following in self._blocks(epoch, cursor):
                 is_empty = False
                 # The order within a block depends on seed, epoch and block number alone, not on a generator that runs
                 # along. So a resume reads the block from its cursor, gets the same order, and skips `offset` stories.
@@ -98,37 +98,36 @@ class StoryStream:
                     yield stories[-1], _position(epoch, block + 1, 0, following, end)
                 block, offset = block + 1, 0
             if is_empty:
-                raise self._no_story()
+                n, fewest = self.counts, self._data.min_chars
+                what = f"{n.read:,} read, {n.too_short:,} under {fewest} characters, {n.broken:,} broken, "
+                what += f"{n.too_long:,} over 1 MiB, {n.held_out + n.duplicates_of_valid:,} held out"
+                raise CorpusError(f"no story survives cleaning ({what})", "look at --data, --clean and --set min_chars")
             epoch, block, offset, cursor = epoch + 1, 0, 0, None
 
-    def _checked(self, blocks: Iterator[Block], cursor: Cursor | None) -> Iterator[Block]:
-        """Yields the blocks. Raises CorpusError if the source cannot use the cursor that the stream began with."""
+    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[Block]:
+        """Yields the unshuffled blocks of a pass from `cursor` on.
+
+        Raises CorpusError if the source cannot use the cursor that the stream began with.
+        """
+        stories: list[str] = []
+        start, end, chars = cursor, cursor, 0
         try:
-            first = next(blocks, None)
+            for story, after in self._training_stories(epoch, cursor):
+                # The next story decides whether a block is full, so that the last block of a pass is known as such.
+                if len(stories) == self._data.shuffle_stories or (stories and chars + len(story) > _BLOCK_CHARS):
+                    yield stories, start, end
+                    stories, start, chars = [], end, 0
+                stories.append(story)
+                chars += len(story)
+                end = after
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            if cursor is None or cursor is not self._start["cursor"]:
+            if start is None or start is not self._start["cursor"]:
                 raise
             why = safe_line(f"{type(error).__name__}: {error}", 60)
             raise CorpusError(
                 f"the checkpoint's position does not fit these stories ({why})",
                 "resume from another checkpoint (--from STEP)",
             ) from error
-        if first is not None:
-            yield first
-            yield from blocks
-
-    def _blocks(self, epoch: int, cursor: Cursor | None) -> Iterator[Block]:
-        """Yields the unshuffled blocks of a pass from `cursor` on."""
-        stories: list[str] = []
-        start, end, chars = cursor, cursor, 0
-        for story, after in self._training_stories(epoch, cursor):
-            # Whether a block is full is decided by the next story, so that the last block of a pass is known as such.
-            if len(stories) == self._data.shuffle_stories or (stories and chars + len(story) > _BLOCK_CHARS):
-                yield stories, start, end
-                stories, start, chars = [], end, 0
-            stories.append(story)
-            chars += len(story)
-            end = after
         if stories:
             yield stories, start, None
 
@@ -147,9 +146,3 @@ class StoryStream:
             else:
                 counts.kept += 1
                 yield story, after
-
-    def _no_story(self) -> CorpusError:
-        n, fewest = self.counts, self._data.min_chars
-        what = f"{n.read:,} read, {n.too_short:,} under {fewest} characters, {n.broken:,} broken, {n.too_long:,} "
-        what += f"over 1 MiB, {n.held_out + n.duplicates_of_valid:,} held out"
-        return CorpusError(f"no story survives cleaning ({what})", "look at --data, --clean and --set min_chars")

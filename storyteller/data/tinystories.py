@@ -6,10 +6,8 @@ time limit. The stories that a run reads are the same whether or not the Hub fai
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from storyteller.data import compat
@@ -68,7 +66,7 @@ class HubRetries:
         while True:
             try:
                 result = action()
-            except _hub_error_types() as error:
+            except hub_error_types() as error:
                 self.pause(error)
             else:
                 self.succeeded()
@@ -109,7 +107,7 @@ class TinyStories:
                         self.faults.broken += 1
                     else:
                         yield story, after
-            except _hub_error_types() as error:
+            except hub_error_types() as error:
                 self.retries.pause(error)
             else:
                 return
@@ -146,28 +144,7 @@ def hub_commit() -> str:
     return str(HfApi().dataset_info(TINYSTORIES, timeout=AUTO_SECONDS).sha)
 
 
-def call_with_timeout(seconds: float, action: Callable[[], T]) -> T:
-    """Returns `action()`. Raises HubError after so many seconds; the call is then left behind in its daemon thread."""
-    answer: Future[T] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(action())
-        except Exception as error:  # noqa: BLE001  raised again by the caller
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, name="hub", daemon=True).start()
-    if not wait([answer], seconds).done:
-        raise HubError(f"the Hub does not answer within {seconds:g} s", _WITHOUT_HUB)
-    try:
-        return answer.result()
-    except Exception as error:
-        if isinstance(error, _hub_error_types()):  # called after the action, whose imports decide the types
-            raise _hub_error(error) from error
-        raise
-
-
-def _hub_error_types() -> tuple[type[Exception], ...]:
+def hub_error_types() -> tuple[type[Exception], ...]:
     """What the Hub's libraries raise for a lost connection, an HTTP status, or a missing or damaged file."""
     return (OSError, ValueError, RuntimeError, EOFError, *compat.http_error_types())
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 GPT2_ID = "openai-community/gpt2"
 FILES = ("tokenizer.json", "tokenizer_config.json")
-_END_KEYS = ("eos_token", "bos_token")
 
 
 class Tokenizer:
@@ -142,7 +141,7 @@ def _end_of_text(folder: Path, fast: tokenizers.Tokenizer) -> str:
             settings: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        for key in _END_KEYS:
+        for key in ("eos_token", "bos_token"):
             token = settings.get(key) if isinstance(settings, dict) else None
             token = token.get("content") if isinstance(token, dict) else token
             if isinstance(token, str):

@@ -23,15 +23,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from storyteller.config.configs import DataConfig, TrainConfig
+from storyteller.data import held_out_file
 from storyteller.data.cleaning import clean
+from storyteller.data.held_out_stories import held_out_stories
+from storyteller.data.local_files import Files
+from storyteller.data.sources import BundledSource
 from storyteller.errors import CorpusError, ModelError
 from storyteller.evaluation.bootstrap import Difference, Interval, difference, interval
+from storyteller.inference.engine import find_model, is_run
+from storyteller.inference.generate import load_tokenizer
+from storyteller.inference.model_folder import ModelFolder
 from storyteller.text import safe_line
+from storyteller.tracking.run_folder import runs_root as default_runs_root
+from storyteller.tracking.run_index import find_run
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from storyteller.inference.model_folder import ModelFolder
 
 Cleaning = Literal["light", "classic", "none"]
 
@@ -58,8 +65,7 @@ class ModelScores:
     parameters: int
     device: str
     precision: str
-    bf16_bits: float | None
-    """Difference between bf16 and fp32 on a sample, in bits per byte; None if bf16 was not tried."""
+    bf16_bits: float | None  # difference of bf16 and fp32 on a sample, in bits per byte; None if bf16 was not tried
     changed_stories: int
     """Stories that the tokenizer does not decode to the same text, white space apart. The model need not predict what
     the tokenizer loses, so that its scores are too good."""
@@ -130,9 +136,6 @@ def held_out(
         unique = dict.fromkeys(story for row in zip_longest(*by_run.values()) for story in row if story is not None)
         source = f"the held-out stories of {'the runs ' if len(by_run) > 1 else ''}{', '.join(by_run)}"
         return EvalSet(tuple(islice(unique, limit or DEFAULT_STORIES)), source)
-    from storyteller.data.held_out_stories import held_out_stories
-    from storyteller.data.sources import BundledSource
-
     limit = limit or DEFAULT_BUNDLED_STORIES
     bundled, _ = held_out_stories(BundledSource(), DataConfig(source="bundled"), limit=limit)
     return EvalSet(tuple(bundled[:limit]), "the held-out bundled stories")
@@ -145,8 +148,6 @@ def read_stories(
 
     Raises CorpusError if there are none, with the advice to check `options`.
     """
-    from storyteller.data.local_files import Files
-
     texts = (raw if cleaning == "none" else clean(raw, cleaning) for raw, _ in Files(paths).read(0, None))
     stories = tuple(islice((text for text in texts if text.strip()), limit))
     names = safe_line(", ".join(map(str, paths)), 100)
@@ -157,14 +158,9 @@ def read_stories(
 
 def _from_runs(models: Sequence[str], runs_root: Path | None) -> dict[str, list[str]]:
     """The held-out stories of each run among `models`, by run name."""
-    from storyteller.data import held_out_file
-    from storyteller.inference.engine import is_run
-    from storyteller.tracking.run_folder import runs_root as default_root
-    from storyteller.tracking.run_index import find_run
-
     found: dict[str, list[str]] = {}
     for model in filter(is_run, models):
-        folder = find_run(runs_root or default_root(), model.partition("@")[0])
+        folder = find_run(runs_root or default_runs_root(), model.partition("@")[0])
         if kept := held_out_file.load(folder.held_out):
             found[folder.name] = kept[0]
     return found
@@ -186,8 +182,6 @@ def score_model(
     log: called with messages about slow steps.
     Raises RunError, CheckpointError, ModelError, HubError, UsageError or OutOfMemoryError.
     """
-    from storyteller.inference.engine import find_model, is_run
-
     if not stories:
         raise CorpusError("no stories to score", "set --data")
     while True:
@@ -203,8 +197,7 @@ def score_model(
 def _score(
     folder: ModelFolder, stories: Sequence[str], settings: TrainConfig, on_progress: Callable[[float], None] | None
 ) -> ModelScores:
-    from storyteller.inference.generate import load_tokenizer
-    from storyteller.model.score_folder import score_folder
+    from storyteller.model.score_folder import score_folder  # imports torch
 
     began = time.perf_counter()
     tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-COVERAGE_PCT = 95
 RESAMPLES = 2000
 _MAX_INDICES = 2_000_000  # indices drawn at a time; bounds the memory
 
@@ -36,13 +35,10 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Interval):
     """A statistic of one model minus that of another on the same stories, with its 95 % confidence interval."""
 
-    value: float
-    low: float
-    high: float
-    significant: bool  # true if the interval does not contain 0
+    significant: bool  # True if the interval does not contain 0
 
     def to_json(self) -> dict[str, float | bool]:
         return {"value": self.value, "low": self.low, "high": self.high, "real": self.significant}
@@ -62,7 +58,7 @@ def interval(
     its own. Raises ValueError if there are no items, a number is not finite, or the weights sum to 0.
     """
     summed = _sum_groups([values, _weights(values, weights)], groups)
-    low, high = _bounds(_ratios(summed, seed, resamples))
+    low, high = _bounds(summed, seed, resamples)
     value = float(summed[0].sum() / summed[1].sum())
     return Interval(value, min(low, value), max(high, value))
 
@@ -73,21 +69,18 @@ def difference(
     weights: Sequence[float] | None = None,
     *,
     weights_b: Sequence[float] | None = None,
-    groups: Sequence[Hashable] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Difference:
     """Returns the ratio of `a` minus that of `b` with its 95 % interval, by a paired bootstrap over the same items.
 
-    a, b, weights, weights_b, groups: one per item; `weights_b` are the weights of `b` if they differ from `weights`.
+    a, b, weights, weights_b: one per item; `weights_b` are the weights of `b` if they differ from `weights`.
     Raises ValueError as `interval` does, and if the lengths differ.
     """
     w_a = _weights(a, weights)
     w_b = w_a if weights_b is None else _weights(b, weights_b)
-    summed = _sum_groups([a, w_a, b, w_b], groups)
+    summed = _sum_groups([a, w_a, b, w_b], None)
     of_a, of_b = float(summed[0].sum() / summed[1].sum()), float(summed[2].sum() / summed[3].sum())
     value = of_a - of_b
-    low, high = _bounds(_ratios(summed, seed, resamples))
+    low, high = _bounds(summed, 0, RESAMPLES)
     low, high = min(low, value), max(high, value)
     # Two models with the same scores must not differ significantly by a rounding error.
     rounding = 1e-12 * max(abs(of_a), abs(of_b))
@@ -119,8 +112,8 @@ def _sum_groups(columns: Sequence[Sequence[float]], groups: Sequence[Hashable] |
     return summed
 
 
-def _ratios(summed: Floats, seed: int, resamples: int) -> Floats:
-    """The statistic of each resample: row 0 / row 1, minus row 2 / row 3 if there are four rows. -> (resamples,)"""
+def _bounds(summed: Floats, seed: int, resamples: int) -> tuple[float, float]:
+    """The 95 % interval of row 0 / row 1, minus row 2 / row 3 if there are four rows: (columns, groups) -> bounds."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -132,15 +125,8 @@ def _ratios(summed: Floats, seed: int, resamples: int) -> Floats:
         sums = np.array([row[drawn].sum(axis=1) for row in summed])
         found.append(sums[:, sums[1::2].all(axis=0)])  # a resample whose weights are all 0 has no ratio
     sums = np.concatenate(found, axis=1)
-    ratios: Floats = sums[0] / sums[1]
-    return ratios if len(summed) == 2 else ratios - sums[2] / sums[3]
-
-
-def _bounds(ratios: Floats) -> tuple[float, float]:
-    import numpy as np
-
-    if not len(ratios):
+    if not sums.size:
         return float("inf"), float("-inf")  # no resample has a ratio: the callers fall back to the value itself
-    tail = (100 - COVERAGE_PCT) / 2
-    low, high = np.percentile(ratios, [tail, 100 - tail])
+    ratios = sums[0] / sums[1] if len(sums) == 2 else sums[0] / sums[1] - sums[2] / sums[3]
+    low, high = np.percentile(ratios, [2.5, 97.5])
     return float(low), float(high)

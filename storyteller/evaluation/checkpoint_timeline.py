@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, ModelError, RunError
+from storyteller.inference.engine import open_model
 from storyteller.tracking import run_index
 from storyteller.tracking.compare_runs import read_curves
 from storyteller.tracking.run_folder import RunFolder
@@ -23,8 +26,7 @@ from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, Sa
 
 DiffPart = tuple[str, bool]  # a piece of a story, and True if it is not in the previous story
 
-SIMILAR_SHARE = 1 / 3
-"""Share of kept words from which on a story counts as an edit of the previous one, and its new words are marked."""
+SIMILAR_SHARE = 1 / 3  # share of kept words from which on a story counts as an edit of the previous one
 _MIN_KEPT_WORDS = 3  # words in a row that must match to count as kept: any two stories share `was a`
 _MAX_WORDS = 1000  # words of a story that are compared; later ones count as new
 
@@ -89,12 +91,9 @@ class Timeline:
                     story = generate_story(root, f"{self.folder.name}@{step}", self.prompt, self.params)
                 except (RunError, CheckpointError, ModelError) as error:
                     story, problem = None, error.problem
-            if story is None:
-                yield TimelineStory(step, None, problem, self.bpb.get(step))
-                continue
-            parts, kept = diff_words(previous, story.text)
-            yield TimelineStory(step, story, "", self.bpb.get(step), parts, kept)
-            previous = story.text
+            parts, kept = diff_words(previous, story.text) if story is not None else ((), None)
+            yield TimelineStory(step, story, problem, self.bpb.get(step), parts, kept)
+            previous = story.text if story is not None else previous
 
 
 def open_timeline(folder: RunFolder, prompt: str, seed: int | None = None, limit: int = 0) -> Timeline:
@@ -150,13 +149,9 @@ def diff_words(before: str | None, text: str) -> tuple[tuple[DiffPart, ...], flo
     for block in SequenceMatcher(None, old, words, autojunk=False).get_matching_blocks():
         if block.size >= max(1, shortest):
             kept[block.b : block.b + block.size] = [True] * block.size
-    parts: list[DiffPart] = []
-    for piece, is_kept in zip(pieces, kept, strict=True):
-        if parts and parts[-1][1] is not is_kept:
-            parts[-1] = (parts[-1][0] + piece, not is_kept)
-        else:
-            parts.append((piece, not is_kept))
-    return tuple(parts), sum(kept) / len(pieces) if pieces else 0.0
+    runs = groupby(zip(pieces, kept, strict=True), key=itemgetter(1))
+    parts = tuple(("".join(piece for piece, _ in run), not is_kept) for is_kept, run in runs)
+    return parts, sum(kept) / len(pieces) if pieces else 0.0
 
 
 def _has_seed(story: SampleRecord | None, params: SamplingParams) -> bool:
@@ -166,8 +161,6 @@ def _has_seed(story: SampleRecord | None, params: SamplingParams) -> bool:
 
 def generate_story(root: Path, model: str, prompt: str, params: SamplingParams) -> SampleRecord:
     """Generates a story as the training process would have: on one thread, as rounding depends on their number."""
-    from storyteller.inference.engine import open_model
-
     with open_model(model, root, threads=1) as engine:
         story = engine.batch([prompt], params)[0]
     step = int(model.rpartition("@")[2])

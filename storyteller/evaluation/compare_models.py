@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from storyteller.config.configs import SamplingParams, TrainConfig
+from storyteller.config.configs import STARTER, SamplingParams, TrainConfig
+from storyteller.evaluation.bits_per_byte import Cleaning, EvalSet, ModelScores, held_out, score_model
+from storyteller.evaluation.bootstrap import Difference
+from storyteller.inference.engine import Engine, find_model, is_run, open_model
 from storyteller.inference.generate_many import generate_many
 from storyteller.system import cpu_priority
 from storyteller.tracking.run_index import any_trains
-
-if TYPE_CHECKING:
-    from storyteller.evaluation.bits_per_byte import Cleaning, EvalSet, ModelScores
-    from storyteller.evaluation.bootstrap import Difference
-    from storyteller.inference.engine import Engine
 
 Progress = Callable[[str, int, int], None]  # called with the current phase, the items done and the items in all
 
@@ -29,16 +27,7 @@ class ComparedStory:
 
     text: str  # without the prompt. Untrusted.
     tokens: int
-    ended: bool  # false if the token limit cut the story off
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """The difference between two models on the same stories."""
-
-    a: str
-    b: str
-    bits_per_byte: Difference  # of `a` minus `b`: if negative, `a` predicts the stories better
+    ended: bool  # False if the token limit cut the story off
 
 
 @dataclass(frozen=True)
@@ -49,8 +38,7 @@ class ComparisonRequest:
     prompts: tuple[str, ...]
     params: SamplingParams  # sampling parameters; the seed is set
     settings: TrainConfig  # device, precision and threads for scoring; generation uses the threads too
-    data: tuple[str, ...] = ()
-    """Files of stories to score on; by default held-out stories, see `bits_per_byte.held_out`."""
+    data: tuple[str, ...] = ()  # files of stories to score on; by default held-out ones, see `bits_per_byte.held_out`
     max_stories: int | None = None
     cleaning: Cleaning = "light"
 
@@ -62,15 +50,14 @@ class ModelComparison:
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
     params: SamplingParams
-    stories: tuple[tuple[ComparedStory | None, ...], ...]
-    """By model, then by prompt; None if the prompt does not fit into the model's context."""
+    stories: tuple[tuple[ComparedStory | None, ...], ...]  # by model, then by prompt; None if it exceeds the context
     eval_set: EvalSet
     scores: tuple[ModelScores, ...]
 
-    def differences(self) -> Iterator[PairedDifference]:
-        """Yields the difference between each pair of models."""
+    def differences(self) -> Iterator[tuple[str, str, Difference]]:
+        """Yields pairs of labels with the first model's bits per byte minus the second's (negative: it is better)."""
         for (a, scores_a), (b, scores_b) in combinations(zip(self.labels, self.scores, strict=True), 2):
-            yield PairedDifference(a, b, scores_a.difference(scores_b))
+            yield a, b, scores_a.difference(scores_b)
 
     def behind_best(self) -> list[Difference | None]:
         """Bits per byte of each model minus those of the best one; None for the best one."""
@@ -83,7 +70,7 @@ class ModelComparison:
                 {**scores.to_json(), "model": label} for label, scores in zip(self.labels, self.scores, strict=True)
             ],
             "score_differences": [
-                {"a": each.a, "b": each.b, "bits_per_byte": each.bits_per_byte.to_json()} for each in self.differences()
+                {"a": a, "b": b, "bits_per_byte": difference.to_json()} for a, b, difference in self.differences()
             ],
             "held_out": {"stories": len(self.eval_set.stories), "source": self.eval_set.source},
             "sample": asdict(self.params),
@@ -112,10 +99,11 @@ def compare_models(
     log: called with messages about slow steps.
     Raises UsageError, CorpusError, and the errors of opening and scoring a model; for a missing model before any work.
     """
-    from storyteller.evaluation.bits_per_byte import held_out
-
     for name in request.models:
-        _check_exists(name, root)
+        # Raises if there is no such model. Models on the Hub are not looked up.
+        is_path = Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
+        if is_path or name == STARTER or is_run(name):
+            find_model(name, root)
     eval_set = held_out(request.models, root, data=request.data, limit=request.max_stories, cleaning=request.cleaning)
     found = [_run_model(name, request, eval_set, root, on_progress, log) for name in request.models]
     labels, stories, scores = zip(*found, strict=True)
@@ -131,9 +119,6 @@ def _run_model(
     log: Callable[[str], None],
 ) -> tuple[str, tuple[ComparedStory | None, ...], ModelScores]:
     """Returns the label, the stories and the scores of one model."""
-    from storyteller.evaluation.bits_per_byte import score_model
-    from storyteller.inference.engine import is_run, open_model
-
     n_prompts, n_stories = len(request.prompts), len(eval_set.stories)
     threads = request.settings.threads or (cpu_priority.GENERATION_THREADS if any_trains(root) else 0)
     with open_model(name, root, threads, log) as engine:
@@ -151,15 +136,6 @@ def _run_model(
         log=log,
     )
     return label, stories, scores
-
-
-def _check_exists(name: str, root: Path) -> None:
-    """Raises if there is no such model. Models on the Hub are not looked up."""
-    from storyteller.inference.engine import STARTER, find_model, is_run
-
-    is_path = Path(name).expanduser().is_dir() or name.startswith((".", "/", "~"))
-    if is_path or name == STARTER or is_run(name):
-        find_model(name, root)
 
 
 def generate_stories(
@@ -182,16 +158,15 @@ def generate_stories(
     return tuple(stories)
 
 
-def verdict(pair: PairedDifference, n_stories: int) -> str:
+def verdict(a: str, b: str, difference: Difference, n_stories: int) -> str:
     """One line that says which of two models is better, if the difference is significant. Untrusted, as the labels."""
-    difference = pair.bits_per_byte
-    low, high = sorted((abs(difference.low), abs(difference.high)))
     if not difference.significant:
         return (
-            f"{pair.a} and {pair.b} do not differ significantly on these {n_stories:,} stories: "
+            f"{a} and {b} do not differ significantly on these {n_stories:,} stories: "
             f"{difference.value:+.4f} bits per byte, 95 % from {difference.low:+.4f} to {difference.high:+.4f}"
         )
-    better, worse = (pair.a, pair.b) if difference.value < 0 else (pair.b, pair.a)
+    better, worse = (a, b) if difference.value < 0 else (b, a)
+    low, high = sorted((abs(difference.low), abs(difference.high)))
     return (
         f"{better} is better than {worse} by {abs(difference.value):.4f} bits per byte, "
         f"95 % from {low:.4f} to {high:.4f}: a significant difference"

@@ -82,9 +82,7 @@ def read_prompts(path: str) -> tuple[Iterator[PromptRequest], int | None]:
 
 
 def _prompts(file: BinaryIO, name: str, as_json: bool | None) -> Iterator[PromptRequest]:
-    number = 0
-    while raw := file.readline(4 * MAX_PROMPT_CHARS + 1):
-        number += 1
+    for number, raw in enumerate(iter(lambda: file.readline(4 * MAX_PROMPT_CHARS + 1), b""), 1):
         line = raw.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r\n")
         if len(line) > MAX_PROMPT_CHARS:
             raise UsageError(

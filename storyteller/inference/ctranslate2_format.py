@@ -24,6 +24,7 @@ from typing import Any
 
 from storyteller.errors import CheckpointError
 from storyteller.inference.model_folder import ModelFolder
+from storyteller.system.json_values import finite, is_natural
 from storyteller.system.safetensors_file import Tensor, concatenate
 from storyteller.text import safe_line
 
@@ -60,9 +61,8 @@ def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]
     """
     packer = _Packer(tensors)
     config = folder.config
-    epsilon = (
-        _pack_gpt2(packer, config, folder.context) if config["model_type"] == "gpt2" else _pack_llama(packer, config)
-    )
+    is_gpt2 = config["model_type"] == "gpt2"
+    epsilon = _pack_gpt2(packer, config, folder.context) if is_gpt2 else _pack_llama(packer, config)
     settings = {"unk_token": "0", "bos_token": "0", "eos_token": "0", "layer_norm_epsilon": epsilon}
     # Tokens are named by their ids. CTranslate2 needs names, and those of tokenizers may be odd or occur twice.
     return {
@@ -75,20 +75,20 @@ def pack(folder: ModelFolder, tensors: Mapping[str, Tensor]) -> dict[str, bytes]
 def _positive_int(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = config.get(key)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+    if not is_natural(value, below=2**31) or value == 0:
         raise _invalid(key, value, "a positive integer")
     return value
 
 
 def _positive_float(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+    number = finite(value)
+    if number is None or not 0 < number < 1e30:
         raise _invalid(key, value, "a positive number")
-    return float(value)
+    return number
 
 
 def _invalid(key: str, value: object, expected: str) -> CheckpointError:
-    shown = safe_line(str(value), 40)
-    problem = f"config.json: invalid value {shown} for {key} (expected {expected})"
+    problem = f"config.json: invalid value {safe_line(str(value), 40)} for {key} (expected {expected})"
     return CheckpointError(problem, "take another checkpoint")
 
 
@@ -112,9 +112,8 @@ class _Packer:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
-        self._scalars: dict[str, bytes] = {}
-        self._arrays: dict[str, Tensor] = {}
-        self._aliases: dict[str, str] = {}
+        self.variables: dict[str, Tensor] = {}
+        self.aliases: dict[str, str] = {}  # names that stand for a variable, which is stored once
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Returns a tensor of the state dict, after checking it."""
@@ -128,37 +127,26 @@ class _Packer:
             )
         tensor = tensor.single()
         if not tensor.finite():
-            raise CheckpointError(
-                f"model.safetensors: {name} has non-finite values", "go back to an earlier checkpoint"
-            )
+            problem = f"model.safetensors: {name} has non-finite values"
+            raise CheckpointError(problem, "go back to an earlier checkpoint")
         return tensor
 
     def scalar(self, name: str, kind: str, value: float) -> None:
         layout = {"int8": "b", "int16": "h", "int32": "i", "F32": "f"}[kind]
-        raw = struct.pack(f"<{layout}", value)
-        self._scalars[name] = _string(name) + struct.pack("<BBI", 0, _TYPE_IDS[kind], len(raw)) + raw
-
-    def array(self, name: str, tensor: Tensor) -> None:
-        self._arrays[name] = tensor
-
-    def alias(self, name: str, other: str) -> None:
-        """Makes `name` stand for the variable `other`, which is stored once."""
-        self._aliases[name] = other
+        self.variables[name] = Tensor(kind, (), memoryview(struct.pack(f"<{layout}", value)))
 
     def binary(self) -> bytes:
         """Returns the contents of `model.bin`."""
         out = io.BytesIO()
-        out.write(struct.pack("<I", _BINARY_VERSION) + _string(_SPEC_NAME) + struct.pack("<I", _SPEC_REVISION))
-        out.write(struct.pack("<I", len(self._scalars) + len(self._arrays)))
-        for scalar in self._scalars.values():
-            out.write(scalar)
-        for name, tensor in self._arrays.items():
-            axes, size = len(tensor.shape), tensor.raw.nbytes
+        out.write(struct.pack("<I", _BINARY_VERSION) + _string(_SPEC_NAME))
+        out.write(struct.pack("<II", _SPEC_REVISION, len(self.variables)))
+        for name, tensor in self.variables.items():
+            axes = len(tensor.shape)
             out.write(_string(name) + struct.pack(f"<B{axes}I", axes, *tensor.shape))
-            out.write(struct.pack("<BI", _TYPE_IDS[tensor.kind], size))
+            out.write(struct.pack("<BI", _TYPE_IDS[tensor.kind], tensor.raw.nbytes))
             out.write(tensor.raw)
-        out.write(struct.pack("<I", len(self._aliases)))
-        for name, other in self._aliases.items():
+        out.write(struct.pack("<I", len(self.aliases)))
+        for name, other in self.aliases.items():
             out.write(_string(name) + _string(other))
         return out.getvalue()
 
@@ -188,9 +176,9 @@ def _pack_shared(packer: _Packer, heads: int, activation: int) -> None:
 
 def _pack_output(packer: _Packer, tied: bool, vocabulary: int, width: int) -> None:
     if tied or "lm_head.weight" not in packer.tensors:
-        packer.alias("decoder/projection/weight", "decoder/embeddings/weight")
+        packer.aliases["decoder/projection/weight"] = "decoder/embeddings/weight"
     else:
-        packer.array("decoder/projection/weight", packer.take("lm_head.weight", vocabulary, width))
+        packer.variables["decoder/projection/weight"] = packer.take("lm_head.weight", vocabulary, width)
 
 
 def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> float:
@@ -202,16 +190,16 @@ def _pack_gpt2(packer: _Packer, config: Mapping[str, Any], context: int) -> floa
     prefix = "" if "wte.weight" in packer.tensors else "transformer."
 
     def norm(name: str, source: str) -> None:
-        packer.array(f"{name}/gamma", packer.take(f"{prefix}{source}.weight", width))
-        packer.array(f"{name}/beta", packer.take(f"{prefix}{source}.bias", width))
+        packer.variables[f"{name}/gamma"] = packer.take(f"{prefix}{source}.weight", width)
+        packer.variables[f"{name}/beta"] = packer.take(f"{prefix}{source}.bias", width)
 
     def linear(name: str, source: str, into: int, out: int) -> None:
         # GPT-2 stores its matrices as (in, out), CTranslate2 as (out, in).
-        packer.array(f"{name}/weight", packer.take(f"{prefix}{source}.weight", into, out).transposed())
-        packer.array(f"{name}/bias", packer.take(f"{prefix}{source}.bias", out))
+        packer.variables[f"{name}/weight"] = packer.take(f"{prefix}{source}.weight", into, out).transposed()
+        packer.variables[f"{name}/bias"] = packer.take(f"{prefix}{source}.bias", out)
 
-    packer.array("decoder/embeddings/weight", packer.take(f"{prefix}wte.weight", vocabulary, width))
-    packer.array("decoder/position_encodings/encodings", packer.take(f"{prefix}wpe.weight", context, width))
+    packer.variables["decoder/embeddings/weight"] = packer.take(f"{prefix}wte.weight", vocabulary, width)
+    packer.variables["decoder/position_encodings/encodings"] = packer.take(f"{prefix}wpe.weight", context, width)
     norm("decoder/layer_norm", "ln_f")
     _pack_output(packer, config.get("tie_word_embeddings", True), vocabulary, width)
     for i in range(_positive_int(config, "n_layer")):
@@ -237,15 +225,15 @@ def _pack_llama(packer: _Packer, config: Mapping[str, Any]) -> float:
     _pack_shared(packer, heads, _ACTIVATIONS[config.get("hidden_act", "silu")])
 
     def norm(name: str, source: str) -> None:
-        packer.array(f"{name}/gamma", packer.take(f"model.{source}.weight", width))
+        packer.variables[f"{name}/gamma"] = packer.take(f"model.{source}.weight", width)
 
     def linear(name: str, *sources: tuple[str, int, int], bias: object) -> None:
         parts = [packer.take(f"model.{source}.weight", out, into) for source, out, into in sources]
-        packer.array(f"{name}/weight", _stacked(parts))
+        packer.variables[f"{name}/weight"] = _stacked(parts)
         if bias:
-            packer.array(f"{name}/bias", _stacked([packer.take(f"model.{s}.bias", out) for s, out, _ in sources]))
+            packer.variables[f"{name}/bias"] = _stacked([packer.take(f"model.{s}.bias", out) for s, out, _ in sources])
 
-    packer.array("decoder/embeddings/weight", packer.take("model.embed_tokens.weight", vocabulary, width))
+    packer.variables["decoder/embeddings/weight"] = packer.take("model.embed_tokens.weight", vocabulary, width)
     norm("decoder/layer_norm", "norm")
     _pack_output(packer, config.get("tie_word_embeddings", False), vocabulary, width)
     for i in range(_positive_int(config, "num_hidden_layers")):

@@ -21,6 +21,11 @@ _POLL_SECONDS = 0.01  # how often a waiting thread looks for new tokens
 _seed_lock = threading.Lock()  # CTranslate2 has one seed for the whole process
 
 
+def token_names(window: Sequence[int]) -> list[str]:
+    """Returns the names that `ctranslate2_format.pack` gives the tokens."""
+    return [str(token) for token in window]
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Sets the seed of CTranslate2 workers that draw their first random number inside the block."""
@@ -41,28 +46,23 @@ class WorkerPool:
 
     def __init__(self, generator: ctranslate2.Generator, workers: int) -> None:
         self._generators = [generator]
-        self._unused = workers
+        self.unused = workers  # neither used nor reserved
         self._lock = threading.Lock()
         self._dropped = threading.Event()
         self._results: list[ctranslate2.AsyncGenerationResult] = []
         # This has to happen before Python exits: a CTranslate2 thread that calls into it later aborts the process.
         weakref.finalize(self, _release_workers, self._dropped, self._results, self._generators)
 
-    @property
-    def unused(self) -> int:
-        """Number of workers that are neither used nor reserved."""
-        return self._unused
-
     def reserve(self) -> bool:
         """Reserves a worker for one call of `generate`. Returns False if none is left."""
         with self._lock:
-            if not self._unused:
+            if not self.unused:
                 return False
-            self._unused -= 1
+            self.unused -= 1
             return True
 
     def generate(
-        self, window: Sequence[str], limit: int, seed: int, options: Mapping[str, Any]
+        self, window: Sequence[int], limit: int, seed: int, options: Mapping[str, Any]
     ) -> Generator[Sequence[int]]:
         """Yields up to `limit` tokens after `window`, some at a time. `reserve` has to be called before.
 
@@ -71,14 +71,7 @@ class WorkerPool:
         queue = TokenQueue()
         try:
             with seeded(seed):
-                result = self._generators[0].generate_batch(
-                    [list(window)],
-                    max_length=limit,
-                    include_prompt_in_result=False,
-                    callback=queue.callback(block_until=self._dropped),
-                    asynchronous=True,
-                    **options,
-                )[0]
+                result = queue.start(self._generators[0], window, limit, options, block_until=self._dropped)
                 self._results.append(result)
                 tokens = queue.tokens(result.done)
                 first = next(tokens, None)  # after this the worker has taken the seed
@@ -108,18 +101,28 @@ class TokenQueue:
         self._wake: SimpleQueue[bool] = SimpleQueue()
         """Gets one item for the first token and one for the last, which is True for the last."""
 
-    def callback(
-        self, block_until: threading.Event | None = None
-    ) -> Callable[[ctranslate2.GenerationStepResult], bool]:
-        """Returns the callback for `generate_batch`. With `block_until`, it blocks after the last token.
-
-        It is the `send` method of a Python generator, because CTranslate2's thread enters Python anew for each token:
-        the stack frame of a function would be allocated and freed each time, which takes a tenth of a small model's
-        time. The frame of a generator stays.
-        """
+    def start(
+        self,
+        generator: ctranslate2.Generator,
+        window: Sequence[int],
+        limit: int,
+        options: Mapping[str, Any],
+        block_until: threading.Event | None = None,
+    ) -> ctranslate2.AsyncGenerationResult:
+        """Starts to generate up to `limit` tokens after `window`. With `block_until`, the worker waits at the end."""
+        # The callback is the `send` method of a Python generator, because CTranslate2's thread enters Python anew for
+        # each token: the stack frame of a function would be allocated and freed each time, which takes a tenth of a
+        # small model's time. The frame of a generator stays.
         handler = self._handle_steps(block_until)
         next(handler)
-        return handler.send
+        return generator.generate_batch(
+            [token_names(window)],
+            max_length=limit,
+            include_prompt_in_result=False,
+            callback=handler.send,
+            asynchronous=True,
+            **options,
+        )[0]
 
     def _handle_steps(self, block_until: threading.Event | None) -> Generator[bool, ctranslate2.GenerationStepResult]:
         step, is_first = (yield False), True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from storyteller.config.configs import STARTER
 from storyteller.errors import CheckpointError, UsageError, invalid_value
-from storyteller.inference.generate import Engine, GeneratedStory, load_tokenizer, with_seed
+from storyteller.inference.generate import Backend, Engine, load_tokenizer
 from storyteller.inference.model_folder import ModelFolder
 from storyteller.system.safetensors_file import Tensor
 from storyteller.text import safe_line
@@ -26,26 +26,11 @@ from storyteller.tracking.run_folder import runs_root as default_root
 from storyteller.tracking.run_index import find_checkpoint, find_run
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from storyteller.inference.ctranslate2_backend import ComputeType
-    from storyteller.inference.generate import Backend
     from storyteller.system.safetensors_file import Array
 
-__all__ = [
-    "STARTER",
-    "Engine",
-    "GeneratedStory",
-    "engine_from_memory",
-    "find_model",
-    "is_run",
-    "newest_label",
-    "open_model",
-    "with_seed",
-]
+__all__ = ["Engine", "engine_from_memory", "find_model", "is_run", "newest_label", "open_model"]
 
 _STARTER_FOLDER = Path(__file__).resolve().parent / "starter"
-
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -87,11 +72,16 @@ def find_model(
         raise invalid_value("--model", reference, "a run, a checkpoint folder or owner/name")
     path, label = Path(reference).expanduser(), safe_line(reference, 100)
     if reference == STARTER:
-        return _find_starter()
+        if not (_STARTER_FOLDER / "config.json").exists():
+            raise CheckpointError(
+                "this installation has no starter model", "train one with storyteller train, or name one with --model"
+            )
+        path = _STARTER_FOLDER
     if is_run(reference):
         return _find_run(reference, runs_root, log)
     if path.is_dir() or not _HUB_ID.fullmatch(reference):
-        _verify(path)
+        if (path / checkpoint_folders.MANIFEST).exists():  # a run's checkpoint; other folders have no checksums
+            checkpoint_folders.verify(path, for_inference=True)
         return ModelFolder.open(path, label)
     from storyteller.inference.hub_models import fetch
 
@@ -121,7 +111,7 @@ def newest_label(reference: str, runs_root: Path | None = None) -> str | None:
 
 
 def engine_from_memory(
-    weights: Mapping[str, Array], config: Mapping[str, Any], tokenizer_json: str, threads: int = 0, label: str = "model"
+    weights: Mapping[str, Array], config: Mapping[str, Any], tokenizer_json: str, threads: int = 0
 ) -> Engine:
     """Opens a model from a state dict with the parameter names of transformers (F32 or F16) and its config.
 
@@ -131,16 +121,7 @@ def engine_from_memory(
         name: Tensor(f"F{8 * values.dtype.itemsize}", values.shape, memoryview(values.tobytes()))
         for name, values in weights.items()
     }
-    return _open_ctranslate2(ModelFolder(label, Path(), config, {}, tokenizer_json), tensors, threads)
-
-
-def _find_starter() -> ModelFolder:
-    if not (_STARTER_FOLDER / "config.json").exists():
-        raise CheckpointError(
-            "this installation has no starter model", "train one with storyteller train, or name one with --model"
-        )
-    _verify(_STARTER_FOLDER)
-    return ModelFolder.open(_STARTER_FOLDER, STARTER)
+    return _open_ctranslate2(ModelFolder("model", Path(), config, {}, tokenizer_json), tensors, threads, "fp32")
 
 
 def _find_run(reference: str, runs_root: Path | None, log: Callable[[str], None]) -> ModelFolder:
@@ -161,12 +142,6 @@ def _label(checkpoint: Path) -> str:
     return f"{checkpoint.parent.parent.name}@{int(checkpoint.name.rpartition('-')[2])}"
 
 
-def _verify(path: Path) -> None:
-    """Verifies the checksums of a run's checkpoint; other folders have none."""
-    if (path / checkpoint_folders.MANIFEST).exists():
-        checkpoint_folders.verify(path, for_inference=True)
-
-
 def _open_folder(folder: ModelFolder, threads: int, compute_type: str, log: Callable[[str], None]) -> Engine:
     from storyteller.inference.ctranslate2_format import is_supported
 
@@ -180,21 +155,19 @@ def _open_folder(folder: ModelFolder, threads: int, compute_type: str, log: Call
             "leave it out",
         )
     log(f"{folder.label} runs on transformers, which takes some seconds to start")
-    return _engine(folder, TransformersBackend(folder, threads), load_tokenizer(folder.tokenizer_json, folder.label))
+    return _engine(folder, TransformersBackend(folder, threads))
 
 
-def _open_ctranslate2(
-    folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, compute_type: str = "fp32"
-) -> Engine:
+def _open_ctranslate2(folder: ModelFolder, tensors: Mapping[str, Tensor], threads: int, compute_type: str) -> Engine:
     from storyteller.inference.ctranslate2_backend import CTranslate2Backend
     from storyteller.inference.ctranslate2_format import pack
 
-    kind: ComputeType = "int8" if compute_type == "int8" else "fp32"
-    backend = CTranslate2Backend(pack(folder, tensors), folder.vocab_size, folder.eos_ids, threads, kind)
-    tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)  # while CTranslate2 loads the model
+    backend = CTranslate2Backend(pack(folder, tensors), folder.vocab_size, folder.eos_ids, threads, compute_type)
+    engine = _engine(folder, backend)  # loads the tokenizer while CTranslate2 loads the model
     backend.wait_until_loaded()
-    return _engine(folder, backend, tokenizer)
+    return engine
 
 
-def _engine(folder: ModelFolder, backend: Backend, tokenizer: Tokenizer) -> Engine:
+def _engine(folder: ModelFolder, backend: Backend) -> Engine:
+    tokenizer = load_tokenizer(folder.tokenizer_json, folder.label)
     return Engine(folder.label, backend, tokenizer, folder.context, folder.bos_id, folder.eos_ids)

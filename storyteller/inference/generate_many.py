@@ -6,14 +6,11 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
-from storyteller.inference.generate import GeneratedStory, with_seed
-
-if TYPE_CHECKING:
-    from storyteller.config.configs import SamplingParams
-    from storyteller.inference.engine import Engine
+from storyteller.inference.generate import Engine, GeneratedStory, with_seed
 
 P = TypeVar("P")
 

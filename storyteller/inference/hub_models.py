@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 8
 _STALL_SECONDS = 15
 """A download without progress for so long is given up. huggingface_hub itself retries for minutes."""
-_OTHER_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_OTHER_FILES = ("tokenizer_config.json", "tokenizer.json", "generation_config.json", "config.json")
 _CONVERTER = "SFconvertbot"
 """The Hub's own account, which opens pull requests that add a safetensors copy of a repository's weights."""
 
@@ -82,8 +83,7 @@ def _files(api: HfApi, name: str, revision: str) -> tuple[str, Sequence[str]] | 
     info = api.model_info(name, revision=revision, timeout=_TIMEOUT_SECONDS)
     names = [file.rfilename for file in info.siblings or []]
     weights = [WEIGHTS] if WEIGHTS in names else [*filter(SHARD.fullmatch, names), INDEX] if INDEX in names else []
-    others = [file for file in _OTHER_FILES if file in names]
-    return (info.sha or revision, [*weights, *reversed(others)]) if weights else None
+    return (info.sha or revision, [*weights, *(file for file in _OTHER_FILES if file in names)]) if weights else None
 
 
 def _download(name: str, revision: str, files: Sequence[str]) -> Path:
@@ -128,10 +128,8 @@ def _cached_bytes(name: str) -> int:
     """Bytes downloaded so far, with incomplete files."""
     total = 0
     for blob in (_cache(name) / "blobs").glob("*"):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # renamed when it was complete
             total += blob.stat().st_size
-        except FileNotFoundError:  # renamed when it was complete
-            continue
     return total
 
 

@@ -8,7 +8,6 @@ others. The file is never truncated, so a line that a kill or a full disk cut of
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import itertools
 import json
 import os
@@ -19,24 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.config.configs import SamplingParams
-from storyteller.errors import DiskError, RunError, StorytellerError
+from storyteller.errors import DiskError, RunError, StorytellerError, reason_of
 from storyteller.system.files import open_regular
 from storyteller.system.json_values import read_dataclass
 from storyteller.text import safe_line
 from storyteller.tracking.metrics_log import lines_backwards
+from storyteller.tracking.run_status import now_utc
 
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without l, o, 0 and 1, which are easily confused
-_ID_LENGTH = 8
 _JSON_NAMES = {"compute_type": "numbers"}  # fields of `StoryRecord` whose JSON field has another name
 _MAX_LINE_BYTES = 32 << 20
-
-
-def _new_id() -> str:
-    return "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -59,8 +50,8 @@ class StoryRecord:
     batch: str = ""  # an identifier of the batch; empty for a story that was generated alone
     row: int = 0  # index in the batch
     rows: int = 1  # size of the batch
-    time: str = field(default_factory=_now)  # UTC, ISO 8601
-    id: str = field(default_factory=_new_id)
+    time: str = field(default_factory=now_utc)  # UTC, ISO 8601
+    id: str = field(default_factory=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)))
 
     @property
     def seed(self) -> int:
@@ -95,19 +86,17 @@ def keep(story: StoryRecord) -> None:
     line = json.dumps(story.to_json()).encode("ascii") + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
-        try:
-            if _ends_without_newline(handle):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "ab+", buffering=0) as file:
+            size = os.fstat(handle).st_size
+            # The last line may have been cut off. At worst, if another process is writing it, a blank line follows.
+            if size and os.pread(handle, 1, size - 1) != b"\n":
                 line = b"\n" + line
-            written = os.write(handle, line)
+            written = file.write(line)
             while written < len(line):  # a write is partial only on a full disk; the next one raises the error
-                written += os.write(handle, line[written:])
-        finally:
-            os.close(handle)
+                written += file.write(line[written:])
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        where = safe_line(str(path), 200)
-        raise DiskError(f"the story is not kept: {reason} ({where})", "--no-keep does without") from error
+        raise DiskError(f"the story is not kept: {_reason(error)}", "--no-keep does without") from error
 
 
 def recent(limit: int, contains: str = "") -> list[StoryRecord]:
@@ -123,14 +112,12 @@ def recent(limit: int, contains: str = "") -> list[StoryRecord]:
 def find(identity: str) -> StoryRecord:
     """Finds a story by its id, the unique beginning of its id, or `latest`. Raises RunError or DiskError."""
     name = identity.strip().lower()
-    shown = safe_line(identity, 40) or "without an id"
     if name == "latest":
-        newest = recent(1)
-        if not newest:
-            raise RunError("no story is kept yet", 'storyteller tell "Once there was a little boy"')
-        return newest[0]
+        if newest := recent(1):
+            return newest[0]
+        raise RunError("no story is kept yet", 'storyteller tell "Once there was a little boy"')
     matches: dict[str, StoryRecord] = {}
-    if name and all(letter in _ID_LETTERS for letter in name):
+    if name and set(name) <= set(_ID_LETTERS):
         for story in _stories(containing=f'"id": "{name}'.encode("ascii")):
             if story.id == name:
                 return story
@@ -138,11 +125,10 @@ def find(identity: str) -> StoryRecord:
                 matches[story.id] = story
     if len(matches) == 1:
         return next(iter(matches.values()))
+    shown = safe_line(identity, 40) or "without an id"
     if matches:
-        several = ", ".join(itertools.islice(matches, 4))
-        raise RunError(
-            f"{shown} could be {several}" + (" or others" if len(matches) > 4 else ""), "give more of the id"
-        )
+        several = ", ".join(itertools.islice(matches, 4)) + (" or others" if len(matches) > 4 else "")
+        raise RunError(f"{shown} could be {several}", "give more of the id")
     raise RunError(f"there is no story {shown}", "storyteller stories lists them")
 
 
@@ -159,10 +145,8 @@ def batch_of(story: StoryRecord) -> list[StoryRecord] | None:
     return [rows[row] for row in range(story.rows)] if rows.keys() == set(range(story.rows)) else None
 
 
-def _ends_without_newline(handle: int) -> bool:
-    """True if the last line has no newline. At worst, while another process writes, this leads to a blank line."""
-    size = os.fstat(handle).st_size
-    return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+def _reason(error: OSError) -> str:
+    return f"{reason_of(error)} ({safe_line(str(stories_path()), 200)})"
 
 
 def _stories(containing: bytes = b"") -> Iterator[StoryRecord]:
@@ -175,9 +159,7 @@ def _stories(containing: bytes = b"") -> Iterator[StoryRecord]:
     except FileNotFoundError:
         return
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        where = safe_line(str(stories_path()), 200)
-        raise DiskError(f"the stories cannot be read: {reason} ({where})", "check the path") from error
+        raise DiskError(f"the stories cannot be read: {_reason(error)}", "check the path") from error
 
 
 def _read(line: bytes) -> StoryRecord | None:

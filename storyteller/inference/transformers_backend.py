@@ -6,6 +6,7 @@ for one, so nothing has to be interrupted when generation stops.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 import threading
@@ -59,7 +60,12 @@ class TransformersBackend:
             answer: dict[str, Any] = {}
             try:
                 if self._child is None:
-                    self._child = self._start_child()
+                    module = "storyteller.model.transformers_server"
+                    self._child = JsonLinesProcess(
+                        [sys.executable, "-m", module, str(self._folder.path), str(self._threads)],
+                        env={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+                        new_session=False,  # it shares the priority of this process's session
+                    )
                     answer = self._child.ask()  # sent once the model is loaded
                 if "error" not in answer:
                     answer = self._child.ask(request)
@@ -73,14 +79,6 @@ class TransformersBackend:
             raise ModelError(f"{self._folder.label} cannot generate ({reason})", "take another model")
         return answer
 
-    def _start_child(self) -> JsonLinesProcess:
-        module = "storyteller.model.transformers_server"
-        return JsonLinesProcess(
-            [sys.executable, "-m", module, str(self._folder.path), str(self._threads)],
-            env={"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
-            new_session=False,  # it shares the priority of this process's session
-        )
-
 
 class TransformersDecoding:
     """Implements `Decoding`: the rows of one or several stories in the child."""
@@ -90,9 +88,7 @@ class TransformersDecoding:
         self._number = number
         self._sampling = params
         self._eos_ids = frozenset(eos_ids)
-        names = ("top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram")
-        self._sampler = {name: getattr(params, name) for name in names}
-        self._sampler["temperature"] = params.temperature if params.draws else 0
+        self._sampler = dataclasses.asdict(params)
         self._is_open = False
 
     def tokens(self, window: Sequence[int], limit: int) -> Generator[Sequence[int]]:
@@ -138,9 +134,9 @@ class TransformersDecoding:
         return tokens
 
     def _search(self, windows: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
-        search = {"beams": self._sampling.beams, "limit": limit, "eos_ids": sorted(self._eos_ids)}
         request = {"decoding": self._number, "windows": [list(window) for window in windows], "sampler": self._sampler}
-        stories: list[list[int]] = self._backend.ask({**request, **search})["stories"]
+        request |= {"limit": limit, "eos_ids": sorted(self._eos_ids)}
+        stories: list[list[int]] = self._backend.ask(request)["stories"]
         return stories
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from storyteller.config.configs import Config
+from storyteller.config.configs import SECTIONS, Config
 from storyteller.config.presets import PRESETS, resolve
 from storyteller.errors import CorpusError, RunBusyError, RunError, UsageError
 from storyteller.launch import start
@@ -102,7 +102,9 @@ def prepare_resume(
     state = seen_state(folder)
     if state in LIVING:
         raise RunBusyError(f"{folder.name} is {state}", f"storyteller train --attach {folder.name} follows it")
-    _check_regular_files(folder)
+    for path in (folder.log, folder.metrics, folder.samples, folder.mirror_log):
+        if path.exists() and not path.is_file():  # such as a pipe: opening it to append would block
+            raise RunError(f"{path.name} of {folder.name} is no file that can be written to", f"move {path} away")
     settings = {f"train.{key}": value for key, value in given.items() if value is not None}
     has_budget = any(given.get(name) is not None for name in BUDGETS)
     if not has_budget and state == "finished" and from_step is None:
@@ -134,25 +136,17 @@ def _process_fields(spec: TorchrunSpec) -> dict[str, int]:
     return {"nproc": spec.nproc} if spec.nproc > 1 and spec.nnodes == 1 else {}
 
 
-def _check_regular_files(folder: RunFolder) -> None:
-    """Raises RunError where a file that training appends to is none, such as a pipe: opening one would block."""
-    for path in (folder.log, folder.metrics, folder.samples, folder.mirror_log):
-        if path.exists() and not path.is_file():
-            raise RunError(f"{path.name} of {folder.name} is no file that can be written to", f"move {path} away")
-
-
 def _update_plan(folder: RunFolder, given: Mapping[str, Any], has_budget: bool) -> None:
     """Writes a new budget or other settings to `run.json`, which keeps the earlier budgets."""
     run = folder.read_run()
     config = run["config"]
-    replaced = BUDGETS if has_budget else ()
-    train = {k: v for k, v in config["train"].items() if k not in replaced}
-    flat = {f"train.{k}": v for k, v in train.items()} | dict(given)
-    values = {f"{part}.{k}": v for part in ("model", "data", "mirror") for k, v in config.get(part, {}).items()} | flat
+    values = {f"{section}.{key}": value for section in SECTIONS for key, value in config.get(section, {}).items()}
+    if has_budget:
+        values = {key: value for key, value in values.items() if key not in {f"train.{name}" for name in BUDGETS}}
     preset = config["preset"] if config["preset"] in PRESETS else "quick"
-    fresh = resolve(preset, values)
+    fresh = resolve(preset, {**values, **given})
     earlier = {"earlier_budgets": [*run.get("earlier_budgets", []), {k: config["train"][k] for k in BUDGETS}]}
-    folder.write_run(run | {"config": fresh.to_json()} | (earlier if replaced else {}))
+    folder.write_run(run | {"config": fresh.to_json()} | (earlier if has_budget else {}))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------

@@ -15,15 +15,7 @@ from storyteller.system.signals import STOP_SIGNALS
 from storyteller.text import safe_line
 from storyteller.tracking.log_file import last_lines
 from storyteller.tracking.run_folder import RunFolder, check_links
-from storyteller.tracking.run_status import (
-    LIVING,
-    Status,
-    owned_by,
-    read_status,
-    same_owner,
-    seen_state,
-    write_status,
-)
+from storyteller.tracking.run_status import LIVING, Status, owned_by, read_status, same_owner, seen_state, write_status
 
 _POLL_SECONDS = 0.05
 _STATUS_WITHIN_SECONDS = 1.0  # time for a process that has just taken a run's lock to write its first status

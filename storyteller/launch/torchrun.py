@@ -96,10 +96,8 @@ def spec_from_options(nproc: int, nnodes: int, node_rank: int | None, rendezvous
 
 
 def _address(rendezvous: str) -> tuple[str, str] | None:
-    host, colon, port = rendezvous.rpartition(":")
-    if not host or not colon or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 65536:
-        return None
-    return host, port
+    match = re.fullmatch(r"(.+):(\d{1,5})", rendezvous, re.DOTALL)
+    return (match[1], match[2]) if match and 0 < int(match[2]) < 65536 else None
 
 
 def lead(folder: RunFolder | None, spec: TorchrunSpec, from_step: int | None = None) -> int:
@@ -121,7 +119,11 @@ class _Leader:
     def run(self, from_step: int | None) -> int:
         with tempfile.TemporaryDirectory(prefix="storyteller-") as name, handle_signals(self._on_signal):
             scratch = Path(name)
-            self._write_starting()
+            if self.folder is not None:
+                before = read_status(self.folder)  # a resumed run keeps its step and tokens
+                step, tokens = (before.step, before.tokens) if before is not None else (0, 0)
+                with contextlib.suppress(OSError):
+                    write_status(self.folder, own_status("starting", step=step, tokens=tokens))
             process, lifeline = self._start(scratch, from_step)
             # Whatever happens here, nothing may survive the leader: the run's lock ends with it, and another process
             # may then write to the run folder. Closing the lifeline ends the members that still run, even those that
@@ -173,9 +175,13 @@ class _Leader:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         """Waits for torchrun to end. Forwards a stop to the members, and kills them soon after one has ended."""
+        import psutil
+
         is_forwarded, first_end = False, None
         while process.poll() is None:
-            self._find_members(process)
+            if len(self._members) < self.spec.nproc:  # torchrun has not started all of them yet
+                with contextlib.suppress(psutil.Error):
+                    self._members = psutil.Process(process.pid).children()
             living = [member for member in self._members if _is_alive(member)]
             if self._is_stop_requested and not is_forwarded:
                 is_forwarded = True
@@ -191,14 +197,6 @@ class _Leader:
                         self._killed.add(member.pid)
                         _signal(member, signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
-
-    def _find_members(self, process: subprocess.Popen[bytes]) -> None:
-        """Records the training processes once torchrun has started them."""
-        import psutil
-
-        if len(self._members) < self.spec.nproc:
-            with contextlib.suppress(psutil.Error):
-                self._members = psutil.Process(process.pid).children()
 
     def _end_members(self) -> None:
         """Waits for the members to end, and kills those that do not."""
@@ -217,18 +215,11 @@ class _Leader:
 
     # --- status -------------------------------------------------------------------------------------------------------
 
-    def _write_starting(self) -> None:
-        if self.folder is None:
-            return
-        before = read_status(self.folder)  # a resumed run keeps its step and tokens
-        step, tokens = (before.step, before.tokens) if before is not None else (0, 0)
-        with contextlib.suppress(OSError):
-            write_status(self.folder, own_status("starting", step=step, tokens=tokens))
-
     def _record_end(self, scratch: Path, returncode: int) -> int:
         """Returns the exit status, after recording how the run ended where the first member could not."""
         if self.folder is None:
             return self._report_end(scratch, returncode)
+        state: State
         status = read_status(self.folder)
         if status is not None and same_owner(status, own_status("running")) and status.state not in LIVING:
             # When a member dies, torchrun stops the others. The first one may record `stopped` then, though it failed.
@@ -237,11 +228,20 @@ class _Leader:
                 return status.exit_code or 0
         if self._is_stop_requested and not self._members:
             step = status.step if status is not None else 0
-            how = "stopped before its first step" if step == 0 else f"stopped before it resumed from step {step:,}"
-            return self._write_end_status("stopped", how, how, 0)
-        resume = f"storyteller resume {self.folder.name} goes on from the newest checkpoint"
-        error = self._failure(scratch, returncode, resume)
-        return self._write_end_status("failed", f"failed: {error}", str(error), error.exit_status)
+            message = "stopped before its first step" if step == 0 else f"stopped before it resumed from step {step:,}"
+            state, exit_code, line = "stopped", 0, message
+        else:
+            resume = f"storyteller resume {self.folder.name} goes on from the newest checkpoint"
+            error = self._failure(scratch, returncode, resume)
+            state, exit_code, message, line = "failed", error.exit_status, str(error), f"failed: {error}"
+        last = own_status(state, exit_code=exit_code, message=message)
+        if status is not None:
+            last = replace(last, step=status.step, tokens=status.tokens, wandb_url=status.wandb_url)
+        with contextlib.suppress(OSError):
+            write_status(self.folder, last)
+        with contextlib.suppress(OSError), self.folder.log.open("ab") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "backslashreplace"))
+        return exit_code
 
     def _report_end(self, scratch: Path, returncode: int) -> int:
         """Prints how the run ended, on a machine other than the first, and returns the exit status."""
@@ -279,17 +279,6 @@ class _Leader:
         lines = [line for line in said.splitlines() if line.strip()]
         last = safe_line(lines[-1], 200) if lines else "its log is empty"
         return RunError(f"torchrun ended with exit status {returncode} ({last})", remedy)
-
-    def _write_end_status(self, state: State, line: str, message: str, exit_code: int) -> int:
-        """Writes the run's last status and a line of its log, and returns the exit status."""
-        assert self.folder is not None  # noqa: S101  checked by the caller
-        before = read_status(self.folder) or own_status("starting")
-        now = own_status(state, exit_code=exit_code, message=message)
-        with contextlib.suppress(OSError):
-            write_status(self.folder, replace(now, step=before.step, tokens=before.tokens, wandb_url=before.wandb_url))
-        with contextlib.suppress(OSError), self.folder.log.open("ab") as log:
-            log.write(f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "backslashreplace"))
-        return exit_code
 
 
 def _is_alive(member: psutil.Process) -> bool:

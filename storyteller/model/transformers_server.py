@@ -1,6 +1,6 @@
 """A child process that generates tokens with any model that transformers knows.
 
-`python -m storyteller.model.transformers_server FOLDER [THREADS]` reads JSON requests, one a line, and answers each
+`python -m storyteller.model.transformers_server FOLDER THREADS` reads JSON requests, one a line, and answers each
 with one JSON object; the first object, `{"ready": true}`, comes when the model is loaded. A decoding has rows, each a
 story with its own random numbers.
 
@@ -9,12 +9,13 @@ story with its own random numbers.
     {"decoding": 0, "rows": [0, 1]}                                       ->  {"tokens": [9, 4]}      their next tokens
     {"decoding": 0, "rows": [1]}                                          ->  {"tokens": [2]}         row 0 has ended
     {"decoding": 0, "rows": [1], "windows": [[5, 9]]}                     ->  {"tokens": [3]}         another window
-    {"decoding": 0, "rows": [1], "windows": [[5, 9]], "beams": 4,         ->  {"stories": [[3, 6]]}   a beam search
-     "limit": 20, "eos_ids": [2], "sampler": {...}}
+    {"decoding": 0, "windows": [[5, 9]], "limit": 20, "eos_ids": [2],     ->  {"stories": [[3, 6]]}   a beam search
+     "sampler": {"beams": 4, ...}}
     {"decoding": 0, "close": true}                                        ->  {}
 
-A failure is answered with `{"error": "..."}` and ends the process. Code and pickles that come with a model are never
-executed. Weights that a model lacks are an error, where transformers would initialise them at random.
+A sampler has the fields of `SamplingParams`. A failure is answered with `{"error": "..."}` and ends the process. Code
+and pickles that come with a model are never executed. Weights that a model lacks are an error, where transformers would
+initialise them at random.
 """
 
 from __future__ import annotations
@@ -30,17 +31,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class SamplerOptions:
-    """How the tokens of a decoding are sampled; the fields are those of `SamplingParams`."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
+from storyteller.config.configs import SamplingParams
 
 
 @dataclass
@@ -66,7 +57,7 @@ class _BatchGroup:
 
 @dataclass
 class _DecodingState:
-    options: SamplerOptions
+    options: SamplingParams
     rows: dict[int, _RowState]
     groups: list[_BatchGroup] = field(default_factory=list)
 
@@ -86,12 +77,11 @@ class ServedModel:
             pending = torch.tensor([[*left, *window] for left, window in zip(pad, windows, strict=True)])
             mask = torch.tensor([[0] * len(left) + [1] * (longest - len(left)) for left in pad])
             return [_BatchGroup(list(rows), pending, mask)]
-        lengths = sorted({len(window) for window in windows})
-        same_length = [[i for i, window in enumerate(windows) if len(window) == length] for length in lengths]
-        return [
-            _BatchGroup([rows[i] for i in indices], torch.tensor([list(windows[i]) for i in indices]), None)
-            for indices in same_length
-        ]
+        groups = []
+        for length in sorted({len(window) for window in windows}):
+            same = [i for i, window in enumerate(windows) if len(window) == length]
+            groups.append(_BatchGroup([rows[i] for i in same], torch.tensor([list(windows[i]) for i in same]), None))
+        return groups
 
     @torch.inference_mode()
     def logits(self, group: _BatchGroup) -> Tensor:
@@ -150,8 +140,8 @@ def load(folder: str) -> Any:
     return model.eval()
 
 
-def next_tokens(model: ServedModel, decoding: _DecodingState, rows: Sequence[int]) -> dict[int, int]:
-    """Generates one token for each of these rows and returns them by row. Other rows are dropped."""
+def next_tokens(model: ServedModel, decoding: _DecodingState, rows: Sequence[int]) -> list[int]:
+    """Returns the next token of each of these rows. Other rows are dropped."""
     tokens: dict[int, int] = {}
     for group in decoding.groups:
         _select(group, [row for row in group.rows if row in rows])
@@ -163,7 +153,7 @@ def next_tokens(model: ServedModel, decoding: _DecodingState, rows: Sequence[int
             state.generated.append(tokens[row])
         _append(group, [tokens[row] for row in group.rows])
     decoding.groups = [group for group in decoding.groups if group.rows]
-    return tokens
+    return [tokens[row] for row in rows]
 
 
 def _append(group: _BatchGroup, tokens: list[int]) -> None:
@@ -184,7 +174,7 @@ def _select(group: _BatchGroup, rows: list[int]) -> None:
     group.rows = rows
 
 
-def penalise(logits: Tensor, options: SamplerOptions, generated: Sequence[int]) -> Tensor:
+def penalise(logits: Tensor, options: SamplingParams, generated: Sequence[int]) -> Tensor:
     """Applies the repetition penalty to `logits` (V,), and bans tokens that would repeat an n-gram of `generated`."""
     if not generated or (options.repetition_penalty == 1 and not options.no_repeat_ngram):
         return logits
@@ -203,7 +193,7 @@ def penalise(logits: Tensor, options: SamplerOptions, generated: Sequence[int]) 
     return logits
 
 
-def draw(logits: Tensor, options: SamplerOptions, generated: Sequence[int], generator: torch.Generator) -> int:
+def draw(logits: Tensor, options: SamplingParams, generated: Sequence[int], generator: torch.Generator) -> int:
     """Samples a token from `logits` (V,), after penalties, by temperature, top-k, top-p and min-p, in this order.
 
     The order is that of transformers; each step filters the distribution that the previous one left.
@@ -227,7 +217,7 @@ def search(model: ServedModel, windows: Sequence[Sequence[int]], request: dict[s
     """Returns for each window the tokens that beam search finds after it."""
     from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-    options, limit, eos_ids = SamplerOptions(**request["sampler"]), request["limit"], request["eos_ids"]
+    options, limit, eos_ids = SamplingParams(**request["sampler"]), request["limit"], request["eos_ids"]
 
     class GeneratedTokensPenalty(LogitsProcessor):  # type: ignore[misc]
         """Penalises generated tokens only; the processors of transformers count the prompt as well."""
@@ -246,7 +236,7 @@ def search(model: ServedModel, windows: Sequence[Sequence[int]], request: dict[s
         settings = GenerationConfig(
             max_new_tokens=limit,
             do_sample=False,
-            num_beams=request["beams"],
+            num_beams=options.beams,
             early_stopping=True,
             eos_token_id=eos_ids or None,
             pad_token_id=eos_ids[0] if eos_ids else 0,
@@ -267,18 +257,17 @@ def answer(model: ServedModel, decodings: dict[int, _DecodingState], request: di
     if request.get("close"):
         decodings.pop(number, None)
         return {}
-    if "beams" in request:
+    if "limit" in request:
         return {"stories": search(model, request["windows"], request)}
     rows = request["rows"]
     if "seeds" in request:
         seeds = zip(rows, request["seeds"], strict=True)
         states = {row: _RowState(torch.Generator().manual_seed(seed)) for row, seed in seeds}
-        decodings[number] = _DecodingState(SamplerOptions(**request["sampler"]), states)
+        decodings[number] = _DecodingState(SamplingParams(**request["sampler"]), states)
     decoding = decodings[number]
     if "windows" in request:
         decoding.groups = model.group(rows, request["windows"])
-    tokens = next_tokens(model, decoding, rows)
-    return {"tokens": [tokens[row] for row in rows]}
+    return {"tokens": next_tokens(model, decoding, rows)}
 
 
 def main(folder: str, threads: int) -> None:
@@ -305,4 +294,4 @@ def _send(answers: TextIO, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main(sys.argv[1], int(sys.argv[2]))

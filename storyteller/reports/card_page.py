@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
-from storyteller.evaluation.bootstrap import Interval
 from storyteller.evaluation.model_card.card import (
     DIRECTION_LABELS,
     VERDICT_LABELS,
@@ -27,7 +26,6 @@ HEADLINES = ("bits_per_byte", "ended_pct", "known_words_pct", "slips", "looped_p
 _MAX_PROMPTS = 100
 _MAX_PER_PROMPT = 20
 FIGURE_COLUMNS = ("measure", "this model", "real stories", "verdict", "meaning")
-_MODEL, _REAL = 0, 1  # indices into the palette
 
 
 def card_page(card: Card) -> HtmlPage:
@@ -49,7 +47,7 @@ def lead(card: Card) -> str:
 
 def add_card(page: HtmlPage, card: Card, level: int = 2) -> None:
     """Adds the card's figures and worst stories to a page. `level` is that of its headings."""
-    page.figures(headline(card.figures, HEADLINES))
+    page.facts(headline(card.figures, HEADLINES), large=True)
     for note in card.notes:
         page.warning(note)
     page.heading("Measures", level)
@@ -69,7 +67,8 @@ def add_card(page: HtmlPage, card: Card, level: int = 2) -> None:
         page.heading("What went wrong", level)
         page.note("The worst story of each kind, with the place highlighted.")
         for example in card.examples:
-            _example(page, example)
+            source = f"In the training stories: {example.source}" if example.source else ""
+            page.marked_story(marked_pieces(example), label=example.title, note=source)
 
 
 def card_facts(card: Card) -> list[tuple[str, str]]:
@@ -106,24 +105,18 @@ def figure_row(figure: Figure) -> tuple[str, ...]:
 
 
 def _plot(figure: Figure) -> Markup:
-    rows = [_dot("this model", figure.value, _MODEL)]
-    if figure.real is not None:
-        rows.append(_dot("real stories", figure.real, _REAL))
+    named = (("this model", figure.value), ("real stories", figure.real))
+    rows = [
+        Dot(label, interval.value, interval.low, interval.high, color)
+        for color, (label, interval) in enumerate(named)
+        if interval is not None
+    ]
     return dots(
         rows,
         title=title_with_unit(figure),
         note=DIRECTION_LABELS[figure.better],
         form=partial(format_value, figure.unit),
     )
-
-
-def _dot(label: str, interval: Interval, color: int) -> Dot:
-    return Dot(label, interval.value, interval.low, interval.high, color)
-
-
-def _example(page: HtmlPage, example: Example) -> None:
-    source = f"In the training stories: {example.source}" if example.source else ""
-    page.marked_story(marked_pieces(example), label=example.title, note=source)
 
 
 def marked_pieces(example: Example) -> list[tuple[str, str]]:

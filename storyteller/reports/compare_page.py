@@ -64,8 +64,8 @@ def _scores(page: HtmlPage, comparison: ModelComparison) -> None:
         table.append((label, f"{scores.parameters:,}", _interval(scores.bits_per_byte), nats, perplexity, gap))
     head = ("model", "parameters", "bits per byte (95 %)", "nats per token", "perplexity", "behind the best (95 %)")
     page.table(head, table, caption="Scores on the same held-out stories")
-    for versus in comparison.differences():
-        page.note(verdict(versus, n_stories))
+    for pair in comparison.differences():
+        page.note(verdict(*pair, n_stories))
 
 
 def _interval(figure: Interval | Difference) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storyteller.errors import DiskError, UsageError, is_disk_full
+from storyteller.errors import UsageError, write_error
 from storyteller.reports.style import stylesheet
 from storyteller.system.files import open_regular, write_text
 from storyteller.text import safe, safe_line
@@ -54,8 +54,8 @@ def escaped(piece: Piece) -> str:
     return piece.html if isinstance(piece, Markup) else html.escape(safe(piece), quote=True)
 
 
-def element(name: str, /, *pieces: Piece, **attributes: Piece | float | bool | None) -> Markup:
-    """Returns `<name attributes>pieces</name>`.
+def element(name: str, /, *pieces: Piece | None, **attributes: Piece | float | bool | None) -> Markup:
+    """Returns `<name attributes>pieces</name>`, without the pieces that are None.
 
     In attribute names `_` becomes `-`, and one at the end is dropped (`class_`). True gives an attribute without a
     value; None and False leave it out. Names must not come from untrusted text.
@@ -65,11 +65,18 @@ def element(name: str, /, *pieces: Piece, **attributes: Piece | float | bool | N
         if value is None or value is False:
             continue
         key = _checked(key.rstrip("_").replace("_", "-"))
-        words.append(key if value is True else f'{key}="{_value(value)}"')
+        text = value if isinstance(value, str | Markup) else f"{value:g}"
+        words.append(key if value is True else f'{key}="{escaped(text)}"')
     start = " ".join(words)
     if name in _VOID and not pieces:
         return Markup(f"<{start} />")
-    return Markup(f"<{start}>{''.join(map(escaped, pieces))}</{name}>")
+    contents = "".join(escaped(piece) for piece in pieces if piece is not None)
+    return Markup(f"<{start}>{contents}</{name}>")
+
+
+def optional(name: str, piece: Piece, **attributes: str) -> Markup | None:
+    """Returns an element with the piece in it; None if the piece is empty."""
+    return element(name, piece, **attributes) if piece else None
 
 
 class HtmlPage:
@@ -96,8 +103,7 @@ class HtmlPage:
         if level == 2:
             anchor = f"part-{len(self._sections) + 1}"
             self._sections.append((anchor, text))
-        small = (" ", element("small", note)) if note else ()
-        self.add(element(f"h{level}", text, *small, id=anchor))
+        self.add(element(f"h{level}", text, " " if note else None, optional("small", note), id=anchor))
 
     def paragraph(self, *pieces: Piece) -> None:
         self.add(element("p", *pieces))
@@ -110,17 +116,10 @@ class HtmlPage:
         """Adds a highlighted paragraph, for example about missing data."""
         self.add(element("p", *pieces, class_="warning", role="note"))
 
-    def facts(self, pairs: Sequence[tuple[str, Piece]]) -> None:
-        """Adds a list of names and values."""
-        self._definitions(pairs, "facts")
-
-    def figures(self, figures: Sequence[tuple[str, str]]) -> None:
-        """Adds a row of large figures, each with its name."""
-        self._definitions(figures, "tiles")
-
-    def _definitions(self, pairs: Sequence[tuple[str, Piece]], class_: str) -> None:
+    def facts(self, pairs: Sequence[tuple[str, Piece]], *, large: bool = False) -> None:
+        """Adds a list of names and values; with `large`, a row of large figures."""
         rows = [element("div", element("dt", name), element("dd", value)) for name, value in pairs]
-        self.add(element("dl", *rows, class_=class_))
+        self.add(element("dl", *rows, class_="tiles" if large else "facts"))
 
     def table(
         self,
@@ -161,15 +160,16 @@ class HtmlPage:
 
     def marked_story(self, parts: Sequence[tuple[str, str]], *, label: Piece = "", note: Piece = "") -> None:
         """Adds a story in (kind, text) parts. `prompt` and `kept` are lighter, `new` is highlighted, "" is plain."""
-        words = [element(_KINDS[kind][0], text, class_=_KINDS[kind][1]) if kind else text for kind, text in parts]
-        named = [element("header", label)] if label else []
-        noted = [element("footer", note)] if note else []
-        self.add(element("article", *named, element("p", *words, dir="auto"), *noted, class_="story"))
+        words = [
+            text if not kind else element("mark", text) if kind == "new" else element("span", text, class_=kind)
+            for kind, text in parts
+        ]
+        text = element("p", *words, dir="auto")
+        self.add(element("article", optional("header", label), text, optional("footer", note), class_="story"))
 
     def figure(self, picture: Markup, caption: Piece = "") -> None:
         """Adds a plot with a caption."""
-        named = [element("figcaption", caption)] if caption else []
-        self.add(element("figure", picture, *named))
+        self.add(element("figure", picture, optional("figcaption", caption)))
 
     def code(self, text: str) -> None:
         """Adds preformatted text, such as a command."""
@@ -178,11 +178,11 @@ class HtmlPage:
     # --- containers ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def details(self, summary: Piece, *, is_open: bool = False) -> Iterator[None]:
+    def details(self, summary: Piece) -> Iterator[None]:
         """Collapses what is added inside the `with` block behind a summary."""
         with self._within() as inside:
             yield
-        self.add(element("details", element("summary", summary), *inside, open=is_open))
+        self.add(element("details", element("summary", summary), *inside))
 
     @contextlib.contextmanager
     def side_by_side(self, narrowest_rem: float = 20) -> Iterator[None]:
@@ -214,13 +214,13 @@ class HtmlPage:
             element("title", safe_line(self._title, 200)),
             element("style", Markup(stylesheet())),
         )
-        top = [element("h1", self._title), *([element("p", self._lead, class_="lead")] if self._lead else [])]
-        contents = []
+        header = element("header", element("h1", self._title), optional("p", self._lead, class_="lead"))
+        contents = None
         if len(self._sections) > 2:
             links = [element("li", element("a", words, href=f"#{anchor}")) for anchor, words in self._sections]
-            contents = [element("nav", element("ul", *links), aria_label="Contents")]
-        end = [element("footer", self._footer, class_="end")] if self._footer else []
-        body = element("body", element("header", *top), *contents, element("main", *self._stack[0]), *end)
+            contents = element("nav", element("ul", *links), aria_label="Contents")
+        footer = optional("footer", self._footer, class_="end")
+        body = element("body", header, contents, element("main", *self._stack[0]), footer)
         return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
@@ -235,7 +235,7 @@ def write(path: Path, page: HtmlPage) -> int:
     try:
         write_text(path, text)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise write_error(safe_line(str(path), 200), error, "name another file") from error
     return len(text.encode("utf-8", "backslashreplace"))
 
 
@@ -250,17 +250,7 @@ def check_writable(path: Path) -> None:
         if not path.parent.is_dir():
             raise UsageError(f"{safe_line(str(path.parent), 200)} is not a folder", "create it, or name another file")
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> DiskError:
-    reason, remedy = (error.strerror or type(error).__name__).lower(), "name another file"
-    if is_disk_full(error):
-        reason, remedy = "no space is left", "free some, try again"
-    return DiskError(f"{safe_line(str(path), 200)} cannot be written: {reason}", remedy)
-
-
-_KINDS = {"prompt": ("span", "prompt"), "kept": ("span", "kept"), "new": ("mark", None)}
+        raise write_error(shown, error, "name another file") from error
 
 
 def _is_page(path: Path) -> bool:
@@ -277,10 +267,6 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of an element or attribute")
     return name
-
-
-def _value(value: Piece | float) -> str:
-    return escaped(value if isinstance(value, str | Markup) else f"{value:g}")
 
 
 def _is_figure(piece: Piece) -> bool:

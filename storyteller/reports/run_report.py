@@ -29,20 +29,24 @@ def report_page(snapshots: Sequence[RunSnapshot], by: X | None = None, earlier: 
     `by` is the x axis of the curves (None: steps for one run, else tokens). `earlier` are the runs that a single run is
     compared with.
     """
-    names = [snapshot.name for snapshot in snapshots]
-    several = len(snapshots) > 1
-    title = f"{', '.join(names[:-1])} and {names[-1]}" if several else names[0]
+    *names, last = (snapshot.name for snapshot in snapshots)
+    several = bool(names)
+    title = f"{', '.join(names)} and {last}" if several else last
     page = HtmlPage(title, lead=_lead(snapshots), footer=_footer(snapshots))
     _add_missing(page, snapshots)
     if several:
-        _add_results(page, snapshots)
+        page.heading("Results")
+        rows = [_result_row(snapshot.name, snapshot.result) for snapshot in snapshots]
+        page.table(("run", *_RESULTS), rows, caption=_comparability(snapshots))
         _add_differences(page, snapshots)
     else:
         _add_tiles(page, snapshots[0])
     add_curves(page, snapshots, by or ("tokens" if several else "step"))
     if several:
         _add_last_samples(page, snapshots)
-        _add_cards(page, [(snapshot.name, snapshot.card[1]) for snapshot in snapshots if snapshot.card is not None])
+        if cards := [(snapshot.name, snapshot.card[1]) for snapshot in snapshots if snapshot.card is not None]:
+            page.heading("Model cards", note="the newest of each run")
+            _add_figures(page, cards)
     else:
         _add_samples(page, snapshots[0])
         _add_card(page, snapshots[0])
@@ -109,16 +113,10 @@ def _add_tiles(page: HtmlPage, snapshot: RunSnapshot) -> None:
     )
     tiles = [(name, form.format(value)) for name, value, form in values if value is not None]
     if tiles:
-        page.figures(tiles)
+        page.facts(tiles, large=True)
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------
-
-
-def _add_results(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
-    page.heading("Results")
-    rows = [_result_row(snapshot.name, snapshot.result) for snapshot in snapshots]
-    page.table(("run", *_RESULTS), rows, caption=_comparability(snapshots))
 
 
 _RESULTS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -241,20 +239,13 @@ def _add_card(page: HtmlPage, snapshot: RunSnapshot) -> None:
         _add_figures(page, [(snapshot.name, card), (STARTER, starter)])
 
 
-def _add_cards(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
-    if cards:
-        page.heading("Model cards", note="the newest of each run")
-        _add_figures(page, cards)
-
-
 def _add_figures(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
     """A table of the measures: one column per model, and one for real stories."""
     known = {figure.key: figure for _, card in cards for figure in card.figures}
-    rows: list[Sequence[Piece]] = []
+    rows = []
     for key, figure in known.items():
         values = [found.value if (found := card.figure(key)) is not None else None for _, card in cards]
-        intervals = [format_interval(figure, value) for value in (*values, figure.real)]
-        rows.append((title_with_unit(figure), *intervals))
+        rows.append([title_with_unit(figure), *(format_interval(figure, value) for value in (*values, figure.real))])
     page.table(
         ("measure", *(name for name, _ in cards), "real stories"),
         rows,
@@ -328,17 +319,15 @@ def _add_commands(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
 def _add_facts(page: HtmlPage, snapshot: RunSnapshot) -> None:
     """Adds the data, tokenizer, machine and versions, collapsed."""
     run = snapshot.run
-    parts = {name: snapshot.section(name) for name in ("data", "tokenizer", "host", "versions")}
     asked = {name: run[name] for name in ("created_at", "command", "seed", "git_commit") if run.get(name) is not None}
-    if any(parts.values()) or asked:
+    titles = {"data": "Data", "tokenizer": "Tokenizer", "host": "Machine", "versions": "Versions"}
+    parts = {"Run": asked} | {title: snapshot.section(name) for name, title in titles.items()}
+    if any(parts.values()):
         with page.details("Data, machine and versions"):
-            for name, values in ({"run": asked} | parts).items():
+            for title, values in parts.items():
                 if values:
-                    page.heading(_PARTS[name], 3)
+                    page.heading(title, 3)
                     page.facts([(str(key), _one_line(value)) for key, value in values.items()])
-
-
-_PARTS = {"run": "Run", "data": "Data", "tokenizer": "Tokenizer", "host": "Machine", "versions": "Versions"}
 
 
 def _one_line(value: Any) -> str:

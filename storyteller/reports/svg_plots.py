@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from storyteller.charts import Marks, Series, Unit, View, format_number, format_x, ticks
 from storyteller.charts.scales import Trace, x_range, y_range
 from storyteller.charts.types import fraction
-from storyteller.reports.html import Markup, element
+from storyteller.reports.html import Markup, element, optional
 from storyteller.reports.style import COLORS
 from storyteller.text import safe_line
-
-__all__ = ["Dot", "Marks", "Series", "dots", "grid", "lines"]
 
 _FINE = 2000  # width and height of the coordinate system of lines, finer than the pixels of any screen
 _MAX_POINTS = 1200  # per line; longer ones are thinned
@@ -73,8 +72,8 @@ def lines(
     drawn = element("svg", *parts, role="img", width="100%", height=height_px)
     axes = element("div", drawn, class_="axes named" if x_name else "axes")
     shown = len(named) > 1 if legend is None else legend
-    keys = [_legend(named, marks, len(named) > 1)] if shown or any(mark.name for mark in marks) else []
-    return element("div", _name(title, note), *keys, axes, class_="plot")
+    keys = _legend(named, marks, len(named) > 1) if shown or any(mark.name for mark in marks) else None
+    return element("div", _name(title, note), keys, axes, class_="plot")
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,15 @@ class Dot:
     high: float | None = None
     color: int = 0  # index into the palette of 8
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval; None if an end is unknown or not finite."""
+        if self.low is None or self.high is None or not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return None
+        return self.low, self.high
 
-def dots(
-    rows: Sequence[Dot],
-    *,
-    title: str,
-    note: str = "",
-    form: Callable[[float], str] = format_number,
-) -> Markup:
+
+def dots(rows: Sequence[Dot], *, title: str, note: str = "", form: Callable[[float], str] = format_number) -> Markup:
     """Returns a plot of values with their intervals, one row each, over one axis. `form` formats a value."""
     known = [v for row in rows for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
     low, high = min(known, default=0.0), max(known, default=1.0)
@@ -138,9 +138,8 @@ class _Frame:
 
     def down(self, y: float) -> float:
         """The position of `y`, a logarithm on a logarithmic axis: 0 at the top, 1 at the bottom."""
-        if self.log_y:
-            return 1 - _share(y, math.log10(self.y_begin), math.log10(self.y_end))
-        return 1 - _share(y, self.y_begin, self.y_end)
+        scale = math.log10 if self.log_y else float
+        return 1 - _share(y, scale(self.y_begin), scale(self.y_end))
 
 
 def _share(value: float, begin: float, end: float) -> float:
@@ -158,8 +157,7 @@ def _percent(share: float) -> str:
 
 
 def _name(title: str, note: str) -> Markup:
-    unit = (" ", element("span", note)) if note else ()
-    return element("p", title, *unit, class_="name", aria_hidden="true")
+    return element("p", title, " " if note else None, optional("span", note), class_="name", aria_hidden="true")
 
 
 def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Markup]:
@@ -176,11 +174,8 @@ def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Mark
 
 def _y_ticks(frame: _Frame) -> list[tuple[float, str]]:
     """The ticks of the y axis. A short logarithmic axis has at most two logarithmic ticks, and gets linear ones."""
-    plain = ticks(frame.y_begin, frame.y_end, _Y_TICKS)
-    if not frame.log_y:
-        return plain
-    logarithmic = ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=True)
-    return logarithmic if len(logarithmic) > 2 else plain
+    logarithmic = ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=True) if frame.log_y else []
+    return logarithmic if len(logarithmic) > 2 else ticks(frame.y_begin, frame.y_end, _Y_TICKS)
 
 
 def _x_axis(
@@ -255,28 +250,21 @@ def _describe(series: Sequence[Series], x_name: str, x_unit: Unit) -> str:
 def _points(trace: Trace, values: Sequence[float], frame: _Frame) -> list[tuple[int, int] | None]:
     """The coordinates of each point; None for a gap. Consecutive points at the same place are merged."""
     every = max(1, -(-len(trace.x) // _MAX_POINTS))
-    found: list[tuple[int, int] | None] = []
     pairs = list(zip(trace.x.tolist(), values, strict=True))
     chosen = pairs[::every] + (pairs[-1:] if (len(pairs) - 1) % every else [])
-    for x, y in chosen:
-        across, down = frame.across(x), frame.down(y)
-        at = None if math.isnan(across) or math.isnan(down) else (round(across * _FINE), round(down * _FINE))
-        if not found or at != found[-1]:
-            found.append(at)
-    return found
+    places = ((frame.across(x), frame.down(y)) for x, y in chosen)
+    dots = (None if math.isnan(u) or math.isnan(v) else (round(u * _FINE), round(v * _FINE)) for u, v in places)
+    return [at for at, _ in groupby(dots)]
 
 
 def _path(places: Sequence[tuple[int, int] | None]) -> str:
     """The path data of a line through these points, interrupted at gaps."""
-    words, drawing = [], False
-    for i, at in enumerate(places):
-        if at is None:
-            drawing = False
-            continue
-        words.append(f"{'L' if drawing else 'M'}{at[0]} {at[1]}")
-        if not drawing and (i + 1 == len(places) or places[i + 1] is None):
-            words.append("h0")  # a single point between gaps: its round line caps show as a dot
-        drawing = True
+    words = []
+    for is_gap, points in groupby(places, lambda at: at is None):
+        line = [] if is_gap else [f"{x} {y}" for x, y in filter(None, points)]
+        if line:
+            # The round line caps of a single point between gaps show as a dot.
+            words.append(f"M{'L'.join(line)}" + ("h0" if len(line) == 1 else ""))
     return "".join(words)
 
 
@@ -298,15 +286,12 @@ def _band(trace: Trace, frame: _Frame) -> Markup | None:
     """The area between `low` and `high`."""
     if trace.low is None or trace.high is None:
         return None
-    words = []
-    upper = _points(trace, trace.high.tolist(), frame)
-    lower = _points(trace, trace.low.tolist(), frame)
+    upper, lower = (_points(trace, edge.tolist(), frame) for edge in (trace.high, trace.low))
     above, below = [at for at in upper if at is not None], [at for at in lower if at is not None]
     if len(above) < 2 or len(below) < 2:
         return None
-    words = [f"M{above[0][0]} {above[0][1]}", *(f"L{x} {y}" for x, y in above[1:])]
-    words += [f"L{x} {y}" for x, y in reversed(below)]
-    return element("path", d="".join(words) + "Z", class_=f"band f{trace.series.color % COLORS}")
+    path = _path(above + below[::-1])
+    return element("path", d=f"{path}Z", class_=f"band f{trace.series.color % COLORS}")
 
 
 def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
@@ -338,9 +323,10 @@ def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
 def _format_row(row: Dot, form: Callable[[float], str]) -> str:
     if not math.isfinite(row.value):
         return "\u2014"
-    if row.low is None or row.high is None or not (math.isfinite(row.low) and math.isfinite(row.high)):
+    if row.interval is None:
         return form(row.value)
-    return f"{form(row.value)} ({form(row.low)} to {form(row.high)})"
+    low, high = row.interval
+    return f"{form(row.value)} ({form(low)} to {form(high)})"
 
 
 def _dot_row(row: Dot, frame: _Frame, top_px: int, form: Callable[[float], str]) -> list[Markup]:
@@ -351,8 +337,8 @@ def _dot_row(row: Dot, frame: _Frame, top_px: int, form: Callable[[float], str])
         element("text", _format_row(row, form), x="100%", y=text_y, text_anchor="end"),
         element("line", x1="0", x2="100%", y1=line_y, y2=line_y, class_="grid-line"),
     ]
-    if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
-        low, high = (_percent(min(1.0, max(0.0, frame.across(end)))) for end in (row.low, row.high))
+    if row.interval is not None:
+        low, high = (_percent(min(1.0, max(0.0, frame.across(end)))) for end in row.interval)
         parts.append(element("line", x1=low, x2=high, y1=line_y, y2=line_y, class_=f"interval s{number}"))
     if math.isfinite(row.value) and 0 <= frame.across(row.value) <= 1:
         at = _percent(frame.across(row.value))

@@ -42,15 +42,10 @@ def timeline_page(
         series = Series("held out", line.x, line.mean, 0)
         page.figure(lines([series], title="Held-out stories", note="bits per byte, by step", height_px=160))
     for moment in found:
-        add_story(page, prompt, moment)
+        if moment.story is None:
+            page.warning(f"Step {moment.step:,}: {moment.problem}.")
+            continue
+        new = "new" if moment.is_similar else ""
+        parts = [(new if is_new or moment.kept is None else "kept", text) for text, is_new in moment.parts]
+        page.marked_story([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=describe(moment))
     return page
-
-
-def add_story(page: HtmlPage, prompt: str, moment: TimelineStory) -> None:
-    """Adds a story to a page, with the text that is unchanged from the previous step lighter."""
-    if moment.story is None:
-        page.warning(f"Step {moment.step:,}: {moment.problem}.")
-        return
-    new = "new" if moment.is_similar else ""
-    parts = [(new if is_new or moment.kept is None else "kept", text) for text, is_new in moment.parts]
-    page.marked_story([("prompt", prompt), *parts], label=f"step {moment.step:,}", note=describe(moment))

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from storyteller.text import safe_line
 
@@ -90,6 +90,7 @@ class JsonLinesProcess:
             start_new_session=new_session,
             process_group=None if new_session else 0,
         )
+        self._stdin, self._stdout = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         for work in (self._write, self._read, self._read_errors):
             threading.Thread(target=work, name=f"json-lines{work.__name__}", daemon=True).start()
 
@@ -141,20 +142,16 @@ class JsonLinesProcess:
         self._answers.put(message)
 
     def _write(self) -> None:
-        pipe = self._process.stdin
-        assert pipe is not None  # noqa: S101
         with contextlib.suppress(OSError):
             while (line := self._outgoing.get()) is not None:
-                pipe.write(line)
-                pipe.flush()
+                self._stdin.write(line)
+                self._stdin.flush()
         with contextlib.suppress(OSError):
-            pipe.close()
+            self._stdin.close()
 
     def _read(self) -> None:
-        pipe = self._process.stdout
-        assert pipe is not None  # noqa: S101
         invalid = False
-        while not invalid and (line := pipe.readline(_MAX_LINE_BYTES)):
+        while not invalid and (line := self._stdout.readline(_MAX_LINE_BYTES)):
             try:
                 self._on_message(self, json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
@@ -166,12 +163,10 @@ class JsonLinesProcess:
         if self._on_exit is not None:
             self._on_exit(self, self._exit_reason)
         self.kill()
-        pipe.close()
+        self._stdout.close()
 
     def _read_errors(self) -> None:
-        pipe = self._process.stderr
-        assert pipe is not None  # noqa: S101
-        with pipe:
+        with cast(BinaryIO, self._process.stderr) as pipe:
             while block := os.read(pipe.fileno(), _STDERR_TAIL_BYTES):
                 self._stderr_tail = (self._stderr_tail + block)[-_STDERR_TAIL_BYTES:]
 

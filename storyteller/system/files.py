@@ -45,20 +45,16 @@ def write_json(path: Path, value: Any, *, only_new: bool = False, at_least_bytes
     With `only_new`, raises FileExistsError if the file exists. Raises OSError if the disk is full or cannot be written,
     and ValueError if a number is not finite; no temporary file is left behind.
     """
-    _write(path, json_bytes(value, at_least_bytes), only_new)
+    write_bytes(path, json_bytes(value, at_least_bytes), only_new=only_new)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes text as UTF-8, as atomically as `write_json`. Raises OSError."""
-    _write(path, text.encode("utf-8", "backslashreplace"), only_new=False)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_bytes(path: Path, contents: bytes) -> None:
+def write_bytes(path: Path, contents: bytes, *, only_new: bool = False) -> None:
     """Writes bytes, as atomically as `write_json`. Raises OSError."""
-    _write(path, contents, only_new=False)
-
-
-def _write(path: Path, contents: bytes, only_new: bool) -> None:
     # By the pid, `sweep_temporaries` tells the leftovers of killed processes from writes that are under way.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import types
 import typing
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar
+
+from storyteller.system.files import read_regular
 
 T = TypeVar("T")
 
@@ -48,6 +52,14 @@ def read_dataclass(kind: type[T], plain: object, name: str = "value") -> T:
         elif required:
             raise ValueError(f"{key}: missing")
     return kind(**values)
+
+
+def read_dataclass_file(kind: type[T], path: Path) -> T | None:
+    """Returns the `kind`, which is a dataclass, in a JSON file; None if the file is missing or broken."""
+    try:
+        return read_dataclass(kind, json.loads(read_regular(path)))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def read_as(value: Any, hint: Any, name: str = "value") -> Any:

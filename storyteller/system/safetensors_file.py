@@ -109,13 +109,13 @@ def shown(path: Path) -> str:
     return safe_line(str(path), 200)
 
 
-def read_bytes(path: Path, limit: int = _JSON_LIMIT) -> bytes:
-    """Returns the contents of a file of at most `limit` bytes. Raises CheckpointError."""
+def read_bytes(path: Path) -> bytes:
+    """Returns the contents of a file of at most 200 MiB. Raises CheckpointError."""
     with _reading(path):
         found = path.stat()
         if stat.S_ISFIFO(found.st_mode):  # could block forever
             raise CheckpointError(f"{shown(path)} is not a file", _OTHER_CHECKPOINT)
-        if found.st_size > limit:
+        if found.st_size > _JSON_LIMIT:
             raise CheckpointError(f"{shown(path)} is too large", _OTHER_CHECKPOINT)
         return path.read_bytes()
 
@@ -131,10 +131,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{shown(path)} cannot be read ({error.strerror})", "check its permissions") from error
 
 
-def read_json(path: Path, limit: int = _JSON_LIMIT) -> dict[str, Any]:
-    """Returns the JSON object in a file of at most `limit` bytes. Raises CheckpointError."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file of at most 200 MiB. Raises CheckpointError."""
     try:
-        values = json.loads(read_bytes(path, limit))
+        values = json.loads(read_bytes(path))
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
@@ -182,9 +182,8 @@ def _entries(path: Path, header: Mapping[str, Any], data_bytes: int) -> Iterator
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        kind, shape, offsets = (
-            (entry.get(key) for key in ("dtype", "shape", "data_offsets")) if isinstance(entry, dict) else (None,) * 3
-        )
+        fields = entry if isinstance(entry, dict) else {}
+        kind, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
         if not (
             isinstance(kind, str)
             and isinstance(shape, list)

@@ -25,11 +25,9 @@ from storyteller.text import safe_line
 from storyteller.tracking.run_folder import SCHEMA, RunFolder, check_inside, step_name
 
 MANIFEST = "manifest.json"
-BEST_BY = "eval/bpb"
-"""The manifest entry that the best checkpoint has the lowest value of."""
+BEST_BY = "eval/bpb"  # the manifest entry that the best checkpoint has the lowest value of
 
-TRAINING_STATE = "training_state"
-"""The folder in a checkpoint whose files only training reads."""
+TRAINING_STATE = "training_state"  # the folder in a checkpoint whose files only training reads
 
 _SEAL = "manifest_sha256"
 _STEP = re.compile(r"step-(\d{8,18})")
@@ -96,8 +94,8 @@ def manifest(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         what = f"has no {MANIFEST}" if path.is_dir() else "is missing"
         raise CheckpointError(f"checkpoint {shown} {what}", _TRY_ANOTHER) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"the {MANIFEST} of checkpoint {shown} is broken", _TRY_ANOTHER) from error
+    except (OSError, ValueError, RecursionError):
+        contents = None
     schema = contents.get("schema") if isinstance(contents, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise CheckpointError(
@@ -115,8 +113,7 @@ def verify(path: Path, *, for_inference: bool = False) -> dict[str, Any]:
     With `for_inference`, files that only training reads, more than half of the bytes, are checked by size only. Raises
     CheckpointError, which names the first damaged file.
     """
-    contents = manifest(path)
-    _check_files(path, contents)
+    contents = _sized_manifest(path)
     for name, entry in contents["files"].items():
         if for_inference and name.startswith(f"{TRAINING_STATE}/"):
             continue
@@ -178,6 +175,14 @@ def best(folder: RunFolder) -> Path | None:
     return found
 
 
+def best_manifest_sha256(folder: RunFolder) -> str:
+    """SHA-256 of the manifest of the best checkpoint; empty if there is none."""
+    with contextlib.suppress(OSError):
+        if (path := best(folder)) is not None:
+            return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    return ""
+
+
 def prune(folder: RunFolder, keep: int) -> list[Path]:
     """Removes all but the newest `keep` checkpoints and the best one. Returns the removed paths.
 
@@ -189,8 +194,7 @@ def prune(folder: RunFolder, keep: int) -> list[Path]:
         return []
     oldest_kept = intact[-max(keep, 1)]
     kept = best(folder)
-    removed = [folder.checkpoint(step) for step in there if step < oldest_kept]
-    removed = [path for path in removed if path != kept]
+    removed = [path for step in there if step < oldest_kept and (path := folder.checkpoint(step)) != kept]
     for path in removed:
         _remove(path)
     return removed
@@ -217,7 +221,11 @@ def _write_manifest(staging: Path, step: int, facts: Mapping[str, object]) -> No
         if path.is_dir():
             fsync_folder(path)
         elif path.name != MANIFEST or path.parent != staging:
-            files[path.relative_to(staging).as_posix()] = _fsynced(path)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+            files[path.relative_to(staging).as_posix()] = {"bytes": size, "sha256": digest}
     finite = {key: value for key, value in facts.items() if not isinstance(value, float) or math.isfinite(value)}
     contents: dict[str, Any] = {**finite, "schema": SCHEMA, "step": step, "files": files}
     write_json(staging / MANIFEST, {**contents, _SEAL: _digest_of(contents)})
@@ -243,14 +251,13 @@ def _name(staging: Path, final: Path) -> Path:
 
 def _is_manifest(contents: object) -> bool:
     """True if it has the right structure and its checksum matches."""
-    if not isinstance(contents, dict) or not isinstance(contents.get("files"), dict):
-        return False
-    if not isinstance(contents.get("schema"), int) or not isinstance(contents.get("step"), int):
+    types = {"files": dict, "schema": int, "step": int}
+    if not isinstance(contents, dict) or not all(isinstance(contents.get(key), types[key]) for key in types):
         return False
     for entry in contents["files"].values():
-        if not isinstance(entry, dict) or not isinstance(entry.get("bytes"), int):
-            return False
-        if not isinstance(entry.get("sha256"), str):
+        if not (
+            isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+        ):
             return False
     return bool(contents.get(_SEAL) == _digest_of({key: contents[key] for key in contents if key != _SEAL}))
 
@@ -263,14 +270,14 @@ def _digest_of(contents: Mapping[str, object]) -> str:
 def _intact_manifest(path: Path) -> dict[str, Any] | None:
     """Returns the manifest if all files exist with their sizes, else None; hashes nothing."""
     try:
-        contents = manifest(path)
-        _check_files(path, contents)
+        return _sized_manifest(path)
     except CheckpointError:
         return None
-    return contents
 
 
-def _check_files(path: Path, contents: Mapping[str, Any]) -> None:
+def _sized_manifest(path: Path) -> dict[str, Any]:
+    """Returns the manifest. Raises CheckpointError unless all files exist with their sizes; hashes nothing."""
+    contents = manifest(path)
     for name, entry in contents["files"].items():
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\0" in name:
@@ -289,6 +296,7 @@ def _check_files(path: Path, contents: Mapping[str, Any]) -> None:
             raise _damaged(path, name, "is not a file")
         if found.st_size != entry["bytes"]:
             raise _damaged(path, name, f"is {found.st_size:,} bytes, not {entry['bytes']:,}")
+    return contents
 
 
 def _damaged(path: Path, name: str, how: str) -> CheckpointError:
@@ -301,14 +309,6 @@ def _shown(path: Path) -> str:
     if match and path.parent.name == "checkpoints":
         return safe_line(f"{path.parent.parent.name}@{int(match[1])}", 100)
     return safe_line(str(path), 200)
-
-
-def _fsynced(path: Path) -> dict[str, object]:
-    """Fsyncs the file. Returns its size and checksum."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
 
 
 def _hidden(path: Path, why: str) -> Path:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from storyteller.errors import RunError
 from storyteller.system.json_values import finite
 from storyteller.tracking.curves import Curves
 from storyteller.tracking.run_folder import RunFolder
@@ -31,16 +30,12 @@ class RunResult:
     state: str
     steps: int | None
     tokens: int | None
-    seconds: float | None
-    """Training time."""
+    seconds: float | None  # training time
     parameters: int | None
-    train_loss: float | None
-    """Nats per token, of the last line of the log."""
-    last_bpb: float | None
-    """Bits per byte of the held-out stories; comparable between runs with the same held-out stories."""
+    train_loss: float | None  # nats per token, of the last line of the log
+    last_bpb: float | None  # bits per byte of the held-out stories; comparable between runs that hold out the same ones
     best_bpb: float | None
-    tokens_per_second: float | None
-    """Mean over the log."""
+    tokens_per_second: float | None  # mean over the log
 
 
 @dataclass(frozen=True)
@@ -102,10 +97,7 @@ def format_setting(value: Any) -> str:
 
 def _settings(folder: RunFolder) -> dict[str, Any]:
     """The run's config and what was determined at its start, by dotted name."""
-    try:
-        run = folder.read_run()
-    except RunError:
-        return {}
+    run = folder.read_run_or_empty()
     config = run.get("config")
     found: dict[str, Any] = {}
     for section, fields in config.items() if isinstance(config, dict) else ():
@@ -127,10 +119,7 @@ def _differ(one: Any, other: Any) -> bool:
 def _result(folder: RunFolder, curves: Curves | None) -> RunResult:
     curves = curves or read_curves(folder)
     summary = summarise(folder, curves.last)
-    try:
-        model = folder.read_run().get("model")
-    except RunError:
-        model = None
+    model = folder.read_run_or_empty().get("model")
     parameters = model.get("parameters") if isinstance(model, dict) else None
     bpb = curves.line("eval/bpb", points=1)
     speed = curves.line("train/tokens_per_second", points=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,16 +21,14 @@ class NewLines(NamedTuple):
     """What one read of a `FileTail` found. The lines are untrusted text: make them safe before they are shown."""
 
     lines: list[str]
-    restarted: bool
-    """The lines replace all earlier ones: this is the first read of the file, or it was truncated."""
-    skipped: bool
-    """Lines before these were left out."""
+    restarted: bool  # the lines replace all earlier ones: this is the first read of the file, or it was truncated
+    skipped: bool  # lines before these were left out
 
 
 class FileTail:
     """Reads the lines that are appended to a text file, each of them once."""
 
-    def __init__(self, path: Path, offset: int | None = None, most_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, offset: int | None = None, most_bytes: int = sys.maxsize) -> None:
         """Nothing is read yet. Reading starts at the byte `offset`, or at the start of the file.
 
         If more than `most_bytes` are new at a read, only the last `most_bytes` of them are read.
@@ -52,15 +51,13 @@ class FileTail:
             size = file.seek(0, os.SEEK_END)
             restarted = self._offset is None or size < self._offset
             begin = 0 if restarted or self._offset is None else self._offset
-            skipped = self._most_bytes is not None and size - begin > self._most_bytes
-            if skipped and self._most_bytes is not None:
-                begin = size - self._most_bytes
+            skipped = size - begin > self._most_bytes
+            begin = max(begin, size - self._most_bytes)
             file.seek(begin)
             data = file.read(size - begin)
         self._offset = begin + len(data)
         *lines, self._partial = ((b"" if skipped or restarted else self._partial) + data).split(b"\n")
-        if self._most_bytes is not None:
-            self._partial = self._partial[-self._most_bytes :]  # a line without end must not fill the memory
+        self._partial = self._partial[-self._most_bytes :]  # a line without end must not fill the memory
         if skipped:
             lines = lines[1:]  # the first one lacks its beginning
         return NewLines([line.decode("utf-8", "replace") for line in lines], restarted, skipped)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from storyteller.tracking.metrics_log import has_step, records_in, select_records, split_at_resumes
+from storyteller.tracking.metrics_log import Accept, has_step, records_in, split_at_resumes
 
 _SLICE_BYTES = 1 << 17  # bytes read at a time: a few milliseconds of parsing, so that other threads get their turn
-_CONTEXT_BYTES = 64
-"""Bytes before the position that are compared at each look, to notice that the log was rewritten in place."""
+_CONTEXT_BYTES = 64  # bytes before the position that are compared at each look, to notice that the log was rewritten
 
 
 @dataclass(frozen=True)
 class LogPart:
     """Consecutive records of a log, their steps ascending."""
 
-    offsets: Sequence[int]
-    """Where the line of each record starts, in bytes."""
+    offsets: Sequence[int]  # where the line of each record starts, in bytes
     records: Sequence[dict[str, Any]]
-    is_resume: bool
-    """The run was resumed here: these records supersede all earlier ones from their first step on."""
+    is_resume: bool  # the run was resumed here: these records supersede all earlier ones from their first step on
 
 
 class LogFollower:
@@ -31,9 +28,7 @@ class LogFollower:
     For each look the caller opens the file, calls `restart_if_replaced`, then `read_to_end`, or `read` until `at_end`.
     """
 
-    def __init__(
-        self, accept: Callable[[Mapping[str, Any]], bool] = has_step, longest_line_bytes: int = 1 << 20
-    ) -> None:
+    def __init__(self, accept: Accept = has_step, longest_line_bytes: int = 1 << 20) -> None:
         """Nothing is read yet. Records that `accept` refuses and lines longer than `longest_line_bytes` are skipped.
 
         An accepted record has an integer step.
@@ -44,10 +39,8 @@ class LogFollower:
 
     def restart(self) -> None:
         """Reads from the start of the file next."""
-        self.position = 0
-        """Offset behind the last complete line that was read."""
-        self.at_end = False
-        """The last `read` reached the end of the file."""
+        self.position = 0  # offset behind the last complete line that was read
+        self.at_end = False  # the last `read` reached the end of the file
         self._context = b""
         self._file_id: tuple[int, int] | None = None
         self._searched: tuple[int, int] | None = None
@@ -75,8 +68,8 @@ class LogFollower:
         end = tail.rfind(b"\n") + 1
         self._is_in_long_line = not end and begin > 0
         self.position, self._context = begin + end, tail[:end][-_CONTEXT_BYTES:]
-        _, records = records_in(tail[:end])
-        self._last_step = next((record["step"] for record in reversed(records) if self._accept(record)), None)
+        _, records = records_in(tail[:end], accept=self._accept)
+        self._last_step = records[-1]["step"] if records else None
 
     def read(self, file: BinaryIO) -> list[LogPart]:
         """Reads the next slice of lines and sets `at_end`. Returns one part, or more if the run was resumed within it.
@@ -106,8 +99,7 @@ class LogFollower:
         self.at_end = len(block) < _SLICE_BYTES or not end
         if self.at_end:
             self._searched = (status.st_size, status.st_mtime_ns)
-        inside, records = records_in(block[:end])
-        offsets, records = select_records([self.position + offset for offset in inside], records, self._accept)
+        offsets, records = records_in(block[:end], self.position, self._accept)
         self._advance(block[:end])
         return self._parts(offsets, records)
 

@@ -74,17 +74,14 @@ def _idle(folder: RunFolder) -> Iterator[None]:
     state = seen_state(folder)
     if state in LIVING:
         raise RunBusyError(f"{shown} is {state}", f"storyteller stop {shown} first")
-    lock = FileLock(folder.lock)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(folder.lock).acquire(timeout=0)
     except Timeout:
         raise RunBusyError(f"{shown} is being trained", f"storyteller stop {shown} first") from None
     except OSError as error:
         raise _cannot(folder, "locked", error) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def _move(folder: RunFolder, target: Path, how: str) -> None:

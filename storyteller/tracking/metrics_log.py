@@ -13,20 +13,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import Any, BinaryIO, Self
 
 from storyteller.system.files import open_regular
 
 _BLOCK_BYTES = 1 << 16
 _WINDOW_BYTES = 1 << 12  # bytes read at each place of a log that is sampled: about a dozen lines
-_LARGEST_STEP = 2**53  # Larger integers are not exact in a float64 column. No run comes near.
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_LARGEST_STEP = 2**53  # larger integers are not exact in a float64 column. No run comes near.
+_DECODER = json.JSONDecoder(parse_constant=int)  # NaN and infinities are not JSON: `int` raises ValueError for them
+Accept = Callable[[Mapping[str, Any]], bool]  # True for a record that is wanted
 
 
 class JsonLog:
@@ -39,7 +34,7 @@ class JsonLog:
         try:
             self._repair()
         except BaseException:
-            self.close()
+            os.close(self._handle)
             raise
 
     def append(self, record: Mapping[str, object]) -> None:
@@ -55,7 +50,10 @@ class JsonLog:
             self._repair()
         end = os.fstat(self._handle).st_size
         try:
-            _write_all(self._handle, line)
+            # One write suffices, except on a disk that fills up: the second write then raises the reason.
+            written = os.write(self._handle, line)
+            while written < len(line):
+                written += os.write(self._handle, line[written:])
         except OSError:
             # A part of the line on the disk would run into the next line. If truncating fails too, the next append
             # repairs the log.
@@ -64,16 +62,11 @@ class JsonLog:
                 os.ftruncate(self._handle, end)
             raise
 
-    def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        os.close(self._handle)
 
     def _repair(self) -> None:
         """Makes the file end with a newline: completes a whole last record, cuts off a partial one."""
@@ -90,7 +83,7 @@ class JsonLog:
         self._torn = False
 
 
-class RetryingLog:
+class RetryingLog(JsonLog):
     """A log that survives a full disk: records that cannot be written are queued in memory and written first later.
 
     At most `most_waiting` records are queued; beyond that the oldest are dropped.
@@ -98,10 +91,9 @@ class RetryingLog:
 
     def __init__(self, path: Path, most_waiting: int = 20_000) -> None:
         """Opens `path` as `JsonLog` does. Raises OSError."""
-        self._log = JsonLog(path)
+        super().__init__(path)
         self._waiting: deque[Mapping[str, object]] = deque(maxlen=most_waiting)
-        self.fault: OSError | None = None
-        """Why records are queued; None if none are."""
+        self.fault: OSError | None = None  # why records are queued; None if none are
 
     def append(self, record: Mapping[str, object]) -> None:
         """Writes the queued records and this one. Sets `fault` and queues it if the disk does not take it."""
@@ -114,17 +106,11 @@ class RetryingLog:
         self.fault = None
         while self._waiting:
             try:
-                self._log.append(self._waiting[0])
+                super().append(self._waiting[0])
             except OSError as error:
                 self.fault = error
                 raise
             self._waiting.popleft()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._log.close()
 
 
 def iter_records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
@@ -142,13 +128,16 @@ def iter_records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], 
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            record = _parse(line)
-            if record is not None:
+            if (record := _parse(line)) is not None:
                 yield record, offset
 
 
-def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
-    """Returns the records in a block of complete lines, and the offset in the block at which the line of each starts.
+def records_in(
+    block: bytes, block_offset: int = 0, accept: Accept | None = None
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Returns the records in a block of complete lines, and the offset in the file at which the line of each starts.
+
+    Skips records that `accept` refuses.
 
     Parses the same records as `iter_records`, several times faster, which matters for a log of a million lines.
     """
@@ -170,8 +159,8 @@ def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
                 record = None
         if record is None:
             record = _parse(block[begin:end])
-        if record is not None:
-            offsets.append(begin)
+        if record is not None and (accept is None or accept(record)):
+            offsets.append(block_offset + begin)
             records.append(record)
         begin = end + 1
     return offsets, records
@@ -180,7 +169,8 @@ def records_in(block: bytes) -> tuple[list[int], list[dict[str, Any]]]:
 def sampled_records(path: Path, places: int) -> tuple[list[int], list[dict[str, Any]]]:
     """Returns a few records from each of `places` evenly spaced windows of the file, and the offset of each line.
 
-    The last complete lines are among them. For logs too long to read at once. A missing file has no records.
+    The last complete lines are among them; records without a step are not. For logs too long to read at once. A missing
+    file has no records.
     """
     offsets: list[int] = []
     records: list[dict[str, Any]] = []
@@ -190,35 +180,18 @@ def sampled_records(path: Path, places: int) -> tuple[list[int], list[dict[str, 
             at = room * place // max(1, places - 1)
             block = os.pread(file.fileno(), _WINDOW_BYTES, at)
             first = block.find(b"\n") + 1 if at else 0
-            inside, parsed = records_in(block[first : block.rfind(b"\n") + 1])
-            for offset, record in zip(inside, parsed, strict=True):
-                if not offsets or at + first + offset > offsets[-1]:  # in a short log the windows overlap
-                    offsets.append(at + first + offset)
+            lines = block[first : block.rfind(b"\n") + 1]
+            for offset, record in zip(*records_in(lines, at + first, has_step), strict=True):
+                if not offsets or offset > offsets[-1]:  # in a short log the windows overlap
+                    offsets.append(offset)
                     records.append(record)
     return offsets, records
 
 
-# --- steps and resumes ------------------------------------------------------------------------------------------------
-
-
-def is_step(value: object) -> bool:
-    """True for an integer that a float64 column can hold exactly."""
-    return type(value) is int and -_LARGEST_STEP <= value <= _LARGEST_STEP
-
-
 def has_step(record: Mapping[str, Any]) -> bool:
     """True if the record names its step; records without one have no place on a curve."""
-    return is_step(record.get("step"))
-
-
-def select_records(
-    offsets: list[int], records: list[dict[str, Any]], accept: Callable[[Mapping[str, Any]], bool] = has_step
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Returns the accepted records and their offsets."""
-    if all(map(accept, records)):
-        return offsets, records
-    chosen = [i for i, record in enumerate(records) if accept(record)]
-    return [offsets[i] for i in chosen], [records[i] for i in chosen]
+    step = record.get("step")
+    return type(step) is int and -_LARGEST_STEP <= step <= _LARGEST_STEP
 
 
 def split_at_resumes(records: Sequence[Mapping[str, Any]]) -> Iterator[slice]:
@@ -254,9 +227,6 @@ def by_step(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-# --- reading backwards ------------------------------------------------------------------------------------------------
-
-
 def last_record(path: Path, needs: str | None = None, within_bytes: int | None = None) -> dict[str, Any] | None:
     """Returns the last record, or the last one that has the key `needs`; None if there is none, or no file.
 
@@ -273,11 +243,7 @@ def last_records(
     found: dict[str | None, dict[str, Any]] = {}
     needles = {need: json.dumps(need).encode("ascii") if need is not None else b"" for need in needs}
     last_step: int | None = None
-    try:
-        file = open_regular(path)
-    except OSError:
-        return {}
-    with file:
+    with contextlib.suppress(OSError), open_regular(path) as file:
         for lines in _blocks_backwards(file, within_bytes):
             # Parsing is the expensive part. Once the last step is known, only lines that contain one of the keys are
             # parsed, and a block that contains none is not even split into lines.
@@ -286,14 +252,12 @@ def last_records(
             for line in reversed(lines.split(b"\n")):
                 if last_step is not None and not any(needle in line for needle in needles.values()):
                     continue
-                record = _parse(line)
-                if record is None:
+                if (record := _parse(line)) is None:
                     continue
-                step = record.get("step")
-                if isinstance(step, int) and last_step is None:
-                    last_step = step
-                if isinstance(step, int) and last_step is not None and step > last_step:
-                    continue
+                if isinstance(step := record.get("step"), int):
+                    last_step = step if last_step is None else last_step
+                    if step > last_step:
+                        continue
                 for need in [need for need in needles if need is None or need in record]:
                     found[need] = record
                     del needles[need]
@@ -345,10 +309,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _write_all(handle: int, line: bytes) -> None:
-    # One write suffices, except on a disk that fills up: the second write then raises the reason.
-    written = os.write(handle, line)
-    while written < len(line):
-        written += os.write(handle, line[written:])

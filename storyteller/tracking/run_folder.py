@@ -18,12 +18,10 @@ from storyteller.errors import RunError, UsageError
 from storyteller.system.files import fsync_folder, read_regular, write_json
 from storyteller.text import safe_line
 
-SCHEMA = 1
-"""Version of the run folder's layout. Newer versions are refused."""
+SCHEMA = 1  # version of the run folder's layout. Newer versions are refused.
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-RESERVED = ("latest", "starter")
-"""Words that mean something else where a run is named."""
+RESERVED = ("latest", "starter")  # words that mean something else where a run is named
 
 
 class _Entry:
@@ -42,32 +40,20 @@ class RunFolder:
 
     path: Path
 
-    run_json = _Entry("run.json")
-    """The plan: config, data, model and host, written at the start."""
-    status_json = _Entry("status.json")
-    """The state of the run and its last heartbeat."""
-    metrics = _Entry("metrics.jsonl")
-    """Metrics, a JSON object per line: the record that charts, reports and W&B are made from."""
-    held_out = _Entry("held_out.jsonl")
-    """The stories that are never trained on, and which of them are scored; chosen at the start."""
-    samples = _Entry("samples.jsonl")
-    """Stories generated during training, a JSON object per line."""
-    log = _Entry("train.log")
-    """The output of the training process."""
+    run_json = _Entry("run.json")  # the plan: config, data, model and host, written at the start
+    status_json = _Entry("status.json")  # the state of the run and its last heartbeat
+    metrics = _Entry("metrics.jsonl")  # a JSON object per line: the record that charts, reports and W&B are made from
+    held_out = _Entry("held_out.jsonl")  # stories that are never trained on, and which are scored; chosen at the start
+    samples = _Entry("samples.jsonl")  # stories generated during training, a JSON object per line
+    log = _Entry("train.log")  # the output of the training process
     tokenizer = _Entry("tokenizer")
     checkpoints = _Entry("checkpoints")
-    cards = _Entry("cards")
-    """The model cards of evaluated steps, a file each."""
-    lock = _Entry("lock")
-    """Held by the training process while it lives."""
-    wandb_json = _Entry("wandb.json")
-    """The cursor of the W&B mirror, with the address of the run's page."""
-    wandb_files = _Entry("wandb")
-    """The folder in which wandb keeps its files."""
-    mirror_log = _Entry("mirror.log")
-    """The output of the W&B mirror."""
-    mirror_lock = _Entry("mirror.lock")
-    """Held by the W&B mirror while it lives: one mirror per run."""
+    cards = _Entry("cards")  # the model cards of evaluated steps, a file each
+    lock = _Entry("lock")  # held by the training process while it lives
+    wandb_json = _Entry("wandb.json")  # the cursor of the W&B mirror, with the address of the run's page
+    wandb_files = _Entry("wandb")  # the folder in which wandb keeps its files
+    mirror_log = _Entry("mirror.log")  # the output of the W&B mirror
+    mirror_lock = _Entry("mirror.lock")  # held by the W&B mirror while it lives: one mirror per run
 
     @property
     def name(self) -> str:
@@ -90,8 +76,8 @@ class RunFolder:
             raise RunError(
                 f"the run.json of {shown} cannot be read ({error.strerror})", "check the folder's permissions"
             ) from error
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"the run.json of {shown} is broken", "repair it by hand, or train again") from error
+        except (ValueError, RecursionError):
+            run = None
         if not isinstance(run, dict):
             raise RunError(f"the run.json of {shown} is broken", "repair it by hand, or train again")
         schema = run.get("schema")
@@ -103,6 +89,13 @@ class RunFolder:
                 "update storyteller",
             )
         return run
+
+    def read_run_or_empty(self) -> dict[str, Any]:
+        """Reads `run.json` as `read_run` does, but returns {} instead of raising RunError."""
+        try:
+            return self.read_run()
+        except RunError:
+            return {}
 
     def write_run(self, run: Mapping[str, Any]) -> None:
         """Replaces `run.json` atomically, adding the schema. Raises OSError as `write_json` does."""
@@ -151,14 +144,15 @@ def check_inside(root: Path, path: Path) -> None:
         )
 
 
-def check_links(folder: RunFolder) -> None:
-    """Raises RunError if the run folder is, or directly contains, a link that leads out of the runs folder."""
+def check_links(folder: RunFolder) -> RunFolder:
+    """Returns `folder`. Raises RunError if it is, or directly contains, a link that leads out of the runs folder."""
     root = folder.path.parent
     check_inside(root, folder.path)
     with contextlib.suppress(FileNotFoundError), os.scandir(folder.path) as entries:
         for entry in entries:
             if entry.is_symlink():
                 check_inside(root, Path(entry.path))
+    return folder
 
 
 def default_name(root: Path, today: datetime.date) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import os
@@ -21,10 +22,8 @@ from storyteller.tracking.run_folder import NAME, RunFolder, check_inside, check
 from storyteller.tracking.run_status import LIVING, RunState, read_status, seen_state
 from storyteller.tracking.wandb_cursor import read_cursor
 
-_LOOK_BACK_BYTES = 64 << 20
-"""How far back from its end a log is searched for a value: hours of logging, some hundredths of a second to read."""
-FIGURES = ("train/loss", "eval/bpb", "train/tokens_per_second", "time/eta_seconds")
-"""The metrics in a summary."""
+_LOOK_BACK_BYTES = 64 << 20  # how far from its end a log is searched: hours of logging, tens of milliseconds to read
+FIGURES = ("train/loss", "eval/bpb", "train/tokens_per_second", "time/eta_seconds")  # the metrics in a summary
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,15 @@ class RunSummary:
     preset: str | None
     step: int | None
     tokens: int | None
-    seconds: float | None
-    """Training time, by a monotonic clock."""
-    train_loss: float | None
-    """Nats per token."""
-    eval_bpb: float | None
-    """Bits per byte of the held-out stories."""
+    seconds: float | None  # training time, by a monotonic clock
+    train_loss: float | None  # nats per token
+    eval_bpb: float | None  # bits per byte of the held-out stories
     tokens_per_second: float | None
-    eta_seconds: float | None
-    """Remaining time; None for a run that is not training."""
-    created_at: str | None
-    """UTC, ISO 8601."""
+    eta_seconds: float | None  # remaining time; None for a run that is not training
+    created_at: str | None  # UTC, ISO 8601
     message: str | None
-    progress: float | None
-    """Share of the budget, 0 to 1."""
-    wandb_url: str | None = None
-    """Address of the run's Weights & Biases page."""
+    progress: float | None  # share of the budget, 0 to 1
+    wandb_url: str | None = None  # address of the run's Weights & Biases page
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,11 +56,13 @@ def list_runs(root: Path) -> list[RunFolder]:
 
 def run_folders(root: Path) -> list[RunFolder]:
     """Returns the runs of `list_runs` in no order; none if the folder cannot be read."""
-    try:
-        folders = [RunFolder(path) for path in root.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
-    except OSError:
-        return []
-    return [folder for folder in folders if _is_run(folder)]
+    found = []
+    with contextlib.suppress(OSError):
+        for folder in map(RunFolder, root.iterdir()):
+            with contextlib.suppress(OSError):  # a folder that may not be searched is not a run
+                if NAME.fullmatch(folder.name) and not folder.path.is_symlink() and folder.run_json.is_file():
+                    found.append(folder)
+    return found
 
 
 def check_readable(root: Path) -> None:
@@ -97,7 +91,7 @@ def find_run(root: Path, name: str) -> RunFolder:
     if name == "latest":
         if not runs:
             raise RunError(f"there are no runs yet in {safe_line(str(root), 200)}", "storyteller train starts one")
-        return _checked(runs[0])
+        return check_links(runs[0])
     shown = safe_line(name, 80) or "without a name"
     if not NAME.fullmatch(name):
         raise RunError(f"there is no run {shown}", "names consist of a-z 0-9 . _ -; storyteller ps lists the runs")
@@ -105,19 +99,18 @@ def find_run(root: Path, name: str) -> RunFolder:
     if exact.path.is_dir() or exact.path.is_symlink():
         check_inside(root, exact.path)
         if exact.run_json.is_file():
-            return _checked(exact)
+            return check_links(exact)
     if not runs:
         raise RunError(f"there is no run {shown}: no runs yet in {safe_line(str(root), 200)}", "storyteller train")
     matches = [run for run in runs if run.name.startswith(name)]
     if len(matches) == 1:
-        return _checked(matches[0])
+        return check_links(matches[0])
     if matches:
         raise RunError(f"{shown} matches {_few([run.name for run in matches])}", "give more of the name")
     names = [run.name for run in runs]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    raise RunError(
-        f"there is no run {shown}", f"did you mean {' or '.join(close)}?" if close else f"the runs are {_few(names)}"
-    )
+    remedy = f"did you mean {' or '.join(close)}?" if close else f"the runs are {_few(names)}"
+    raise RunError(f"there is no run {shown}", remedy)
 
 
 def find_checkpoint(
@@ -189,10 +182,7 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
     `figures` are the newest values in the log, by metric, for callers that have read it; otherwise it is searched.
     """
     state = seen_state(folder)
-    try:
-        run = folder.read_run()
-    except RunError:
-        run = {}
+    run = folder.read_run_or_empty()
     config = _mapping(run.get("config"))
     status = read_status(folder)
     cursor = read_cursor(folder)
@@ -201,12 +191,12 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
     # Step and tokens are in the heartbeat and in the log's last line; the one written later counts. Usually that is the
     # line, since several are logged between two heartbeats. But after a resume from an earlier step the heartbeat is
     # newer than the last line, which the resume supersedes.
-    beat = {"step": status.step, "tokens": status.tokens} if status is not None and status.step else {}
-    beat_is_newer = living and status is not None and (_text(last.get("time")) or "") < status.heartbeat_at
-    is_ahead = (_whole(beat.get("step")) or 0) >= (_whole(last.get("step")) or 0)
-    newest = {**last, **beat} if beat_is_newer or is_ahead else last
-    if not newest and status is not None:
-        newest = {"step": status.step, "tokens": status.tokens}
+    newest = last
+    if status is not None:
+        beat_is_newer = living and (_text(last.get("time")) or "") < status.heartbeat_at
+        is_ahead = status.step >= (_whole(last.get("step")) or 0)
+        if not last or (status.step and (beat_is_newer or is_ahead)):
+            newest = {**last, "step": status.step, "tokens": status.tokens}
     eta_seconds = finite(last.get("time/eta_seconds")) if living else None
     return RunSummary(
         name=folder.name,
@@ -220,11 +210,9 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
         tokens_per_second=finite(last.get("train/tokens_per_second")),
         eta_seconds=eta_seconds,
         created_at=_text(run.get("created_at")),
-        message=_text(status.message) if status is not None else None,
-        progress=1.0
-        if state == "finished"
-        else _progress(_mapping(config.get("train")), {**last, **newest}, eta_seconds),
-        wandb_url=_text(cursor.url) if cursor is not None else None,
+        message=(status.message or None) if status is not None else None,
+        progress=1.0 if state == "finished" else _progress(_mapping(config.get("train")), newest, eta_seconds),
+        wandb_url=(cursor.url or None) if cursor is not None else None,
     )
 
 
@@ -239,31 +227,14 @@ def figures_in(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in ("step", "tokens", "seconds", "time", *FIGURES) if key in record}
 
 
-def _is_run(folder: RunFolder) -> bool:
-    try:
-        return folder.run_json.is_file()
-    except PermissionError:  # a folder that may not be searched
-        return False
-
-
-def _checked(folder: RunFolder) -> RunFolder:
-    check_links(folder)
-    return folder
-
-
 def created_at(folder: RunFolder) -> float:
     """When the run was created, seconds since the epoch."""
-    try:
+    with contextlib.suppress(RunError, ValueError, OverflowError):
         created = datetime.datetime.fromisoformat(str(folder.read_run().get("created_at")))
-        if created.tzinfo is None:
-            created = created.replace(tzinfo=datetime.UTC)
-        return created.timestamp()
-    except (RunError, ValueError, OverflowError):
-        pass
-    try:
+        return (created if created.tzinfo is not None else created.replace(tzinfo=datetime.UTC)).timestamp()
+    with contextlib.suppress(OSError):
         return folder.run_json.stat().st_mtime
-    except OSError:
-        return 0.0
+    return 0.0
 
 
 def _few(names: Sequence[str], most: int = 8) -> str:

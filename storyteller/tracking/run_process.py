@@ -43,8 +43,12 @@ def stop(folder: RunFolder, now: bool = False, timeout_seconds: float = 60.0) ->
             raise _not_alive(folder)
         # A second SIGTERM means "at once", and a run that is already stopping has had its first.
         if now or status.state != "stopping":
+            which = signal.SIGKILL if now else signal.SIGTERM
             try:
-                _send(status.pid, handle, signal.SIGKILL if now else signal.SIGTERM)
+                if handle is None:
+                    os.kill(status.pid, which)
+                else:
+                    signal.pidfd_send_signal(handle, which)
             except ProcessLookupError:
                 return seen_state(folder)
             except PermissionError as error:
@@ -80,13 +84,6 @@ def _pidfd(status: Status) -> Iterator[int | None]:
     finally:
         if handle is not None:
             os.close(handle)
-
-
-def _send(pid: int, handle: int | None, which: signal.Signals) -> None:
-    if handle is None:
-        os.kill(pid, which)
-    else:
-        signal.pidfd_send_signal(handle, which)
 
 
 def _wait_end(status: Status, handle: int | None, timeout_seconds: float) -> bool:

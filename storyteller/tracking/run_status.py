@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from storyteller.system.files import json_bytes, read_regular, write_json
-from storyteller.system.json_values import read_dataclass
+from storyteller.system.files import json_bytes, write_json
+from storyteller.system.json_values import read_dataclass_file
 from storyteller.tracking.run_folder import RunFolder
 
 State = Literal["starting", "running", "waiting", "stopping", "finished", "stopped", "failed"]
 """`waiting`: no training data arrives (the Hub is unreachable). The last three are final."""
-RunState = State | Literal["died"]
-"""The state as a reader sees it. `died`: the status claims a live run, but its process is gone."""
+RunState = State | Literal["died"]  # as a reader sees it; `died`: the status says it lives, but its process is gone
 
 LIVING: tuple[RunState, ...] = ("starting", "running", "waiting", "stopping")
 
 _AT_LEAST_BYTES = 1024  # minimum length of the file: leaves room for a longer message when it is overwritten in place
-
-_SAME_SECONDS = 0.01
-"""Two readings of the start time of one process differ by rounding only; the kernel counts it in ticks of 10 ms."""
+_SAME_SECONDS = 0.01  # readings of one process's start time differ by rounding; the kernel counts in ticks of 10 ms
 
 
 @dataclass(frozen=True)
@@ -32,34 +28,18 @@ class Status:
 
     state: State
     pid: int
-    create_time: float
-    """Start time of the owner, seconds since the epoch by the system clock. Needed because pids are reused."""
+    create_time: float  # start time of the owner, epoch seconds by the system clock; needed because pids are reused
     step: int = 0
     tokens: int = 0
-    heartbeat_at: str = ""
-    """When this was written, UTC, ISO 8601."""
-    message: str = ""
-    """For the user: why the run waits or failed."""
+    heartbeat_at: str = ""  # when this was written, UTC, ISO 8601
+    message: str = ""  # for the user: why the run waits or failed
     exit_code: int | None = None
     birth: str = ""
     """Start time of the owner by a clock that is never set (Linux: the boot's id and ticks since boot), or empty.
 
     `create_time` is computed from the system clock and changes when that is set; this does not.
     """
-
-    wandb_url: str = ""
-    """Address of the run's Weights & Biases page; empty if it has none yet."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, plain: object) -> Self | None:
-        """Returns the status that `to_json` wrote, without unknown keys; None if it is not valid."""
-        try:
-            return read_dataclass(cls, plain)
-        except ValueError:
-            return None
+    wandb_url: str = ""  # address of the run's Weights & Biases page; empty if it has none yet
 
 
 def now_utc() -> str:
@@ -77,7 +57,7 @@ def write_status(folder: RunFolder, status: Status, *, only_new: bool = False) -
     if not status.birth and status.pid == os.getpid():
         owner = owned_by(status.state, status.pid)
         status = replace(status, birth=owner.birth) if same_owner(status, owner) else status
-    write_json(folder.status_json, status.to_json(), only_new=only_new, at_least_bytes=_AT_LEAST_BYTES)
+    write_json(folder.status_json, asdict(status), only_new=only_new, at_least_bytes=_AT_LEAST_BYTES)
 
 
 def overwrite_status(folder: RunFolder, status: Status) -> None:
@@ -86,23 +66,17 @@ def overwrite_status(folder: RunFolder, status: Status) -> None:
     A single write that keeps the file's length, cutting the message if necessary: it needs no new block on the disk,
     and a reader sees either the old status or the new one.
     """
-    handle = os.open(folder.status_json, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(handle).st_size
-        too_long = len(json_bytes(status.to_json(), size)) - size
+    with folder.status_json.open("r+b", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        too_long = len(json_bytes(asdict(status), size)) - size
         if too_long > 0:
             status = replace(status, message=status.message[:-too_long])
-        os.pwrite(handle, json_bytes(status.to_json(), size), 0)
-    finally:
-        os.close(handle)
+        file.write(json_bytes(asdict(status), size))
 
 
 def read_status(folder: RunFolder) -> Status | None:
     """Reads `status.json`; None if it is missing or broken."""
-    try:
-        return Status.from_json(json.loads(read_regular(folder.status_json)))
-    except (OSError, ValueError, RecursionError):
-        return None
+    return read_dataclass_file(Status, folder.status_json)
 
 
 def create_time(pid: int) -> float | None:
@@ -159,12 +133,11 @@ def owner_alive(status: Status) -> bool:
 
 def seen_state(folder: RunFolder) -> RunState:
     """Returns the state of the run: that of its status, or `died` without a readable status or a live owner."""
-    status = read_status(folder)
-    if status is None:
-        return "died"
-    if status.state in LIVING and not owner_alive(status):
-        # The run may have ended between the two checks: then its final status was written meanwhile.
+    # Without a live owner, the status is read again: the run may have ended, and written its final one, meanwhile.
+    for _ in range(2):
         status = read_status(folder)
-        if status is None or (status.state in LIVING and not owner_alive(status)):
-            return "died"
-    return status.state
+        if status is None:
+            break
+        if status.state not in LIVING or owner_alive(status):
+            return status.state
+    return "died"

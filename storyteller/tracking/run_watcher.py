@@ -24,13 +24,10 @@ from storyteller.tracking.run_index import (
 )
 from storyteller.tracking.run_status import LIVING
 
-_MOST_NEW_BYTES = 1 << 20
-"""If more was added to a log since the last poll, its end is searched instead of reading all of that."""
-_SPARK_GROWTH = 1.02
-"""A log must grow by this factor for a new sparkline; until then only the newest loss is appended."""
+_MOST_NEW_BYTES = 1 << 20  # if more was added to a log since the last poll, its end is searched instead of reading all
+_SPARK_GROWTH = 1.02  # a log must grow by this factor for a new sparkline; until then only the newest loss is appended
 
-_Mark = tuple[int, int, int, int] | None
-"""Device, inode, mtime and size of a file, which tell its versions apart; None if there is no file."""
+_Mark = tuple[int, int, int, int] | None  # a file's device, inode, mtime and size, which tell its versions apart
 
 
 @dataclass
@@ -42,8 +39,7 @@ class _Known:
     summary: RunSummary | None = None
     log: LogFollower = field(default_factory=LogFollower)
     figures: dict[str, Any] = field(default_factory=dict)
-    sparks: dict[int, tuple[int, list[float]]] = field(default_factory=dict)
-    """By the number of points: the size of the log at the time, and the points."""
+    sparks: dict[int, tuple[int, list[float]]] = field(default_factory=dict)  # by number of points: log size, points
 
 
 class RunWatcher:

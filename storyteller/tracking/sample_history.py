@@ -19,8 +19,7 @@ from storyteller.system.json_values import is_natural
 from storyteller.tracking.log_follower import LogFollower
 from storyteller.tracking.run_folder import RunFolder
 
-LONGEST_CHARS = 20_000
-"""Longer prompts and stories are cut."""
+LONGEST_CHARS = 20_000  # longer prompts and stories are cut
 _MOST_TOKENS = 200
 _MOST_CHARS = 8 << 20
 _MOST_PROMPTS = 32
@@ -34,13 +33,10 @@ class SampleRecord:
 
     step: int
     prompt: str
-    text: str
-    """What the model wrote after the prompt."""
+    text: str  # what the model wrote after the prompt
     seed: int | None = None
-    finished: bool = True
-    """The model ended the story; False if it reached the limit of tokens."""
-    later: bool = False
-    """Generated afterwards from the step's checkpoint, not during training."""
+    finished: bool = True  # the model ended the story; False if it reached the limit of tokens
+    later: bool = False  # generated afterwards from the step's checkpoint, not during training
 
 
 def sampling_params(config: Config) -> SamplingParams:
@@ -70,8 +66,7 @@ class SampleHistory:
         self._lock = threading.Lock()
         self._stories: dict[str, dict[int, SampleRecord]] = {}  # by prompt and step
         self._chars = 0
-        self.version = 0
-        """Rises whenever something changes."""
+        self.version = 0  # rises whenever something changes
 
     def catch_up(self) -> bool:
         """Reads what was added to the file since the last time. Returns True if anything changed.

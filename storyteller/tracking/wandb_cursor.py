@@ -10,72 +10,45 @@ stories were seen. Its number and its bytes in the samples are therefore written
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
-import json
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from storyteller.config.configs import Config
-from storyteller.system.files import read_regular, write_json
-from storyteller.system.json_values import read_dataclass
+from storyteller.system.files import write_json
+from storyteller.system.json_values import read_dataclass_file
 from storyteller.tracking import checkpoint_folders
 from storyteller.tracking.metrics_log import iter_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import seen_state
 
-MOST_STORIES = 64
-"""Stories in one row; a step with more of them has several rows."""
+MOST_STORIES = 64  # stories in one row; a step with more of them has several rows
 
 
 @dataclass(frozen=True)
 class WandbCursor:
     """The contents of `wandb.json`. The server is known to have the first `rows` rows."""
 
-    id: str
-    """The run's id on the server, the same for every mirror of this run."""
+    id: str  # the run's id on the server, the same for every mirror of this run
     project: str
     entity: str | None = None
-    url: str | None = None
-    """Address of the page; None until a server has answered."""
+    url: str | None = None  # address of the page; None until a server has answered
     mode: str = "online"
     rows: int = 0
-    metrics_offset: int = 0
-    """Bytes of the metrics in those rows."""
-    samples_offset: int = 0
-    """Bytes of the samples in those rows."""
-    last_step: int | None = None
-    """Step of the last metrics in those rows."""
-    planned: tuple[tuple[int, int, int], ...] = ()
-    """Story rows after `rows`: number, first byte and end of their samples."""
-    ended_as: str = ""
-    """The run's state that was sent with the summary; empty while the page is not complete."""
-    artifact: str = ""
-    """SHA-256 of the manifest of the checkpoint that was uploaded last."""
-    was_stopped: bool = False
-    """The run was stopped from its page before."""
-    problem: str = ""
-    """Why the last attempt failed."""
+    metrics_offset: int = 0  # bytes of the metrics in those rows
+    samples_offset: int = 0  # bytes of the samples in those rows
+    last_step: int | None = None  # step of the last metrics in those rows
+    planned: tuple[tuple[int, int, int], ...] = ()  # story rows after `rows`: number, and range of bytes in the samples
+    ended_as: str = ""  # the run's state that was sent with the summary; empty while the page is not complete
+    artifact: str = ""  # SHA-256 of the manifest of the checkpoint that was uploaded last
+    was_stopped: bool = False  # the run was stopped from its page before
+    problem: str = ""  # why the last attempt failed
 
     @classmethod
     def fresh(cls, project: str) -> Self:
         return cls(id=secrets.token_hex(5), project=project)
-
-    @classmethod
-    def from_json(cls, plain: object) -> Self | None:
-        """Returns the cursor that `write` wrote; None if it is not valid."""
-        try:
-            found = read_dataclass(cls, plain)
-        except ValueError:
-            return None
-        return found if min(found.rows, found.metrics_offset, found.samples_offset) >= 0 else None
-
-    def write(self, folder: RunFolder) -> None:
-        """Replaces `wandb.json` atomically. Raises OSError."""
-        write_json(folder.wandb_json, asdict(self))
 
 
 def page_url(folder: RunFolder) -> str:
@@ -86,10 +59,8 @@ def page_url(folder: RunFolder) -> str:
 
 def read_cursor(folder: RunFolder) -> WandbCursor | None:
     """Reads `wandb.json`; None if it is missing or broken."""
-    try:
-        return WandbCursor.from_json(json.loads(read_regular(folder.wandb_json)))
-    except (OSError, ValueError, RecursionError):
-        return None
+    found = read_dataclass_file(WandbCursor, folder.wandb_json)
+    return found if found is not None and min(found.rows, found.metrics_offset, found.samples_offset) >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -106,10 +77,8 @@ class WandbRows:
 
     def __init__(self, folder: RunFolder, cursor: WandbCursor) -> None:
         self._folder = folder
-        self.cursor = cursor
-        """The cursor as it is on the disk. Planning a story row adds to it; `skip_to` moves it."""
-        self.number = cursor.rows
-        """Number of the next row."""
+        self.cursor = cursor  # the cursor as it is on the disk. Planning a story row adds to it; `skip_to` moves it.
+        self.number = cursor.rows  # number of the next row
         self._metrics_offset = cursor.metrics_offset
         self._samples_offset = cursor.samples_offset
         self._last_step = cursor.last_step
@@ -147,10 +116,10 @@ class WandbRows:
         )
 
     def update_cursor(self, **changes: Any) -> None:
-        """Writes the cursor with some fields changed, if any are. Raises OSError."""
+        """Replaces `wandb.json` atomically if any of the changes makes a difference. Raises OSError."""
         changed = replace(self.cursor, **changes)
         if changed != self.cursor:
-            changed.write(self._folder)
+            write_json(self._folder.wandb_json, asdict(changed))
             self.cursor = changed
 
     def _planned_range(self) -> tuple[int, int] | None:
@@ -163,7 +132,8 @@ class WandbRows:
         line = self._next_line()
         group, seen = self._next_group(), self._group
         self._group = group
-        if group is None or (line is not None and not group.comes_before(line[0])):
+        step = line[0].get("step") if line is not None else None
+        if group is None or (isinstance(step, int) and isinstance(group.step, int) and group.step >= step):
             return None
         if not (settled or group.is_complete or (line is None and seen == group)):
             return None
@@ -215,14 +185,8 @@ class _StoryGroup:
     """The stories of one step."""
 
     step: object
-    end: int
-    """Offset behind the last story's line, in bytes."""
-    is_complete: bool = False
-    """Stories of another step follow."""
-
-    def comes_before(self, metrics: Mapping[str, Any]) -> bool:
-        step = metrics.get("step")
-        return not (isinstance(step, int) and isinstance(self.step, int)) or self.step < step
+    end: int  # offset behind the last story's line, in bytes
+    is_complete: bool = False  # stories of another step follow
 
 
 def mirror_is_running(folder: RunFolder) -> bool:
@@ -245,15 +209,5 @@ def is_complete(folder: RunFolder) -> bool:
     if cursor is None or cursor.mode != "online" or cursor.ended_as != seen_state(folder):
         return False
     wants_artifact = Config.from_json(folder.read_run().get("config") or {}).mirror.wandb_artifacts
-    has_artifact = not wants_artifact or cursor.artifact == best_manifest_sha256(folder)
+    has_artifact = not wants_artifact or cursor.artifact == checkpoint_folders.best_manifest_sha256(folder)
     return has_artifact and WandbRows(folder, cursor).at_end()
-
-
-def best_manifest_sha256(folder: RunFolder) -> str:
-    """SHA-256 of the manifest of the best checkpoint; empty if there is none."""
-    best = checkpoint_folders.best(folder)
-    if best is None:
-        return ""
-    with contextlib.suppress(OSError):
-        return hashlib.sha256((best / checkpoint_folders.MANIFEST).read_bytes()).hexdigest()
-    return ""

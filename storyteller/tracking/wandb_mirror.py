@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from storyteller.config.configs import Config
+from storyteller.config.configs import Config, Wandb
 from storyteller.errors import RunError, StorytellerError
 from storyteller.system import cpu_priority, hardware
 from storyteller.text import safe_line
@@ -37,14 +37,7 @@ from storyteller.tracking import checkpoint_folders, run_index, run_process
 from storyteller.tracking.metrics_log import by_step, iter_records
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, seen_state
-from storyteller.tracking.wandb_cursor import (
-    WandbCursor,
-    WandbRow,
-    WandbRows,
-    best_manifest_sha256,
-    is_complete,
-    read_cursor,
-)
+from storyteller.tracking.wandb_cursor import WandbCursor, WandbRow, WandbRows, is_complete, read_cursor
 
 Mode = Literal["online", "offline", "off"]
 
@@ -54,6 +47,7 @@ _INIT_SECONDS = 20.0
 _FIRST_STATUS_SECONDS = 20.0  # time a run may take to write its first status
 _STOP_SECONDS = 40.0  # longer than the client takes to ask the server whether to stop: it does so every 15 s
 _BACK_OFF_SECONDS = (2.0, 60.0)
+_RUN_FACTS = ("name", "created_at", "seed", "data", "tokenizer", "model", "versions", "git_commit", "host")
 _REFUSALS = {
     r"\b401\b|unauthori[sz]ed|api.key": "the API key is not valid, see `wandb login --relogin`",
     r"\b403\b|permission": "the API key may not write to the project",
@@ -62,10 +56,7 @@ _REFUSALS = {
 """Patterns in the client's errors for which trying again is of no use, and what to tell the user."""
 
 
-# --- whether to mirror at all -----------------------------------------------------------------------------------------
-
-
-def choose_mode(wanted: str) -> tuple[Mode, str]:
+def choose_mode(wanted: Wandb) -> tuple[Mode, str]:
     """Resolves `--wandb`. Returns the mode and a line that explains it; the line is empty unless `wanted` is `auto`.
 
     Raises RunError for `online` without credentials.
@@ -83,10 +74,7 @@ def choose_mode(wanted: str) -> tuple[Mode, str]:
         raise RunError(
             "--wandb online: no API key found", "run `wandb login`, set WANDB_API_KEY, or use --wandb offline"
         )
-    return ("online" if wanted == "online" else "offline" if wanted == "offline" else "off"), ""
-
-
-# --- the process ------------------------------------------------------------------------------------------------------
+    return wanted, ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,8 +125,7 @@ class WandbMirror:
         self._was_alive = False
         self._ended: float | None = None
         self._sent_end: tuple[str, str] | None = None
-        self._is_unreachable = False
-        self._wait_seconds = _BACK_OFF_SECONDS[0]
+        self._wait_seconds = 0.0  # before the next session; 0 unless the server is unreachable
         self._tries = (-1, 0)
         self._stop_asked = False
 
@@ -146,6 +133,8 @@ class WandbMirror:
         """Mirrors the run to its end. Returns the exit status of `main`."""
         if not self._await_first_row():
             return 0
+        import wandb
+
         while True:
             problem = "the server does not have every row that was sent"
             try:
@@ -154,15 +143,17 @@ class WandbMirror:
             except _Refused as error:
                 return self._give_up(f"W&B refuses {self.folder.name}", str(error), "fix that, then run")
             except Exception as error:  # noqa: BLE001  the client raises errors of every kind; none may end the mirror
-                problem = _one_line(error)
-                self._report_outage(problem)
+                problem = safe_line(f"{type(error).__name__}: {error}".split("\n")[0], 200)
+                if not self._wait_seconds:
+                    self._log(f"W&B is unreachable ({problem}): training goes on, and the missing rows are sent later")
+                self._wait_seconds = min(2 * self._wait_seconds or _BACK_OFF_SECONDS[0], _BACK_OFF_SECONDS[1])
             finally:
-                _tear_down()
+                with contextlib.suppress(Exception):  # ends the client's own process; the next session starts a new one
+                    wandb.teardown()
             if self._has_ended() and self._left_seconds() <= 0:
                 return self._give_up(f"W&B does not have all of {self.folder.name}", problem)
-            if self._is_unreachable:
+            if self._wait_seconds:
                 time.sleep(max(0.1, min(self._wait_seconds, self._left_seconds())))
-                self._wait_seconds = min(2 * self._wait_seconds, _BACK_OFF_SECONDS[1])
             else:
                 time.sleep(_POLL_SECONDS)  # a server may take a moment to count the rows it was sent
         self._remove_client_files("run-*")
@@ -193,10 +184,9 @@ class WandbMirror:
             return False
         # Until the new process writes its first status, the file may be that of an earlier process of a resumed run. An
         # old status counts as an end only after a while.
-        try:
+        is_new = False
+        with contextlib.suppress(OSError):
             is_new = self.folder.status_json.stat().st_mtime_ns >= self._since_ns - 50_000_000
-        except OSError:
-            is_new = False
         over = self._was_alive or is_new or time.monotonic() - self._begin > _FIRST_STATUS_SECONDS
         if over and self._ended is None:
             self._ended = time.monotonic()
@@ -233,15 +223,21 @@ class WandbMirror:
         rows.update_cursor(mode=self.mode, ended_as="")
         run = self._open(rows)
         if self.mode == "online":
-            if rows.cursor.url != run.url or self._is_unreachable:
+            if rows.cursor.url != run.url or self._wait_seconds:
                 self._log(f"W&B: {run.url}")
             rows.update_cursor(url=run.url, entity=run.entity, problem="")
             rows.skip_to(run.starting_step)
-        self._is_unreachable, self._wait_seconds = False, _BACK_OFF_SECONDS[0]
+        self._wait_seconds = 0.0
         begin = rows.number
-        self._follow(run, rows)
+        while True:
+            over = self._has_ended()  # before reading, so that the last rows are not missed
+            while (row := rows.next(settled=over)) is not None:
+                self._send(run, row)
+            if over:
+                break
+            time.sleep(_POLL_SECONDS)
         sends_best = self.config.wandb_artifacts and self.mode == "online"
-        end = (seen_state(self.folder), best_manifest_sha256(self.folder) if sends_best else "")
+        end = (seen_state(self.folder), checkpoint_folders.best_manifest_sha256(self.folder) if sends_best else "")
         # The client reports success before the server has confirmed anything. So the page counts as complete only after
         # a later session, which asked for the number of rows, had nothing left to send.
         is_known = rows.number == begin and self._sent_end == end
@@ -258,6 +254,7 @@ class WandbMirror:
         """Opens the run with the client. Raises _Refused if trying again is of no use."""
         import wandb
 
+        plan = self.folder.read_run()
         # What earlier sessions left is not needed: the run's own log has everything.
         self._remove_client_files("offline-run-*" if self.mode == "offline" else "run-*")
         self.opened = time.monotonic()
@@ -271,7 +268,7 @@ class WandbMirror:
                 entity=rows.cursor.entity,
                 name=self.folder.name,
                 dir=str(self.folder.path),
-                config=_config(self.folder.read_run()),
+                config={**(plan.get("config") or {}), "run": {key: plan[key] for key in _RUN_FACTS if key in plan}},
                 settings=_client_settings(self._grace_seconds, self.stop_run),
             )
         except Exception as error:
@@ -282,16 +279,6 @@ class WandbMirror:
         run.define_metric("trainer/step")
         run.define_metric("*", step_metric="trainer/step")
         return run
-
-    def _follow(self, run: Any, rows: WandbRows) -> None:
-        """Sends rows as they are logged, until the run has ended and none are left."""
-        while True:
-            over = self._has_ended()  # before reading, so that the last rows are not missed
-            while (row := rows.next(settled=over)) is not None:
-                self._send(run, row)
-            if over:
-                return
-            time.sleep(_POLL_SECONDS)
 
     def _send(self, run: Any, row: WandbRow) -> None:
         if row.metrics is not None:
@@ -327,15 +314,9 @@ class WandbMirror:
         for left in self.folder.wandb_files.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _report_outage(self, problem: str) -> None:
-        if not self._is_unreachable:
-            self._log(f"W&B is unreachable ({problem}): training goes on, and the missing rows are sent later")
-        self._is_unreachable = True
-
     def _give_up(self, what: str, problem: str, first: str = "") -> int:
         self._log(f"{what} ({problem}): {first} storyteller sync {self.folder.name}".replace("  ", " "))
-        cursor = read_cursor(self.folder)
-        if cursor is not None:
+        if (cursor := read_cursor(self.folder)) is not None:
             with contextlib.suppress(OSError):
                 WandbRows(self.folder, cursor).update_cursor(problem=problem)
         return 1
@@ -377,12 +358,6 @@ def _page_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _config(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's configuration on the page."""
-    facts = ("name", "created_at", "seed", "data", "tokenizer", "model", "versions", "git_commit", "host")
-    return {**(plan.get("config") or {}), "run": {key: plan[key] for key in facts if key in plan}}
-
-
 def summary(folder: RunFolder) -> dict[str, Any]:
     """The page's summary of the run."""
     seen = run_index.summarise(folder)
@@ -393,18 +368,6 @@ def summary(folder: RunFolder) -> dict[str, Any]:
         best = min(evaluated, key=lambda record: float(record["eval/bpb"]))
         values |= {"best/bpb": best["eval/bpb"], "best/step": best["step"]}
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _one_line(error: BaseException) -> str:
-    return safe_line(f"{type(error).__name__}: {error}".split("\n")[0], 200)
-
-
-def _tear_down() -> None:
-    """Ends the client's own process, whatever its state; the next session starts a new one."""
-    import wandb
-
-    with contextlib.suppress(Exception):
-        wandb.teardown()
 
 
 if __name__ == "__main__":

@@ -45,8 +45,11 @@ class StorytellerApp(BaseApp):
     ) -> None:
         """Open `run` at the start if it is given. Raises RunError if there is no such run."""
         super().__init__(runs_root, now=now, settings_path=settings_path)
-        self._first_run = _run_name(runs_root, run) if run is not None else None
-        self._views: dict[View, Screen[None]] = {}
+        self._first_run: str | None = None
+        if run is not None:
+            from storyteller.tracking import run_index
+
+            self._first_run = run_index.find_run(runs_root, run).name
         self._earlier: list[View] = []
         """The views left so far, the last one at the end; escape goes back through them."""
         for name in set(self.available_themes) - set(get_args(ThemeName)):
@@ -116,23 +119,19 @@ class StorytellerApp(BaseApp):
                     return name
         return "runs"
 
-    @property
-    def run_names(self) -> list[str]:
-        return getattr(self._views.get("runs"), "run_names", [])
-
-    @property
-    def run_shown(self) -> str | None:
-        # `getattr` and not `isinstance`: asking must not import the run screen's module.
-        name = getattr(self._views.get("run"), "run_name", None)
-        return name if isinstance(name, str) else None
-
     def open_run(self, name: str) -> None:
+        if self.run_shown != name:
+            self._show_run(name)
+        self._show("run")
+
+    def run_renamed(self, old: str, new: str) -> None:
+        if self.run_shown == old:
+            self._show_run(new)
+
+    def _show_run(self, name: str) -> None:
         from storyteller.tui.screens.run import RunScreen
 
-        known = self._views.get("run")
-        if not isinstance(known, RunScreen) or known.run_name != name:
-            self._replace("run", RunScreen(name))
-        self._show("run")
+        self._replace("run", RunScreen(name))
 
     def open_story(self, model: str | None = None, prompt: str = "") -> None:
         from storyteller.tui.screens.story import StoryScreen
@@ -146,12 +145,6 @@ class StorytellerApp(BaseApp):
 
         self._replace("compare", CompareScreen(list(names)))
         self._show("compare")
-
-    def run_renamed(self, old: str, new: str) -> None:
-        if self.run_shown == old:
-            from storyteller.tui.screens.run import RunScreen
-
-            self._replace("run", RunScreen(new))
 
     def action_new_run(self) -> None:
         from storyteller.tui.screens.new_run import NewRunScreen
@@ -213,9 +206,3 @@ class StorytellerApp(BaseApp):
         self._views[view] = screen
         if shown:
             self.push_screen(view)
-
-
-def _run_name(runs_root: Path, run: str) -> str:
-    from storyteller.tracking import run_index
-
-    return run_index.find_run(runs_root, run).name

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from textual.app import App
+from textual.screen import Screen
 
 from storyteller.text import safe
 from storyteller.tui import settings as settings_file
@@ -40,6 +41,7 @@ class BaseApp(App[None]):
         self.now = now
         self._settings_path = settings_path or settings_file.settings_file()
         self.settings: Settings = settings_file.read(self._settings_path)
+        self._views: dict[View, Screen[None]] = {}
 
     @cached_property
     def generation_client(self) -> GenerationClient:
@@ -87,17 +89,18 @@ class BaseApp(App[None]):
             for widget in screen.query("*"):
                 widget.refresh()
 
-    # --- views, implemented by the app --------------------------------------------------------------------------------
-
     @property
     def run_names(self) -> list[str]:
         """The runs seen at the last look, newest first."""
-        raise NotImplementedError
+        # `getattr` here and below, and not `isinstance`: asking must not import the screens' modules.
+        return getattr(self._views.get("runs"), "run_names", [])
 
     @property
     def run_shown(self) -> str | None:
         """The run of the run view, whether that view is on the screen or not."""
-        raise NotImplementedError
+        return getattr(self._views.get("run"), "run_name", None)
+
+    # --- views, implemented by the app --------------------------------------------------------------------------------
 
     def action_view(self, view: View) -> None:
         """Switch to a view, or say why there is nothing to show yet."""

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.background import Ended, Event, Failed, Note, TextPiece
 from storyteller.tracking.sample_history import LONGEST_CHARS, SampleHistory, SampleRecord
-
-if TYPE_CHECKING:
-    from storyteller.inference.background import GenerationClient
 
 Place = tuple[str, int]  # a prompt and a step
 
@@ -33,7 +29,8 @@ class CheckpointStories:
         self._run_name = run_name
         self._history = history
         self._begin = begin
-        self._sampling = SamplingParams(seed=0)
+        self.sampling = SamplingParams(seed=0)
+        """The sampling parameters of stories that are started from now on."""
         self._waiting: deque[Place] = deque()
         self._now: _Generation | None = None
         self._failed: dict[Place, str] = {}
@@ -43,27 +40,21 @@ class CheckpointStories:
         """The prompt and step of the story being generated."""
         return self._now.place if self._now is not None else None
 
-    def set_params(self, sampling: SamplingParams) -> None:
-        """Use these sampling parameters from now on."""
-        self._sampling = sampling
-
     def request(self, prompt: str, steps: tuple[int, ...]) -> int:
         """Queue `prompt` at those steps that have no story yet. Returns how many are new."""
-        known = {*self._waiting, self.current}
         missing = [(prompt, step) for step in steps if self._history.at(prompt, step) is None]
-        new = [place for place in missing if place not in known]
+        new = [place for place in missing if place not in self._waiting and place != self.current]
         for place in new:
             self._failed.pop(place, None)
         self._waiting += new
         self._start_next()
         return len(new)
 
-    def cancel(self, client: GenerationClient) -> None:
-        """Stop the current generation and empty the queue."""
+    def cancel(self) -> int | None:
+        """Empty the queue and forget the current story. Returns the ticket of its generation, for the client."""
         self._waiting.clear()
-        if self._now is not None:
-            client.cancel(self._now.ticket)
-            self._now = None
+        now, self._now = self._now, None
+        return now.ticket if now is not None else None
 
     def partial_text(self, prompt: str, step: int) -> str | None:
         """The text generated so far, empty while the story is queued; None if none was requested."""
@@ -103,5 +94,5 @@ class CheckpointStories:
     def _start_next(self) -> None:
         if self._now is None and self._waiting:
             prompt, step = self._waiting.popleft()
-            sampling = replace(self._sampling, seed=self._sampling.seed or 0)
+            sampling = replace(self.sampling, seed=self.sampling.seed or 0)
             self._now = _Generation((prompt, step), self._begin(f"{self._run_name}@{step}", prompt, sampling))

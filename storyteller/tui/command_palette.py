@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from textual import work
 from textual.app import SystemCommand
@@ -48,7 +48,7 @@ def commands(app: BaseApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
     for node, binding, enabled, tooltip in screen.active_bindings.values():
         if enabled and binding.description and not binding.system and node is not app and binding.action not in done:
             done.add(binding.action)
-            act = _callback(app, binding.action, node)
+            act = partial(app.run_action, binding.action, node)
             yield SystemCommand(binding.description, tooltip or f"key {app.get_key_display(binding)}", act)
     yield SystemCommand("New run", "The form for a new run", app.action_new_run)
     yield SystemCommand("Runs", "All runs, live", partial(app.action_view, "runs"))
@@ -58,17 +58,10 @@ def commands(app: BaseApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
         yield SystemCommand(f"Open {name}", "Its charts, stories, log and config", partial(app.open_run, name))
     for name in app.run_names:
         yield SystemCommand(f"Tell from {name}", "A story from its newest checkpoint", partial(app.open_story, name))
-    for theme in get_args(ThemeName):
-        yield SystemCommand(f"Theme: {theme}", _THEMES[theme], partial(setattr, app, "theme", theme))
-    for cells in get_args(Cells):
-        yield SystemCommand(f"Charts: {cells}", _CELLS[cells], partial(app.draw_with, cells))
+    for theme, look in _THEMES.items():
+        yield SystemCommand(f"Theme: {theme}", look, partial(setattr, app, "theme", theme))
+    for cells, use in _CELLS.items():
+        yield SystemCommand(f"Charts: {cells}", use, partial(app.draw_with, cells))
     yield SystemCommand("Help", "Every key of this view", app.action_help)
     yield SystemCommand("Screenshot", "This screen as an SVG file", app.deliver_screenshot)
     yield SystemCommand("Quit", "Close the app; training continues", app.action_quit)
-
-
-def _callback(app: BaseApp, action: str, node: object) -> Callable[[], object]:
-    async def act() -> None:
-        await app.run_action(action, node)  # type: ignore[arg-type]
-
-    return act

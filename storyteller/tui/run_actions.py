@@ -6,19 +6,23 @@ Each one runs on its own thread and shows notifications, so that the app never w
 from __future__ import annotations
 
 import math
-import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 
 from storyteller.errors import RunError, StorytellerError, UsageError
 from storyteller.text import safe_line
-from storyteller.tracking import run_index
+from storyteller.tracking import manage_runs, run_index, run_process
 from storyteller.tracking.run_folder import RunFolder, check_name
+from storyteller.tracking.run_status import Status, seen_state
+from storyteller.tui.screens.confirm import Ask, Confirm, ask
+
+if TYPE_CHECKING:
+    from storyteller.tracking.wandb_mirror import Mode
 
 
 class RunActions:
@@ -28,115 +32,91 @@ class RunActions:
         self, app: App[None], runs_root: Path, say: Callable[..., None], renamed: Callable[[str, str], None]
     ) -> None:
         """`say(text, severity)` shows a notification; `renamed(old, new)` is called on the app's thread."""
-        self._app = app
-        self._root = runs_root
-        self._say = say
-        self._renamed = renamed
-        self._stopping: set[str] = set()
-        self._killed: set[str] = set()
+        self._app, self._root, self._say, self._renamed = app, runs_root, say, renamed
+        self._stopping: dict[str, bool] = {}
+        """The runs that were asked to stop and have not yet, and whether they were killed since."""
 
     def stop(self, name: str) -> None:
         """Ask the run to save and exit. While it is stopping, offer to kill it instead."""
         if name in self._stopping:
             self._offer_to_kill(name)
             return
-        self._stopping.add(name)
+        self._stopping[name] = False
         self._say(f"{name} finishes its step, saves and stops (s again: kill it now)")
 
         def stop() -> str:
-            from storyteller.tracking import run_process
-
             try:
                 state = run_process.stop(self._folder(name))
-                if name in self._killed:
+                if self._stopping[name]:
                     return ""  # the thread that killed it reports the result
                 return f"{name} has finished" if state == "finished" else f"{name} was {state}; r resumes it"
             finally:
-                self._stopping.discard(name)
-                self._killed.discard(name)
+                del self._stopping[name]
 
         self._in_background(name, stop)
 
     def _offer_to_kill(self, name: str) -> None:
-        from storyteller.tui.screens.confirm import Confirm
-
         def kill() -> str:
-            from storyteller.tracking import run_process
-
-            self._killed |= {name} & self._stopping
+            if name in self._stopping:
+                self._stopping[name] = True
             run_process.stop(self._folder(name), now=True)
             return f"{name} was killed; r resumes it from its newest checkpoint"
 
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._in_background(name, kill)
-
         detail = "It is already stopping. Killing it loses everything since its last checkpoint."
-        self._app.push_screen(Confirm(f"Kill {name} now?", detail, yes="Kill it", no="Let it save"), answered)
+        dialogue = Confirm(f"Kill {name} now?", detail, yes="Kill it", no="Let it save")
+        ask(self._app, dialogue, lambda _: self._in_background(name, kill))
 
     def resume(self, name: str) -> None:
         """Resume the run; for a finished run, ask first how many minutes to add."""
 
         def resume() -> str:
-            from storyteller.tracking.run_status import seen_state
-
             folder = self._folder(name)
             if seen_state(folder) != "finished":
                 self._say(f"{name} resumes from its newest checkpoint")
                 return resume_run(folder)
             trained = run_index.summarise(folder).seconds or 0.0
-            self._app.call_from_thread(self._ask_for_more, name, trained)
+            self._app.call_from_thread(self._ask_for_more, folder, trained)
             return ""
 
         self._in_background(name, resume)
 
-    def _ask_for_more(self, name: str, trained_seconds: float) -> None:
-        from storyteller.tui.screens.confirm import Ask
+    def _ask_for_more(self, folder: RunFolder, trained_seconds: float) -> None:
+        def resume(word: str) -> None:
+            minutes = round(trained_seconds / 60 + minutes_of(word), 2)
+            self._say(f"{folder.name} resumes from its newest checkpoint")
+            self._in_background(folder.name, partial(resume_run, folder, {"minutes": minutes}))
 
-        def answered(word: str | None) -> None:
-            if word is not None:
-                minutes = round(trained_seconds / 60 + minutes_of(word), 2)
-                self._say(f"{name} resumes from its newest checkpoint")
-                self._in_background(name, lambda: resume_run(RunFolder(self._root / name), {"minutes": minutes}))
-
-        question = f"{name} has finished. How many more minutes should it train?"
-        self._app.push_screen(Ask(question, "5", minutes_of), answered)
+        question = f"{folder.name} has finished. How many more minutes should it train?"
+        ask(self._app, Ask(question, "5", minutes_of), resume)
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete the runs after a confirmation."""
-        from storyteller.tui.screens.confirm import Confirm
 
         def delete(name: str) -> str:
-            from storyteller.tracking import manage_runs
-
             manage_runs.delete(self._folder(name))
             return f"{name} was deleted"
 
-        def answered(yes: bool | None) -> None:
-            if yes:
-                for name in names:
-                    self._in_background(name, partial(delete, name))
+        def delete_all(_: bool) -> None:
+            for name in names:
+                self._in_background(name, partial(delete, name))
 
         what, listed = (names[0], "") if len(names) == 1 else (f"these {len(names)} runs", ", ".join(names) + "\n")
         detail = f"{listed}Log, stories and checkpoints are deleted."
-        self._app.push_screen(Confirm(f"Delete {what} for good?", detail, yes="Delete", no="Keep"), answered)
+        ask(self._app, Confirm(f"Delete {what} for good?", detail, yes="Delete", no="Keep"), delete_all)
 
     def rename(self, name: str) -> None:
         """Ask for a new name and rename the run."""
-        from storyteller.tui.screens.confirm import Ask
 
         def rename(new: str) -> str:
-            from storyteller.tracking import manage_runs
-
             manage_runs.rename(self._folder(name), new)
             self._app.call_from_thread(self._renamed, name, new)
             return f"{name} is now {new}"
 
-        def answered(new: str | None) -> None:
-            if new is not None and new != name:
+        def answered(new: str) -> None:
+            if new != name:
                 self._in_background(name, partial(rename, new))
 
-        self._app.push_screen(Ask(f"New name for {name}", name, check_name), answered)
+        ask(self._app, Ask(f"New name for {name}", name, check_name), answered)
 
     def _folder(self, name: str) -> RunFolder:
         """The run with exactly this name. Raises RunError if it is gone."""
@@ -175,18 +155,21 @@ def minutes_of(word: str) -> float:
 def resume_run(folder: RunFolder, given: Mapping[str, Any] | None = None) -> str:
     """Resume from the newest good checkpoint, with the budget in `given` if there is one. Returns a message.
 
-    Raises as `run_plan.prepare_resume`, `run_plan.start_run` and `start.wait_ready` do.
+    Raises as `run_plan.prepare_resume` and `start_and_wait` do.
     """
-    from storyteller.launch import run_plan, start
+    from storyteller.launch import run_plan
 
     mode, note = run_plan.prepare_resume(folder, given or {})
     notes = [note] if note else []
-    process = run_plan.start_run(folder, mode, notes.append)
-    reap(process)
-    status = start.wait_ready(folder, process)
+    status = start_and_wait(folder, mode, notes.append)
     return "; ".join([f"{folder.name} resumed at step {status.step:,}", *notes])
 
 
-def reap(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a child process on a thread, so that it does not stay a zombie after it exits."""
+def start_and_wait(folder: RunFolder, mode: Mode, log: Callable[[str], None]) -> Status:
+    """Start the training process and wait until it trains. Raises as `run_plan.start_run` and `start.wait_ready` do."""
+    from storyteller.launch import run_plan, start
+
+    process = run_plan.start_run(folder, mode, log)
+    # A thread waits for the child process, so that it does not stay a zombie after it exits.
     threading.Thread(target=process.wait, name="reap", daemon=True).start()
+    return start.wait_ready(folder, process)

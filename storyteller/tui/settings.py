@@ -7,29 +7,17 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from storyteller.errors import UsageError
 from storyteller.system.files import read_regular, write_json
 from storyteller.system.json_values import read_as
 
 if TYPE_CHECKING:
-    from storyteller.charts.types import Cells
     from storyteller.config.configs import SamplingParams
 
 ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 XAxis = Literal["step", "tokens", "seconds"]
-_TYPES: dict[str, Any] = {
-    "theme": ThemeName,
-    "cells": Literal["braille", "blocks", "ascii"],
-    "x_axis": XAxis,
-    "log_y": bool,
-    "smoothing": float,
-    "sort": str,
-    "sort_reversed": bool,
-    "sampling": dict[str, Any],
-}
-"""The type of each value in the file. `Cells` is written out because its module imports numpy."""
 
 
 @dataclass
@@ -37,7 +25,8 @@ class Settings:
     """The user's choices. `note` says why the file could not be read; it is not saved."""
 
     theme: ThemeName = "dark"
-    cells: Cells = "braille"  # the characters of charts; `blocks` and `ascii` are for fonts without braille
+    cells: Literal["braille", "blocks", "ascii"] = "braille"
+    """The characters of charts; `blocks` and `ascii` are for fonts without braille."""
     x_axis: XAxis = "step"
     log_y: bool = False
     smoothing: float = 0.05
@@ -86,10 +75,10 @@ def read(path: Path) -> Settings:
         return Settings(note=f"using the default settings: cannot read {path} ({why})")
     if not isinstance(kept, dict):
         return Settings(note=f"using the default settings: cannot read {path} (not a JSON object)")
-    valid = {}
-    for name, hint in _TYPES.items():
+    valid, hints = {}, get_type_hints(Settings)
+    for name in Settings().to_json():
         with contextlib.suppress(KeyError, ValueError):
-            valid[name] = read_as(kept[name], hint)
+            valid[name] = read_as(kept[name], hints[name])
     if not 0 <= valid.get("smoothing", 0) <= 1:
         del valid["smoothing"]
     return Settings(**valid)

@@ -9,9 +9,14 @@ from textual.theme import Theme
 
 from storyteller.tui.settings import ThemeName
 
+
+def _variables(primary: str, text_muted: str) -> dict[str, str]:
+    """`text_muted` is opaque: partly styled text has no background to blend a transparent colour with."""
+    return {"footer-key-foreground": primary, "block-cursor-text-style": "none", "text-muted": text_muted}
+
+
 DARK = Theme(
     name="dark",
-    dark=True,
     primary="#e8b15d",
     secondary="#7cb0e0",
     accent="#e8b15d",
@@ -22,11 +27,7 @@ DARK = Theme(
     success="#93c47d",
     warning="#e0824f",
     error="#ea7b78",
-    variables={
-        "footer-key-foreground": "#e8b15d",
-        "block-cursor-text-style": "none",
-        "text-muted": "#8c8a86",  # opaque: partly styled text has no background to blend a transparent colour with
-    },
+    variables=_variables("#e8b15d", text_muted="#8c8a86"),
 )
 LIGHT = Theme(
     name="light",
@@ -41,11 +42,7 @@ LIGHT = Theme(
     success="#2f7d32",
     warning="#b5480f",
     error="#b3261e",
-    variables={
-        "footer-key-foreground": "#9a5b0b",
-        "block-cursor-text-style": "none",
-        "text-muted": "#77736b",
-    },
+    variables=_variables("#9a5b0b", text_muted="#77736b"),
 )
 THEMES = (DARK, LIGHT)
 

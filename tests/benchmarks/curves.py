@@ -177,8 +177,8 @@ def measure_list(root: Path) -> dict[str, Any]:
     found = {"list_and_summarise_ms": timed(lambda: [summarise(folder) for folder in list_runs(root)])}
     found["list_and_summarise_cpu_ms"] = round(1000 * (time.process_time() - before), 2)
     runs = RunWatcher(root)
-    found["first_look_ms"] = timed(runs.look)
-    found["next_look_ms"] = timed(runs.look)
+    found["first_look_ms"] = timed(runs.poll)
+    found["next_look_ms"] = timed(runs.poll)
     found["sparks_ms"] = timed(lambda: [runs.loss_sparkline(summary.name) for summary in runs.poll()])
     found["next_sparks_ms"] = timed(lambda: [runs.loss_sparkline(summary.name) for summary in runs.poll()])
     return found

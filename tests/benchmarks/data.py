@@ -7,7 +7,7 @@ are medians.
 
 `runs`: `storyteller train` as it is typed, with `--no-cache`, then with an empty cache, then with what that run left:
 the share of the steps' time spent waiting for data, as the run's metrics have it, over the whole run and in its worst
-line, and the seconds from the command to the end of the first optimiser step. The stories are the bundled stories, or
+line, and the seconds from the command to the end of the first optimizer step. The stories are the bundled stories, or
 those of --train.
 """
 

@@ -45,7 +45,7 @@ def measure_tokenizer(train: str, vocab_size: int, n_bytes: int, folder: str) ->
 def measure_step(
     preset: str, settings: list[str], train: str, tokenizer: str, steps: int, sizes: list[int], burst_seconds: float
 ) -> Report:
-    """A preset's optimiser steps on real batches, each timed, and a burst of matrix products after each.
+    """A preset's optimizer steps on real batches, each timed, and a burst of matrix products after each.
 
     The batches are ready before they are timed: whether training waits for data is another question.
     """
@@ -93,7 +93,7 @@ def measure_step(
 
 
 class _Step:
-    """One optimiser step, as the training loop takes it."""
+    """One optimizer step, as the training loop takes it."""
 
     def __init__(self, shape: Shape, train: TrainConfig, here: ComputeDevice) -> None:
         import torch
@@ -133,7 +133,7 @@ class _Step:
         return seconds
 
     def flops(self, batch: StepBatches) -> float:
-        """Floating-point operations of the step by the model's own count, the optimiser's left out."""
+        """Floating-point operations of the step by the model's own count, the optimizer's left out."""
         return self.model.flops(batch.n_positions, batch.n_targets, batch.width)
 
 

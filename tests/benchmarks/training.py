@@ -2,11 +2,11 @@
 
     python tests/benchmarks/training.py --peer PATH [--train PATH --valid PATH] [--only step,memory,...] [--quick]
 
-`step`: tokens a second of a preset's optimiser step, the peer's in turn; and which share that is of the largest matrix
+`step`: tokens a second of a preset's optimizer step, the peer's in turn; and which share that is of the largest matrix
 product at the run's precision, measured between the steps, as machines drift. `memory`: the peak of `classic` at batch
 8 x 512 tokens. `quick`: `storyteller train` as it is typed, with nothing cached: the bits per byte of what there is so
 many seconds later. `peer`: seconds until ours are as good as the peer at its end. `first-step`: seconds from the
-command to the end of the first optimiser step.
+command to the end of the first optimizer step.
 
 The peer is a script that takes `--seconds --threads --train --valid`, and `--tokenizer` where that is given here. It
 loops around transformers' GPT2LMHeadModel and prints a JSON line now and then, with `seconds` trained, `tokens` and
@@ -262,7 +262,7 @@ def peer_section(plan: Plan) -> Report:
 
 
 def first_step_section(plan: Plan) -> Report:
-    """Seconds from the command to the end of the first optimiser step; the first run warms the disk."""
+    """Seconds from the command to the end of the first optimizer step; the first run warms the disk."""
     corpora = {"bundled": ["--data", "bundled", *plan.plain_words()]} | ({"files": plan.words()} if plan.named else {})
     found: Report = {}
     for corpus, words in corpora.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.cli.story_output import WrappedWriter, OutputStream
+from storyteller.cli.story_output import OutputStream, WrappedWriter
 from tests.support import tiny_models
 from tests.support.hub_loopback import LoopbackHub
 from tests.support.ptys import at_terminal, command, environment

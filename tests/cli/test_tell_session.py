@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storyteller.cli.loaded_model import LoadedModel
 from storyteller.cli.story_output import OutputStream
 from storyteller.cli.tell_session import COMMANDS, Session
 from storyteller.cli.tell_stream import HistoryWriter
 from storyteller.config.configs import SamplingParams
 from storyteller.inference import story_history
+from storyteller.inference.loaded_model import LoadedModel
 from tests.support import tiny_models
 from tests.support.ptys import Terminal, at_terminal
 from tests.support.training import make_run, sealed_script

@@ -99,7 +99,8 @@ def test_the_bundled_stories_are_cached_by_seed() -> None:
 
 def test_every_setting_that_decides_the_result_has_an_entry_of_its_own() -> None:
     held_out(cache()[0])
-    for n, values in enumerate(({"clean": "classic"}, {"min_chars": 33}, {"valid_pct": 30.0}), start=1):
+    changes: list[dict[str, Any]] = [{"clean": "classic"}, {"min_chars": 33}, {"valid_pct": 30.0}]
+    for n, values in enumerate(changes, start=1):
         assert held_out(cache()[0], **values) == held_out(None, **values)
         assert len(pieces()) == 1 + n
     for values in ({"shuffle_stories": 3}, {"batching": "pad"}):

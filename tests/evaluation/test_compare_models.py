@@ -19,7 +19,6 @@ from storyteller.evaluation.bootstrap import Difference
 from storyteller.evaluation.compare_models import (
     ComparedStory,
     ModelComparison,
-    PairedDifference,
     generate_stories,
     verdict,
 )
@@ -93,13 +92,13 @@ def test_lines_break_between_words_and_no_control_stays() -> None:
 
 def test_a_verdict_names_the_better_model_or_says_that_it_cannot_be_told() -> None:
     real = Difference(-0.25, -0.3125, -0.125, significant=True)
-    assert verdict(PairedDifference("fox", "owl", real), 50) == (
+    assert verdict("fox", "owl", real, 50) == (
         "fox is better than owl by 0.2500 bits per byte, 95 % from 0.1250 to 0.3125: a significant difference"
     )
     other = Difference(0.25, 0.125, 0.3125, significant=True)
-    assert verdict(PairedDifference("fox", "owl", other), 50) == verdict(PairedDifference("owl", "fox", real), 50)
+    assert verdict("fox", "owl", other, 50) == verdict("owl", "fox", real, 50)
     unsure = Difference(0.01, -0.02, 0.04, significant=False)
-    assert verdict(PairedDifference("fox", "owl", unsure), 1_000) == (
+    assert verdict("fox", "owl", unsure, 1_000) == (
         "fox and owl do not differ significantly on these 1,000 stories: "
         "+0.0100 bits per byte, 95 % from -0.0200 to +0.0400"
     )
@@ -107,12 +106,12 @@ def test_a_verdict_names_the_better_model_or_says_that_it_cannot_be_told() -> No
 
 def test_every_pair_is_compared_on_the_same_stories() -> None:
     held = contest()
-    (versus,) = held.differences()
-    assert (versus.a, versus.b, versus.bits_per_byte.significant) == ("fox", "owl", True)
+    ((a, b, difference),) = held.differences()
+    assert (a, b, difference.significant) == ("fox", "owl", True)
     best, behind = held.behind_best()
     assert best is None
     assert behind is not None
-    assert behind.value == pytest.approx(-versus.bits_per_byte.value)
+    assert behind.value == pytest.approx(-difference.value)
     assert held.to_json()["stories"] == [
         {
             "prompt": "Once",

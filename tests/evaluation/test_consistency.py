@@ -75,7 +75,7 @@ def test_names_changed_half_way_in_tales_are_mostly_caught_and_real_tales_hardly
         text = story.prompt + story.text
         whole = tokenized(text)
         flagged += changed_name(whole, reference()) is not None
-        names = [mention.name for mention in mentions(whole, reference())]
+        names = list(mentions(whole, reference()).values())
         main = max(names, key=names.count, default="")
         half = len(text) // 2
         other = {"he": "Rufus", "she": "Ottilie"}.get(reference().genders.get(main, ""), "Rufus")

@@ -238,14 +238,15 @@ def test_what_is_no_card_is_refused(changes: dict[str, Any]) -> None:
         card_document.from_json({**some_card().to_json(), **changes})
 
 
-def test_the_newest_card_of_a_run_that_can_be_read_is_found(tmp_path: Path) -> None:
+def test_a_card_is_read_and_forgotten_with_the_steps_after_which_a_run_is_resumed(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    assert card_document.newest_card(run) is None
+    assert card_document.read_card(run.card(9)) is None
     run.cards.mkdir()
     for step in (9, 100_000_000, 20):
         run.card(step).write_text(json.dumps(some_card(f"r@{step}").to_json()))
     run.card(200_000_000).write_text("{}")
-    found = card_document.newest_card(run)
+    assert card_document.read_card(run.card(200_000_000)) is None
+    found = card_document.read_card(run.card(100_000_000))
     assert found is not None and found.model == "r@100000000"
     checkpoint_folders.forget_after(run, 20)  # as a resume from step 20 does
     assert sorted(path.name for path in run.cards.iterdir()) == ["step-00000009.json", "step-00000020.json"]

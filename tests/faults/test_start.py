@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_of_many_who_resume_a_run_at_once_one_does_and_the_others_are_told() -> 
     folder.write_run(plan)
     status = read_status(folder)
     assert status is not None
-    folder.status_json.write_text(json.dumps(status.to_json() | {"state": "stopped"}))
+    folder.status_json.write_text(json.dumps(asdict(status) | {"state": "stopped"}))
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     asked = [subprocess.Popen(command("resume", "fox", "--detach"), **how) for _ in range(6)]  # type: ignore[call-overload]
     said = [process.communicate(timeout=120) for process in asked]
@@ -111,7 +112,7 @@ def test_a_run_whose_owner_s_pid_a_bystander_has_by_now_is_died_and_resumes_and_
         assert born is not None
         # All that the status says but the birth is true of the bystander now.
         folder.status_json.write_text(
-            json.dumps(status.to_json() | {"state": "running", "pid": bystander.pid, "create_time": born})
+            json.dumps(asdict(status) | {"state": "running", "pid": bystander.pid, "create_time": born})
         )
         assert json.loads(storyteller("ps", "--json").stdout)[0]["state"] == "died"
         for words in (["stop", "fox"], ["stop", "fox", "--now"]):

@@ -98,7 +98,7 @@ def packed(folder: Path) -> dict[str, bytes]:
     return pack(model, model.tensors())
 
 
-CASES = {
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2": (gpt2, {}),
     "gpt2 with an output matrix of its own": (gpt2, {"tie_word_embeddings": False}),
     "gpt2 with relu": (gpt2, {"activation_function": "relu"}),

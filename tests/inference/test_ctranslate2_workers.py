@@ -72,7 +72,7 @@ def test_a_story_that_was_given_up_takes_nothing_from_the_next(folder: Path) -> 
 
 @pytest.mark.parametrize("compute_type", ["fp32", "int8"])
 def test_a_story_that_rests_on_the_way_is_the_same(
-    folder: Path, compute_type: ctranslate2_backend.ComputeType, monkeypatch: pytest.MonkeyPatch
+    folder: Path, compute_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_model(str(folder), compute_type=compute_type) as engine:
         quick = engine.batch(["Once"], sample(2))[0]

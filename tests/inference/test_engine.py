@@ -58,7 +58,7 @@ def test_greedy_gpt2_equals_transformers(tmp_path: Path, tied: bool) -> None:
     settings = tiny_models.config(32, 2, 4, 96, tie_word_embeddings=tied, eos_token_id=None, layer_norm_epsilon=1e-3)
     folder = tiny_models.write_folder(tmp_path / "model", weights, settings)
     expected = transformers_greedy(folder, [tiny_models.END_ID, *b"Once"], 60)
-    voice = open_model(str(folder))._backend.start(GREEDY)  # type: ignore[attr-defined]
+    voice = open_model(str(folder))._backend.start(GREEDY)
     told = list(chain.from_iterable(voice.tokens([tiny_models.END_ID, *b"Once"], 60)))
     # The beginning ends a story here, where transformers was told to go on.
     assert told == expected[: len(told)]
@@ -564,13 +564,14 @@ def test_weights_that_transformers_would_fill_in_are_refused(neo: Path, tmp_path
 def test_the_child_draws_among_top_k_then_top_p() -> None:
     import torch
 
-    from storyteller.model.transformers_server import SamplerOptions, draw
+    from storyteller.model.transformers_server import draw
 
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
     def drawn(**options: float) -> list[int]:
         generator = torch.Generator().manual_seed(0)
-        return sorted({draw(logits, SamplerOptions(**options), [], generator) for _ in range(300)})  # type: ignore[arg-type]
+        params = SamplingParams(**{"temperature": 1, "top_k": 0, "top_p": 1, **options})  # type: ignore[arg-type]
+        return sorted({draw(logits, params, [], generator) for _ in range(300)})
 
     assert drawn() == [0, 1, 2, 3]
     assert drawn(top_k=2) == [0, 1]

@@ -48,7 +48,7 @@ def test_in_fp32_every_story_is_told_the_same(path: Path, tmp_path: Path) -> Non
 def test_in_half_precision_transformers_loads_the_nearest_weights(path: Path, tmp_path: Path, precision: str) -> None:
     from transformers import GPT2LMHeadModel
 
-    size = exporting.export(path, tmp_path / "gift", precision)  # type: ignore[arg-type]
+    size = exporting.export(path, tmp_path / "gift", precision)
     whole = GPT2LMHeadModel.from_pretrained(path).state_dict()
     half = GPT2LMHeadModel.from_pretrained(tmp_path / "gift", dtype="auto")
     kind = torch.float16 if precision == "fp16" else torch.bfloat16

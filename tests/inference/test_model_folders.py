@@ -89,7 +89,7 @@ _WHO_GOES_FIRST = """
 import contextlib, os, sys
 from pathlib import Path
 from storyteller.config.configs import SamplingParams
-from storyteller.cli.loaded_model import LoadedModel
+from storyteller.inference.loaded_model import LoadedModel
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import own_status, write_status
 def levels():

@@ -51,7 +51,7 @@ def windows(count: int) -> list[list[int]]:
 
 
 def voice(folder: Path, sample: SamplingParams, compute_type: str = "fp32") -> Any:
-    return open_model(str(folder), threads=1, compute_type=compute_type)._backend.start(sample)  # type: ignore[attr-defined]
+    return open_model(str(folder), threads=1, compute_type=compute_type)._backend.start(sample)
 
 
 def heard(telling: Iterable[Sequence[int]]) -> list[int]:
@@ -147,7 +147,7 @@ def test_a_seed_tells_one_story_with_one_thread_and_with_two(tmp_path: Path) -> 
     folder = tiny_models.write_folder(tmp_path / "model", tiny_models.default_shape_weights(), settings)
     told = []
     for threads in (1, 2):
-        backend: Any = open_model(str(folder), threads=threads)._backend  # type: ignore[attr-defined]
+        backend: Any = open_model(str(folder), threads=threads)._backend
         told.append([heard(backend.start(SamplingParams(seed=seed)).tokens([7, 11, seed], 100)) for seed in range(4)])
     assert told[0] == told[1]
     assert len({tuple(story) for story in told[0]}) == 4
@@ -250,12 +250,12 @@ def test_tokens_are_drawn_as_often_as_transformers_thinks_them_likely(
 def test_the_child_draws_as_often_as_transformers_thinks_likely(reference: Any) -> None:
     import torch
 
-    from storyteller.model.transformers_server import SamplerOptions, draw
+    from storyteller.model.transformers_server import draw
 
     logits, generator = logits_after(reference, [1, 2, 3], [0])[0], torch.Generator().manual_seed(1)
     wide: dict[str, Any] = {"temperature": 2.0, "top_p": 0.95, "top_k": 60, "min_p": 0.1}
     for way in (*WAYS, wide):
-        counts = Counter(draw(logits, SamplerOptions(**way), [], generator) for _ in range(1500))
+        counts = Counter(draw(logits, SamplingParams(**way), [], generator) for _ in range(1500))
         assert improbable(counts, chances(logits, SamplingParams(**way)), 1500) < 4
 
 
@@ -263,7 +263,7 @@ def test_the_child_draws_as_often_as_transformers_thinks_likely(reference: Any) 
 def test_seeds_draw_as_often_as_transformers_thinks_likely(folder: Path, reference: Any) -> None:
     """A story for each seed: what is drawn first must be as well spread as what is drawn within one."""
     window, draws, way = [1, 2, 3], 2000, WAYS[4]
-    backend = open_model(str(folder))._backend  # type: ignore[attr-defined]
+    backend = open_model(str(folder))._backend
     counts: Counter[int] = Counter()
     for seed in range(draws):
         counts[next(backend.start(SamplingParams(seed=seed, **way)).tokens(window, 1))[0]] += 1

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storyteller.charts import Marks, Series
 from storyteller.errors import DiskError, UsageError
 from storyteller.reports import HtmlPage, Markup, element, write
 from storyteller.reports.html import POLICY
 from storyteller.reports.style import COLORS, DARK, LIGHT, stylesheet
-from storyteller.reports.svg_plots import Dot, Marks, Series, dots, grid, lines
+from storyteller.reports.svg_plots import Dot, dots, grid, lines
 from storyteller.text import safe
 
 HOSTILE = [
@@ -81,7 +82,7 @@ def everything(text: str) -> HtmlPage:
     page.note(text)
     page.warning(text)
     page.facts([(text, text)])
-    page.figures([(text, text)])
+    page.facts([(text, text)], large=True)
     page.table((text, text), [(text, text)], caption=text)
     page.story(text, text, label=text, note=text)
     page.marked_story([("prompt", text), ("kept", text), ("new", text), ("", text)])

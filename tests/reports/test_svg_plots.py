@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storyteller.reports.svg_plots import Dot, Marks, Series, dots, lines
+from storyteller.charts import Marks, Series
+from storyteller.reports.svg_plots import Dot, dots, lines
 from tests.reports.test_pages import Reader
 
 floats = st.floats(allow_nan=True, allow_infinity=True)

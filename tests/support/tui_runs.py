@@ -80,6 +80,8 @@ async def seen(pilot: Pilot[None], n_runs: int | None = None) -> RunsScreen:
     """The home screen, once it has seen the disk."""
     screen = pilot.app.screen_stack[0]
     assert isinstance(screen, RunsScreen)
-    await until(pilot, lambda: screen.has_seen and (n_runs is None or len(screen.run_names) == n_runs))
+    # The first look leaves the losses out.
+    await until(pilot, lambda: screen._seen is not None and screen._seen.losses is not None)
+    await until(pilot, lambda: n_runs is None or len(screen.run_names) == n_runs)
     await pilot.pause()
     return screen

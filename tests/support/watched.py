@@ -23,6 +23,7 @@ from storyteller.tracking.run_status import Status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.run import RunScreen
 from storyteller.tui.widgets.metric_charts import MetricCharts
+from storyteller.tui.widgets.run_header import RunHeader
 from tests.support import tiny_models
 from tests.support.training import tiny_config
 
@@ -161,9 +162,18 @@ async def opened(pilot: Pilot[None], name: str) -> RunScreen:
     app = pilot.app
     assert isinstance(app, StorytellerApp)
     app.open_run(name)
-    await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.is_settled)
+    await until(pilot, lambda: isinstance(app.screen, RunScreen) and is_settled(app.screen))
     assert isinstance(app.screen, RunScreen)
     return app.screen
+
+
+def is_settled(screen: RunScreen) -> bool:
+    """True once the whole log was read and everything requested is drawn."""
+    lines = screen._lines
+    if not screen.is_mounted or lines is None or screen.query_one(RunHeader).summary is None:
+        return False
+    charts = screen.query_one(MetricCharts)
+    return lines.request == screen._line_request() and lines.share_read >= 1 and charts.is_drawn
 
 
 async def until(pilot: Pilot[None], what: Callable[[], object], seconds: float = 20) -> None:
@@ -177,7 +187,7 @@ async def until(pilot: Pilot[None], what: Callable[[], object], seconds: float =
 
 async def drawn(pilot: Pilot[None], screen: RunScreen) -> MetricCharts:
     """The board, with what was asked for drawn."""
-    await until(pilot, lambda: screen.is_settled)
+    await until(pilot, lambda: is_settled(screen))
     return screen.query_one(MetricCharts)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -451,7 +450,7 @@ def test_a_page_that_still_says_stop_does_not_stop_a_resumed_run(
 ) -> None:
     stopped = threading.Event()
     monkeypatch.setattr(run_process, "stop", lambda _folder: stopped.set())
-    replace(WandbCursor.fresh("p"), was_stopped=True).write(training.folder)
+    WandbRows(training.folder, WandbCursor.fresh("p")).update_cursor(was_stopped=True)
     reader = wandb_mirror.WandbMirror(training.folder, "online", since_ns=0, grace_seconds=9)
     reader.opened = time.monotonic()
     reader.stop_run()

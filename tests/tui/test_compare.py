@@ -281,7 +281,7 @@ async def test_metrics_are_gone_through_by_keys_and_tabs(root: Path) -> None:
         assert screen.metric == METRICS[2].name == "rate"
         await until(lambda: "no data yet" in "".join(shown(app)))
         tabs = screen.query_one(TabBar)
-        place = next(begin for name, begin, _ in tabs._places() if name == "speed")
+        place = next(begin for name, begin, _ in tabs.places if name == "speed")
         await pilot.click(TabBar, offset=(place + 1, 0))
         await settled(pilot, screen)
         assert screen.metric == "speed"

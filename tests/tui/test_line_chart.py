@@ -34,7 +34,8 @@ class Watched(ChartView):
     """A chart that records the rows it wants repainted."""
 
     def __init__(self, lines: Sequence[Series]) -> None:
-        super().__init__(lines, x_name="step", y_name="loss", nothing="no figures yet")
+        super().__init__(lines, nothing="no figures yet")
+        self.name_axes("step", "loss", "number")
         self.painted: list[int | None] = []
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Watched:
@@ -79,11 +80,11 @@ class ChartApp(App[None]):
         self.chart.log_y = not self.chart.log_y
 
     def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:
-        assert event.control is self.chart
+        assert event.chart is self.chart
         self.posted.append(("cursor", event.x))
 
     def on_chart_view_range_changed(self, event: ChartView.RangeChanged) -> None:
-        assert event.control is self.chart
+        assert event.chart is self.chart
         self.posted.append(("view", (event.begin, event.end)))
 
     def shown(self) -> list[str]:
@@ -284,7 +285,7 @@ async def test_an_end_that_reaches_the_data_follows_them() -> None:
         app.chart.lines = [ramp(150)]
         await pilot.pause()
         assert app.chart.frame.x_end == 150
-        app.chart.set_range(20, 40)
+        app.chart.range = (20, 40)
         app.chart.lines = [ramp(200)]
         await pilot.pause()
         assert (app.chart.frame.x_begin, app.chart.frame.x_end) == (20, 40)
@@ -294,7 +295,7 @@ async def test_an_end_that_reaches_the_data_follows_them() -> None:
 async def test_a_zoomed_chart_given_only_its_range_keeps_the_extent_of_the_data() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.set_range(40, 60)
+        app.chart.range = (40, 60)
         app.chart.lines = [Series("ramp", list(range(39, 62)), list(range(39, 62)), 0)]
         await pilot.pause()
         assert app.chart.extent == (0, 100)
@@ -349,7 +350,7 @@ async def test_zoom_ends_where_floats_cannot_be_distinguished_and_without_data_n
 async def test_a_drag_pans_with_the_pointer_and_sets_no_cursor() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.set_range(40, 60)
+        app.chart.range = (40, 60)
         await pilot.pause()
         columns = app.chart.frame.columns
         await pilot.mouse_down(ChartView, offset=(30, 5))
@@ -370,7 +371,7 @@ async def test_a_drag_pans_with_the_pointer_and_sets_no_cursor() -> None:
 async def test_a_sideways_wheel_pans() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.set_range(40, 60)
+        app.chart.range = (40, 60)
         await wheel(pilot, MouseScrollRight, 20)
         assert near(app.chart.range, (44, 64))
         await wheel(pilot, MouseScrollLeft, 20, times=2)
@@ -400,7 +401,7 @@ async def test_a_click_sets_the_cursor_at_the_nearest_point_and_a_double_click_r
         assert app.chart.cursor_x == round(x)
         assert app.posted == [("cursor", round(x))]
         assert f"{round(x):.2f}" in app.shown()[0]
-        app.chart.set_range(20, 80)
+        app.chart.range = (20, 80)
         await pilot.double_click(ChartView, offset=(33, 5))
         assert app.chart.cursor_x is None
         assert app.chart.range == (None, None)
@@ -432,7 +433,7 @@ async def test_a_new_cursor_begins_at_an_end_of_the_visible_range() -> None:
         await pilot.press("left")
         assert app.chart.cursor_x == 100
         app.chart.show_all()
-        app.chart.set_range(40, 60)
+        app.chart.range = (40, 60)
         await pilot.press("right")
         assert app.chart.cursor_x == 40
 
@@ -441,7 +442,7 @@ async def test_a_new_cursor_begins_at_an_end_of_the_visible_range() -> None:
 async def test_a_cursor_that_leaves_the_range_moves_it() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.set_range(40, 60)
+        app.chart.range = (40, 60)
         app.chart.cursor_x = 60
         await pilot.press("right")
         assert app.chart.cursor_x == 61
@@ -460,11 +461,11 @@ async def test_the_cursor_goes_along_the_lines_that_are_not_faded() -> None:
 async def test_setting_the_range_posts_no_message() -> None:
     app = ChartApp([ramp()])
     async with app.run_test(size=SIZE) as pilot:
-        app.chart.set_range(10, 20)
+        app.chart.range = (10, 20)
         app.chart.cursor_x = 15
         await pilot.pause()
         assert (app.chart.frame.x_begin, app.chart.frame.x_end) == (10, 20)
-        app.chart.set_range(30, 20)  # no range at all
+        app.chart.range = (30, 20)  # no range at all
         assert app.chart.range == (None, None)
         assert app.posted == []
 

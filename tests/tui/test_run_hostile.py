@@ -34,7 +34,8 @@ def controls_in(text: str) -> set[str]:
 async def look(pilot: Pilot[None], name: str) -> RunScreen:
     """Open a run, of which there may be nothing to draw."""
     pilot.app.open_run(name)  # type: ignore[attr-defined]
-    await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and pilot.app.screen._state)
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and pilot.app.screen.is_mounted)
+    await until(pilot, lambda: pilot.app.screen.query_one(RunHeader).summary is not None)
     assert isinstance(pilot.app.screen, RunScreen)
     return pilot.app.screen
 

@@ -89,7 +89,7 @@ class Bench:
         self.requested: list[tuple[str, str, int | None]] = []
         self.history = SampleHistory(folder)
         self.stories = CheckpointStories("fox", self.history, self.begin)
-        self.stories.set_params(SamplingParams(seed=42))
+        self.stories.sampling = SamplingParams(seed=42)
 
     def begin(self, model: str, prompt: str, sample: SamplingParams) -> int:
         self.requested.append((model, prompt, sample.seed))

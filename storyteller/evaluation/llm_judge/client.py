@@ -25,21 +25,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from storyteller.errors import JudgeError, UsageError
 from storyteller.evaluation.llm_judge import rubric
 from storyteller.evaluation.llm_judge.rubric import Grades
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.system.files import read_regular, write_json
+from storyteller.system.timeouts import call_with_timeout
 from storyteller.text import safe_line
 
-KEY_VARIABLE = "STORYTELLER_JUDGE_KEY"
-"""Environment variable with the API key, which is only ever put into the request's header."""
-_PARALLEL = 4  # concurrent requests
+KEY_VARIABLE = "STORYTELLER_JUDGE_KEY"  # the API key, which is only ever put into the request's header
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_REDIRECTS = 3
 _MAX_PAUSE_SECONDS = 60.0
 _RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # HTTP statuses of temporary failures
-_MAX_TOKENS = 400
 _CONTINUE = "run the same command again to continue"
 
 
@@ -51,10 +51,6 @@ class JudgeMarks:
     unreadable: int  # stories for which no answer could be parsed
     sent: int  # requests sent; answers from the cache are not counted
     problem: str = ""  # why the remaining stories were not graded; empty if all were
-
-
-class _UnreadableAnswer(Exception):
-    """The answer contains no grades."""
 
 
 class _TemporaryFailure(Exception):
@@ -102,7 +98,7 @@ class Judge:
         self._key = os.environ.get(KEY_VARIABLE, "") if key is None else key
         local = _is_local(self._url.hostname or "")
         _check_key(self._key, clear=self._url.scheme == "http" and not local)
-        self._cache = cache if cache is not None else cache_folder()
+        self._cache = cache or platformdirs.user_cache_path("storyteller", appauthor=False) / "judge"
         self._attempts, self._pause_seconds, self._timeout_seconds = attempts, pause_seconds, timeout_seconds
         # Requests to this machine must not go through a proxy.
         handlers = [urllib.request.ProxyHandler({})] if local else []
@@ -115,7 +111,7 @@ class Judge:
         self,
         stories: Sequence[StoryCompletion],
         on_progress: Callable[[int], None] = lambda _: None,
-        parallel: int = _PARALLEL,
+        parallel: int = 4,
     ) -> JudgeMarks:
         """Grades stories, `parallel` at a time; `on_progress` is called with the number of finished ones.
 
@@ -167,13 +163,13 @@ class Judge:
                 "model": self.model,
                 "messages": rubric.messages(story.prompt, story.text, story.ended),
                 "temperature": 0,
-                "max_tokens": _MAX_TOKENS,
+                "max_tokens": 400,
             }
         ).encode("ascii")
         digest = hashlib.sha256(self.address.encode("utf-8", "replace") + b"\0" + body).hexdigest()
         cached = self._cache / f"{digest}.json"
-        if (known := _read_cached(cached)) is not None:
-            return known
+        with contextlib.suppress(OSError, ValueError):  # there are no cached grades, or the file is damaged
+            return rubric.parse(read_regular(cached).decode("utf-8"))
         grades = self._request_grades(body)
         if grades is not None:
             # Without a writable cache, stories are sent again the next time.
@@ -183,50 +179,33 @@ class Judge:
         return grades
 
     def _request_grades(self, body: bytes) -> Grades | None:
-        pause = self._pause_seconds
         for attempt in range(self._attempts):
-            after_seconds = 0.0
+            is_last, after_seconds = attempt + 1 == self._attempts, 0.0
             try:
-                return _parse_answer(self._post(body))
-            except _UnreadableAnswer:
-                if attempt + 1 == self._attempts:
-                    return None
+                grades = _parse_answer(self._post(body))
+                if grades is not None or is_last:
+                    return grades
             except _TemporaryFailure as failure:
-                if attempt + 1 == self._attempts:
-                    raise JudgeError(
-                        f"the judge at {self.host} does not answer ({failure})",
-                        _CONTINUE,
-                    ) from failure
+                if is_last:
+                    raise JudgeError(f"the judge at {self.host} does not answer ({failure})", _CONTINUE) from failure
                 after_seconds = failure.after_seconds
-            if self._stopped.wait(min(max(pause, after_seconds), _MAX_PAUSE_SECONDS)):
+            pause_seconds = max(self._pause_seconds * 2**attempt, after_seconds)
+            if self._stopped.wait(min(pause_seconds, _MAX_PAUSE_SECONDS)):
                 raise JudgeError("stopped", _CONTINUE)
-            pause *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _post(self, body: bytes) -> bytes:
         """Sends a request and returns the response body within the time limit.
 
-        The request runs on a thread that is abandoned on a timeout: a socket's timeout limits each read, but not the
-        whole response of a server that sends a byte at a time.
+        A socket's timeout would not suffice: it limits each read, but not the whole response of a server that sends a
+        byte at a time.
         """
         with self._counting:
             self._sent += 1
-        answers: queue.Queue[bytes | BaseException] = queue.Queue()
-
-        def fetch() -> None:
-            try:
-                answers.put(self._fetch(body))
-            except BaseException as error:  # noqa: BLE001  raised below
-                answers.put(error)
-
-        threading.Thread(target=fetch, name="judge-request", daemon=True).start()
         try:
-            answer = answers.get(timeout=self._timeout_seconds)
-        except queue.Empty:
+            return call_with_timeout(self._timeout_seconds, lambda: self._fetch(body))
+        except TimeoutError:
             raise _TemporaryFailure(f"no complete response in {self._timeout_seconds:.0f} s") from None
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
 
     def _fetch(self, body: bytes) -> bytes:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "storyteller"}
@@ -244,10 +223,9 @@ class Judge:
                         url = self._redirect_target(url, error)
                         continue
                     raise self._refusal(error) from None
-            except urllib.error.URLError as error:
-                raise self._connection_error(error.reason) from error
             except (OSError, http.client.HTTPException) as error:
-                raise self._connection_error(error) from error
+                reason = error.reason if isinstance(error, urllib.error.URLError) else error
+                raise self._connection_error(reason) from error
         raise JudgeError(f"the judge at {self.host} redirects too often", "check --judge")
 
     def _redirect_target(self, url: str, error: urllib.error.HTTPError) -> str:
@@ -257,14 +235,10 @@ class Judge:
         """
         try:
             target = urllib.parse.urlsplit(urllib.parse.urljoin(url, error.headers.get("Location") or ""))
-            same = (target.scheme, target.hostname, _port(target)) == (
-                self._url.scheme,
-                self._url.hostname,
-                _port(self._url),
-            )
+            is_followed = error.code in (307, 308) and _origin(target) == _origin(self._url)
         except ValueError:
-            same = False
-        if not same or error.code not in (307, 308):
+            is_followed = False
+        if not is_followed:
             raise JudgeError(
                 f"the judge at {self.host} redirects to another host, which is not followed", "correct --judge"
             )
@@ -273,7 +247,9 @@ class Judge:
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         message = self._server_message(error)
         if error.code in _RETRYABLE:
-            return _TemporaryFailure(f"HTTP {error.code}{message}", _seconds(error.headers.get("Retry-After")))
+            seconds = error.headers.get("Retry-After") or ""  # or a date, which is ignored
+            after_seconds = float(seconds) if seconds.isdecimal() and len(seconds) < 6 else 0.0
+            return _TemporaryFailure(f"HTTP {error.code}{message}", after_seconds)
         remedy = f"check {KEY_VARIABLE}" if error.code in (401, 403) else "check --judge and --judge-model"
         return JudgeError(f"the judge at {self.host} refuses: HTTP {error.code}{message}", remedy)
 
@@ -301,19 +277,12 @@ class Judge:
         return _TemporaryFailure(safe_line(self._without_key(str(reason)) or type(reason).__name__, 100))
 
 
-def cache_folder() -> Path:
-    """The folder of cached grades, one file per story."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("storyteller", appauthor=False) / "judge"
-
-
 def _checked(address: str) -> urllib.parse.SplitResult:
     """Returns the URL for requests. Raises UsageError, without repeating an address that may contain a secret."""
     expected = "a URL such as http://127.0.0.1:8000/v1"
     try:
         url = urllib.parse.urlsplit(address.strip())
-        valid = url.scheme in ("http", "https") and bool(url.hostname) and _port(url) > 0
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
         valid = False
     if not valid or any(ord(letter) <= 0x20 or ord(letter) >= 0x7F for letter in address.strip()):
@@ -335,40 +304,22 @@ def _check_key(key: str, clear: bool) -> None:
         )
 
 
-def _port(url: urllib.parse.SplitResult) -> int:
-    return url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme, 0)
+def _origin(url: urllib.parse.SplitResult) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port. Raises ValueError for an invalid port."""
+    return url.scheme, url.hostname, {"http": 80, "https": 443}.get(url.scheme) if url.port is None else url.port
 
 
 def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
+    with contextlib.suppress(ValueError):  # not an IP address
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"
 
 
-def _seconds(retry_after: str | None) -> float:
-    """Parses a Retry-After header in seconds; 0 for a date."""
-    return float(retry_after) if retry_after is not None and retry_after.isdecimal() and len(retry_after) < 6 else 0.0
-
-
-def _parse_answer(answer: bytes) -> Grades:
-    """Parses the grades in a chat completion. Raises _UnreadableAnswer."""
-    try:
-        if len(answer) > _MAX_ANSWER_BYTES:
-            raise ValueError("the answer is too long")
-        content = json.loads(answer.decode("utf-8"))["choices"][0]["message"]["content"]
-        if not isinstance(content, str):
-            raise ValueError("the answer has no text")
-        return rubric.parse(content)
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise _UnreadableAnswer from error
-
-
-def _read_cached(path: Path) -> Grades | None:
-    """Reads cached grades; None if there are none or the file is damaged."""
-    try:
-        return rubric.parse(read_regular(path).decode("utf-8"))
-    except (OSError, ValueError):
+def _parse_answer(answer: bytes) -> Grades | None:
+    """Parses the grades in a chat completion; None if there are none."""
+    if len(answer) > _MAX_ANSWER_BYTES:
         return None
+    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, RecursionError):
+        content = json.loads(answer.decode("utf-8"))["choices"][0]["message"]["content"]
+        return rubric.parse(content) if isinstance(content, str) else None
+    return None

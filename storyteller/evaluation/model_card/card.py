@@ -34,7 +34,6 @@ from storyteller.evaluation.text_metrics.metrics import Better
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
 from storyteller.system.files import read_regular
 from storyteller.system.json_values import is_natural, read_as, read_dataclass
-from storyteller.tracking.run_folder import RunFolder
 
 SCHEMA = 1
 _MOST_BYTES = 64 << 20
@@ -129,15 +128,6 @@ def read_card(path: Path) -> Card | None:
         return None
 
 
-def newest_card(folder: RunFolder) -> Card | None:
-    """Reads the card of the run's highest step that has a valid one."""
-    try:
-        paths = sorted(folder.cards.glob("step-*.json"), key=lambda path: (len(path.name), path.name), reverse=True)
-    except OSError:
-        return None
-    return next((found for path in paths if (found := read_card(path)) is not None), None)
-
-
 def from_json(plain: Any) -> Card:
     """Reads what `to_json` returned. Raises ValueError for anything else and for a newer schema."""
     try:
@@ -162,13 +152,14 @@ def _facts(plain: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
+# The type of each value of `telling`, `real` and `trained_on`.
 _FACTS: dict[str, Any] = {
     **dict.fromkeys(("prompts", "completions", "stories", "tokens", "top_k", "max_tokens", "seed"), int),
     **dict.fromkeys(("temperature", "top_p", "seconds"), float),
     **dict.fromkeys(("own", "whole"), bool),
     "left_out": list[str],
     "words": str,
-}  # the type of each value of `telling`, `real` and `trained_on`
+}
 
 
 VERDICT_LABELS = {
@@ -204,9 +195,5 @@ def title_with_unit(figure: Figure) -> str:
 
 def headline(figures: Sequence[Figure], keys: Sequence[str]) -> list[tuple[str, str]]:
     """Title and value of the figures with these keys, for a row of tiles."""
-    found = {each.key: each for each in figures}
-    return [
-        (title_with_unit(found[key]), format_value(found[key].unit, found[key].value.value))
-        for key in keys
-        if key in found
-    ]
+    found = [each for key in keys for each in figures if each.key == key]
+    return [(title_with_unit(each), format_value(each.unit, each.value.value)) for each in found]

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,6 @@ class _CardMaker:
         self._run = run
         self._completions = completions
         self._params = sampling_params(seed)
-        self._references: CardReferences | None = None
         self._notes: list[str] = []
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +80,7 @@ class _CardMaker:
         began = time.perf_counter()
         with open_model(str(request["folder"]), threads=1) as engine:
             generated = generate_stories(engine, load_prompts(), self._completions, self._params)
-        references = self._references = self._references or self._load_references()
-        card = make_card.assemble_card(str(request["label"]), generated, references, self._notes, began)
+        card = make_card.assemble_card(str(request["label"]), generated, self._references, self._notes, began)
         logged = [figure for figure in card.figures if figure.key in _LOGGED_KEYS]
         return {
             "scores": {figure.key: figure.value.value for figure in card.figures},
@@ -89,8 +88,9 @@ class _CardMaker:
             "line": ", ".join(f"{figure.title} {format_value(figure.unit, figure.value.value)}" for figure in logged),
         }
 
-    def _load_references(self) -> CardReferences:
-        self._notes.clear()
+    @cached_property
+    def _references(self) -> CardReferences:
+        self._notes.clear()  # of an earlier request, at which this failed
         training = training_stories.find_training_stories(self._run, (), _TRAINING_STORIES, self._notes.append)
         return CardReferences(training, make_card.find_real_stories(self._run, (), _REAL_STORIES, self._notes.append))
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
+from storyteller.inference.engine import Engine
 from storyteller.inference.generate_many import generate_many, refusal
 
-if TYPE_CHECKING:
-    from storyteller.inference.engine import Engine
-
-COMPLETIONS = 10  # stories per prompt, as in Eldan & Li, TinyStories (2023), section 4
-MAX_TOKENS = 400
 _BATCH_SIZE = 128  # large enough to keep all workers busy, small enough for regular progress
 
 
@@ -24,8 +19,7 @@ _BATCH_SIZE = 128  # large enough to keep all workers busy, small enough for reg
 class GeneratedStories:
     """The stories of a card and how they were generated."""
 
-    stories: tuple[StoryCompletion, ...]
-    """The first completions of all prompts in their order, then the second ones, and so on."""
+    stories: tuple[StoryCompletion, ...]  # the first completions of all prompts, then the second ones, and so on
     params: SamplingParams  # sampling parameters with the seed of the first batch; each later batch has the next seed
     completions: int
     left_out: tuple[str, ...]  # prompts that the model refuses, because they do not fit into its context
@@ -33,7 +27,7 @@ class GeneratedStories:
     seconds: float
 
 
-def sampling_params(seed: int, max_tokens: int = MAX_TOKENS, temperature: float = 1.0) -> SamplingParams:
+def sampling_params(seed: int, max_tokens: int = 400, temperature: float = 1.0) -> SamplingParams:
     """The sampling parameters of a card: the model's own distribution, without top-k and top-p. Raises UsageError."""
     return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_k=0, top_p=1.0, seed=seed)
 

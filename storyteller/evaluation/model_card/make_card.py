@@ -13,32 +13,28 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storyteller.config.configs import SamplingParams
+from storyteller.evaluation import bits_per_byte
+from storyteller.evaluation.bits_per_byte import EvalSet
 from storyteller.evaluation.bootstrap import Interval, interval
 from storyteller.evaluation.compare_models import Progress
+from storyteller.evaluation.llm_judge.rubric import ASPECTS, Grades
 from storyteller.evaluation.model_card import real_stories, training_stories
 from storyteller.evaluation.model_card.card import Card, Figure, JudgeUsage
-from storyteller.evaluation.model_card.generate_stories import (
-    COMPLETIONS,
-    MAX_TOKENS,
-    GeneratedStories,
-    generate_stories,
-    sampling_params,
-)
+from storyteller.evaluation.model_card.generate_stories import GeneratedStories, generate_stories
 from storyteller.evaluation.model_card.training_stories import TrainingStories
 from storyteller.evaluation.model_card.worst_examples import worst_examples
 from storyteller.evaluation.text_metrics.metrics import MEASURES, measure
 from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
+from storyteller.inference.engine import is_run, open_model
 from storyteller.system.files import write_json
+from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import now_utc
 
 if TYPE_CHECKING:
-    from storyteller.evaluation.bits_per_byte import EvalSet
     from storyteller.evaluation.llm_judge.client import Judge
-    from storyteller.evaluation.llm_judge.rubric import Grades
-    from storyteller.tracking.run_folder import RunFolder
 
-DEFAULT_JUDGED_STORIES = 44
 _FEW_REAL_STORIES = 50
 
 
@@ -48,15 +44,13 @@ class CardOptions:
 
     model: str
     prompts: tuple[str, ...]
-    completions: int = COMPLETIONS
-    seed: int = 0
-    max_tokens: int = MAX_TOKENS
-    temperature: float = 1.0
-    data: tuple[str, ...] = ()  # paths of real stories; by default the run's held-out stories, else bundled ones
-    train_data: tuple[str, ...] = ()  # paths of the training stories; by default those of the run
-    train_stories: int = training_stories.DEFAULT_STORIES
-    threads: int = 0
-    judge_stories: int = DEFAULT_JUDGED_STORIES  # generated stories that are sent to the judge, and as many real ones
+    completions: int  # stories per prompt; by default 10, as in Eldan & Li, TinyStories (2023), section 4
+    params: SamplingParams  # see `generate_stories.sampling_params`
+    data: tuple[str, ...]  # paths of real stories; by default the run's held-out stories, else bundled ones
+    train_data: tuple[str, ...]  # paths of the training stories; by default those of the run
+    train_stories: int
+    threads: int
+    judge_stories: int  # generated stories that are sent to the judge, and as many real ones
 
 
 @dataclass(frozen=True)
@@ -96,15 +90,11 @@ def make_card(
 
     Raises CorpusError if there are no stories to compare with, and the errors of opening, generating and scoring.
     """
-    from storyteller.evaluation import bits_per_byte
-    from storyteller.inference.engine import is_run, open_model
-
     began = time.perf_counter()
     with open_model(options.model, root, options.threads, log) as engine:
         label = engine.label
-        params = sampling_params(options.seed, options.max_tokens, options.temperature)
         progress = partial(on_progress, "generating")
-        generated = generate_stories(engine, options.prompts, options.completions, params, progress)
+        generated = generate_stories(engine, options.prompts, options.completions, options.params, progress)
     run = training_stories.run_of_model(options.model, label, root)
     notes: list[str] = []
     on_progress("reading", 0, options.train_stories)
@@ -167,8 +157,6 @@ def find_real_stories(run: RunFolder | None, paths: Sequence[str], limit: int, l
 
     `log` receives what a reader of the card should know about them. Raises CorpusError.
     """
-    from storyteller.evaluation import bits_per_byte
-
     names, root = ([run.name], run.path.parent) if run is not None else ([], None)
     held_out = bits_per_byte.held_out(
         names, root, data=paths, limit=min(limit, bits_per_byte.DEFAULT_STORIES) if paths or run else None
@@ -228,25 +216,21 @@ def _judge(
     on_progress: Callable[[int, int], None],
 ) -> tuple[list[Figure], JudgeUsage]:
     """Has the judge grade up to `n_stories` generated stories, and as many real ones as a baseline."""
-    from storyteller.evaluation.llm_judge.rubric import ASPECTS
-
     some = generated[:n_stories]
     baseline = real_stories.match_lengths(some, real[:n_stories])
     stories = [*some, *baseline]
     marks = judge.grade_all(stories, lambda done: on_progress(done, len(stories)))
-    grades, baseline_grades = marks.grades[: len(some)], marks.grades[len(some) :]
+    graded = [(story, grade) for story, grade in zip(some, marks.grades, strict=False) if grade]
+    graded_real = [(story, grade) for story, grade in zip(baseline, marks.grades[len(some) :], strict=True) if grade]
     figures = []
     for aspect in ASPECTS:
-        if (value := _mean_grade(aspect, some, grades)) is not None:
-            what, of_real = f"the judge's grade for {aspect}, 1 to 10", _mean_grade(aspect, baseline, baseline_grades)
+        if (value := _mean_grade(aspect, graded)) is not None:
+            what, of_real = f"the judge's grade for {aspect}, 1 to 10", _mean_grade(aspect, graded_real)
             figures.append(Figure(f"judge_{aspect}", f"{aspect}, judged", what, "", "higher", value, of_real))
-    n_graded, n_baseline = (sum(grade is not None for grade in each) for each in (grades, baseline_grades))
-    return figures, JudgeUsage(judge.host, judge.model, n_graded, n_baseline, marks.unreadable, marks.problem)
+    return figures, JudgeUsage(judge.host, judge.model, len(graded), len(graded_real), marks.unreadable, marks.problem)
 
 
-def _mean_grade(aspect: str, stories: Sequence[StoryCompletion], grades: Sequence[Grades | None]) -> Interval | None:
+def _mean_grade(aspect: str, graded: Sequence[tuple[StoryCompletion, Grades]]) -> Interval | None:
     """The mean grade with its interval, resampled by prompts; None if nothing was graded."""
-    pairs = [
-        (float(getattr(grade, aspect)), story.prompt) for grade, story in zip(grades, stories, strict=True) if grade
-    ]
-    return interval([grade for grade, _ in pairs], groups=[prompt for _, prompt in pairs]) if pairs else None
+    grades = [float(getattr(grade, aspect)) for _, grade in graded]
+    return interval(grades, groups=[story.prompt for story, _ in graded]) if graded else None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from storyteller.config.configs import Config, DataConfig
+from storyteller.data import held_out_file
+from storyteller.data.sources import BundledSource, open_corpus
+from storyteller.data.story_stream import StoryStream
 from storyteller.errors import CorpusError, StorytellerError
 from storyteller.evaluation.bits_per_byte import read_stories
 from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from storyteller.data.sources import StorySource
-
-DEFAULT_STORIES = 20_000
-"""Default number of training stories: what a run of some minutes reads. Indexing them takes seconds."""
+DEFAULT_STORIES = 20_000  # what a run of some minutes reads; indexing them takes seconds
 _HUB_PATIENCE_MINUTES = 0.25
 
 
@@ -28,15 +27,14 @@ class TrainingStories:
 
     stories: tuple[str, ...]
     description: str  # safe to show
-    own: bool  # true if the model was trained on these stories. Otherwise copies from its training data go undetected.
-    whole: bool  # true if these are all stories of the source
+    own: bool  # True if the model was trained on these stories. Otherwise copies from its training data go undetected.
+    whole: bool  # True if these are all stories of the source
 
 
 def from_files(paths: Sequence[str], limit: int = DEFAULT_STORIES) -> TrainingStories:
     """Reads the first `limit` stories of files and folders. Raises CorpusError."""
     found, names = read_stories(paths, limit + 1, options="--train-data")
-    stories, whole = found[:limit], len(found) <= limit
-    return TrainingStories(stories, _description(stories, whole, names), own=True, whole=whole)
+    return _training_stories(found[:limit], names, own=True, whole=len(found) <= limit)
 
 
 def from_run(
@@ -47,10 +45,6 @@ def from_run(
     `log` receives warnings of the reader. Raises RunError, CorpusError or HubError if the stories cannot be read or
     have changed since the run started.
     """
-    from storyteller.data import held_out_file
-    from storyteller.data.sources import open_corpus
-    from storyteller.data.story_stream import StoryStream
-
     plan = folder.read_run()
     known = plan.get("data")
     if not isinstance(known, dict):
@@ -66,18 +60,10 @@ def from_run(
             f"the stories have changed since {folder.name} started", "restore the files or set --train-data"
         )
     kept = held_out_file.load(folder.held_out)
-    stories, whole = _one_pass(StoryStream(source, data, seed=0, held_out=kept[1] if kept else frozenset()), limit)
-    return TrainingStories(stories, _description(stories, whole, _corpus_name(source, folder)), own=True, whole=whole)
-
-
-def from_bundled(limit: int = DEFAULT_STORIES) -> TrainingStories:
-    """Returns the first `limit` bundled stories, for a model whose training data is unknown."""
-    from storyteller.data.sources import BundledSource
-    from storyteller.data.story_stream import StoryStream
-
-    data = DataConfig(source="bundled", shuffle_stories=1)
-    stories, whole = _one_pass(StoryStream(BundledSource(), data, seed=0), limit)
-    return TrainingStories(stories, _description(stories, whole, "the bundled stories"), own=False, whole=whole)
+    stream = StoryStream(source, data, seed=0, held_out=kept[1] if kept else frozenset())
+    names = {"bundled": "the bundled stories", "tinystories": "TinyStories"}
+    name = names.get(str(source.description.get("kind")), "the training data")
+    return _first_epoch(stream, limit, f"{name}, without those held out from {safe_line(folder.name, 64)}", own=True)
 
 
 def find_training_stories(
@@ -96,7 +82,8 @@ def find_training_stories(
         except StorytellerError as error:
             why = error.problem
     log(f"{why}: only copies of the bundled stories are detected (--train-data PATH sets the training stories)")
-    return from_bundled(limit)
+    stream = StoryStream(BundledSource(), DataConfig(source="bundled", shuffle_stories=1), seed=0)
+    return _first_epoch(stream, limit, "the bundled stories", own=False)
 
 
 def run_of_model(model: str, label: str, root: Path) -> RunFolder | None:
@@ -113,29 +100,18 @@ def run_of_model(model: str, label: str, root: Path) -> RunFolder | None:
     return None
 
 
-def _one_pass(stories: Iterable[tuple[str, dict[str, object]]], limit: int) -> tuple[tuple[str, ...], bool]:
-    """Returns the first `limit` stories of the first epoch, and True if these are all of them."""
+def _first_epoch(stream: StoryStream, limit: int, name: str, own: bool) -> TrainingStories:
+    """Reads the first `limit` stories of the first epoch."""
     found: list[str] = []
-    iterator = iter(stories)
-    try:
-        for story, position in iterator:
+    with contextlib.closing(iter(stream)) as stories:
+        for story, position in stories:
             found.append(story)
-            if position["epoch"]:  # the position of the next story: this was the last one of the epoch
-                return tuple(found), True
-            if len(found) == limit:
+            whole = bool(position["epoch"])  # the position of the next story: this was the last one of the epoch
+            if whole or len(found) == limit:
                 break
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
-    return tuple(found), False
+    return _training_stories(found, name, own, whole)
 
 
-def _description(stories: Sequence[str], whole: bool, name: str) -> str:
-    return f"all {len(stories):,} stories of {name}" if whole else f"the first {len(stories):,} stories of {name}"
-
-
-def _corpus_name(source: StorySource, folder: RunFolder) -> str:
-    kind = source.description.get("kind")
-    names = {"bundled": "the bundled stories", "tinystories": "TinyStories"}
-    return f"{names.get(str(kind), 'the training data')}, without those held out from {safe_line(folder.name, 64)}"
+def _training_stories(stories: Sequence[str], name: str, own: bool, whole: bool) -> TrainingStories:
+    description = f"{'all' if whole else 'the first'} {len(stories):,} stories of {name}"
+    return TrainingStories(tuple(stories), description, own, whole)

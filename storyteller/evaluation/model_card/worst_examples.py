@@ -43,11 +43,10 @@ def worst_examples(
     # Each function returns the severity of a failure and the example, or None.
     for find in (_copied, _repeated, _renamed, _ungrammatical):
         rated = [rated for case in cases if (rated := find(case))]
-        seen: set[str] = set()
+        unique: dict[str, Example] = {}
         for _, example in sorted(rated, key=lambda pair: -pair[0]):
-            if example.prompt + example.text not in seen and len(seen) < _EXAMPLES_PER_KIND:
-                seen.add(example.prompt + example.text)
-                found.append(example)
+            unique.setdefault(example.prompt + example.text, example)
+        found += list(unique.values())[:_EXAMPLES_PER_KIND]
     return tuple(found)
 
 

@@ -7,7 +7,6 @@ trigger it. A story without findings may still be inconsistent.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 from storyteller.evaluation.text_metrics.reference_corpus import NAMING_VERBS, ReferenceCorpus
 from storyteller.evaluation.text_metrics.word_tokens import PARAGRAPH, TokenizedStory, stem, word_set
@@ -23,29 +22,19 @@ _LONG_AGO = -(10**9)
 _ARTICLES = frozenset({"the", "a", "an"})
 
 
-@dataclass(frozen=True)
-class Mention:
-    """A name at token `at`, in lower case and without a possessive 's."""
+def mentions(story: TokenizedStory, reference: ReferenceCorpus) -> dict[int, str]:
+    """Finds the names in a story, prompt included: token -> name, in lower case and without a possessive 's.
 
-    at: int
-    name: str
-
-
-def mentions(story: TokenizedStory, reference: ReferenceCorpus) -> list[Mention]:
-    """Finds the names in a story, prompt included: known names, and unknown words capitalised inside a sentence."""
+    Names are known ones, and unknown words that are capitalised inside a sentence.
+    """
+    capitals = {i: story.lower[i].removesuffix("'s") for i, token in enumerate(story.tokens) if token[0].isupper()}
     new = {
-        story.lower[i].removesuffix("'s")
-        for i, token in enumerate(story.tokens)
-        if i and token[0].isupper() and not token.isupper() and story.is_word[i - 1] and not story.begins_sentence[i]
+        word
+        for i, word in capitals.items()
+        if i and not story.tokens[i].isupper() and story.is_word[i - 1] and not story.begins_sentence[i]
         if not reference.knows(story.lower[i]) and story.lower[i] not in reference.genders
     }
-    found = []
-    for i, token in enumerate(story.tokens):
-        if token[0].isupper():
-            name = story.lower[i].removesuffix("'s")
-            if name in reference.persons or name in new:
-                found.append(Mention(i, name))
-    return found
+    return {i: word for i, word in capitals.items() if word in reference.persons or word in new}
 
 
 def changed_name(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[str, str] | None:
@@ -55,17 +44,15 @@ def changed_name(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[str
     mention of the new name on. The new name occurs at least twice, is introduced nowhere (by "named", an adjacent noun
     or in direct speech), and its gender does not contradict the old one's.
     """
-    all_mentions = mentions(story, reference)
+    names = mentions(story, reference)
     places: dict[str, list[int]] = {}
-    for mention in all_mentions:
-        places.setdefault(mention.name, []).append(mention.at)
+    for i, name in names.items():
+        places.setdefault(name, []).append(i)
     for new, at in list(places.items())[:_MOST_NAMES]:
         if len(at) < 2 or at[-1] < story.start or _is_introduced(story, at[0], reference):
             continue
         # Candidates for the replaced name are the names before the first mention of the new one.
-        before = Counter(mention.name for mention in all_mentions if mention.at < at[0])
-        if not before:
-            continue
+        before = Counter(name for i, name in names.items() if i < at[0])
         for rank, (old, n_mentions) in enumerate(before.most_common(_MOST_NAMES)):
             # The old name must not occur again, not even as a part of a word ("tim's").
             gone = places[old][-1] < at[0] and not any(old in word for word in story.lower[at[0] :])
@@ -87,7 +74,7 @@ def _is_introduced(story: TokenizedStory, at: int, reference: ReferenceCorpus) -
     if any(word in reference.genders and word not in reference.persons | _PRONOUNS for word in before[-2:]):
         return True
     after = [word for word in story.lower[at + 1 : at + 3] if word != ","]
-    return after[:1] != [] and after[0] in _ARTICLES
+    return bool(after) and after[0] in _ARTICLES
 
 
 def unresolved_pronouns(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[int, int]:
@@ -97,7 +84,7 @@ def unresolved_pronouns(story: TokenizedStory, reference: ReferenceCorpus) -> tu
     gender (a dog, a friend, a name used for both), or a pronoun that is resolved itself. Pronouns in direct speech are
     ignored.
     """
-    names = {mention.at: mention.name for mention in mentions(story, reference)}
+    names = mentions(story, reference)
     # The sentence with the newest possible antecedent of each gender.
     last = {"he": _LONG_AGO, "she": _LONG_AGO}
     unresolved = total = 0
@@ -174,6 +161,6 @@ def prompt_overlap(story: TokenizedStory, reference: ReferenceCorpus) -> tuple[i
     """
     words = [word.removesuffix("'s") for word in story.prompt_words()]
     prompt = {stem(word) for word in words if reference.is_content(word)}
-    prompt |= {stem(mention.name) for mention in mentions(story, reference) if mention.at < story.start}
+    prompt |= {stem(name) for i, name in mentions(story, reference).items() if i < story.start}
     continuation = {stem(word.removesuffix("'s")) for word in story.words()}
     return len(prompt & continuation), len(prompt)

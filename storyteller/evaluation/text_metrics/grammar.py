@@ -8,7 +8,7 @@ errors in 10,000 words. A general grammar checker would be a large dependency.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from storyteller.evaluation.text_metrics.reference_corpus import ReferenceCorpus
@@ -21,6 +21,8 @@ from storyteller.evaluation.text_metrics.word_tokens import (
     word_set,
 )
 
+Rule = Callable[[TokenizedStory, ReferenceCorpus], Iterable[int]]  # returns the tokens with errors
+
 
 @dataclass(frozen=True)
 class GrammarError:
@@ -31,18 +33,9 @@ class GrammarError:
     words: str
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A check: its name, an example of an error, and a function that yields the tokens with errors."""
-
-    key: str
-    example: str
-    find: Callable[[TokenizedStory, ReferenceCorpus], Iterator[int]]
-
-
 def grammar_errors(story: TokenizedStory, reference: ReferenceCorpus) -> list[GrammarError]:
     """Applies all rules to a story. Returns the errors in the continuation, in text order."""
-    found = [GrammarError(rule.key, at, _context(story, at)) for rule in RULES for at in rule.find(story, reference)]
+    found = [GrammarError(key, at, _context(story, at)) for key, rule in RULES.items() for at in rule(story, reference)]
     return sorted((error for error in found if error.at >= story.start), key=lambda error: error.at)
 
 
@@ -112,10 +105,9 @@ def _a_an(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
                 yield i + 1
 
 
-def _two_determiners(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
-    for i, a, b in story.word_pairs():
-        if a in _DETERMINERS and b in _DETERMINERS and a != b and not (a == "his" and b in _ARTICLES):
-            yield i + 1
+def _two_determiners(story: TokenizedStory, _: ReferenceCorpus) -> list[int]:
+    pairs = [(i, a, b) for i, a, b in story.word_pairs() if a in _DETERMINERS and b in _DETERMINERS and a != b]
+    return [i + 1 for i, a, b in pairs if not (a == "his" and b in _ARTICLES)]
 
 
 def _no_noun(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
@@ -169,10 +161,9 @@ def _case(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
 # --- capitals ---------------------------------------------------------------------------------------------------------
 
 
-def _lower_case_start(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
-    for i in story.continuation:
-        if story.begins_sentence[i] and story.tokens[i][0].islower() and (i > story.start or i == 0):
-            yield i
+def _lower_case_start(story: TokenizedStory, _: ReferenceCorpus) -> list[int]:
+    begins = [i for i in story.continuation if story.begins_sentence[i] and (i > story.start or i == 0)]
+    return [i for i in begins if story.tokens[i][0].islower()]
 
 
 def _lower_case_name(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
@@ -183,10 +174,8 @@ def _lower_case_name(story: TokenizedStory, reference: ReferenceCorpus) -> Itera
             yield i
 
 
-def _lower_case_i(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
-    for i in story.continuation:
-        if story.tokens[i] in I_FORMS:
-            yield i
+def _lower_case_i(story: TokenizedStory, _: ReferenceCorpus) -> list[int]:
+    return [i for i in story.continuation if story.tokens[i] in I_FORMS]
 
 
 def _stray_capital(story: TokenizedStory, reference: ReferenceCorpus) -> Iterator[int]:
@@ -229,39 +218,37 @@ def _paragraphs(story: TokenizedStory) -> Iterator[tuple[range, bool]]:
         yield range(start, len(story.tokens)), story.ended
 
 
-def _open_quotes(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
-    for paragraph, whole in _paragraphs(story):
-        if whole and paragraph and sum(story.tokens[i] == QUOTE for i in paragraph) % 2:
-            yield paragraph[-1]
+def _open_quotes(story: TokenizedStory, _: ReferenceCorpus) -> list[int]:
+    paragraphs = [paragraph for paragraph, whole in _paragraphs(story) if whole and paragraph]
+    return [paragraph[-1] for paragraph in paragraphs if sum(story.tokens[i] == QUOTE for i in paragraph) % 2]
 
 
-def _no_end_mark(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
-    for paragraph, whole in _paragraphs(story):
-        if whole and len(paragraph) > 3 and story.is_word[paragraph[-1]]:
-            yield paragraph[-1]
+def _no_end_mark(story: TokenizedStory, _: ReferenceCorpus) -> list[int]:
+    ends = [paragraph[-1] for paragraph, whole in _paragraphs(story) if whole and len(paragraph) > 3]
+    return [end for end in ends if story.is_word[end]]
 
 
-def _two_marks(story: TokenizedStory, _: ReferenceCorpus) -> Iterator[int]:
-    for i in story.continuation:
-        if i and all(token == "," or is_sentence_end(token) for token in story.tokens[i - 1 : i + 1]):
-            yield i
+def _two_marks(story: TokenizedStory, _: ReferenceCorpus) -> list[int]:
+    is_mark = [token == "," or is_sentence_end(token) for token in story.tokens]
+    return [i for i in story.continuation if i and is_mark[i - 1] and is_mark[i]]
 
 
-RULES = (
-    Rule("doubled word", "he went to to the park", _doubled),
-    Rule("a or an", "a apple, an dog", _a_an),
-    Rule("two determiners", "the his ball", _two_determiners),
-    Rule("article without noun", "the was happy; he saw the.", _no_noun),
-    Rule("past tense after to", "he wanted to went", _to_past),
-    Rule("past tense after auxiliary", "she didn't went", _modal_past),
-    Rule("agreement", "They was happy. He have a dog.", _agreement),
-    Rule("pronoun case", "he went with she", _case),
-    Rule("lower case at sentence start", "He ran. then he fell.", _lower_case_start),
-    Rule("lower-case name", "his friend lily", _lower_case_name),
-    Rule("lower-case i", "so i ran", _lower_case_i),
-    Rule("stray capital", "he saw Then a dog", _stray_capital),
-    Rule("sentence without a verb", "The big dog in the little park.", _no_verb),
-    Rule("unclosed quote", '"Hello, said Tom.', _open_quotes),
-    Rule("paragraph without end mark", "He was very", _no_end_mark),
-    Rule("repeated punctuation", "He ran.,", _two_marks),
-)  # all rules. On real stories each fires in well under one sentence in a hundred.
+# All rules, each with an example of an error. On real stories each fires in well under one sentence in a hundred.
+RULES: dict[str, Rule] = {
+    "doubled word": _doubled,  # he went to to the park
+    "a or an": _a_an,  # a apple, an dog
+    "two determiners": _two_determiners,  # the his ball
+    "article without noun": _no_noun,  # the was happy; he saw the.
+    "past tense after to": _to_past,  # he wanted to went
+    "past tense after auxiliary": _modal_past,  # she didn't went
+    "agreement": _agreement,  # They was happy. He have a dog.
+    "pronoun case": _case,  # he went with she
+    "lower case at sentence start": _lower_case_start,  # He ran. then he fell.
+    "lower-case name": _lower_case_name,  # his friend lily
+    "lower-case i": _lower_case_i,  # so i ran
+    "stray capital": _stray_capital,  # he saw Then a dog
+    "sentence without a verb": _no_verb,  # The big dog in the little park.
+    "unclosed quote": _open_quotes,  # "Hello, said Tom.
+    "paragraph without end mark": _no_end_mark,  # He was very
+    "repeated punctuation": _two_marks,  # He ran.,
+}

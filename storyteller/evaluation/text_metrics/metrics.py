@@ -24,8 +24,7 @@ from storyteller.evaluation.text_metrics.word_tokens import (
 )
 
 Better = Literal["higher", "lower", "like"]
-Compute = Callable[[Sequence[TokenizedStory], ReferenceCorpus], "PerStory"]
-"""Computes a metric per story, in the order of the stories."""
+Compute = Callable[[Sequence[TokenizedStory], ReferenceCorpus], "PerStory"]  # one value per story, in their order
 
 _FEWEST_GROUPS = 8  # prompts from which on the bootstrap resamples prompts instead of stories
 
@@ -57,7 +56,7 @@ def per_story(stories: Sequence[StoryCompletion], reference: ReferenceCorpus) ->
 
 
 def measure(
-    stories: Sequence[StoryCompletion], reference: ReferenceCorpus, *, seed: int = 0, resamples: int = RESAMPLES
+    stories: Sequence[StoryCompletion], reference: ReferenceCorpus, *, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
     """Computes all metrics with their 95 % bootstrap intervals, by key.
 
@@ -67,7 +66,7 @@ def measure(
     prompts = [story.prompt for story in stories]
     groups = prompts if len(set(prompts)) >= _FEWEST_GROUPS else None
     return {
-        key: interval(found.values, found.weights, groups=groups, seed=seed, resamples=resamples)
+        key: interval(found.values, found.weights, groups=groups, resamples=resamples)
         for key, found in per_story(stories, reference).items()
         if sum(found.weights) > 0
     }
@@ -131,6 +130,7 @@ _COMPUTE: dict[str, Compute] = {
     "longest_copy_words": _ratio(lambda story, corpus: (corpus.copies.look_up(story.words()).longest_words, 1), 1),
 }
 
+# Key, title, explanation, unit and direction of each metric, in display order.
 _TABLE: tuple[tuple[str, str, str, str, Better], ...] = (
     ("ended_pct", "ends by itself", "stories that the model ended before the token limit", "%", "higher"),
     ("closed_pct", "ends with an end mark", "stories whose last sentence has an end mark", "%", "higher"),
@@ -150,6 +150,6 @@ _TABLE: tuple[tuple[str, str, str, str, Better], ...] = (
     ("prompt_pct", "follows the prompt", "names and content words of the prompt that are repeated", "%", "like"),
     ("copied_pct", "copied from training", "8-grams that occur in the training stories", "%", "like"),
     ("longest_copy_words", "longest copy", "mean longest span copied from one training story", "words", "like"),
-)  # key, title, explanation, unit and direction of each metric, in display order
+)
 
 MEASURES = tuple(Measure(*row, _COMPUTE[row[0]]) for row in _TABLE)

@@ -6,10 +6,11 @@ on other stories is measured by the language of those.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -43,36 +44,28 @@ MALE = word_set(
     "boy man dad daddy father papa pa grandpa grandfather granddad brother uncle king prince wizard husband "
     "son nephew mr sir he him his himself"
 )
-_GENDERS = {"he": 1, "she": 0}
 
 _COMMON_PCT = 20  # words in more than this share of the stories say little about what a story is about
 
 
+@dataclass(frozen=True, eq=False)
 class ReferenceCorpus:
-    """Word statistics of the training stories. Built by `ReferenceCorpus.build`."""
+    """Word statistics of the training stories, built by `ReferenceCorpus.build`. All words are in lower case."""
 
-    def __init__(self, n_stories: int, n_words: int) -> None:
-        self.n_stories = n_stories
-        self.n_words = n_words
-        self.known: frozenset[str] = frozenset()
-        """Words that occur in at least two stories. All words here are in lower case."""
-        self.common: frozenset[str] = frozenset()
-        """Words of more than a fifth of the stories: function words and ubiquitous topics."""
-        self.always_capital: frozenset[str] = frozenset()
-        """Words that are capitalised inside sentences (nearly) always: names, weekdays."""
-        self.never_capital: frozenset[str] = frozenset()  # words that are (nearly) never capitalised inside sentences
-        self.persons: frozenset[str] = frozenset()  # names of characters: they speak, or something is "named" so
-        self.genders: dict[str, str] = {}
-        """Pronoun of each character word (names, relatives, animals that speak): `he`, `she` or `either`."""
-        self.introduced: frozenset[str] = frozenset()
-        """Stems of words whose first mention in a story has "a" or "an" rather than "the"."""
-        self.doubled: frozenset[str] = frozenset()  # words that occur twice in a row (very, very)
-        self.frequent: frozenset[str] = frozenset()  # words of at least one story in 200
-        self.verbs: frozenset[str] = frozenset()  # words that follow he, she, they, we or I: verbs and adverbs
-        self.copies: CopyIndex  # index of the 8-grams
-        self._classes: dict[str, int] = {}
-        self._pairs: Ints
-        self._n_classes = 0
+    n_words: int
+    known: frozenset[str]  # words that occur in at least two stories
+    common: frozenset[str]  # words of more than a fifth of the stories: function words and ubiquitous topics
+    frequent: frozenset[str]  # words of at least one story in 200
+    always_capital: frozenset[str]  # words that are (nearly) always capitalised inside sentences: names, weekdays
+    never_capital: frozenset[str]  # words that are (nearly) never capitalised inside sentences
+    doubled: frozenset[str]  # words that occur twice in a row (very, very)
+    introduced: frozenset[str]  # stems of words whose first mention in a story has "a" or "an" rather than "the"
+    verbs: frozenset[str]  # words that follow he, she, they, we or I: verbs and adverbs
+    persons: frozenset[str]  # names of characters: they speak, or something is "named" so
+    genders: dict[str, str]  # `he`, `she` or `either` for character words: names, relatives, animals that speak
+    copies: CopyIndex  # index of the 8-grams
+    pair_classes: dict[str, int]  # ids of the classes of tokens in word pairs, see `_class_of`
+    pairs: Ints  # adjacent classes in the training stories, as id of the first * number of classes + id of the second
 
     @classmethod
     def build(cls, training_stories: Iterable[str], *, limit_words: int = LIMIT_WORDS) -> ReferenceCorpus:
@@ -100,15 +93,15 @@ class ReferenceCorpus:
             kind = _class_of(token, self.persons)
             if kind:
                 # A word unknown to the training stories that is capitalised inside a sentence is a name too.
-                name = kind not in self._classes and story.tokens[i][0].isupper() and not story.begins_sentence[i]
-                numbers.append(self._classes.get("<name>" if name else kind, -1))
+                name = kind not in self.pair_classes and story.tokens[i][0].isupper() and not story.begins_sentence[i]
+                numbers.append(self.pair_classes.get("<name>" if name else kind, -1))
                 in_continuation.append(i >= story.start)
         if len(numbers) < 2:
             return 0, 0
         ids = np.array(numbers, dtype=np.int64)
-        pairs = ids[:-1] * self._n_classes + ids[1:]
-        at = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
-        unseen = (self._pairs[at] != pairs) | (ids[:-1] < 0) | (ids[1:] < 0)
+        pairs = ids[:-1] * len(self.pair_classes) + ids[1:]
+        at = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)
+        unseen = (self.pairs[at] != pairs) | (ids[:-1] < 0) | (ids[1:] < 0)
         counted = np.array(in_continuation[1:])
         return int((unseen & counted).sum()), int(counted.sum())
 
@@ -128,62 +121,57 @@ class _CorpusCounts:
     def __init__(self, stories: Iterable[str], limit_words: int) -> None:
         numbers: defaultdict[str, int] = defaultdict(count().__next__)
         boundary = numbers[PARAGRAPH]
-        tokens, lengths, n_words = array("i"), array("i"), 0
+        all_tokens, lengths, n_words = array("i"), array("i"), 0
         for story in stories:
             cleaned = clean(story)
             found = TOKEN.findall(cleaned)
-            tokens.extend(map(numbers.__getitem__, found))
-            tokens.append(boundary)
+            all_tokens.extend(map(numbers.__getitem__, found))
+            all_tokens.append(boundary)
             lengths.append(len(found) + 1)
             n_words += cleaned.count(" ") + 1
             if n_words >= limit_words:
                 break
-        self.texts = list(numbers)
-        self.tokens: NDArray[np.int32] = np.frombuffer(tokens, dtype=np.int32)
-        self.stories: NDArray[np.int32] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         self.n_stories = len(lengths)
-        self._count_types()
-
-    def _count_types(self) -> None:
-        lower: dict[str, int] = {}
-        of_type = [lower.setdefault(text.lower(), len(lower)) for text in self.texts]
-        self.words = list(lower)
-        self.ids = lower
-        self.n = len(lower)
-        word = np.array([text[0].isalpha() for text in self.texts])
-        self.is_word = word[self.tokens]
+        self.stories: NDArray[np.int32] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        texts, tokens = list(numbers), np.frombuffer(all_tokens, dtype=np.int32)
+        self.ids: dict[str, int] = {}  # the id of each token in lower case
+        of_text = [self.ids.setdefault(text.lower(), len(self.ids)) for text in texts]
+        self.words, self.n = list(self.ids), len(self.ids)
+        self.low: Ints = np.array(of_text, dtype=np.int64)[tokens]
+        self.is_word = np.array([text[0].isalpha() for text in texts])[tokens]
         if not self.is_word.any():
             raise ValueError("the training stories have no words")
-        self.low: Ints = np.array(of_type, dtype=np.int64)[self.tokens]
-        self.is_capital = np.array([text[0].isupper() for text in self.texts])[self.tokens]
-        marks = np.array([text[0] in ".!?" for text in self.texts])
-        self.is_end = marks[self.tokens]
-        breaks = marks | np.array([text in {PARAGRAPH, QUOTE, "'", ":", "-", "(", "*"} for text in self.texts])
+        self.is_capital = np.array([text[0].isupper() for text in texts])[tokens]
+        breaks = np.array([text[0] in ".!?" or text in {PARAGRAPH, QUOTE, "'", ":", "-", "(", "*"} for text in texts])
         self.after_word = np.concatenate([[False], self.is_word[:-1]])
-        self.inside = self.is_word & ~np.concatenate([[True], breaks[self.tokens[:-1]]])
+        self.inside = self.is_word & ~np.concatenate([[True], breaks[tokens[:-1]]])  # words inside a sentence
 
     def reference(self) -> ReferenceCorpus:
-        found = ReferenceCorpus(self.n_stories, int(self.is_word.sum()))
-        in_stories = self._in_stories
         words = np.array([word[0].isalpha() for word in self.words])
-        found.known = self._words_where(words & (in_stories >= 2))
-        found.frequent = self._words_where(words & (in_stories >= max(2, self.n_stories / 200)))
-        found.common = self._words_where(words & (in_stories * 100 > _COMMON_PCT * self.n_stories))
-        within = self._counts(self.inside)
-        capitals = self._counts(self.inside & self.is_capital)
+        low, stories = self.low[self.is_word], self.stories[self.is_word]
+        in_stories = np.bincount(np.unique(stories * np.int64(self.n) + low) % self.n, minlength=self.n)
+        within, capitals = self._counts(self.inside), self._counts(self.inside & self.is_capital)
         no_name = I_FORMS | ABBREVIATIONS
         names = self._words_where(words & (within >= 3) & (capitals >= 0.9 * within)) - no_name
-        found.always_capital = self._words_where(words & (within >= 20) & (capitals >= 0.99 * within)) - no_name
-        found.never_capital = self._words_where(words & (within >= 100) & (capitals <= 0.002 * within))
-        found.persons = self._persons(names)
+        persons = self._persons(names)
+        classes, pairs = self._pairs(persons)
         same_as_before = np.concatenate([[False], self.low[1:] == self.low[:-1]])
-        found.doubled = self._words_where(self._counts(self.after_word & self.is_word & same_as_before) > 0)
-        found.introduced = self._introduced()
-        found.verbs = self._verbs()
-        found.genders = self._genders(found.persons)
-        self._collect_pairs(found)
-        found.copies = CopyIndex(self.ids, self.low[self.is_word], self.stories[self.is_word])
-        return found
+        return ReferenceCorpus(
+            n_words=len(low),
+            known=self._words_where(words & (in_stories >= 2)),
+            common=self._words_where(words & (in_stories * 100 > _COMMON_PCT * self.n_stories)),
+            frequent=self._words_where(words & (in_stories >= max(2, self.n_stories / 200))),
+            always_capital=self._words_where(words & (within >= 20) & (capitals >= 0.99 * within)) - no_name,
+            never_capital=self._words_where(words & (within >= 100) & (capitals <= 0.002 * within)),
+            doubled=self._words_where(self._counts(self.after_word & self.is_word & same_as_before) > 0),
+            introduced=self._introduced(),
+            verbs=self._verbs(),
+            persons=persons,
+            genders=self._genders(persons),
+            copies=CopyIndex(self.ids, low, stories),
+            pair_classes=classes,
+            pairs=pairs,
+        )
 
     def _words_where(self, chosen: Any) -> frozenset[str]:
         return frozenset(self.words[i] for i in chosen.nonzero()[0])
@@ -197,13 +185,6 @@ class _CorpusCounts:
         chosen = np.zeros(self.n, dtype=bool)
         chosen[[self.ids[word] for word in words if word in self.ids]] = True
         return chosen[self.low]
-
-    @cached_property
-    def _in_stories(self) -> Ints:
-        """Number of stories that contain each word."""
-        pairs = np.unique(self.stories[self.is_word] * np.int64(self.n) + self.low[self.is_word])
-        counts: Ints = np.bincount(pairs % self.n, minlength=self.n)
-        return counts
 
     def _adjacent_to(self, words: Iterable[str]) -> tuple[Any, Any]:
         """Masks of the words right after, and right before, one of these words in the same story."""
@@ -252,37 +233,34 @@ class _CorpusCounts:
         nouns = self._counts(after_the) >= 0.1 * self._counts(self.is_word)
         actors = {word for word in self._words_where((speaks >= 2) & nouns) if not self._plural(word)} | persons
         actors -= FEMALE | MALE
-        chosen = self._among(actors | (FEMALE | MALE) - set(_GENDERS))
+        chosen = self._among(actors | (FEMALE | MALE) - {"he", "she"})
         places = np.flatnonzero(chosen)
-        counts = np.zeros((2, self.n), dtype=np.int64)
-        for pronoun, row in _GENDERS.items():
+        counts = {}
+        for pronoun in ("he", "she"):
             at = np.flatnonzero(self._among([pronoun]))
             nearest = np.searchsorted(places, at) - 1
             kept = nearest >= 0  # pronouns before the first character word of all have none
             antecedents, at = places[nearest[kept]], at[kept]
             same = (self.stories[antecedents] == self.stories[at]) & (at - antecedents <= 20)
-            counts[row] = np.bincount(self.low[antecedents[same]], minlength=self.n)
+            counts[pronoun] = np.bincount(self.low[antecedents[same]], minlength=self.n)
         genders = dict.fromkeys(FEMALE, "she") | dict.fromkeys(MALE, "he")
         for word in actors:
-            she, he = counts[:, self.ids[word]].tolist()
-            sure = word in persons and she + he >= 10
-            genders[word] = (
-                "he" if sure and he >= 0.85 * (he + she) else "she" if sure and she >= 0.85 * (he + she) else "either"
-            )
+            he, she = (int(counts[pronoun][self.ids[word]]) for pronoun in ("he", "she"))
+            enough = 0.85 * (he + she) if word in persons and he + she >= 10 else math.inf
+            genders[word] = "he" if he >= enough else "she" if she >= enough else "either"
         return genders
 
     def _plural(self, word: str) -> bool:
         return word in {"children", "people", "mice"} or (word.endswith("s") and word[:-1] in self.ids)
 
-    def _collect_pairs(self, found: ReferenceCorpus) -> None:
-        """Collects the adjacent pairs of token classes, as `ReferenceCorpus.unseen_pairs` looks them up."""
+    def _pairs(self, persons: frozenset[str]) -> tuple[dict[str, int], Ints]:
+        """Collects the adjacent pairs of token classes: the classes and the pairs, as in `ReferenceCorpus`."""
         classes: dict[str, int] = {}
-        kinds = [_class_of(word, found.persons) for word in self.words]
+        kinds = [_class_of(word, persons) for word in self.words]
         of_word = np.array([classes.setdefault(kind, len(classes)) if kind else -1 for kind in kinds], dtype=np.int64)
         numbers = of_word[self.low]
         kept = numbers >= 0
         numbers, stories = numbers[kept], self.stories[kept]
         pairs = numbers[:-1] * len(classes) + numbers[1:]
-        found._classes, found._n_classes = classes, len(classes)
         # The sentinel keeps the array from being empty and sorts after every pair.
-        found._pairs = np.unique(np.append(pairs[stories[:-1] == stories[1:]], np.iinfo(np.int64).max))
+        return classes, np.unique(np.append(pairs[stories[:-1] == stories[1:]], np.iinfo(np.int64).max))

@@ -33,7 +33,7 @@ def distinct(words: Sequence[str], n: int) -> float | None:
     size = min(len(grams), WINDOW_WORDS - n + 1)
     # The window slides by one n-gram: one is added, one removed, and the number of distinct ones read off the counter.
     inside = Counter(grams[:size])
-    total, windows = len(inside), 1
+    total = len(inside)
     for i in range(size, len(grams)):
         inside[grams[i]] += 1
         gone = grams[i - size]
@@ -41,8 +41,8 @@ def distinct(words: Sequence[str], n: int) -> float | None:
         if not inside[gone]:
             del inside[gone]
         total += len(inside)
-        windows += 1
-    return total / windows / size
+    n_windows = len(grams) - size + 1
+    return total / n_windows / size
 
 
 def repeated_words(story: TokenizedStory) -> set[int]:
@@ -71,7 +71,7 @@ def repeated_words(story: TokenizedStory) -> set[int]:
     return {i for i in found if i >= story.start}
 
 
-def self_bleu(stories: Sequence[Sequence[str]], seed: int = 0) -> list[float | None]:
+def self_bleu(stories: Sequence[Sequence[str]]) -> list[float | None]:
     """Self-BLEU (Zhu et al. 2018) of each story: its BLEU-4, 0 to 1, against other stories; near 1 if all are alike.
 
     Three differences to the paper:
@@ -85,7 +85,7 @@ def self_bleu(stories: Sequence[Sequence[str]], seed: int = 0) -> list[float | N
     without another story to compare with.
     """
     usable = [i for i, words in enumerate(stories) if len(words) >= BLEU_N]
-    Random(seed).shuffle(usable)
+    Random(0).shuffle(usable)
     found: list[float | None] = [None] * len(stories)
     size = min(BLOCK_STORIES, len(usable))
     if size < 2:

@@ -50,7 +50,7 @@ class TokenizedStory:
         self.tokens, self.start, self.ended = tokens, start, ended
         self.lower = [token.lower() for token in tokens]
         self.is_word = [token[0].isalpha() for token in tokens]
-        self.in_speech = _speech(tokens)  # true for tokens inside double quotes (the end of a paragraph closes them)
+        self.in_speech = _speech(tokens)  # True for tokens inside double quotes (the end of a paragraph closes them)
         self.begins_sentence, self.sentences = _sentences(tokens)
         """True for words that begin a sentence, also in direct speech; token ranges [start, end) of the sentences."""
 

@@ -5,12 +5,12 @@
     ...  # on_event(ModelOpened(...)), on_event(TextPiece(...)), on_event(TextPiece(...)), ..., on_event(Ended(...))
     client.cancel(ticket)
 
-`client` and `events` run in the parent; `python -m storyteller.inference.background --runs-dir RUNS` is the child
-(`worker`, `output_queue`, `model_pool`, `cpu_yield`), which imports the engine. They exchange JSON objects, one a line:
+`client` and `events` run in the parent; `python -m storyteller.inference.background.worker --runs-dir RUNS` is the
+child, which imports the engine. They exchange JSON objects, one a line:
 
     {"generate": 1, "model": "latest", "prompt": "Once", ...}    {"event": "ModelOpened", "ticket": 1, "seed": 7, ...}
     {"cancel": 1}                                                {"event": "TextPiece", "ticket": 1, "text": " upon"...}
-    {"prepare": "latest", "compute_type": "fp32"}                {"event": "Ended", "ticket": 1, "tokens": 90, ...}
+    {"prepare": "latest"}                                        {"event": "Ended", "ticket": 1, "tokens": 90, ...}
                                                                  {"event": "Released", "ticket": 1}
 
 The child exits at the end of its standard input. While a run trains, generation leaves the processor to it.

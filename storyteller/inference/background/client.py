@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.config.configs import SamplingParams
-from storyteller.inference.background.events import (
-    Ended,
-    Event,
-    Failed,
-    ModelOpened,
-    Note,
-    Released,
-    TextPiece,
-    from_json,
-)
+from storyteller.inference.background.events import Ended, Event, Failed, ModelOpened, Note, Released, TextPiece, parse
 from storyteller.system.child_process import JsonLinesProcess
 from storyteller.text import safe_line
 
@@ -34,27 +25,17 @@ _RELEASE_SECONDS = 2.0
 """How long a cancelled story may keep its model busy, before a new child process replaces this one."""
 
 
-class _GenerationProcess(JsonLinesProcess):
-    """The child process, and the cancelled stories that still hold a model in it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.cancelled: set[int] = set()
-        super().__init__(*arguments)
-
-
 @dataclass
 class _PendingRequest:
     """A story that was requested and has not ended."""
 
-    ticket: int
     on_event: Callable[[Event], None]
-    process: _GenerationProcess
+    process: JsonLinesProcess
     message: dict[str, Any]
-    opened: bool = False
     pieces: list[str] = field(default_factory=list)
     tokens: int = 0
     seed: int = 0
-    began: float = field(default_factory=time.monotonic)
+    began: float = 0.0  # when the model was open; 0 before
 
     def apply(self, event: Event) -> Event:
         """Updates the request, and returns the event with its text, which is safe to show except for pieces."""
@@ -62,7 +43,7 @@ class _PendingRequest:
             self.pieces.append(event.text)
             self.tokens = event.tokens
         elif isinstance(event, ModelOpened):
-            self.opened, self.seed, self.began = True, event.seed, time.monotonic()
+            self.seed, self.began = event.seed, time.monotonic()
             event = replace(event, label=safe_line(event.label, 200))
         elif isinstance(event, Note):
             event = replace(event, text=safe_line(event.text, 300))
@@ -82,16 +63,16 @@ class GenerationClient:
 
     def __init__(self, runs_root: Path, command: Sequence[str] | None = None) -> None:
         """`runs_root` is the folder of the runs; `command` replaces the child's command line."""
-        self._command = list(
-            command or (sys.executable, "-m", "storyteller.inference.background", "--runs-dir", str(runs_root))
-        )
+        module = "storyteller.inference.background.worker"
+        self._command = command or [sys.executable, "-m", module, "--runs-dir", str(runs_root)]
         self._lock = threading.RLock()
         self._tickets = itertools.count(1)
         self._pending: dict[int, _PendingRequest] = {}
-        self._process: _GenerationProcess | None = None
+        self._cancelled: dict[int, JsonLinesProcess] = {}  # cancelled stories that hold a model, and where
+        self._process: JsonLinesProcess | None = None  # the child that gets the next story
         self._closed = False
         self._events: queue.SimpleQueue[tuple[Callable[[Event], None], Event] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        threading.Thread(target=self._deliver_events, name="generation-events", daemon=True).start()
 
     def generate(
         self,
@@ -110,24 +91,23 @@ class GenerationClient:
         """
         with self._lock:
             ticket = next(self._tickets)
-            self._start_event_thread()
             try:
                 process = self._current_process()
             except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                problem = f"the generation process cannot be started ({safe_line(why, 100)})"
+                why = safe_line(str(getattr(error, "strerror", None) or error), 100)
+                problem = f"the generation process cannot be started ({why})"
                 self._events.put((on_event, Failed(ticket, problem, "free some memory, and try again")))
                 return ticket
             message = {"generate": ticket, "model": model, "compute_type": compute_type, "prompt": prompt}
             message |= {"goes_on": goes_on, "sampling": dataclasses.asdict(params)}
-            self._pending[ticket] = _PendingRequest(ticket, on_event, process, message)
+            self._pending[ticket] = _PendingRequest(on_event, process, message)
             process.send(message)
             return ticket
 
-    def prepare(self, model: str, compute_type: str = "fp32") -> None:
-        """Starts the child and loads `model` before its first story. Failures are ignored."""
+    def prepare(self, model: str) -> None:
+        """Starts the child and loads `model`, in fp32, before its first story. Failures are ignored."""
         with self._lock, contextlib.suppress(OSError, ValueError):
-            self._current_process().send({"prepare": model, "compute_type": compute_type})
+            self._current_process().send({"prepare": model})
 
     def cancel(self, ticket: int) -> None:
         """Stops a story: its `Ended` comes within 0.2 s, whatever the child does. Does nothing if it has ended."""
@@ -135,35 +115,33 @@ class GenerationClient:
             request = self._pending.get(ticket)
             if request is None:
                 return
-            request.process.cancelled.add(ticket)
+            self._cancelled[ticket] = request.process
             request.process.send({"cancel": ticket})
         _call_later(_CANCEL_SECONDS, lambda: self._end_cancelled(ticket))
-        _call_later(_RELEASE_SECONDS, lambda: self._replace_busy_process(request.process, ticket))
+        _call_later(_RELEASE_SECONDS, lambda: self._replace_busy_process(ticket))
 
     def close(self) -> None:
         """Kills the child and drops its stories; no event is delivered afterwards."""
         with self._lock:
             self._closed = True
-            processes = {request.process for request in self._pending.values()}
-            if self._process is not None:
-                processes.add(self._process)
+            processes = {self._process, *(request.process for request in self._pending.values())}
             self._pending.clear()
             self._process = None
-            if self._thread is not None:
-                self._events.put(None)
+            self._events.put(None)
         for process in processes:
-            process.kill()
+            if process is not None:
+                process.kill()
 
     # Called with the lock held:
 
-    def _current_process(self) -> _GenerationProcess:
+    def _current_process(self) -> JsonLinesProcess:
         if self._closed:
             raise ValueError("it was closed")
         if self._process is None:
-            self._process = _GenerationProcess(self._command, self._receive, self._process_exited)
+            self._process = JsonLinesProcess(self._command, self._receive, self._process_exited)
         return self._process
 
-    def _retire(self, process: _GenerationProcess) -> None:
+    def _retire(self, process: JsonLinesProcess) -> None:
         """Sends no more stories to this child, and kills it once none of its stories is pending."""
         if self._process is process:
             self._process = None
@@ -171,15 +149,10 @@ class GenerationClient:
             threading.Thread(target=process.kill, name="generation-kill", daemon=True).start()
 
     def _finish(self, request: _PendingRequest, last: Event) -> None:
-        del self._pending[request.ticket]
+        del self._pending[last.ticket]
         self._events.put((request.on_event, last))
         if self._process is not request.process:
             self._retire(request.process)
-
-    def _start_event_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._deliver_events, name="generation-events", daemon=True)
-            self._thread.start()
 
     # Called on other threads:
 
@@ -194,30 +167,32 @@ class GenerationClient:
         with self._lock:
             request = self._pending.get(ticket)
             if request is not None:
-                seconds = time.monotonic() - request.began if request.opened else 0.0
+                seconds = time.monotonic() - request.began if request.began else 0.0
                 text = "".join(request.pieces)
                 self._finish(request, Ended(ticket, text, request.tokens, seconds, request.seed, False, stopped=True))
 
-    def _replace_busy_process(self, process: _GenerationProcess, ticket: int) -> None:
+    def _replace_busy_process(self, ticket: int) -> None:
         """Starts a new child if the cancelled story still holds its model, and moves stories there that wait."""
         with self._lock:
-            if ticket not in process.cancelled or self._process is not process:
+            process = self._cancelled.pop(ticket, None)
+            if process is None or self._process is not process:
                 return
             self._process = None
             with contextlib.suppress(OSError, ValueError):
                 for request in self._pending.values():
-                    if request.process is process and not request.opened:
+                    if request.process is process and not request.began:
                         request.process = self._current_process()
                         request.process.send(request.message)
             self._retire(process)
 
-    def _receive(self, process: _GenerationProcess, message: Any) -> None:
+    def _receive(self, process: JsonLinesProcess, message: Any) -> None:
         """Handles a message of the child. Raises KeyError, TypeError or ValueError if it is invalid."""
-        event = from_json(message)
+        event = parse(message)
         with self._lock:
             request = self._pending.get(event.ticket)
             if isinstance(event, Released):
-                process.cancelled.discard(event.ticket)
+                if self._cancelled.get(event.ticket) is process:
+                    del self._cancelled[event.ticket]
             elif request is not None and request.process is process:  # else the client has ended it
                 event = request.apply(event)
                 if isinstance(event, Ended | Failed):
@@ -225,14 +200,16 @@ class GenerationClient:
                 else:
                     self._events.put((request.on_event, event))
 
-    def _process_exited(self, process: _GenerationProcess, reason: str) -> None:
+    def _process_exited(self, process: JsonLinesProcess, reason: str) -> None:
         """Fails the stories of a child that is gone."""
         with self._lock:
             if self._process is process:
                 self._process = None
-            for request in [request for request in self._pending.values() if request.process is process]:
-                remedy = "try again: that starts a new process. Is there enough memory for the model?"
-                self._finish(request, Failed(request.ticket, f"the generation process ended ({reason})", remedy))
+            problem = f"the generation process ended ({reason})"
+            remedy = "try again: that starts a new process. Is there enough memory for the model?"
+            for ticket, request in list(self._pending.items()):
+                if request.process is process:
+                    self._finish(request, Failed(ticket, problem, remedy))
 
 
 def _call_later(seconds: float, work: Callable[[], None]) -> None:

@@ -68,14 +68,10 @@ class Released:
     ticket: int
 
 
-_KINDS = {kind.__name__: kind for kind in (ModelOpened, TextPiece, Note, Ended, Failed, Released)}
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (ModelOpened, TextPiece, Note, Ended, Failed, Released)}
 
 
-def to_json(event: Event | Released) -> dict[str, Any]:
-    return {"event": type(event).__name__, **vars(event)}
-
-
-def from_json(message: Any) -> Event | Released:
-    """Raises KeyError, TypeError or ValueError if the message is not an event."""
-    event: Event | Released = read_dataclass(_KINDS[message["event"]], message)  # type: ignore[assignment]
+def parse(message: Any) -> Event | Released:
+    """Returns the event in a message of the child. Raises KeyError, TypeError or ValueError if it is invalid."""
+    event: Event | Released = read_dataclass(_KINDS[message["event"]], message)
     return event

@@ -1,8 +1,13 @@
-"""Aggregates rows into a fixed number of bins, which are merged in pairs whenever all are full."""
+"""The points of a curve, each with the statistics of the values it stands for, and the bins that rows are counted in.
+
+There is a fixed number of bins, which are merged in pairs whenever all are full. Before points are drawn, they are cut
+to a range, thinned and smoothed.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +15,17 @@ from storyteller.tracking.curves.columns import AXES, MetricColumns, Numbers, X
 
 MEAN, LOW, HIGH, COUNT = range(4)
 _NOTHING = [[[math.nan]], [[math.nan]], [[math.nan]], [[0.0]]]  # the statistics of an empty bin
+
+
+@dataclass
+class Points:
+    """N points of one metric over one axis."""
+
+    x: Numbers
+    stats: Numbers  # mean, low, high, count: 4 x N
+
+    def where(self, chosen: Numbers | slice) -> Points:
+        return Points(self.x[chosen], self.stats[:, chosen])
 
 
 class Bins:
@@ -20,16 +36,13 @@ class Bins:
         self.most = max(2, most // 2 * 2)
         self.filled = 0
         self.rows_per_bin = 1
-        self.offsets = np.zeros(self.most, np.int64)
-        """Where the first line of each bin starts in the file, in bytes."""
-        self.rows = np.zeros(self.most, np.int64)
-        """Number of steps in each bin."""
+        self.offsets = np.zeros(self.most, np.int64)  # where the first line of each bin starts in the file, in bytes
+        self.rows = np.zeros(self.most, np.int64)  # number of steps in each bin
         self.first: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
         self.last: dict[X, Numbers] = {axis: np.full(self.most, np.nan) for axis in AXES}
-        self.keys: dict[str, int] = {}
-        """Index of each metric in `values`."""
+        self.keys: dict[str, int] = {}  # index of each metric in `values`
+        # Mean, low, high and count: 4 x keys x bins. One array, because bins are filled a few rows at a time.
         self.values = np.zeros((4, 0, self.most))
-        """Mean, low, high and count: 4 x keys x bins. One array, because bins are filled a few rows at a time."""
 
     def add(self, rows: MetricColumns) -> None:
         """Adds rows, whose steps are past those of the last bin."""
@@ -58,14 +71,14 @@ class Bins:
         """Where the lines of the bin end in the file, in bytes; `end` for the last bin."""
         return int(self.offsets[place + 1]) if place + 1 < self.filled else end
 
-    def points(self, key: str, axis: X) -> tuple[Numbers, Numbers, Numbers]:
-        """The N bins that have the metric: their indices, their middles on the axis, their statistics (4 x N)."""
+    def points(self, key: str, axis: X) -> tuple[Numbers, Points]:
+        """The bins that have the metric: their indices, and a point in the middle of each."""
         if key not in self.keys:
-            return np.zeros(0, np.int64), np.zeros(0), np.zeros((4, 0))
+            return np.zeros(0, np.int64), Points(np.zeros(0), np.zeros((4, 0)))
         values = self.values[:, self.keys[key], : self.filled]
         x = middle(self.first[axis][: self.filled], self.last[axis][: self.filled])
         places = np.flatnonzero((values[COUNT] > 0) & ~np.isnan(x))
-        return places, x[places], values[:, places]
+        return places, Points(x[places], values[:, places])
 
     def _put(self, rows: MetricColumns, places: Numbers) -> None:
         """Adds rows to their bins: the last filled one and those after it."""
@@ -84,7 +97,9 @@ class Bins:
             columns[self.keys[key]] = column
         now = self.values[:, :, bins]
         now[:, :, fresh] = _NOTHING
-        now[...] = merged(now, _grouped(columns, starts))
+        mean, count = grouped_means(columns, (~np.isnan(columns)).astype(np.float64), starts)
+        low, high = (extreme.reduceat(columns, starts, axis=-1) for extreme in (np.fmin, np.fmax))
+        now[...] = merged(now, np.stack((mean, low, high, count)))
         self.filled = bins.stop
 
     def _merge_pairs(self) -> None:
@@ -98,6 +113,51 @@ class Bins:
         self.values[:, :, :half] = merged(self.values[:, :, 0::2], self.values[:, :, 1::2])
         self.filled = half
         self.rows_per_bin *= 2
+
+
+def points_of(rows: MetricColumns, key: str, axis: X) -> Points:
+    """One point a row that has the metric and a place on the axis."""
+    x, values = rows.x[axis], rows.values.get(key, np.full(len(rows), np.nan))
+    there = ~(np.isnan(x) | np.isnan(values))
+    return Points(x[there], np.stack((values, values, values, np.ones(len(values))))[:, there])
+
+
+def reach(x: Numbers, begin: float | None, end: float | None, more: int = 1) -> slice:
+    """Selects the points within the range and `more` of them on either side."""
+    inside = np.flatnonzero((x >= (-math.inf if begin is None else begin)) & (x <= (math.inf if end is None else end)))
+    if len(inside):
+        first, last = int(inside[0]), int(inside[-1])
+    else:  # the range lies between two points
+        first = int(np.searchsorted(x, math.inf if begin is None else begin))
+        last = first - 1
+    return slice(max(0, first - more), min(len(x), last + 1 + more))
+
+
+def thinned(points: Points, most: int) -> Points:
+    """Merges consecutive points, so that at most `most` are left."""
+    every = -(-len(points.x) // most)
+    if every <= 1:
+        return points
+    starts = np.arange(0, len(points.x), every)
+    mean, low, high, counts = points.stats
+    means, count = grouped_means(mean, counts, starts)
+    ends = np.minimum(starts + every, len(points.x)) - 1
+    x = middle(points.x[starts], points.x[ends])
+    low, high = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
+    return Points(x, np.stack((np.clip(means, low, high), low, high, count)))
+
+
+def smoothed(points: Points, span: float) -> list[float]:
+    """The exponentially weighted means over a span of the axis behind each point, weighted by counts, too."""
+    if not span > 0 or math.isinf(span):
+        return list(points.stats[MEAN].tolist())
+    fades = np.exp(-np.maximum(np.diff(points.x, prepend=points.x[0]), 0) / (span / 2)).tolist()
+    smooth, mean, weight = [], 0.0, 0.0
+    for fade, value, count in zip(fades, points.stats[MEAN].tolist(), points.stats[COUNT].tolist(), strict=True):
+        weight = weight * fade + count
+        mean += (value - mean) * (count / weight)  # weighted sum / sum of weights, without large sums
+        smooth.append(mean)
+    return smooth
 
 
 def middle(one: Numbers, other: Numbers) -> Numbers:
@@ -123,9 +183,3 @@ def grouped_means(means: Numbers, counts: Numbers, starts: Numbers) -> tuple[Num
     of_each = np.repeat(count, np.diff(np.concatenate((starts, [means.shape[-1]]))), axis=-1)
     mean = np.add.reduceat(np.nan_to_num(means) * (counts / np.maximum(of_each, 1)), starts, axis=-1)
     return np.where(count > 0, mean, np.nan), count
-
-
-def _grouped(values: Numbers, starts: Numbers) -> Numbers:
-    """The statistics (4 x ... x groups) of groups of the values (... x N) that are not NaN."""
-    mean, count = grouped_means(values, (~np.isnan(values)).astype(np.float64), starts)
-    return np.stack((mean, np.fmin.reduceat(values, starts, axis=-1), np.fmax.reduceat(values, starts, axis=-1), count))

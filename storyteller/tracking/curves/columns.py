@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyteller.system.json_values import finite
-from storyteller.tracking.metrics_log import is_step, split_at_resumes
+from storyteller.tracking.metrics_log import has_step, split_at_resumes
 
 Numbers = NDArray[Any]
 X = Literal["step", "tokens", "seconds"]
@@ -27,12 +28,9 @@ lines of one process differ by rounding only, and starting a process takes longe
 class MetricColumns:
     """The metrics of N steps, in ascending order of step."""
 
-    offsets: Numbers
-    """Where the first line of each step starts in the file, in bytes: int64, N."""
-    x: dict[X, Numbers]
-    """By axis: float64, N; NaN where a line has none, never for `step`."""
-    values: dict[str, Numbers]
-    """By metric: float64, N; NaN where the step has none."""
+    offsets: Numbers  # where the first line of each step starts in the file, in bytes: int64, N
+    x: dict[X, Numbers]  # by axis: float64, N; NaN where a line has none, never for `step`
+    values: dict[str, Numbers]  # by metric: float64, N; NaN where the step has none
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -103,11 +101,8 @@ def newest_values(rows: MetricColumns) -> dict[str, float | str]:
 
 def position_of(record: Mapping[str, Any]) -> dict[str, float | str]:
     """Step, tokens, seconds and time of a record, without those that are not valid."""
-    found: dict[str, float | str] = {}
-    for key in AXES:
-        value = record.get(key)
-        if is_step(value) or (key != "step" and finite(value) is not None):
-            found[key] = value  # type: ignore[assignment]
+    axes = AXES if has_step(record) else AXES[1:]
+    found: dict[str, float | str] = {key: record[key] for key in axes if finite(record.get(key)) is not None}
     if isinstance(record.get("time"), str):
         found["time"] = record["time"][:_LONGEST_TIME]
     return found
@@ -137,22 +132,17 @@ def breaks(records: Sequence[Mapping[str, Any]], ahead: float | None) -> tuple[l
 
 def _ahead(record: Mapping[str, Any]) -> float | None:
     seconds, time = finite(record.get("seconds")), record.get("time")
-    if seconds is None or not isinstance(time, str):
-        return None
-    try:
-        return datetime.datetime.fromisoformat(time).timestamp() - seconds
-    except (ValueError, OverflowError, OSError):
-        return None
+    if seconds is not None and isinstance(time, str):
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            return datetime.datetime.fromisoformat(time).timestamp() - seconds
+    return None
 
 
 def _numbers(values: list[Any]) -> Numbers:
     """float64 of the same length; NaN for values that are not finite numbers."""
     if set(map(type, values)) <= {float, int, type(None)}:
-        try:
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
             column = np.array(values, dtype=np.float64)
-        except OverflowError:  # an integer of hundreds of digits
-            pass
-        else:
             column[np.isinf(column)] = np.nan
             return column
     return np.array([finite(value) for value in values], dtype=np.float64)

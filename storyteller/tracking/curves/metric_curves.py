@@ -1,7 +1,7 @@
 """A run's metrics as curves that follow the log, in memory that does not grow with it.
 
-The log is read line by line into bins. A deep zoom reads the lines of its range again (`exact_rows`). Until the whole
-log has been read, lines sampled evenly stand for the rest (`sketch`).
+The log is read line by line into bins. A deep zoom reads the lines of its range again (`ExactRows`). Until the whole
+log has been read, lines sampled evenly stand for the rest (`Sketch`).
 """
 
 from __future__ import annotations
@@ -17,33 +17,20 @@ import numpy as np
 
 from storyteller.system.files import open_regular
 from storyteller.system.json_values import finite
-from storyteller.tracking.curves.bins import Bins
+from storyteller.tracking.curves.bins import Bins, Points, points_of, reach, smoothed, thinned
 from storyteller.tracking.curves.columns import MetricColumns, X, breaks, joined, newest_values, position_of, rows_of
-from storyteller.tracking.curves.exact_rows import ExactRows
-from storyteller.tracking.curves.points import Points, reach, single, smoothed, thinned, within
-from storyteller.tracking.curves.sketch import Sketch, draw_sketch, extend_sketch
+from storyteller.tracking.curves.log_access import ExactRows, Sketch, draw_sketch, extend_sketch
 from storyteller.tracking.log_follower import LogFollower, LogPart
 from storyteller.tracking.run_folder import RunFolder
 
-_REST_SECONDS = 0.0005
-"""Slept between two slices: a thread that waits for the interpreter would otherwise get it 5 ms later each time."""
+_REST_SECONDS = 0.0005  # slept between slices: a thread that waits for the interpreter would else get it 5 ms later
 _EXACT_ROWS = 16_384  # most steps that a zoom reads from the log again: about a tenth of a second
 _MOST_KEYS = 64
 _LONGEST_KEY = 200
 _STANDARD_KEYS = {
-    "train/loss",
-    "train/grad_norm",
-    "train/lr",
-    "train/tokens_per_second",
-    "train/mfu_pct",
-    "train/padding_pct",
-    "train/data_wait_pct",
-    "memory/rss_gib",
-    "memory/device_gib",
-    "eval/loss",
-    "eval/perplexity",
-    "eval/bpb",
-    "time/eta_seconds",
+    *("train/loss", "train/grad_norm", "train/lr", "train/tokens_per_second", "train/mfu_pct", "train/padding_pct"),
+    *("train/data_wait_pct", "memory/rss_gib", "memory/device_gib", "time/eta_seconds"),
+    *("eval/loss", "eval/perplexity", "eval/bpb"),
 }
 """The metrics that every run logs: they are kept even where `_MOST_KEYS` others came first."""
 NOT_METRICS = frozenset(("step", "tokens", "seconds", "time"))
@@ -57,8 +44,7 @@ class Line:
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
-    smooth: Sequence[float]
-    """The smoothed means; the means themselves if no smoothing was asked for."""
+    smooth: Sequence[float]  # the smoothed means; the means themselves if no smoothing was asked for
 
 
 class Curves:
@@ -73,16 +59,14 @@ class Curves:
         self._most_bins = most_bins
         self._lock = threading.RLock()  # guards what looking threads see; held for moments
         self._reading = threading.Lock()  # held by the one thread that reads
-        self._exact = ExactRows(self._path)
         self._follower = LogFollower()
-        self.version = -1
-        """Rises whenever something changes."""
+        self.version = -1  # rises whenever something changes
         self._reset()
 
     def _reset(self) -> None:
         with self._lock:
             self._follower.restart()
-            self._exact.reset()
+            self._exact = ExactRows(self._path)
             self._bins = Bins(self._most_bins)
             self._keys: dict[str, None] = {}
             self._newest: dict[str, Any] | None = None  # not in the bins yet: more lines of its step may come
@@ -252,8 +236,8 @@ class Curves:
         the whole span. The sum of weights is divided out, so that the curve does not start near 0: the bias correction
         of D. P. Kingma and J. Ba, Adam (2015), section 3, for points at uneven distances.
         """
-        chosen = within(self._points(key, x, begin, end, points), begin, end)
-        chosen = thinned(chosen, max(1, points))
+        known = self._points(key, x, begin, end, points)
+        chosen = thinned(known.where(reach(known.x, begin, end)), max(1, points))
         mean, low, high, _ = chosen.stats
         smooth = mean.tolist()
         if smoothing > 0 and len(smooth) > 1:
@@ -280,8 +264,8 @@ class Curves:
         """All points of the metric, those of the range in as much detail as `points` asks for."""
         with self._lock:
             bins = self._bins
-            places, middles, stats = bins.points(key, x)
-            wanted = reach(middles, begin, end, more=2)
+            places, binned = bins.points(key, x)
+            wanted = reach(binned.x, begin, end, more=2)
             stretch = None
             if len(places[wanted]):
                 first, last = int(places[wanted][0]), int(places[wanted][-1])
@@ -289,19 +273,17 @@ class Curves:
                 if last - first + 1 < min(rows, points) and rows <= _EXACT_ROWS:
                     stretch = int(bins.offsets[first]), bins.end_of(last, self._newest_offset)
             newer = self._newer_rows((key,))
-            keys, version = list(self._keys), self._exact.version
+            keys, exact, version = list(self._keys), self._exact, self._exact.version
             first_step = float(newer.x["step"][0]) if len(newer) else math.inf
             if len(newer):  # the unread rest of the log may start with a resume
-                kept = bins.last["step"][places] < first_step
-                middles, stats = middles[kept], stats[:, kept]
-                wanted = slice(wanted.start, min(wanted.stop, len(middles)))
-        exact = self._exact.between(*stretch, keys, version) if stretch is not None else None
-        parts = [Points(middles, stats)]
-        if exact is not None:
-            kept = exact.x["step"] < first_step
-            before, after = slice(0, wanted.start), slice(wanted.stop, None)
-            parts = [parts[0].where(before), _of_rows(exact.where(kept), key, x), parts[0].where(after)]
-        parts.append(_of_rows(newer, key, x))
+                binned = binned.where(bins.last["step"][places] < first_step)
+                wanted = slice(wanted.start, min(wanted.stop, len(binned.x)))
+        rows_again = exact.between(*stretch, keys, version) if stretch is not None else None
+        parts = [binned]
+        if rows_again is not None:
+            between = points_of(rows_again.where(rows_again.x["step"] < first_step), key, x)
+            parts = [binned.where(slice(0, wanted.start)), between, binned.where(slice(wanted.stop, None))]
+        parts.append(points_of(newer, key, x))
         return Points(np.concatenate([p.x for p in parts]), np.concatenate([p.stats for p in parts], axis=1))
 
     def _newer_rows(self, keys: tuple[str, ...]) -> MetricColumns:
@@ -312,7 +294,3 @@ class Curves:
         if self._sketch is None:
             return newest
         return joined(newest, self._sketch.rows.where(self._sketch.rows.offsets >= self._position))
-
-
-def _of_rows(rows: MetricColumns, key: str, x: X) -> Points:
-    return single(rows.x[x], rows.values.get(key, np.full(len(rows), np.nan)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -45,30 +44,23 @@ class ChartReader(ReaderThread):
         self._curves: dict[str, Curves] = {}
         self._whole: set[str] = set()
         """Runs whose log was read to its end; the lines of the others are sketched from parts of it."""
-        self._lock = threading.Lock()
-        self._request = LineRequest()
+        self._request = LineRequest()  # replaced by the screen's thread, and read once in each `_read`
         self._drawn: tuple[object, ...] = (None,)
         """The request and the versions of the data of the last lines."""
         self._drawn_at = -1e9
 
     def want(self, request: LineRequest) -> None:
         """Post the lines of `request` from now on, the first of them at once."""
-        with self._lock:
-            self._request = request
+        self._request = request
         self.poke()
 
-    def _wanted(self) -> LineRequest:
-        with self._lock:
-            return self._request
-
-    def _catch_up(self, names: Iterable[str]) -> bool:
+    def _catch_up(self, names: Collection[str]) -> bool:
         """Read on in each log. Returns True once all are at their end. A new run is sketched first."""
-        wanted = tuple(names)
-        for name in set(self._curves).difference(wanted):
+        for name in set(self._curves).difference(names):
             del self._curves[name]
             self._whole.discard(name)
         caught = True
-        for name in wanted:
+        for name in names:
             if name not in self._curves:
                 self._curves[name] = Curves(RunFolder(self._root / name))
                 self._curves[name].sketch()
@@ -97,11 +89,9 @@ class ChartReader(ReaderThread):
 
     def _lines(self, request: LineRequest) -> dict[str, dict[str, Line]]:
         """The lines by metric, then by run; a run without the metric has none."""
+        shape = (request.x, request.begin, request.end, request.points, request.smoothing)
+        curves = {name: self._curves[name] for name in request.runs}
         return {
-            key: {
-                name: curves.line(key, request.x, request.begin, request.end, request.points, request.smoothing)
-                for name, curves in ((name, self._curves[name]) for name in request.runs)
-                if key in curves.keys
-            }
+            key: {name: each.line(key, *shape) for name, each in curves.items() if key in each.keys}
             for key in request.keys
         }

@@ -52,12 +52,12 @@ class CompareReader(ChartReader):
         super().wake()
 
     def want(self, request: LineRequest) -> None:
-        if request.runs != self._wanted().runs:
+        if request.runs != self._request.runs:
             self._compared_at = -1e9
         super().want(request)
 
     def _read(self) -> float:
-        request = self._wanted()
+        request = self._request
         caught = self._catch_up(request.runs)
         due_seconds = self._draw(request)
         self._compare(request.runs)
@@ -69,8 +69,8 @@ class CompareReader(ChartReader):
         if due_seconds := self._seconds_until_due(request, is_whole, versions):
             return due_seconds
         keys = frozenset(key for name in request.runs for key in self._curves[name].keys)
-        lines = self._lines(request)
-        self._post(LinesCompared(request, lines[request.keys[0]] if request.keys else {}, keys, is_whole))
+        lines = next(iter(self._lines(request).values()), {})
+        self._post(LinesCompared(request, lines, keys, is_whole))
         return self.look_seconds
 
     def _compare(self, names: tuple[str, ...]) -> None:
@@ -81,20 +81,20 @@ class CompareReader(ChartReader):
         present = [name for name in names if (self._root / name).is_dir()]
         found = compare_runs([RunFolder(self._root / name) for name in present], self._curves)
         known = self._results | {result.name: result for result in found.results}
-        self._results = {name: known.get(name) or _unknown(name) for name in names}
+        self._results = {name: known.get(name) or RunResult(name, "", *[None] * 8) for name in names}
         for name in set(names).difference(present):
             self._results[name] = replace(self._results[name], state="deleted")
-        # `found` has columns for the runs that are present only; a deleted run gets an empty column in its place.
-        places = [present.index(name) if name in present else None for name in names]
-        differences = tuple(
-            (key, tuple(None if place is None else values[place] for place in places))
-            for key, values in found.differences
-        )
-        comparison = RunComparison(names, differences, tuple(self._results.values()))
+        comparison = with_columns(found, names, self._results)
         if comparison != self._compared:
             self._compared = comparison
             self._post(RunsCompared(comparison))
 
 
-def _unknown(name: str) -> RunResult:
-    return RunResult(name, "", None, None, None, None, None, None, None, None)
+def with_columns(comparison: RunComparison, names: tuple[str, ...], results: Mapping[str, RunResult]) -> RunComparison:
+    """The comparison with the columns of the runs `names`; a run that it does not have gets an empty column."""
+    places = [comparison.names.index(name) if name in comparison.names else None for name in names]
+    differences = tuple(
+        (key, tuple(None if place is None else values[place] for place in places))
+        for key, values in comparison.differences
+    )
+    return RunComparison(names, differences, tuple(results[name] for name in names))

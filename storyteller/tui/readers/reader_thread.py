@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from textual.message import Message
 from textual.message_pump import MessagePump
@@ -77,3 +78,12 @@ class ReaderThread:
                 return
             self._poked.wait(pause_seconds)
             self._awake.wait()
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Identity, size and time of change, which differ whenever a file or the entries of a folder changed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -11,8 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.message import Message
 from textual.message_pump import MessagePump
@@ -27,9 +26,7 @@ from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import LIVING
 from storyteller.tracking.sample_history import SampleHistory
 from storyteller.tui.readers.chart_reader import ChartReader, LineRequest
-
-if TYPE_CHECKING:
-    from storyteller.inference.background import Event
+from storyteller.tui.readers.reader_thread import stamp
 
 _STATE_SECONDS = 0.6  # pause between two checks that the process is alive
 _AXIS_POINTS = 1 << 14
@@ -88,10 +85,9 @@ class LinesUpdated(Message):
         steps = self.bpb.x
         after = bisect_left(steps, step)
         near = [at for at in (after - 1, after) if 0 <= at < len(steps)]
-        if not near:
-            return None
-        nearest = min(near, key=lambda at: abs(steps[at] - step))
-        return self.bpb.mean[nearest] if abs(steps[nearest] - step) <= max(0.5, step * 0.002) else None
+        nearest = min(near, key=lambda at: abs(steps[at] - step), default=None)
+        is_near = nearest is not None and abs(steps[nearest] - step) <= max(0.5, step * 0.002)
+        return self.bpb.mean[nearest] if is_near else None
 
 
 @dataclass
@@ -109,13 +105,6 @@ class LogUpdated(Message):
     lines: Sequence[str]
     anew: bool  # True if they replace all earlier lines
     cut: bool  # True if lines before these were left out
-
-
-@dataclass
-class StoryEvent(Message):
-    """An event of the generation client."""
-
-    event: Event
 
 
 # --- the reader -------------------------------------------------------------------------------------------------------
@@ -151,15 +140,13 @@ class RunReader(ChartReader):
 
     def _read(self) -> float:
         self._look()
-        request = self._wanted()
+        request = self._request
         was_whole = self._is_whole
         caught = self._catch_up(dict.fromkeys((self._folder.name, *request.runs)))
         if self._is_whole and not was_whole:
             self._see_state()
-        due_seconds = self.look_seconds
-        if self._folder.path.is_dir() or self._poked.is_set():
-            due_seconds = self._draw(request)
-        return self._pause(caught, due_seconds)
+        is_drawn = self._folder.path.is_dir() or self._poked.is_set()
+        return self._pause(caught, self._draw(request) if is_drawn else self.look_seconds)
 
     @property
     def _is_whole(self) -> bool:
@@ -172,17 +159,16 @@ class RunReader(ChartReader):
         now = time.monotonic()
         gone = not self._folder.path.is_dir()
         if now - self._looked_at >= _STATE_SECONDS or gone != self._gone:
-            self._looked_at = now
-            self._gone = gone
+            self._looked_at, self._gone = now, gone
             self._see_state()
         if gone:
             return
-        if self._changed("plan", _stamp(self._folder.run_json)):
+        if self._changed("plan", stamp(self._folder.run_json)):
             self._see_plan()
         has_new_stories = self.history.catch_up()
-        if self._changed("checkpoints", _stamp(self._folder.checkpoints)) or has_new_stories:
+        if self._changed("checkpoints", stamp(self._folder.checkpoints)) or has_new_stories:
             self._see_stories()
-        if self._changed("log", _stamp(self._folder.log)):
+        if self._changed("log", stamp(self._folder.log)):
             with contextlib.suppress(OSError):  # of a log that cannot be read nothing is shown
                 lines, restarted, skipped = self._log.read()
                 if lines or restarted:
@@ -208,17 +194,17 @@ class RunReader(ChartReader):
 
     def _see_plan(self) -> None:
         try:
-            plan, problem = self._folder.read_run(), ""
+            self._post(PlanRead(self._folder.read_run(), ""))
         except RunError as error:
-            plan, problem = {}, str(error)
-        self._post(PlanRead(plan, problem))
+            self._post(PlanRead({}, str(error)))
 
     def _see_stories(self) -> None:
+        best = None
         try:
             self._checkpoints = tuple(checkpoint_folders.steps(self._folder))
             best = checkpoint_folders.best(self._folder)
         except (OSError, StorytellerError):
-            self._checkpoints, best = (), None
+            self._checkpoints = ()
         self._post(StoriesUpdated(self._checkpoints, int(best.name.rpartition("-")[2]) if best is not None else None))
 
     # --- lines --------------------------------------------------------------------------------------------------------
@@ -264,12 +250,3 @@ def _interpolate(value: float, known: Sequence[float], others: Sequence[float]) 
         return others[-1]
     begin, end = known[after - 1], known[after]
     return others[after - 1] + (others[after] - others[after - 1]) * (value - begin) / (end - begin)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change, which differ whenever a file or the entries of a folder changed."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns

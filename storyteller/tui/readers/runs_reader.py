@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from storyteller.tracking.run_folder import RunFolder
-from storyteller.tui.readers.reader_thread import ReaderThread
+from storyteller.tui.readers.reader_thread import ReaderThread, stamp
 
 if TYPE_CHECKING:
     from storyteller.tracking.run_index import RunSummary
@@ -73,11 +73,7 @@ class RunsReader(ReaderThread):
         if name is None:
             return None
         path = RunFolder(self._root / name).samples
-        try:
-            found = path.stat()
-        except OSError:
-            return None
-        mark = (name, found.st_ino, found.st_size, found.st_mtime_ns)
+        mark = (name, stamp(path))
         if mark != self._story_read[0]:
             self._story_read = (mark, _newest_story(name, path))
         return self._story_read[1]

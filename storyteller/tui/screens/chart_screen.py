@@ -50,8 +50,7 @@ class ChartScreen(ReaderScreen):
 
     def action_axis(self) -> None:
         axes: tuple[X, ...] = get_args(X)
-        settings = self.app.settings
-        settings.x_axis = axes[(axes.index(settings.x_axis) + 1) % len(axes)]
+        self.app.settings.x_axis = axes[(axes.index(self.app.settings.x_axis) + 1) % len(axes)]
         self._settings_changed()
 
     def action_log_y(self) -> None:
@@ -60,11 +59,11 @@ class ChartScreen(ReaderScreen):
 
     def action_smoothing(self) -> None:
         settings = self.app.settings
-        larger = [span for span in SMOOTHINGS if span > settings.smoothing + 1e-9]
-        settings.smoothing = larger[0] if larger else SMOOTHINGS[0]
+        larger = (span for span in SMOOTHINGS if span > settings.smoothing + 1e-9)
+        settings.smoothing = next(larger, SMOOTHINGS[0])
         self._settings_changed()
-        span = f"{settings.smoothing:.0%} of the range shown"
-        self.app.say(f"smoothed over {span}" if settings.smoothing else "not smoothed")
+        span = settings.smoothing
+        self.app.say(f"smoothed over {span:.0%} of the range shown" if span else "not smoothed")
 
     def action_zoom(self, direction: int) -> None:
         self.chart.zoom_step(direction)

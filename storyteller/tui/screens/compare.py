@@ -16,8 +16,9 @@ from storyteller.tracking import run_index
 from storyteller.tracking.compare_runs import RunComparison
 from storyteller.tui import safe_content
 from storyteller.tui.readers.chart_reader import LineRequest
-from storyteller.tui.readers.compare_reader import CompareReader, LinesCompared, RunsCompared
+from storyteller.tui.readers.compare_reader import CompareReader, LinesCompared, RunsCompared, with_columns
 from storyteller.tui.screens.chart_screen import RANGE_KEYS, STYLE_KEYS, ChartScreen
+from storyteller.tui.screens.confirm import ask
 from storyteller.tui.screens.pick_runs import PickRunsScreen
 from storyteller.tui.widgets.compare_tables import ResultsTable, SettingsTable
 from storyteller.tui.widgets.key_hints import KeyHints
@@ -28,6 +29,7 @@ from storyteller.tui.widgets.view_bar import ViewBar
 
 _WIDE = 110  # columns from which the two tables are side by side
 _TALL = 30  # rows from which an empty row separates chart and tables
+_METRICS = {metric.name: metric for metric in METRICS}
 _FIRST = ("bits/byte", "loss")
 """The metric shown at first: the one that compares models with different tokenizers, else the loss."""
 _HELD_OUT = ("data.fingerprint", "data.held_out_stories")
@@ -37,20 +39,6 @@ _HELD_OUT = ("data.fingerprint", "data.held_out_stories")
 class CompareScreen(ChartScreen):
     """Compares up to eight runs. What was read of a run stays on the screen after its folder is deleted."""
 
-    DEFAULT_CSS = """
-    CompareScreen { scrollbar-size-vertical: 1; }
-    CompareScreen > TabBar { margin: 0 1; }
-    CompareScreen > ChartView { padding: 0 1; height: 1fr; }
-    CompareScreen > #tables { layout: vertical; padding: 0 1; }
-    CompareScreen ResultsTable { width: 1fr; }
-    CompareScreen #differences { width: 1fr; height: 1fr; margin-top: 1; }
-    CompareScreen #note { height: auto; color: $text-warning; display: none; }
-    CompareScreen #note.-said { display: block; }
-    CompareScreen.-tall > #tables { margin-top: 1; }
-    CompareScreen.-wide > #tables { layout: horizontal; }
-    CompareScreen.-wide ResultsTable { margin-right: 4; }
-    CompareScreen.-wide #differences { margin-top: 0; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "choose(-1)", "Run before", show=False),
         Binding("down", "choose(1)", "Run after", show=False),
@@ -69,9 +57,9 @@ class CompareScreen(ChartScreen):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
-        self._names: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()  # the compared runs, in order
+        self.chosen: str | None = None  # the highlighted run
         self._colors: dict[str, int] = {}
-        self._chosen: str | None = None
         self._metric = ""  # the metric chosen by the user; empty: the first of `_FIRST` that the runs have
         self._chart_alone = False
         self._lines: LinesCompared | None = None
@@ -79,27 +67,22 @@ class CompareScreen(ChartScreen):
         self._set_names(names)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The compared runs, in order."""
-        return self._names
-
-    @property
-    def chosen(self) -> str | None:
-        """The highlighted run; None if there is none."""
-        return self._chosen
-
-    @property
     def metric(self) -> str:
         """The name of the metric drawn."""
         if self._metric:
             return self._metric
-        known = self._lines.keys if self._lines is not None else frozenset[str]()
-        return next((name for name in _FIRST if _key(name) in known), _FIRST[0])
+        known = self._lines.keys if self._lines is not None else ()
+        return next((name for name in _FIRST if _METRICS[name].keys[0] in known), _FIRST[0])
+
+    @property
+    def _key(self) -> str:
+        """The key of the metric in the log."""
+        return _METRICS[self.metric].keys[0]
 
     def compose(self) -> ComposeResult:
         self._reader = CompareReader(self, self.app.runs_root)
         yield ViewBar("compare")
-        yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self.metric)
+        yield TabBar([(name, name) for name in _METRICS], chosen=self.metric)
         yield ChartView(nothing="reading \u2026")
         with Container(id="tables"):
             yield ResultsTable()
@@ -125,7 +108,7 @@ class CompareScreen(ChartScreen):
     def _arrange(self) -> None:
         """Give the tables the rows they need, as long as the chart keeps about half of the screen."""
         size, tables, settings = self.app.size, self.query_one("#tables"), self.query_one("#differences")
-        results = 1 + max(1, len(self._names))
+        results = 1 + max(1, len(self.names))
         differing = 1 + max(1, len(self._comparison.differences)) + self.query_one("#note").display
         most = size.height * 11 // 20 - 3
         if size.width >= _WIDE:
@@ -144,11 +127,12 @@ class CompareScreen(ChartScreen):
     def _request_lines(self) -> None:
         if not self.is_mounted:
             return
-        chart, settings = self.chart, self.app.settings
-        key = _key(self.metric)
+        chart, settings, key = self.chart, self.app.settings, self._key
         smoothing = settings.smoothing if key in SMOOTHED else 0.0
         points = max(200, 2 * chart.size.width)
-        self._reader.want(LineRequest(self._names, (key,), settings.x_axis, *chart.range, points, smoothing))
+        self._reader.want(LineRequest(self.names, (key,), settings.x_axis, *chart.range, points, smoothing))
+
+    on_chart_view_range_changed = _request_lines
 
     def on_lines_compared(self, message: LinesCompared) -> None:
         before = self.metric
@@ -164,31 +148,28 @@ class CompareScreen(ChartScreen):
 
     def _draw(self) -> None:
         message = self._lines
-        if message is None or message.request.keys != (_key(self.metric),):
-            return
-        if message.request.x != self.app.settings.x_axis:
-            return
+        if message is None or (message.request.keys, message.request.x) != ((self._key,), self.app.settings.x_axis):
+            return  # lines of another chart; the requested ones are on their way
         self.chart.nothing = "no data yet" if message.is_whole else "reading \u2026"
         series = []
-        for name in self._names:
-            line = message.lines.get(name)
-            if line is None:
+        for name in self.names:
+            if (line := message.lines.get(name)) is None:
                 continue
             # The bands of several lines would hide each other: only the highlighted line has one.
-            has_band = len(message.lines) == 1 or name == self._chosen
+            has_band = len(message.lines) == 1 or name == self.chosen
             low, high = (line.low, line.high) if has_band else (None, None)
             y = line.smooth if message.request.smoothing else line.mean
-            dim = self._chosen not in (None, name)
+            dim = self.chosen not in (None, name)
             series.append(Series(name, line.x, y, self._colors[name], low, high, dim=dim))
         self.chart.lines = series
 
     def _fill(self) -> None:
         comparison = self._comparison
-        if comparison.names != self._names:
+        if comparison.names != self.names:
             return  # a comparison of other runs; the next one is on its way
         for table in (self.query_one(ResultsTable), self.query_one(SettingsTable)):
             table.show(comparison, self._colors)
-            table.choose(self._chosen)
+            table.choose(self.chosen)
         differing = {key for key, _ in comparison.differences}
         unlike = bool(differing & set(_HELD_OUT)) and any(result.last_bpb is not None for result in comparison.results)
         note = self.query_one("#note", Static)
@@ -200,58 +181,51 @@ class CompareScreen(ChartScreen):
 
     def _set_names(self, names: Sequence[str]) -> None:
         """Keep the colours of runs that stay, and give the free ones to new runs."""
-        self._names = tuple(dict.fromkeys(names))[:PALETTE]
-        kept = {name: color for name, color in self._colors.items() if name in self._names}
+        self.names = tuple(dict.fromkeys(names))[:PALETTE]
+        kept = {name: color for name, color in self._colors.items() if name in self.names}
         free = iter([color for color in range(PALETTE) if color not in kept.values()])
-        self._colors = {name: kept[name] if name in kept else next(free) for name in self._names}
-        if self._chosen not in self._names:
-            self._chosen = None
+        self._colors = {name: kept[name] if name in kept else next(free) for name in self.names}
+        if self.chosen not in self.names:
+            self.chosen = None
 
     def _compare(self, names: Sequence[str]) -> None:
         self._set_names(names)
         known = dict(zip(self._comparison.names, self._comparison.results, strict=True))
-        if all(name in known for name in self._names):
+        if known.keys() >= set(self.names):
             # The columns of a dropped run go at once; the differences of the others follow with the next comparison.
-            places = [self._comparison.names.index(name) for name in self._names]
-            differences = (
-                (key, tuple(values[place] for place in places)) for key, values in self._comparison.differences
-            )
-            self._comparison = RunComparison(
-                self._names, tuple(differences), tuple(known[name] for name in self._names)
-            )
+            self._comparison = with_columns(self._comparison, self.names, known)
             self._fill()
         self._draw()
         self._request_lines()
 
     def action_pick(self) -> None:
         existing = [folder.name for folder in run_index.list_runs(self.app.runs_root)]
-        deleted = [name for name in self._names if name not in existing]
+        deleted = [name for name in self.names if name not in existing]
 
-        def picked(chosen: tuple[str, ...] | None) -> None:
-            if chosen is not None:
-                kept = [name for name in self._names if name in chosen]  # in their order
-                self._compare([*kept, *(name for name in chosen if name not in kept)])
+        def picked(chosen: tuple[str, ...]) -> None:
+            kept = [name for name in self.names if name in chosen]  # in their order
+            self._compare([*kept, *chosen])
 
         prompt = f"Compare up to {PALETTE} runs: space marks, enter compares, escape cancels."
-        self.app.push_screen(PickRunsScreen([*deleted, *existing], self._names, prompt, PALETTE), picked)
+        ask(self.app, PickRunsScreen([*deleted, *existing], self.names, prompt, PALETTE), picked)
 
     def _chosen_or_say(self, use: str) -> str | None:
-        if self._chosen is None:
+        if self.chosen is None:
             self.app.say(f"choose a run with the up and down arrows; {use}")
-        return self._chosen
+        return self.chosen
 
     def action_drop(self) -> None:
         """Remove the chosen run from the comparison."""
         if chosen := self._chosen_or_say("d then removes it"):
-            self._compare([name for name in self._names if name != chosen])
+            self._compare([name for name in self.names if name != chosen])
 
     def action_choose(self, by: int) -> None:
         """Highlight the next run; past the last one and before the first, none."""
-        places: list[str | None] = [None, *self._names]
-        self._choose(places[(places.index(self._chosen) + by) % len(places)])
+        places: list[str | None] = [None, *self.names]
+        self._choose(places[(places.index(self.chosen) + by) % len(places)])
 
     def _choose(self, name: str | None) -> None:
-        self._chosen = name
+        self.chosen = name
         for table in (self.query_one(ResultsTable), self.query_one(SettingsTable)):
             table.choose(name)
         self._draw()
@@ -261,7 +235,7 @@ class CompareScreen(ChartScreen):
             self._choose(event.name)
             self.action_open()
         else:
-            self._choose(None if event.name == self._chosen else event.name)
+            self._choose(None if event.name == self.chosen else event.name)
 
     def action_open(self) -> None:
         if chosen := self._chosen_or_say("enter then opens it"):
@@ -279,8 +253,7 @@ class CompareScreen(ChartScreen):
         x_name, x_unit = UNITS[settings.x_axis]
         if chart.x_name not in ("", x_name):
             chart.reset()
-        y_name = next(metric.y_name for metric in METRICS if metric.name == self.metric)
-        chart.name_axes(x_name, y_name + (" (log)" if settings.log_y else ""), x_unit)
+        chart.name_axes(x_name, _METRICS[self.metric].y_name + (" (log)" if settings.log_y else ""), x_unit)
         self.query_one(TabBar).chosen = self.metric
         self._draw()
         self._request_lines()
@@ -295,14 +268,11 @@ class CompareScreen(ChartScreen):
             self._show_metric()
 
     def action_metric(self, by: int) -> None:
-        names = [metric.name for metric in METRICS]
+        names = list(_METRICS)
         self._choose_metric(names[(names.index(self.metric) + by) % len(names)])
 
     def on_tab_bar_tab_clicked(self, event: TabBar.TabClicked) -> None:
         self._choose_metric(event.tab)
-
-    def on_chart_view_range_changed(self) -> None:
-        self._request_lines()
 
     def action_chart_alone(self) -> None:
         """Show or hide the tables."""
@@ -312,8 +282,3 @@ class CompareScreen(ChartScreen):
     def action_scroll_settings(self, pages: int) -> None:
         scroll = self.query_one("#differences")
         scroll.scroll_relative(y=pages * max(1, scroll.size.height - 1), animate=False)
-
-
-def _key(name: str) -> str:
-    """The key of the metric in the log."""
-    return next(metric.keys[0] for metric in METRICS if metric.name == name)

@@ -1,11 +1,11 @@
-"""Small dialogues: a yes-or-no question, and a question that is answered with text."""
+"""Small dialogues: a yes-or-no question, and a question that is answered with text; and how to show any dialogue."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Click
@@ -16,13 +16,25 @@ from storyteller.errors import StorytellerError
 from storyteller.text import safe_line
 from storyteller.tui.safe_content import line, plain
 
+T = TypeVar("T")
+
+
+def ask(app: App[Any], dialogue: ModalScreen[T | None], use: Callable[[T], object]) -> None:
+    """Show a dialogue, and call `use` with its result unless it was cancelled."""
+
+    def closed(result: T | None) -> None:
+        if result is not None:
+            use(result)
+
+    app.push_screen(dialogue, closed)
+
 
 class AnswerButton(Static, can_focus=True):
     """A text button: enter, space or a click presses it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "press", "Press", show=False)]
 
-    def __init__(self, label: str, action: str, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, label: str, action: str, *, id: str, classes: str = "") -> None:
         """`action` is an action of the screen."""
         super().__init__(line(f" {label} "), id=id, classes=classes, markup=False)
         self._action = action
@@ -35,31 +47,27 @@ class AnswerButton(Static, can_focus=True):
         await self.action_press()
 
 
-class Confirm(ModalScreen[bool]):
-    """A yes-or-no question. `y` answers yes; `n`, escape, and enter unless the focus was moved answer no."""
+class Confirm(ModalScreen[Literal[True] | None]):
+    """A yes-or-no question. `y` answers yes; `n`, escape, and enter unless the focus was moved answer no (None)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Yes"),
-        Binding("n,escape", "answer(False)", "No"),
+        Binding("y", "dismiss(True)", "Yes"),
+        Binding("n,escape", "dismiss(None)", "No"),
         Binding("left,right,up,down", "app.focus_next", "Other answer", show=False),
     ]
     AUTO_FOCUS = "#no"
 
-    def __init__(self, question: str, detail: str = "", *, yes: str = "Yes", no: str = "No") -> None:
+    def __init__(self, question: str, detail: str, *, yes: str, no: str) -> None:
         super().__init__()
         self._question, self._detail, self._yes, self._no = question, detail, yes, no
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialogue"):
             yield Static(plain(self._question, "bold"), classes="question")
-            if self._detail:
-                yield Static(plain(self._detail), classes="detail")
+            yield Static(plain(self._detail), classes="detail")
             with Horizontal(classes="answers"):
-                yield AnswerButton(f"{self._yes}  y", "answer(True)", id="yes", classes="danger")
-                yield AnswerButton(f"{self._no}  n", "answer(False)", id="no")
-
-    def action_answer(self, yes: bool) -> None:
-        self.dismiss(yes)
+                yield AnswerButton(f"{self._yes}  y", "dismiss(True)", id="yes", classes="danger")
+                yield AnswerButton(f"{self._no}  n", "dismiss(None)", id="no")
 
 
 class Ask(ModalScreen[str | None]):

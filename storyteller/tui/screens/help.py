@@ -47,16 +47,13 @@ class HelpScreen(ModalScreen[None]):
     def _page(self) -> Content:
         lines: list[Content] = []
         for title, keys in self._groups:
-            lines += [line(title, "bold $primary"), *self._rows(keys), Content("")]
+            wide = max(len(shown) for shown, _ in keys)
+            rows = [Content.assemble("  ", line(shown.ljust(wide), "bold"), "  ", line(does)) for shown, does in keys]
+            lines += [line(title, "bold $primary"), *rows, Content("")]
         if self._command:
             lines += [line("Without the app", "bold $primary"), line(f"  {self._command}"), Content("")]
         lines.append(line("Training continues when the app is closed. Esc closes this help.", "$text-muted"))
         return Content("\n").join(lines)
-
-    @staticmethod
-    def _rows(keys: list[tuple[str, str]]) -> list[Content]:
-        wide = max(len(shown) for shown, _ in keys)
-        return [Content.assemble("  ", line(shown.ljust(wide), "bold"), "  ", line(does)) for shown, does in keys]
 
     def action_scroll(self, by: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=by * 2, animate=False)
@@ -70,12 +67,8 @@ def keys_of(screen: Screen[Any]) -> list[tuple[str, list[tuple[str, str]]]]:
             continue
         group = "This view" if node is screen else "Everywhere" if node is screen.app else "Here"
         keys, _ = found[group].setdefault(binding.action, ([], tooltip or binding.description))
-        shown = (
-            binding.key_display
-            if binding.key_display and not keys
-            else screen.app.get_key_display(Binding(key, binding.action))
-        )
-        keys.append(shown)
+        own_display = binding.key_display if not keys else None
+        keys.append(own_display or screen.app.get_key_display(Binding(key, binding.action)))
     found["Everywhere"].setdefault("focus", (["tab"], "Next part of the screen"))
     found["Everywhere"].setdefault("palette", (["^p"], "Search all actions and runs"))
     return [

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from textual import getters
+from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -38,31 +37,9 @@ class ChosenStory:
     regenerate: bool  # True to generate it again, False to show it as it was
 
 
-@dataclass
-class StoriesFound(Message):
-    """The result of a search, or the problem that prevented it."""
-
-    searched: str
-    records: Sequence[StoryRecord]
-    problem: str = ""
-
-
 class HistoryScreen(ModalScreen[ChosenStory | None]):
     """Searches the story history. Returns the story chosen, or None."""
 
-    DEFAULT_CSS = """
-    HistoryScreen {
-        align: center middle;
-        #history { width: 110; max-width: 94%; height: 90%; padding: 1 2; background: $surface; }
-        Input { margin-bottom: 1; border: none; height: 1; padding: 0; background: $surface; }
-        OptionList {
-            height: 2fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1;
-            text-wrap: nowrap; text-overflow: ellipsis;
-        }
-        StoryText { height: 3fr; scrollbar-background: $surface; }
-        .facts, .keys { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back"),
         Binding("ctrl+o", "choose(False)", "Open", priority=True),
@@ -78,7 +55,7 @@ class HistoryScreen(ModalScreen[ChosenStory | None]):
         self._records: Sequence[StoryRecord] = ()
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="history"):
+        with Vertical(id="history", classes="list-dialogue"):
             yield Input(placeholder="Search the stories", compact=True)
             yield OptionList(compact=True, markup=False)
             yield StoryText()
@@ -93,10 +70,9 @@ class HistoryScreen(ModalScreen[ChosenStory | None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         self._search(event.value)
 
-    def on_input_submitted(self) -> None:
-        self.action_choose(regenerate=True)
-
-    def on_option_list_option_selected(self) -> None:
+    @on(Input.Submitted)
+    @on(OptionList.OptionSelected)
+    def regenerate(self) -> None:
         self.action_choose(regenerate=True)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -122,32 +98,31 @@ class HistoryScreen(ModalScreen[ChosenStory | None]):
             model = record.model
         self.dismiss(ChosenStory(record, model, regenerate))
 
-    def on_stories_found(self, found: StoriesFound) -> None:
-        if found.searched != self.query_one(Input).value:
-            return  # the result of an earlier search
-        self._records = found.records
-        options = self.query_one(OptionList)
-        options.clear_options()
-        options.add_options([Option(_option(record)) for record in found.records])
-        if found.records:
-            options.highlighted = 0
-            self._show(0)
-        else:
-            self.query_one(StoryText).show(())
-            nothing = "no story contains this" if found.searched else "no stories yet"
-            self.query_one(".facts", Static).update(line(found.problem or nothing))
-
     def _search(self, contains: str) -> None:
         """Search in a thread: the history may be long."""
 
         def search() -> None:
             try:
-                found = StoriesFound(contains, story_history.recent(_MAX_STORIES, contains))
+                self.call_later(self._show_found, contains, story_history.recent(_MAX_STORIES, contains))
             except StorytellerError as error:
-                found = StoriesFound(contains, (), str(error))
-            self.post_message(found)
+                self.call_later(self._show_found, contains, (), str(error))
 
         self.run_worker(search, thread=True, exclusive=True, group="search")
+
+    def _show_found(self, searched: str, records: Sequence[StoryRecord], problem: str = "") -> None:
+        if searched != self.query_one(Input).value:
+            return  # the result of an earlier search
+        self._records = records
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options([Option(_option(record)) for record in records])
+        if records:
+            options.highlighted = 0
+            self._show(0)
+        else:
+            self.query_one(StoryText).show(())
+            nothing = "no story contains this" if searched else "no stories yet"
+            self.query_one(".facts", Static).update(line(problem or nothing))
 
     def _show(self, place: int) -> None:
         if place < len(self._records):

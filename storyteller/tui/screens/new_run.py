@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from storyteller.errors import StorytellerError, UsageError
 from storyteller.text import safe_line
 from storyteller.tracking.run_folder import RunFolder, check_name
 from storyteller.tui.base_app import BaseApp
-from storyteller.tui.run_actions import reap
+from storyteller.tui.run_actions import start_and_wait
 from storyteller.tui.safe_content import line, plain
 from storyteller.tui.widgets.choice import Choice
 from storyteller.tui.widgets.key_hints import KeyHints
@@ -41,10 +41,6 @@ class Field:
     key: str  # the dotted name of the config field; empty if the option sets none
     note: str
     options: tuple[str, ...] = ()  # the choices; empty for a text field
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.name}"
 
     def default(self, config: Mapping[str, Any]) -> Any:
         """The field's value in a config."""
@@ -106,91 +102,81 @@ class NewRunScreen(Screen[None]):
             yield Static("", id="progress", markup=False)
         yield KeyHints()
 
-    def on_mount(self) -> None:
-        self._check()
-
     def on_resize(self) -> None:
         self.set_class(self.size.height >= 42, "-roomy")
         self.set_class(self.size.width < 64, "-narrow")
 
     # --- the options --------------------------------------------------------------------------------------------------
 
-    def _typed(self, name: str) -> str:
-        return self.query_one(f"#{name}", Input).value.strip()
+    def _value(self, name: str) -> str:
+        """The text or the choice of a field."""
+        widget = self.query_one(f"#{name}")
+        return widget.value if isinstance(widget, Choice) else self.query_one(f"#{name}", Input).value.strip()
 
-    def _chosen(self, name: str) -> str:
-        return self.query_one(f"#{name}", Choice).value
+    def _preset(self) -> dict[str, Any]:
+        """The config of the chosen preset."""
+        return resolve(self._value("preset"), {}).to_json()
 
-    def _changed(self) -> Iterator[tuple[Field, str]]:
+    def _changed(self) -> dict[Field, str]:
         """The options of the config that differ from the preset, with their text."""
-        preset = resolve(self._chosen("preset"), {}).to_json()
-        for field in FIELDS:
-            if field.key and field.options:
-                if (choice := self._chosen(field.name)) != field.default(preset):
-                    yield field, choice
-            elif field.key and (typed := self._typed(field.name)):
-                yield field, typed
+        preset = self._preset()
+        values = {field: self._value(field.name) for field in FIELDS if field.key}
+        return {
+            field: value for field, value in values.items() if value != (field.default(preset) if field.options else "")
+        }
 
     def _options(self) -> dict[str, Any]:
         """The options given, by dotted name. The paths of stories are not checked."""
-        given: dict[str, Any] = {
-            field.key: tuple(_words(text)) if field.name == "data" else text for field, text in self._changed()
-        }
-        budget = self._chosen("budget")
-        if amount := self._typed("amount"):
+        given: dict[str, Any] = {field.key: text for field, text in self._changed().items()}
+        if "data.source" in given:
+            given["data.source"] = tuple(_words(given["data.source"]))
+        budget = self._value("budget")
+        if amount := self._value("amount"):
             given[f"train.{budget}"] = amount
-        elif budget != _budget_of(resolve(self._chosen("preset"), {}).to_json())[0]:
+        elif budget != _budget_of(self._preset())[0]:
             raise UsageError(f"--{budget} needs a number", "how many?")
         return given
 
     def command(self) -> list[str]:
         """The words of the shell command that starts the same run."""
         words = ["storyteller", "train"]
-        if self._chosen("preset") != "quick":
-            words += ["--preset", self._chosen("preset")]
-        if name := self._typed("name"):
+        if self._value("preset") != "quick":
+            words += ["--preset", self._value("preset")]
+        if name := self._value("name"):
             words += ["--name", name]
-        for path in _words(self._typed("data")):
+        for path in _words(self._value("data")):
             words += ["--data", path]
-        if amount := self._typed("amount"):
-            words += [f"--{self._chosen('budget')}", amount]
-        for field, text in self._changed():
+        if amount := self._value("amount"):
+            words += [f"--{self._value('budget')}", amount]
+        for field, text in self._changed().items():
             if field.name != "data":
-                words += [field.flag, text]
+                words += [f"--{field.name}", text]
         return words
 
     def _config(self) -> Config:
         """The config of the run. Raises UsageError that names the invalid option."""
-        if name := self._typed("name"):
+        if name := self._value("name"):
             check_name(name)
-        return resolve(self._chosen("preset"), self._options())
-
-    def on_input_changed(self, _event: Input.Changed) -> None:
-        self._check()
-
-    def on_input_submitted(self, _event: Input.Submitted) -> None:
-        self.action_start()
+        return resolve(self._value("preset"), self._options())
 
     def on_choice_changed(self, event: Choice.Changed) -> None:
-        if event.choice.id == "preset":
-            budget, _ = _budget_of(resolve(event.value, {}).to_json())
-            if not self._typed("amount"):
-                self.query_one("#budget", Choice).value = budget
+        if event.choice.id == "preset" and not self._value("amount"):
+            self.query_one("#budget", Choice).value, _ = _budget_of(self._preset())
         self._check()
 
     def _check(self) -> bool:
         """Show the defaults, the command and the first error. Returns whether there is none."""
-        preset = resolve(self._chosen("preset"), {}).to_json()
+        resolved, error = self._preset(), None
         try:
-            resolved, error = self._config().to_json(), None
+            resolved = self._config().to_json()
         except StorytellerError as problem:
-            resolved, error = preset, problem
+            error = problem
         for field in FIELDS:
             if not field.options:
-                self.query_one(f"#{field.name}", Input).placeholder = self._placeholder(field, preset, resolved)
-            self._note(field.name, "")
-        self._note("preset", PRESET_NOTES[self._chosen("preset")])
-        self._note("amount", self._chosen("budget"))
+                self.query_one(f"#{field.name}", Input).placeholder = self._placeholder(field, resolved)
+            self._note(field.name, field.note)
+        self._note("preset", PRESET_NOTES[self._value("preset")])
+        self._note("amount", self._value("budget"))
         self.query_one("#command", Static).update(line(shlex.join(self.command()), "$text-muted"))
         if error is not None:
             self._show_error(error)
@@ -198,24 +184,25 @@ class NewRunScreen(Screen[None]):
             self._say("")
         return error is None
 
-    def _placeholder(self, field: Field, preset: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
+    on_mount = on_input_changed = _check
+
+    def _placeholder(self, field: Field, resolved: Mapping[str, Any]) -> str:
         """The value that an empty field stands for."""
         if field.name == "name":
             return "three words and a date"
         if field.name == "amount":
-            budget, amount = _budget_of(preset)
-            return _shown(amount) if self._chosen("budget") == budget else ""
+            budget, amount = _budget_of(self._preset())
+            return _shown(amount) if self._value("budget") == budget else ""
         return _shown(field.default(resolved))
 
-    def _note(self, name: str, note: str, is_error: bool = False) -> None:
-        field = next(field for field in FIELDS if field.name == name)
-        self.query_one(f"#{name}-note", Static).update(line(note or field.note, "$text-error" if is_error else ""))
+    def _note(self, name: str, note: str, style: str = "") -> None:
+        self.query_one(f"#{name}-note", Static).update(line(note, style))
 
     def _show_error(self, error: StorytellerError) -> None:
         """Show the whole error below the form, and its remedy at the field."""
         name = field_of(str(error))
         if name is not None:
-            self._note(name, error.remedy or error.problem, is_error=True)
+            self._note(name, error.remedy or error.problem, "$text-error")
         self._say(str(error), is_error=True)
 
     def _say(self, text: str, is_error: bool = False) -> None:
@@ -228,12 +215,14 @@ class NewRunScreen(Screen[None]):
             return
         self._starting, self._started_at = True, time.monotonic()
         self._say("starting \u2026")
-        given = (self._typed("name") or None, self._chosen("preset"), self._options(), self.command())
+        given = (self._value("name") or None, self._value("preset"), self._options(), self.command())
         threading.Thread(target=self._start, args=given, name="start", daemon=True).start()
+
+    on_input_submitted = action_start
 
     def _start(self, name: str | None, preset: str, options: dict[str, Any], command: list[str]) -> None:
         """Runs on a thread of its own until the training process has taken its first step."""
-        from storyteller.launch import run_plan, start
+        from storyteller.launch import run_plan
         from storyteller.tracking import wandb_mirror
 
         try:
@@ -242,23 +231,20 @@ class NewRunScreen(Screen[None]):
             mode, reason = wandb_mirror.choose_mode(config.mirror.wandb)
             folder = run_plan.create_run(self.app.runs_root, name, config, command)
             is_ready = threading.Event()
+            threading.Thread(target=self._report, args=(folder, reason, is_ready), daemon=True).start()
             try:
-                process = run_plan.start_run(folder, mode, self.app.say)
-                reap(process)
-                report = threading.Thread(target=self._report, args=(folder, reason, is_ready), daemon=True)
-                report.start()
-                start.wait_ready(folder, process)
+                start_and_wait(folder, mode, self.app.say)
             except BaseException:
                 run_plan.remove_unstarted(folder)
                 raise
             finally:
                 is_ready.set()
         except StorytellerError as error:
-            self._from_thread(self._failed, error)
+            self.app.call_later(self._failed, error)
         except OSError as error:
-            self._from_thread(self._failed, UsageError(f"the run cannot be started ({error.strerror or error})"))
+            self.app.call_later(self._failed, UsageError(f"the run cannot be started ({error.strerror or error})"))
         else:
-            self._from_thread(self._started, folder.name)
+            self.app.call_later(self._started, folder.name)
 
     def _report(self, folder: RunFolder, reason: str, is_ready: threading.Event) -> None:
         """Show the newest line of the process's log until it is ready; `reason` is shown before there is one."""
@@ -267,11 +253,8 @@ class NewRunScreen(Screen[None]):
         while not is_ready.wait(_REPORT_EVERY_SECONDS):
             last = next(iter(log_file.last_lines(folder, 1)), reason)
             waited = time.monotonic() - self._started_at
-            self._from_thread(self._progress, f"{folder.name} is starting, {waited:.0f} s\n{safe_line(last, 300)}")
-
-    def _from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
-        if self.app.is_running:
-            self.app.call_from_thread(call, *arguments)
+            shown = f"{folder.name} is starting, {waited:.0f} s\n{safe_line(last, 300)}"
+            self.app.call_later(self._progress, shown)
 
     @property
     def _is_shown(self) -> bool:
@@ -306,7 +289,7 @@ def field_of(problem: str) -> str | None:
     first = problem.split(":")[0]
     words = set(first.replace(",", " ").split())
     for field in FIELDS:
-        if field.flag in words or (field.key and field.key in words):
+        if f"--{field.name}" in words or (field.key and field.key in words):
             return field.name
     if any(f"--{budget}" in words or f"train.{budget}" in words for budget in BUDGETS):
         return "amount"

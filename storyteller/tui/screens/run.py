@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.events import Resize
 
+from storyteller.charts import PALETTE
 from storyteller.config.configs import SamplingParams
+from storyteller.inference.background import Event
 from storyteller.tracking import run_index
 from storyteller.tracking.curves import X
 from storyteller.tracking.run_folder import RunFolder
@@ -23,23 +26,20 @@ from storyteller.tui.readers.run_reader import (
     RunReader,
     StepAxis,
     StoriesUpdated,
-    StoryEvent,
     SummaryUpdated,
 )
 from storyteller.tui.screens.chart_screen import RANGE_KEYS, STYLE_KEYS, ChartScreen
+from storyteller.tui.screens.confirm import ask
 from storyteller.tui.screens.pick_runs import PickRunsScreen
 from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.key_values import KeyValues, config_sections, flatten, sections_of
 from storyteller.tui.widgets.line_chart import ChartView
 from storyteller.tui.widgets.log_view import LogView
-from storyteller.tui.widgets.metric_charts import MetricCharts
+from storyteller.tui.widgets.metric_charts import MetricCharts, metric_after
 from storyteller.tui.widgets.run_header import RunHeader
 from storyteller.tui.widgets.run_stories import RunStories
 from storyteller.tui.widgets.tab_bar import TabBar
 from storyteller.tui.widgets.view_bar import ViewBar
-
-if TYPE_CHECKING:
-    from storyteller.inference.background import Event
 
 _X_WORDS: dict[X, str] = {"step": "steps", "tokens": "tokens", "seconds": "time trained"}
 PANELS = (("story", "Story"), ("samples", "Samples"), ("log", "Log"), ("config", "Config"), ("machine", "Machine"))
@@ -51,27 +51,6 @@ _WIDE, _TALL = 110, 34
 class RunScreen(ChartScreen):
     """Shows the run `run_name`. What was read of it stays on the screen after its folder is deleted."""
 
-    CSS = """
-    RunScreen { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }
-    RunScreen > Container { height: 1fr; layout: vertical; }
-    RunScreen #panel { height: 1fr; padding: 0 1; }
-    RunScreen #panel TabBar { margin-bottom: 0; }
-    RunScreen MetricCharts { height: 3fr; }
-    RunScreen #panel { height: 2fr; }
-    RunScreen.-wide > Container { layout: horizontal; }
-    RunScreen.-wide MetricCharts { width: 2fr; height: 1fr; }
-    RunScreen.-wide #panel { width: 1fr; height: 1fr; min-width: 44; border-left: solid $foreground 12%; padding: 0 2; }
-    RunScreen.-wide #panel > TabBar { margin-bottom: 1; }
-    RunScreen.-charts-only #panel { display: none; }
-    RunScreen.-panel-only MetricCharts { display: none; }
-    RunScreen #panel > LogView, RunScreen #panel > KeyValues { display: none; }
-    RunScreen #panel.-log > LogView, RunScreen #panel.-config > #config, RunScreen #panel.-machine > #machine {
-        display: block;
-    }
-    RunScreen #panel.-log > RunStories, RunScreen #panel.-config > RunStories, RunScreen #panel.-machine > RunStories {
-        display: none;
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left_square_bracket", "story(-1)", "Earlier", key_display="["),
         Binding("right_square_bracket", "story(1)", "Later", key_display="]"),
@@ -105,12 +84,10 @@ class RunScreen(ChartScreen):
         self._checkpoints: tuple[int, ...] = ()
         self._best: int | None = None
         self._lines: LinesUpdated | None = None
-        self._state = ""
         self._is_repaint_due = False
 
     def compose(self) -> ComposeResult:
-        self._folder = RunFolder(self.app.runs_root / self.run_name)
-        self._reader: RunReader = RunReader(self, self._folder)
+        self._reader: RunReader = RunReader(self, RunFolder(self.app.runs_root / self.run_name))
         self._regeneration = CheckpointStories(self.run_name, self._reader.history, self._begin_story)
         yield ViewBar("run")
         yield RunHeader(self.run_name)
@@ -137,8 +114,8 @@ class RunScreen(ChartScreen):
         self.watch(self.app, "theme", self._apply_settings, init=False)
 
     def on_unmount(self) -> None:
-        if self._regeneration.current is not None:
-            self._regeneration.cancel(self.app.generation_client)
+        if (ticket := self._regeneration.cancel()) is not None:
+            self.app.generation_client.cancel(ticket)
 
     def on_resize(self, event: Resize) -> None:
         if not self._has_widgets:
@@ -152,57 +129,37 @@ class RunScreen(ChartScreen):
         """True while the child widgets are mounted. They are missing before the first mount and after a replacement."""
         return bool(self.query(MetricCharts))
 
-    @property
-    def is_settled(self) -> bool:
-        """True once the whole log was read and everything requested is drawn."""
-        if not self.is_mounted or self._lines is None or self._state == "":
-            return False
-        return (
-            self._lines.request == self._line_request()
-            and self._lines.share_read >= 1
-            and self.query_one(MetricCharts).is_drawn
-        )
-
     # --- messages of the reader ---------------------------------------------------------------------------------------
 
     def on_summary_updated(self, message: SummaryUpdated) -> None:
-        self._state = message.summary.state
-        self.query_one(RunHeader).show(message.summary, message.gone)
+        header = self.query_one(RunHeader)
+        header.gone, header.summary = message.gone, message.summary
 
     def on_plan_read(self, message: PlanRead) -> None:
         config = message.plan.get("config")
         self.query_one("#config", KeyValues).show(config_sections(config), message.problem)
         machine = [(heading, list(flatten(value))) for heading, value in sections_of(message.plan)]
         self.query_one("#machine", KeyValues).show(machine, message.problem)
-        self._regeneration.set_params(sampling_params_of(config))
+        self._regeneration.sampling = sampling_params_of(config)
 
     def on_lines_updated(self, message: LinesUpdated) -> None:
-        last, request = self._lines, message.request
-        is_other = last is None or last.request != request or last.share_read != message.share_read
+        last, request, share = self._lines, message.request, message.share_read
+        is_other = last is None or last.request != request or last.share_read != share
         self._lines, self._axis = message, message.axis
         if last is None or list(last.bpb.x) != list(message.bpb.x):
             self._show_checkpoints()
-        note = "" if message.share_read >= 1 else f"reading the log, {message.share_read:.0%} \u2026"
-        self.query_one(RunHeader).note(note)
+        self.query_one(RunHeader).note = "" if share >= 1 else f"reading the log, {share:.0%} \u2026"
         if request.x == self.app.settings.x_axis:
-            self.query_one(MetricCharts).draw(
-                message.lines,
-                request.smoothing > 0,
-                message.checkpoints,
-                message.resumes,
-                self._story_place(),
-                is_other,
-            )
+            marks = (message.checkpoints, message.resumes, self._story_place())
+            self.query_one(MetricCharts).draw(message.lines, request.smoothing > 0, *marks, is_other)
 
     def on_stories_updated(self, message: StoriesUpdated) -> None:
         self._checkpoints, self._best = message.checkpoint_steps, message.best_step
         self._show_checkpoints()
 
     def _show_checkpoints(self) -> None:
-        self.query_one(RunStories).set_checkpoints(self._checkpoints, self._best, self._bpb_at)
-
-    def _bpb_at(self, step: int) -> float | None:
-        return self._lines.bpb_at(step) if self._lines is not None else None
+        bpb_at = self._lines.bpb_at if self._lines is not None else lambda _: None
+        self.query_one(RunStories).set_checkpoints(self._checkpoints, self._best, bpb_at)
 
     def on_log_updated(self, message: LogUpdated) -> None:
         self.query_one(LogView).show(message.lines, replace=message.anew, cut=message.cut)
@@ -222,7 +179,7 @@ class RunScreen(ChartScreen):
         if not self._has_widgets:
             return
         settings, charts = self.app.settings, self.query_one(MetricCharts)
-        charts.set_x_axis(settings.x_axis)
+        charts.x = settings.x_axis
         charts.set_style(log_y=settings.log_y, cells=settings.cells)
         self._request_lines()
 
@@ -247,7 +204,7 @@ class RunScreen(ChartScreen):
     def on_run_stories_step_shown(self, event: RunStories.StepShown) -> None:
         if event.by_hand:  # the cursor follows the story, to show the loss at its step
             place = self._axis.place_of(event.step) if event.step is not None else None
-            self.query_one(MetricCharts).set_cursor(place)
+            self.query_one(MetricCharts).cursor_x = place
         self._mark_story()
 
     def action_axis(self) -> None:
@@ -256,20 +213,21 @@ class RunScreen(ChartScreen):
 
     def action_fit(self) -> None:
         super().action_fit()
-        self.query_one(MetricCharts).set_cursor(None)
+        self.query_one(MetricCharts).cursor_x = None
 
     def action_metric(self, by: int) -> None:
-        self.query_one(MetricCharts).choose_next(by)
+        charts = self.query_one(MetricCharts)
+        charts.chosen = metric_after(charts.chosen, by)
 
     def action_overlay(self) -> None:
         names = [folder.name for folder in run_index.list_runs(self.app.runs_root) if folder.name != self.run_name]
 
-        def picked(chosen: tuple[str, ...] | None) -> None:
-            if chosen is not None:
-                self._overlays = chosen
-                self._request_lines()
+        def picked(chosen: tuple[str, ...]) -> None:
+            self._overlays = chosen
+            self._request_lines()
 
-        self.app.push_screen(PickRunsScreen(names, self._overlays), picked)
+        prompt = "Draw other runs over this one: space marks, enter draws, escape cancels."
+        ask(self.app, PickRunsScreen(names, self._overlays, prompt, PALETTE - 1), picked)
 
     # --- the panel ----------------------------------------------------------------------------------------------------
 
@@ -279,10 +237,9 @@ class RunScreen(ChartScreen):
 
     def _arrange(self) -> None:
         """Show the parts of the screen for which there is room, or the one that was chosen."""
-        part = self._focused_part
-        self.set_class(part == "charts", "-charts-only")
-        self.set_class(part == "panel", "-panel-only")
-        self.query_one(MetricCharts).set_grid(self._is_roomy and part != "chart")
+        self.set_class(self._focused_part == "charts", "-charts-only")
+        self.set_class(self._focused_part == "panel", "-panel-only")
+        self.query_one(MetricCharts).grid = self._is_roomy and self._focused_part != "chart"
 
     def action_focus_part(self) -> None:
         """Cycle through: all parts, one chart if several fit, the charts only, the panel only."""
@@ -322,27 +279,28 @@ class RunScreen(ChartScreen):
 
     # --- stories ------------------------------------------------------------------------------------------------------
 
-    def action_story(self, by: int) -> None:
+    def _show_stories(self) -> RunStories:
+        """Show a tab with stories, if another one is shown."""
         if self._panel not in ("story", "samples"):
             self._show_panel("story")
-        self.query_one(RunStories).move_by(by)
+        return self.query_one(RunStories)
+
+    def action_story(self, by: int) -> None:
+        self._show_stories().move_by(by)
 
     def action_prompt(self) -> None:
         self.query_one(RunStories).next_prompt()
 
     def action_own_prompt(self) -> None:
-        if self._panel not in ("story", "samples"):
-            self._show_panel("story")
-        self.query_one(RunStories).edit_prompt()
+        self._show_stories().edit_prompt()
 
     def action_tell_missing(self) -> None:
         self.query_one(RunStories).request_missing()
 
     def on_run_stories_stories_requested(self, event: RunStories.StoriesRequested) -> None:
         if not event.steps:
-            self.app.say(
-                "no stories are missing" if self._checkpoints else "there is no checkpoint yet to generate with"
-            )
+            none = "no stories are missing" if self._checkpoints else "there is no checkpoint yet to generate with"
+            self.app.say(none)
             return
         n_asked = self._regeneration.request(event.prompt, event.steps)
         if n_asked > 1:
@@ -350,14 +308,12 @@ class RunScreen(ChartScreen):
         self.query_one(RunStories).refresh_stories()
 
     def _begin_story(self, model: str, prompt: str, sample: SamplingParams) -> int:
-        return self.app.generation_client.generate(model, prompt, sample, self._on_event)
+        # The client reports events on its own thread; `call_later` brings them to the app's.
+        on_event = partial(self.call_later, self._handle_story_event)
+        return self.app.generation_client.generate(model, prompt, sample, on_event)
 
-    def _on_event(self, event: Event) -> None:
-        """Called on the generation client's thread."""
-        self.post_message(StoryEvent(event))
-
-    def on_story_event(self, message: StoryEvent) -> None:
-        if self._regeneration.handle(message.event) and not self._is_repaint_due:
+    def _handle_story_event(self, event: Event) -> None:
+        if self._regeneration.handle(event) and not self._is_repaint_due:
             self._is_repaint_due = True
             self.set_timer(_REPAINT_SECONDS, self._repaint_stories)
 

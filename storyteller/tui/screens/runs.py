@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import gc
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -83,11 +82,6 @@ class RunsScreen(ReaderScreen):
         self._reader.start()
 
     @property
-    def has_seen(self) -> bool:
-        """True once the reader has read all runs and their losses."""
-        return self._seen is not None and self._seen.losses is not None
-
-    @property
     def run_names(self) -> list[str]:
         """The runs seen at the last look, newest first."""
         return [summary.name for summary in self._seen.summaries] if self._seen is not None else []
@@ -110,7 +104,11 @@ class RunsScreen(ReaderScreen):
         if self._seen is None:
             return
         settings, now = self.app.settings, self.app.now()
-        every = [_row(summary, self._seen, now) for summary in self._seen.summaries]
+        losses = self._seen.losses or {}
+        every = [
+            RunRow(summary, tuple(losses.get(summary.name, ())), _age_seconds(summary.created_at, now))
+            for summary in self._seen.summaries
+        ]
         rows = [row for row in every if _matches(row.summary, self._filter)]
         by = settings.sort if settings.sort in SORTABLE else "age"
         self.table.marked &= {row.name for row in every}
@@ -125,9 +123,8 @@ class RunsScreen(ReaderScreen):
         self._show_chosen()
 
     def _show_chosen(self) -> None:
-        row = self.table.current
+        row, story = self.table.current, self._seen.story if self._seen is not None else None
         self._reader.choose(row.name if row is not None else None)
-        story = self._seen.story if self._seen is not None else None
         if row is None or story is None or story[0] != row.name or self.size.height < _STORY_FROM_ROWS:
             story = None
         shown = _details(row, len(self.table.marked), story)
@@ -135,21 +132,19 @@ class RunsScreen(ReaderScreen):
         if not isinstance(chosen.content, Content) or not chosen.content.is_same(shown):
             chosen.update(shown)
 
+    on_run_table_run_highlighted = _show_chosen
+
     def on_resize(self) -> None:
         self.set_class(self.size.height < _STORY_FROM_ROWS, "-low")
         self._show()
-
-    def on_run_table_run_highlighted(self) -> None:
-        self._show_chosen()
 
     def on_run_table_run_opened(self, opened: RunTable.RunOpened) -> None:
         self.app.open_run(opened.name)
 
     def on_run_table_header_clicked(self, clicked: RunTable.HeaderClicked) -> None:
-        if clicked.column not in SORTABLE:
-            return
-        same = clicked.column == self.app.settings.sort
-        self._sort_by(clicked.column, same and not self.app.settings.sort_reversed)
+        if clicked.column in SORTABLE:
+            is_same = clicked.column == self.app.settings.sort
+            self._sort_by(clicked.column, is_same and not self.app.settings.sort_reversed)
 
     # --- filter and order ---------------------------------------------------------------------------------------------
 
@@ -178,8 +173,8 @@ class RunsScreen(ReaderScreen):
         self._show()
 
     def action_sort(self, by: int) -> None:
-        columns = [name for name in self.table.columns if name in SORTABLE] or list(SORTABLE)
-        place = columns.index(self.app.settings.sort) if self.app.settings.sort in columns else -1
+        columns, sort = [name for name in self.table.columns if name in SORTABLE] or SORTABLE, self.app.settings.sort
+        place = columns.index(sort) if sort in columns else -1
         self._sort_by(columns[(place + by) % len(columns)], False)
 
     def action_reverse(self) -> None:
@@ -194,8 +189,7 @@ class RunsScreen(ReaderScreen):
 
     def _targets(self) -> list[str]:
         """The marked runs, or else the one at the cursor."""
-        current = [self.table.current.name] if self.table.current is not None else []
-        return self._marked() or current
+        return self._marked() or ([self.table.current.name] if self.table.current is not None else [])
 
     def _marked(self) -> list[str]:
         return [row.name for row in self.table.rows if row.name in self.table.marked]
@@ -216,8 +210,7 @@ class RunsScreen(ReaderScreen):
             self.app.run_actions.resume(self.table.current.name)
 
     def action_delete(self) -> None:
-        names = self._targets()
-        if names:
+        if names := self._targets():
             self.app.run_actions.delete(names)
 
     def action_rename(self) -> None:
@@ -234,10 +227,6 @@ class RunsScreen(ReaderScreen):
             self.app.open_compare(names)
         else:
             self.app.say("mark two runs or more with space, then press c")
-
-
-def _row(summary: RunSummary, seen: RunsUpdated, now: float) -> RunRow:
-    return RunRow(summary, tuple((seen.losses or {}).get(summary.name, ())), _age_seconds(summary.created_at, now))
 
 
 def _age_seconds(created_at: str | None, now: float) -> float | None:
@@ -264,23 +253,19 @@ def _details(row: RunRow | None, n_marked: int, story: tuple[str, int, str] | No
 
     summary = row.summary
     _, word, kind = STATES[summary.state]
-    facts = [f"{n_marked} marked"] if n_marked else []
-    if summary.preset:
-        facts.append(summary.preset)
-    if summary.tokens is not None:
-        facts.append(f"{summary.tokens:,} tokens")
-    if summary.seconds is not None:
-        facts.append(f"{format_duration(round(summary.seconds))} trained")
-    if summary.train_loss is not None:
-        facts.append(f"loss {summary.train_loss:.3f}")
-    if summary.wandb_url:
-        facts.append(summary.wandb_url)
+    facts = (
+        f"{n_marked} marked" if n_marked else None,
+        summary.preset,
+        f"{summary.tokens:,} tokens" if summary.tokens is not None else None,
+        f"{format_duration(round(summary.seconds))} trained" if summary.seconds is not None else None,
+        f"loss {summary.train_loss:.3f}" if summary.train_loss is not None else None,
+        summary.wandb_url,
+    )
     died = "its process died: press r to resume from the newest checkpoint" if word == "died" else ""
-    message = summary.message or died
-    first: list[Content | str] = [line(summary.name, "bold"), "  ", line(word, STATE_COLORS[kind])]
-    if message:
-        first += ["  ", line(message, "$text-error" if kind == "bad" else "$text-warning", 400)]
-    parts = [*first, "\n", line("   ".join(facts), "$text-muted")]
+    parts: list[Content | str] = [line(summary.name, "bold"), "  ", line(word, STATE_COLORS[kind])]
+    if message := summary.message or died:
+        parts += ["  ", line(message, "$text-error" if kind == "bad" else "$text-warning", 400)]
+    parts += ["\n", line("   ".join(filter(None, facts)), "$text-muted")]
     if story is not None:
         parts += ["\n\n", line(f"story at step {story[1]:,}  ", "$text-muted"), plain(story[2], "italic")]
     return Content.assemble(*parts)
@@ -294,16 +279,13 @@ def _unreadable(problem: str) -> Content:
 
 def _welcome(width: int) -> Content:
     """What a new user can do while there are no runs."""
-    keys: Sequence[tuple[str, str]] = (
-        ("n", "train your first model: it takes five minutes"),
-        ("3", "generate stories with the starter, a small model that is included"),
-        ("?", "show every key"),
-        ("q", "quit; training continues"),
-    )
-    brief = width < 64
+    keys = {
+        "n": "train your first model" + ("" if width < 64 else ": it takes five minutes"),
+        "3": "generate stories with the starter, a small model that is included",
+        "?": "show every key",
+        "q": "quit; training continues",
+    }
     lines = [line("There are no runs yet.", "bold"), Content("")]
-    for key, words in keys:
-        shown = words.split(":")[0] if brief else words
-        lines.append(Content.assemble(line(f" {key} ", "bold $primary"), "  ", line(shown)))
+    lines += [Content.assemble(line(f" {key} ", "bold $primary"), "  ", line(does)) for key, does in keys.items()]
     lines += [Content(""), line("Without the app: storyteller train", "$text-muted")]
     return Content("\n").join(lines)

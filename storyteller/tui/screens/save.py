@@ -24,14 +24,6 @@ _NAME_WORDS = 5
 class SaveScreen(ModalScreen[Path | None]):
     """Asks for a file name. Returns the path of the saved story, or None if the dialogue was cancelled."""
 
-    DEFAULT_CSS = """
-    SaveScreen {
-        align: center middle;
-        Vertical { width: 70; max-width: 94%; height: auto; padding: 1 2; background: $surface; }
-        Input { margin: 1 0; border: none; height: 1; padding: 0 1; background: $panel; }
-        .problem { color: $error; height: auto; }
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
     app = getters.app(BaseApp)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from textual import getters
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -23,6 +21,7 @@ from storyteller.text import safe
 from storyteller.tracking.run_index import default_model, newest_step
 from storyteller.tui.base_app import BaseApp
 from storyteller.tui.safe_content import line
+from storyteller.tui.screens.confirm import ask
 from storyteller.tui.screens.history import ChosenStory, HistoryScreen
 from storyteller.tui.screens.save import SaveScreen
 from storyteller.tui.story_columns import (
@@ -46,26 +45,9 @@ from storyteller.tui.widgets.view_bar import ViewBar
 _NO_STORY = "there is no story yet: enter generates one"
 
 
-class GenerationEvents(Message):
-    """Events of the generation client have arrived."""
-
-
 class StoryScreen(Screen[None]):
     """Enter generates a story in every column. Each finished story is kept in the story history."""
 
-    DEFAULT_CSS = """
-    StoryScreen {
-        #prompt { margin: 1 1 0 1; }
-        SamplingControls { margin: 1 2; }
-        TabBar { margin: 0 2 1 2; display: none; }
-        .message { height: auto; max-height: 2; padding: 0 2; color: $warning; display: none; }
-        &.-low {
-            #prompt { margin: 0 1; max-height: 2; }
-            StoryText, TabBar { margin-top: 0; margin-bottom: 0; }
-            SamplingControls { display: none; }
-        }
-    }
-    """
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-tall")]  # noqa: RUF012  Textual's own
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "tell", "Tell"),
@@ -93,11 +75,9 @@ class StoryScreen(Screen[None]):
         self._model = model
         self._prompt = prompt
         self._variants = Variants()
-        self._requests = StoryRequests(
-            lambda: self.app.generation_client, lambda: self.post_message(GenerationEvents())
-        )
-        self._invalid_input = ""  # why the last input of a knob is invalid
-        self._hinted = (False, 0, 0)  # the state on which the key hints depend
+        self._requests = StoryRequests(lambda: self.app.generation_client, lambda: self.call_later(self._take_events))
+        self._has_invalid_input = False  # whether the message shown is about a knob's input
+        self._hinted = (False, False)  # the state on which the key hints depend
 
     def compose(self) -> ComposeResult:
         yield ViewBar("story")
@@ -109,8 +89,7 @@ class StoryScreen(Screen[None]):
         yield KeyHints()
 
     def on_mount(self) -> None:
-        model = self._model if self._model is not None else default_model(self.app.runs_root)
-        self._add(model)
+        self._add(self._model if self._model is not None else default_model(self.app.runs_root))
 
     def on_unmount(self) -> None:
         self._requests.stop_all()
@@ -132,11 +111,7 @@ class StoryScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Disable keys that would do nothing. While nothing is generated, escape goes back to the view before."""
-        if action == "stop":
-            return self.is_generating
-        if action == "close_column":
-            return self._variants.can_close
-        return True
+        return {"stop": self.is_generating, "close_column": self._variants.can_close}.get(action, True)
 
     # --- generating ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +127,8 @@ class StoryScreen(Screen[None]):
         else:
             self._say("write how the story begins, such as Once upon a time")
 
+    on_prompt_box_entered = action_tell
+
     def action_more(self) -> None:
         """Continue each column's story."""
         if not any(column.version.text for column in self.columns):
@@ -161,14 +138,14 @@ class StoryScreen(Screen[None]):
 
     def action_again(self) -> None:
         """Generate the newest part of each story again, with another seed."""
-        requested = [column.version for column in self.columns if column.version.request]
+        requested = [(column.version, column.version.request) for column in self.columns if column.version.request]
         if not requested:
             self.action_tell()
             return
-        goes_on = any(version.request and version.request.goes_on for version in requested)
-        # A column added since then begins like the others.
+        prefix = requested[0][0].prefix  # a column added since then begins like the others
         self._generate(
-            lambda column: (column.version if column.version.request else requested[0]).prefix, goes_on=goes_on
+            lambda column: column.version.prefix if column.version.request else prefix,
+            goes_on=any(request.goes_on for _, request in requested),
         )
 
     def _generate(self, prefix: Callable[[StoryColumn], tuple[TextSpan, ...]], *, goes_on: bool = False) -> None:
@@ -200,10 +177,8 @@ class StoryScreen(Screen[None]):
     def action_undo(self) -> None:
         """Stop generating, and go back to the previous version of each column."""
         self.action_stop()
-        if not self._variants.undo():
-            self._say("there is nothing to undo")
-            return
-        self._say("")
+        undone = self._variants.undo()
+        self._say("" if undone else "there is nothing to undo")
         self._show_all()
 
     def action_edit(self) -> None:
@@ -220,9 +195,9 @@ class StoryScreen(Screen[None]):
         """Copy this variant, and show the copy."""
         if len(self._variants) == MAX_VARIANTS:
             self._say(f"there are {MAX_VARIANTS} variants, the maximum: ctrl+w closes one")
-            return
-        self._variants.fork()
-        self._variant_changed()
+        else:
+            self._variants.fork()
+            self._variant_changed()
 
     def action_variant(self, steps: int) -> None:
         self._show_variant((self._variants.shown + steps) % len(self._variants))
@@ -246,23 +221,20 @@ class StoryScreen(Screen[None]):
             self._prepare(model)
             self._show_all()
 
-        self._pick_model(column.model, choose)
+        ask(self.app, ModelPicker(column.model), choose)
 
     def action_add_model(self) -> None:
         """Add a column with another model, which gets the same prompt and seed."""
         if len(self.columns) == MAX_COLUMNS:
             self._say(f"there are {MAX_COLUMNS} models, the maximum: ctrl+w closes a column")
-            return
-        self._pick_model("", self._add)
+        else:
+            ask(self.app, ModelPicker(""), self._add)
 
     def action_close_column(self) -> None:
         """Close the column; with the last column, close the variant."""
         self._requests.stop([self.column])
         self._variants.close()
         self._variant_changed()
-
-    def _pick_model(self, current: str, choose: Callable[[str], None]) -> None:
-        self.app.push_screen(ModelPicker(current), lambda model: choose(model) if model is not None else None)
 
     def _add(self, model: str) -> None:
         """Add a column for this model."""
@@ -289,14 +261,8 @@ class StoryScreen(Screen[None]):
 
     def action_save(self) -> None:
         """Save the column's story to a file."""
-        if not (text := self._text()):
-            return
-
-        def saved(path: Path | None) -> None:
-            if path is not None:
-                self._say(f"saved as {path}")
-
-        self.app.push_screen(SaveScreen(text), saved)
+        if text := self._text():
+            ask(self.app, SaveScreen(text), lambda path: self._say(f"saved as {path}"))
 
     def _text(self) -> str:
         """The column's story. If it is empty, a message says so."""
@@ -306,8 +272,7 @@ class StoryScreen(Screen[None]):
         return text
 
     def action_history(self) -> None:
-        """Open the story history."""
-        self.app.push_screen(HistoryScreen(), lambda chosen: self._open(chosen) if chosen is not None else None)
+        ask(self.app, HistoryScreen(), self._open)
 
     def _open(self, chosen: ChosenStory) -> None:
         """Show a story of the history in the column, or generate it again with its model, parameters and seed."""
@@ -327,7 +292,7 @@ class StoryScreen(Screen[None]):
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def on_generation_events(self) -> None:
+    def _take_events(self) -> None:
         for column, version, event in self._requests.take_events():
             if isinstance(event, Ended) and version.generated and version.request is not None:
                 self._keep(to_record(version, version.request, event, self.app.runs_root))
@@ -337,11 +302,11 @@ class StoryScreen(Screen[None]):
 
     def _update_pane(self, column: StoryColumn, event: Event) -> None:
         """Update the column's pane, if the column is shown."""
-        pane = next((pane for pane, shown in self.query_one(StoryRow).panes if shown is column), None)
-        if pane is not None:
-            if isinstance(event, TextPiece):
-                pane.story.append(event.text)
-            pane.story.is_generating = column.version.ticket is not None
+        for pane, shown in self.query_one(StoryRow).panes:
+            if shown is column:
+                if isinstance(event, TextPiece):
+                    pane.story.append(event.text)
+                pane.story.is_generating = column.version.ticket is not None
 
     def _keep(self, record: StoryRecord) -> None:
         """Add the story to the history, in the background; a message says if the disk refuses it."""
@@ -353,9 +318,6 @@ class StoryScreen(Screen[None]):
                 self.app.call_from_thread(self._say, error.problem)
 
         self.run_worker(keep, thread=True, exit_on_error=False)
-
-    def on_prompt_box_entered(self) -> None:
-        self.action_tell()
 
     def on_story_pane_activated(self, message: StoryPane.Activated) -> None:
         panes = [pane for pane, _ in self.query_one(StoryRow).panes]
@@ -373,12 +335,12 @@ class StoryScreen(Screen[None]):
         self._show_details()
 
     def on_knob_invalid_input(self, message: Knob.InvalidInput) -> None:
-        self._invalid_input = message.reason
+        self._has_invalid_input = True
         self._say(message.reason)
 
     def on_knob_turned(self) -> None:
-        if self._invalid_input:
-            self._invalid_input = ""
+        if self._has_invalid_input:
+            self._has_invalid_input = False
             self._say("")
 
     # --- what is shown ------------------------------------------------------------------------------------------------
@@ -399,7 +361,7 @@ class StoryScreen(Screen[None]):
     def _show_details(self) -> None:
         """Show what is known of each story, and the keys that apply now."""
         self.query_one(StoryRow).show_details(self._variants.chosen)
-        hinted = (self.is_generating, len(self.columns), len(self._variants))
+        hinted = (self.is_generating, self._variants.can_close)
         if hinted != self._hinted:
             self._hinted = hinted
             self.refresh_bindings()

@@ -42,7 +42,7 @@ class Choice(LabelRow, can_focus=True):
         self.options = tuple(options)
         self.set_reactive(Choice.value, self.options[0])
 
-    def render(self) -> Content:
+    def labels(self) -> Content:
         selected = "bold $primary" + (" underline" if self.app.no_color else "")
         return self.joined((option, line(option, selected if option == self.value else "")) for option in self.options)
 

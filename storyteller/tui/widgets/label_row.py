@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 
 class LabelRow(Widget):
-    """Subclasses render their labels with `joined`, and implement `on_label_clicked`."""
+    """Subclasses implement `labels`, which draws them with `joined`, and `on_label_clicked`."""
 
     ALLOW_SELECT = False
     GAP = 2  # columns between two labels
@@ -19,6 +19,13 @@ class LabelRow(Widget):
         super().__init__(id=id)
         self.places: list[tuple[str, int, int]] = []
         """The name of each label shown, its first column, and the column after its last."""
+
+    def render(self) -> Content:
+        self.places = []
+        return self.labels()
+
+    def labels(self) -> Content:
+        raise NotImplementedError
 
     def joined(self, labels: Iterable[tuple[str, Content]], begin: int = 0) -> Content:
         """Join named labels, the first of which stands at column `begin`, and remember their columns."""

@@ -30,10 +30,6 @@ class ChartView(Plot):
         chart: ChartView
         x: float | None
 
-        @property
-        def control(self) -> ChartView:
-            return self.chart
-
     @dataclass
     class RangeChanged(Message):
         """The user changed the visible range of x; an end that is None follows the data."""
@@ -41,10 +37,6 @@ class ChartView(Plot):
         chart: ChartView
         begin: float | None
         end: float | None
-
-        @property
-        def control(self) -> ChartView:
-            return self.chart
 
     _drag: tuple[int, float, float] | None = None
     """While a mouse button is down: the column where it was pressed, and the range at that moment."""
@@ -70,7 +62,7 @@ class ChartView(Plot):
                 begin, end = last - (end - begin), last
             wanted = (begin if begin > first else None, end if end < last else None)
         if wanted != self.range:
-            self.set_range(*wanted)
+            self.range = wanted
             self.post_message(self.RangeChanged(self, *wanted))
 
     def zoom(self, factor: float, about: float | None = None) -> None:
@@ -81,12 +73,6 @@ class ChartView(Plot):
             # Halved before they are added: the sum of two huge numbers would not be finite.
             about = cursor if cursor is not None and begin <= cursor <= end else begin / 2 + end / 2
         self._show_range(about - (about - begin) / factor, about + (end - about) / factor)
-
-    def pan(self, share: float) -> None:
-        """Move the range by a share of its width; a positive one moves to larger x."""
-        begin, end = self._visible_range()
-        by = (end - begin) * share
-        self._show_range(begin + by, end + by)
 
     def move_cursor(self, columns: int) -> None:
         """Move the cursor by about `columns` columns, always to another point.
@@ -109,7 +95,7 @@ class ChartView(Plot):
 
     def _points(self) -> list[float]:
         """Every x of the lines that are not faded (of all lines, if all are), ascending."""
-        bright = [line for line in self._lines if not line.dim] or self._lines
+        bright = [line for line in self.lines if not line.dim] or self.lines
         return sorted({float(x) for line in bright for x in line.x if math.isfinite(x)})
 
     def _set_cursor(self, x: float | None) -> None:
@@ -130,12 +116,14 @@ class ChartView(Plot):
 
     def pan_step(self, direction: int) -> None:
         """Pan by one step, to larger x (1) or smaller (-1)."""
-        self.pan(direction * PAN_SHARE)
+        begin, end = self._visible_range()
+        by = (end - begin) * PAN_SHARE * direction
+        self._show_range(begin + by, end + by)
 
     def show_all(self) -> None:
         """Show everything, without a cursor."""
         if self.range != (None, None):
-            self.set_range(None, None)
+            self.range = (None, None)
             self.post_message(self.RangeChanged(self, None, None))
         self._set_cursor(None)
 

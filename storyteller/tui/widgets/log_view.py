@@ -32,8 +32,8 @@ class LogView(ScrollView, can_focus=True):
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"log--time", "log--quiet", "log--trouble"}
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._rows: list[Content] = []
         self._row_counts: deque[int] = deque()

@@ -10,6 +10,7 @@ from textual import getters
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.message import Message
+from textual.reactive import var
 
 from storyteller.charts import Cells, Marks, Series, Unit
 from storyteller.tracking.curves import Line, X
@@ -49,6 +50,7 @@ SMOOTHED = ("train/loss", "train/grad_norm", "train/tokens_per_second", "train/m
 SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
 """The spans of a smoothed line to choose from, as shares of the visible range."""
 CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
+METRIC_TABS = [(metric.name, metric.name) for metric in METRICS]
 _LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}
 _SECONDS_BETWEEN_CHARTS = 0.012  # pause between drawing two charts, in which key presses are handled
 _SMALL_CHART_SECONDS = 1.6  # how often the smaller charts are drawn while a run adds points
@@ -74,6 +76,11 @@ class MetricCharts(Vertical):
 
     app = getters.app(BaseApp)
 
+    chosen: var[str] = var(METRICS[0].name, init=False)  # the name of the chosen metric
+    grid: var[bool] = var(False, init=False, toggle_class="-grid")  # whether all charts are shown, or the chosen one
+    x: var[X] = var[X]("step", init=False)  # the quantity of the x axis
+    cursor_x: var[float | None] = var(None, init=False)
+
     @dataclass
     class ViewportChanged(Message):
         """The user moved the cursor, or chose another range of x or other metrics."""
@@ -86,19 +93,15 @@ class MetricCharts(Vertical):
             each.name: ChartView(y_name=each.y_name, nothing=each.nothing, classes="-large" * each.large)
             for each in METRICS
         }
-        self.chosen = METRICS[0].name  # the name of the chosen metric
-        self._grid = False
-        self._x: X = "step"
         self.range: tuple[float | None, float | None] = (None, None)
         """The visible range of x; an end that is None follows the data."""
-        self.cursor_x: float | None = None
         self._pending_small: dict[str, Callable[[ChartView], None]] = {}
         """New points for the smaller charts, by metric; drawn together every `_SMALL_CHART_SECONDS`."""
         self._queue: dict[str, list[Callable[[ChartView], None]]] = {}
         """Changes to charts that are not the chosen one, by metric; applied one chart after another."""
 
     def compose(self) -> ComposeResult:
-        yield TabBar([(metric.name, metric.name) for metric in METRICS], chosen=self.chosen)
+        yield TabBar(METRIC_TABS)
         with Container():
             yield from self._charts.values()
 
@@ -115,7 +118,7 @@ class MetricCharts(Vertical):
     @property
     def visible_metrics(self) -> list[Metric]:
         """The metrics on the screen: all in the grid, else the chosen one."""
-        return [metric for metric in METRICS if self._grid or metric.name == self.chosen]
+        return [metric for metric in METRICS if self.grid or metric.name == self.chosen]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -133,46 +136,30 @@ class MetricCharts(Vertical):
         """Whether all pending changes are on the screen."""
         return not self._queue and not self._pending_small
 
-    def choose(self, name: str) -> None:
-        """Show a metric; in the grid, apply keys to its chart."""
-        if name != self.chosen and name in self._charts:
-            self.chosen = name
-            self.chart.cursor_x = self.cursor_x
-            self._arrange()
-            self.post_message(self.ViewportChanged())
+    def watch_chosen(self) -> None:
+        self.chart.cursor_x = self.cursor_x
+        self._arrange()
+        self.post_message(self.ViewportChanged())
 
-    def choose_next(self, by: int) -> None:
-        """Choose the metric `by` places further on, wrapping around."""
-        names = [metric.name for metric in METRICS]
-        self.choose(names[(names.index(self.chosen) + by) % len(names)])
-
-    def set_grid(self, grid: bool) -> None:
-        """Show all charts in a grid, or one."""
-        if grid != self._grid:
-            self._grid = grid
-            self._arrange()
-            self.post_message(self.ViewportChanged())
+    def watch_grid(self) -> None:
+        self._arrange()
+        self.post_message(self.ViewportChanged())
 
     def _arrange(self) -> None:
-        self.set_class(self._grid, "-grid")
         for name, chart in self._charts.items():
             chart.set_class(name == self.chosen, "-chosen")
-            if chart.range != self.range:
-                chart.set_range(*self.range)
+            chart.range = self.range
         if self.is_mounted:
             self.query_one(TabBar).chosen = self.chosen
 
-    def set_x_axis(self, x: X) -> None:
-        """Change the quantity of the x axis. The range and the cursor are reset."""
-        if x != self._x:
-            self._x = x
-            self.range, self.cursor_x = (None, None), None
-            for chart in self._charts.values():
-                chart.reset()
+    def watch_x(self) -> None:
+        self.range, self.cursor_x = (None, None), None
+        for chart in self._charts.values():
+            chart.reset()
 
     def set_style(self, *, log_y: bool, cells: Cells) -> None:
         """Set a logarithmic y axis and the characters that charts are drawn with."""
-        x_name, x_unit = UNITS[self._x]
+        x_name, x_unit = UNITS[self.x]
         for metric in METRICS:
             chart = self._charts[metric.name]
             chart.log_y, chart.cells = log_y, cells
@@ -254,9 +241,7 @@ class MetricCharts(Vertical):
 
     # --- range and cursor ---------------------------------------------------------------------------------------------
 
-    def set_cursor(self, x: float | None) -> None:
-        """Move the cursor of every chart. Posts no message."""
-        self.cursor_x = x
+    def watch_cursor_x(self) -> None:
         for name in self._charts:
             self._apply(name, lambda chart: setattr(chart, "cursor_x", self.cursor_x))
 
@@ -265,17 +250,23 @@ class MetricCharts(Vertical):
         self.range = event.begin, event.end
         for name, chart in self._charts.items():
             if chart is not event.chart:
-                self._apply(name, lambda chart: chart.set_range(*self.range))
+                self._apply(name, lambda chart: setattr(chart, "range", self.range))
         self.post_message(self.ViewportChanged())
 
     def on_chart_view_cursor_moved(self, event: ChartView.CursorMoved) -> None:
         event.stop()
-        self.set_cursor(event.x)
+        self.cursor_x = event.x
         self.post_message(self.ViewportChanged(cursor_moved=True))
 
     def on_tab_bar_tab_clicked(self, event: TabBar.TabClicked) -> None:
         event.stop()
-        self.choose(event.tab)
+        self.chosen = event.tab
+
+
+def metric_after(name: str, by: int) -> str:
+    """The metric `by` places after another one, wrapping around."""
+    names = [metric.name for metric in METRICS]
+    return names[(names.index(name) + by) % len(names)]
 
 
 def _marks(checkpoints: Sequence[float], resumes: Sequence[float], story: float | None) -> list[Marks]:
@@ -284,8 +275,4 @@ def _marks(checkpoints: Sequence[float], resumes: Sequence[float], story: float 
 
 
 def _fill(chart: ChartView, series: Sequence[Series], marks: Sequence[Marks]) -> None:
-    """Assign only what changed, since each assignment makes the chart draw."""
-    if list(series) != chart.lines:
-        chart.lines = series
-    if list(marks) != chart.marks:
-        chart.marks = marks
+    chart.lines, chart.marks = series, marks

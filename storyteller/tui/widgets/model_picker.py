@@ -100,20 +100,6 @@ class ModelsListed(Message):
 class ModelPicker(ModalScreen[str | None]):
     """A list of models with a filter. Returns the reference of the chosen one, or None."""
 
-    DEFAULT_CSS = """
-    ModelPicker {
-        align: center middle;
-        #picker {
-            width: 84; max-width: 94%; height: 24; max-height: 84%;
-            padding: 1 2; background: $surface;
-        }
-        Input { margin-bottom: 1; border: none; height: 1; padding: 0; background: $surface; }
-        OptionList {
-            height: 1fr; border: none; padding: 0; background: $surface; scrollbar-size-vertical: 1;
-            text-wrap: nowrap; text-overflow: ellipsis;
-        }
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back"),
         Binding("down", "move(1)", "Down", show=False, priority=True),
@@ -131,12 +117,12 @@ class ModelPicker(ModalScreen[str | None]):
         self._shown: list[ModelChoice] = []
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="picker"):
+        with Vertical(id="picker", classes="list-dialogue"):
             yield Input(placeholder="Type to filter, or enter owner/name of a Hugging Face model", compact=True)
             yield OptionList(compact=True, markup=False)
 
     def on_mount(self) -> None:
-        self._set_models(list_models(self.app.runs_root))
+        self.on_models_listed(ModelsListed(list_models(self.app.runs_root)))
         self.set_interval(_CHECK_SECONDS, self._check_models)
 
     def _check_models(self) -> None:
@@ -150,9 +136,7 @@ class ModelPicker(ModalScreen[str | None]):
         self.run_worker(check, thread=True, exclusive=True, group="check")
 
     def on_models_listed(self, message: ModelsListed) -> None:
-        self._set_models(message.found)
-
-    def on_input_changed(self) -> None:
+        self._found = message.found
         self._show()
 
     def on_input_submitted(self) -> None:
@@ -170,10 +154,6 @@ class ModelPicker(ModalScreen[str | None]):
         if self._shown:
             options.highlighted = min(max((options.highlighted or 0) + rows, 0), len(self._shown) - 1)
 
-    def _set_models(self, found: list[ModelChoice]) -> None:
-        self._found = found
-        self._show()
-
     def _show(self) -> None:
         """Show the matching models. The highlighted one stays highlighted if it is still listed."""
         options = self.query_one(OptionList)
@@ -189,6 +169,8 @@ class ModelPicker(ModalScreen[str | None]):
         places = {one.reference: place for place, one in enumerate(self._shown)}
         if self._shown:
             options.highlighted = places.get(selected or "", 0)
+
+    on_input_changed = _show
 
 
 def _row(choice: ModelChoice, above: ModelChoice | None) -> Content:

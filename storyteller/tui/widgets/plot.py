@@ -46,25 +46,19 @@ class Plot(Widget):
     log_y: var[bool] = var(False, init=False)
     cells: var[Cells] = var("braille", init=False)
     cursor_x: var[float | None] = var(None, init=False)
+    lines: var[Sequence[Series]] = var((), init=False)
+    marks: var[Sequence[Marks]] = var((), init=False)  # marked places on the x axis
+    range: var[tuple[float | None, float | None]] = var((None, None), init=False)
+    """The visible range of x; an end that is None follows the data."""
 
     def __init__(
-        self,
-        lines: Sequence[Series] = (),
-        *,
-        x_name: str = "",
-        y_name: str = "",
-        x_unit: Unit = "number",
-        nothing: str = "",
-        id: str | None = None,
-        classes: str | None = None,
+        self, lines: Sequence[Series] = (), *, y_name: str = "", nothing: str = "", classes: str | None = None
     ) -> None:
         """`nothing` is shown if there is no point to draw."""
-        super().__init__(id=id, classes=classes)
-        self._lines = list(lines)
-        self._marks: list[Marks] = []
-        self.x_name, self.y_name, self.x_unit, self.nothing = x_name, y_name, x_unit, nothing
-        self._begin: float | None = None
-        self._end: float | None = None
+        super().__init__(classes=classes)
+        self.set_reactive(Plot.lines, lines)
+        self.x_name, self.y_name, self.nothing = "", y_name, nothing
+        self.x_unit: Unit = "number"
         self.extent: tuple[float, float] | None = None
         """The first and the last x of all lines assigned since the last `reset`; None without a point."""
         self._frame: Frame | None = None
@@ -76,36 +70,19 @@ class Plot(Widget):
 
     # --- what is drawn ------------------------------------------------------------------------------------------------
 
-    @property
-    def lines(self) -> list[Series]:
-        """The series. Assigning repaints only the rows that changed."""
-        return self._lines
-
-    @lines.setter
-    def lines(self, lines: Sequence[Series]) -> None:
-        self._lines = list(lines)
+    def watch_lines(self) -> None:
         self._update_extent()
         self._changed()
 
-    @property
-    def marks(self) -> list[Marks]:
-        """Marked places on the x axis."""
-        return self._marks
+    def validate_range(self, wanted: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+        """A reversed or empty range shows everything."""
+        begin, end = wanted
+        return wanted if begin is None or end is None or begin < end else (None, None)
 
-    @marks.setter
-    def marks(self, marks: Sequence[Marks]) -> None:
-        self._marks = list(marks)
-        self._changed()
-
-    def name_axes(self, x_name: str, y_name: str, x_unit: Unit = "number") -> None:
+    def name_axes(self, x_name: str, y_name: str, x_unit: Unit) -> None:
         """Label the axes. If x changes its meaning, call `reset` too."""
         self.x_name, self.y_name, self.x_unit = x_name, y_name, x_unit
         self._changed()
-
-    @property
-    def range(self) -> tuple[float | None, float | None]:
-        """The visible range of x; an end that is None follows the data."""
-        return self._begin, self._end
 
     @property
     def frame(self) -> Frame:
@@ -115,24 +92,16 @@ class Plot(Widget):
         assert self._frame is not None  # noqa: S101
         return self._frame
 
-    def set_range(self, begin: float | None, end: float | None) -> None:
-        """Show a range of x; a reversed or empty one shows everything. Posts no message."""
-        if begin is not None and end is not None and not begin < end:
-            begin = end = None
-        self._begin, self._end = begin, end
-        self._changed()
-
     def reset(self) -> None:
         """Show everything, without a cursor. Posts no message."""
         self.extent = None
         self._update_extent()
-        self.cursor_x = None
-        self.set_range(None, None)
+        self.cursor_x, self.range = None, (None, None)
 
     def _update_extent(self) -> None:
-        spans = [span for span in map(_span, self._lines) if span is not None]
+        spans = [span for span in map(_span, self.lines) if span is not None]
         # A zoomed chart may be given only the points of its range: the extent known so far still holds.
-        if self.extent is not None and (self._begin is not None or self._end is not None):
+        if self.extent is not None and self.range != (None, None):
             spans.append(self.extent)
         self.extent = (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None
 
@@ -155,7 +124,7 @@ class Plot(Widget):
             self.call_later(self._redraw)
         self._stale = True
 
-    watch_log_y = watch_cells = watch_cursor_x = on_resize = _changed
+    watch_log_y = watch_cells = watch_cursor_x = watch_marks = watch_range = on_resize = _changed
 
     def _redraw(self) -> None:
         if self._stale and self.is_attached:
@@ -166,16 +135,16 @@ class Plot(Widget):
         self._stale = False
         width, height = self.content_size
         picture = draw(
-            self._lines,
+            self.lines,
             width,
             height,
-            View(self._begin, self._end, log_y=self.log_y, cursor_x=self.cursor_x),
+            View(*self.range, log_y=self.log_y, cursor_x=self.cursor_x),
             cells=self.cells,
-            marks=self._marks,
+            marks=self.marks,
             x_name=self.x_name,
             y_name=self.y_name,
             x_unit=self.x_unit,
-            patterns=self.app.no_color and len(self._lines) > 1,
+            patterns=self.app.no_color and len(self.lines) > 1,
             nothing=self.nothing,
         )
         before, self._rows, self._frame = self._rows, picture.rows, picture.frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storyteller.text import safe_line
 
@@ -27,6 +27,13 @@ STATES: dict[RunState, tuple[str, str, str]] = {
     "died": ("†", "died", "bad"),
 }
 """A run's state as a glyph, a word and a style, so that states can be distinguished without colour."""
+STATE_COLORS = {
+    "good": "$text-success",
+    "busy": "$text-warning",
+    "rest": "$text-secondary",
+    "dim": "$text-muted",
+    "bad": "$text-error",
+}
 
 
 @dataclass(frozen=True)
@@ -50,25 +57,31 @@ class RunRow:
 
 @dataclass(frozen=True)
 class RunColumn:
+    """A column. Its cells show the formatted value, unless `write` draws them."""
+
     name: str
     title: str
     fold: int  # columns with a higher number are hidden first where the table is too wide; 0 is never hidden
     narrow: int  # least width in cells
     wide: int  # greatest width in cells
-    write: Callable[[RunRow, int, Cells], list[StyledText]]
-    key: Callable[[RunRow], float | str | None]  # the value to sort by
-    is_right: bool = False
+    value: Callable[[RunRow], Any]  # the value to show and to sort by, or None
+    format: Callable[[Any], str] | None = None  # of a number; numbers are aligned to the right
+    style: str = "plain"
+    ended_style: str = ""  # for a run that has ended, if it differs
+    write: Callable[[RunRow, int, Cells], list[StyledText]] | None = None
     gap: bool = True
     descending: bool = False  # whether the greatest value comes first
 
     def cell(self, row: RunRow, width: int, marked: bool, cells: Cells) -> list[StyledText]:
         if self.name == "mark":
             return [("▌ " if cells != "ascii" else "* ", "accent")] if marked else []
-        return self.write(row, width, cells)
-
-
-def _name(row: RunRow, width: int, _cells: Cells) -> list[StyledText]:
-    return [(safe_line(row.name, width), "strong" if row.is_living else "plain")]
+        if self.write is not None:
+            return self.write(row, width, cells)
+        value = self.value(row)
+        if value is None:
+            return []
+        text = str(value) if self.format is None else self.format(value)
+        return [(safe_line(text, width), self.style if row.is_living else self.ended_style or self.style)]
 
 
 def _glyph(row: RunRow, _width: int, _cells: Cells) -> list[StyledText]:
@@ -81,10 +94,6 @@ def _state(row: RunRow, width: int, _cells: Cells) -> list[StyledText]:
     return [(word[:width], style)]
 
 
-def _preset(row: RunRow, width: int, _cells: Cells) -> list[StyledText]:
-    return [(safe_line(row.summary.preset or "", width), "dim")]
-
-
 def _progress(row: RunRow, width: int, cells: Cells) -> list[StyledText]:
     progress = row.summary.progress
     if progress is None:
@@ -94,26 +103,9 @@ def _progress(row: RunRow, width: int, cells: Cells) -> list[StyledText]:
     if bar < 4:
         return [(percent, "plain")]
     done, rest = progress_bar(progress, bar, cells)
-    return [
-        (done, "bar" if row.is_living else "rail"),
-        (rest if row.is_living else " " * len(rest), "rail"),
-        (" " + percent, "plain" if row.is_living else "dim"),
-    ]
-
-
-def progress_bar(progress: float, columns: int, cells: Cells) -> tuple[str, str]:
-    """The done and the remaining part of a bar; `progress` is a share from 0 to 1."""
-    full, rail = ("=", "-") if cells == "ascii" else ("━", "─")
-    done = min(columns, round(progress * columns))
-    return full * done, rail * (columns - done)
-
-
-def _steps(row: RunRow, _width: int, _cells: Cells) -> list[StyledText]:
-    return [(f"{row.summary.step:,}", "plain")] if row.summary.step is not None else []
-
-
-def _bits(row: RunRow, _width: int, _cells: Cells) -> list[StyledText]:
-    return [(f"{row.summary.eval_bpb:.4f}"[:9], "strong")] if row.summary.eval_bpb is not None else []
+    if not row.is_living:
+        return [(done, "rail"), (" " * len(rest), "rail"), (" " + percent, "dim")]
+    return [(done, "bar"), (rest, "rail"), (" " + percent, "plain")]
 
 
 def _loss(row: RunRow, width: int, cells: Cells) -> list[StyledText]:
@@ -122,17 +114,11 @@ def _loss(row: RunRow, width: int, cells: Cells) -> list[StyledText]:
     return [(spark(row.losses, width, cells, log=True), "spark" if row.is_living else "rest")]
 
 
-def _speed(row: RunRow, _width: int, _cells: Cells) -> list[StyledText]:
-    speed = row.summary.tokens_per_second
-    return [(f"{speed:,.0f}"[:9], "plain" if row.is_living else "dim")] if speed is not None else []
-
-
-def _left(row: RunRow, width: int, _cells: Cells) -> list[StyledText]:
-    return [(short_duration(row.summary.eta_seconds)[:width], "plain")] if row.summary.eta_seconds is not None else []
-
-
-def _age(row: RunRow, width: int, _cells: Cells) -> list[StyledText]:
-    return [(short_duration(row.age_seconds)[:width], "dim")] if row.age_seconds is not None else []
+def progress_bar(progress: float, columns: int, cells: Cells) -> tuple[str, str]:
+    """The done and the remaining part of a bar; `progress` is a share from 0 to 1."""
+    full, rail = ("=", "-") if cells == "ascii" else ("━", "─")
+    done = min(columns, round(progress * columns))
+    return full * done, rail * (columns - done)
 
 
 def short_duration(seconds: float | None) -> str:
@@ -145,19 +131,22 @@ def short_duration(seconds: float | None) -> str:
     return format_duration(seconds // 60 * 60 if 600 <= seconds < 36_000 else seconds)
 
 
-COLUMNS: tuple[RunColumn, ...] = (
-    RunColumn("mark", "", 0, 2, 2, lambda *_: [], lambda _: None, gap=False),
-    RunColumn("glyph", "", 0, 2, 2, _glyph, lambda _: None, gap=False),
-    RunColumn("name", "RUN", 0, 16, 40, _name, lambda row: row.name),
-    RunColumn("state", "STATE", 2, 8, 8, _state, lambda row: list(STATES).index(row.summary.state)),
-    RunColumn("preset", "PRESET", 9, 7, 9, _preset, lambda row: row.summary.preset),
-    RunColumn("progress", "PROGRESS", 1, 11, 22, _progress, lambda row: row.summary.progress, descending=True),
-    RunColumn("steps", "STEPS", 6, 7, 9, _steps, lambda row: row.summary.step, is_right=True, descending=True),
-    RunColumn("bits", "BITS/BYTE", 1, 9, 9, _bits, lambda row: row.summary.eval_bpb, is_right=True),
-    RunColumn("loss", "LOSS", 4, 8, 30, _loss, lambda row: row.summary.train_loss),
-    RunColumn("speed", "TOKENS/S", 7, 8, 9, _speed, lambda row: row.summary.tokens_per_second, True, descending=True),
-    RunColumn("left", "LEFT", 3, 6, 6, _left, lambda row: row.summary.eta_seconds, is_right=True),
-    RunColumn("age", "AGE", 8, 6, 6, _age, lambda row: row.age_seconds, is_right=True),
+_WHOLE = "{:,.0f}".format
+COLUMNS = (
+    RunColumn("mark", "", 0, 2, 2, lambda _: None, gap=False),
+    RunColumn("glyph", "", 0, 2, 2, lambda _: None, write=_glyph, gap=False),
+    RunColumn("name", "RUN", 0, 16, 40, lambda row: row.name, None, "strong", "plain"),
+    RunColumn("state", "STATE", 2, 8, 8, lambda row: list(STATES).index(row.summary.state), write=_state),
+    RunColumn("preset", "PRESET", 9, 7, 9, lambda row: row.summary.preset, None, "dim"),
+    RunColumn("progress", "PROGRESS", 1, 11, 22, lambda row: row.summary.progress, write=_progress, descending=True),
+    RunColumn("steps", "STEPS", 6, 7, 9, lambda row: row.summary.step, _WHOLE, descending=True),
+    RunColumn("bits", "BITS/BYTE", 1, 9, 9, lambda row: row.summary.eval_bpb, "{:.4f}".format, "strong"),
+    RunColumn("loss", "LOSS", 4, 8, 30, lambda row: row.summary.train_loss, write=_loss),
+    RunColumn(
+        "speed", "TOKENS/S", 7, 8, 9, lambda row: row.summary.tokens_per_second, _WHOLE, "plain", "dim", descending=True
+    ),
+    RunColumn("left", "LEFT", 3, 6, 6, lambda row: row.summary.eta_seconds, short_duration),
+    RunColumn("age", "AGE", 8, 6, 6, lambda row: row.age_seconds, short_duration, "dim"),
 )
 _FOLD_FOR_NAMES = 6  # columns with at least this `fold` are hidden if names would be cut otherwise
 SORTABLE = tuple(column.name for column in COLUMNS if column.title)
@@ -190,7 +179,7 @@ def _total(columns: Sequence[RunColumn], widths: dict[str, int]) -> int:
 def ordered(rows: Sequence[RunRow], by: str, is_reversed: bool) -> list[RunRow]:
     """Sort rows by a column; rows without a value come last. The sort is stable."""
     column = next((column for column in COLUMNS if column.name == by), COLUMNS[-1])
-    known = [row for row in rows if column.key(row) is not None]
-    unknown = [row for row in rows if column.key(row) is None]
-    known.sort(key=column.key, reverse=column.descending != is_reversed)  # type: ignore[arg-type]
+    known = [row for row in rows if column.value(row) is not None]
+    unknown = [row for row in rows if column.value(row) is None]
+    known.sort(key=column.value, reverse=column.descending != is_reversed)
     return [*known, *unknown]

@@ -6,6 +6,7 @@ import math
 
 from textual import getters
 from textual.content import Content
+from textual.reactive import var
 from textual.widgets import Static
 
 from storyteller.charts.ticks import format_duration, format_number
@@ -13,15 +14,8 @@ from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import LIVING
 from storyteller.tui import safe_content
 from storyteller.tui.base_app import BaseApp
-from storyteller.tui.widgets.run_columns import STATES, progress_bar, short_duration
+from storyteller.tui.widgets.run_columns import STATE_COLORS, STATES, progress_bar, short_duration
 
-_COLORS = {
-    "good": "$text-success",
-    "busy": "$text-warning",
-    "rest": "$text-secondary",
-    "dim": "$text-muted",
-    "bad": "$text-error",
-}
 _GONE = "its folder was deleted: what was read from it stays here until you leave"
 _DIED = "its process died: press r to resume from the newest checkpoint, L to show the log"
 
@@ -33,22 +27,13 @@ class RunHeader(Static):
 
     app = getters.app(BaseApp)
 
+    summary: var[RunSummary | None] = var[RunSummary | None](None, init=False, always_update=True)
+    gone: var[bool] = var(False, init=False)  # whether the folder was deleted
+    note: var[str] = var("", init=False)  # shown among the figures, such as how much of the log was read
+
     def __init__(self, run_name: str) -> None:
         super().__init__(markup=False)
         self._run_name = run_name
-        self._summary: RunSummary | None = None
-        self._gone = False
-        self._note = ""
-
-    def show(self, summary: RunSummary, gone: bool) -> None:
-        self._summary, self._gone = summary, gone
-        self._fill()
-
-    def note(self, note: str) -> None:
-        """Show a note among the figures, such as how much of the log was read; "" removes it."""
-        if note != self._note:
-            self._note = note
-            self._fill()
 
     def _fill(self) -> None:
         width = self.content_size.width
@@ -60,20 +45,19 @@ class RunHeader(Static):
         message = self._message()
         if message:
             rows.append(message)
-        shown = Content("\n").join(rows)
-        if not isinstance(self.content, Content) or not shown.is_same(self.content):
-            self.update(shown, layout=len(rows) != self.size.height or message is not None)
+        layout = len(rows) != self.size.height or message is not None
+        safe_content.show(self, Content("\n").join(rows), layout=layout)
 
-    on_mount = on_resize = _fill
+    watch_summary = watch_gone = watch_note = on_mount = on_resize = _fill
 
     def _state_row(self, width: int) -> Content:
-        summary = self._summary
+        summary = self.summary
         if summary is None:
             return safe_content.line(self._run_name, "bold")
         glyph, word, kind = STATES[summary.state]
-        if self._gone:
+        if self.gone:
             glyph, word, kind = "\u2717", "deleted", "bad"
-        left = Content.assemble(safe_content.line(f"{glyph} {word}", _COLORS[kind]), "  ")
+        left = Content.assemble(safe_content.line(f"{glyph} {word}", STATE_COLORS[kind]), "  ")
         right = self._progress(summary, width)
         if width - left.cell_length - right.cell_length < 10:
             right = Content("")
@@ -85,7 +69,7 @@ class RunHeader(Static):
     def _progress(self, summary: RunSummary, width: int) -> Content:
         if summary.progress is None:
             return Content("")
-        living = summary.state in LIVING and not self._gone
+        living = summary.state in LIVING and not self.gone
         percent = f"{math.floor(100 * summary.progress):>3} %"
         left = f"  {short_duration(summary.eta_seconds)} left" if summary.eta_seconds is not None and living else ""
         done, rest = progress_bar(summary.progress, min(40, width // 4), self.app.settings.cells)
@@ -98,9 +82,9 @@ class RunHeader(Static):
 
     def _figures_row(self, width: int) -> Content:
         """As many of the newest figures as fit, the most important first."""
-        summary = self._summary
+        summary = self.summary
         if summary is None:
-            return safe_content.line(self._note or "reading \u2026", "$text-muted")
+            return safe_content.line(self.note or "reading \u2026", "$text-muted")
         known = [(f"{summary.step:,}", "step")] if summary.step is not None else []
         bpb, loss, speed, tokens = summary.eval_bpb, summary.train_loss, summary.tokens_per_second, summary.tokens
         for value, unit in ((bpb, "bits/byte"), (loss, "loss"), (speed, "tokens/s"), (tokens, "tokens")):
@@ -108,8 +92,8 @@ class RunHeader(Static):
                 known.append((format_number(value), unit))
         if summary.seconds is not None:
             known.append((format_duration(summary.seconds), "trained"))
-        if self._note:
-            known.append((self._note, ""))
+        if self.note:
+            known.append((self.note, ""))
         row = Content("")
         for shown, unit in known:
             before = "step " if unit == "step" else ""
@@ -123,9 +107,9 @@ class RunHeader(Static):
         return row or safe_content.line("no data yet", "$text-muted")
 
     def _message(self) -> Content | None:
-        summary, style = self._summary, "$text-error"
-        if self._gone or summary is None:
-            text = _GONE if self._gone else ""
+        summary, style = self.summary, "$text-error"
+        if self.gone or summary is None:
+            text = _GONE if self.gone else ""
         elif summary.state == "died":
             text = _DIED
         else:

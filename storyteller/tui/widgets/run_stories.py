@@ -29,36 +29,21 @@ class PromptInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", show=False)]
 
-    class Cancelled(Message):
-        """Escape was pressed."""
-
-    def action_cancel(self) -> None:
-        self.post_message(self.Cancelled())
+    async def action_cancel(self) -> None:
+        self.value = ""
+        await self.action_submit()
 
 
 class StoryCard(Static):
     """The story of one step, in the list of all steps."""
 
-    @dataclass
-    class CardClicked(Message):
-        """The card was clicked."""
-
-        step: int
-
     def __init__(self, step: int) -> None:
         super().__init__(markup=False)
         self.step = step
-        self._shown: Content | None = None
-
-    def show(self, content: Content, current: bool) -> None:
-        self.set_class(current, "-current")
-        if self._shown is None or not content.is_same(self._shown):
-            self._shown = content
-            self.update(content)
 
     def on_click(self, event: Click) -> None:
         event.stop()
-        self.post_message(self.CardClicked(self.step))
+        self.post_message(StepSlider.StepPicked(self.step))
 
 
 class RunStories(Vertical):
@@ -97,8 +82,8 @@ class RunStories(Vertical):
         prompt: str
         steps: tuple[int, ...]
 
-    def __init__(self, samples: SampleHistory, requests: CheckpointStories, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, samples: SampleHistory, requests: CheckpointStories) -> None:
+        super().__init__()
         self._samples = samples
         self._requests = requests
         self.prompt = PROMPTS[0]
@@ -167,25 +152,21 @@ class RunStories(Vertical):
                 self.step = with_story[-1] if with_story else steps[-1]
         elif self.step not in steps:
             self.step = min(steps, key=lambda step: abs(step - (self.step or 0)))
-        self.query_one(StepSlider).show(steps, with_story, self.step)
-        self._put("#stories-prompt", self._prompt_row(prompts))
+        slider = self.query_one(StepSlider)
+        slider.steps, slider.with_story, slider.current = steps, frozenset(with_story), self.step
+        safe_content.show(self.query_one("#stories-prompt", Static), self._prompt_row(prompts))
         title = self._title(self.step)
         if self.has_class("-low"):  # too low for two rows: the prompt shares the title's
             title = Content.assemble(title, "   ", self._prompt_row(prompts, title.cell_length + 3))
-        self._put("#stories-title", title)
+        safe_content.show(self.query_one("#stories-title", Static), title)
         if self.has_class("-all"):
             self._show_all(steps)
         else:
-            self._put("#stories-text", self._story(self.step))
+            safe_content.show(self.query_one("#stories-text", Static), self._story(self.step))
         if self.step != before:
             self.post_message(self.StepShown(self.step, by_hand=False))
 
     on_mount = refresh_stories
-
-    def _put(self, selector: str, content: Content) -> None:
-        static = self.query_one(selector, Static)
-        if not isinstance(static.content, Content) or not content.is_same(static.content):
-            static.update(content)
 
     def _prompt_row(self, prompts: tuple[str, ...], taken: int = 0) -> Content:
         place = prompts.index(self.prompt) + 1
@@ -236,8 +217,8 @@ class RunStories(Vertical):
         new = [StoryCard(step) for step in shown if step not in cards]
         for step, card in [*cards.items(), *((card.step, card) for card in new)]:
             if step in shown:
-                content = Content("\n").join([self._title(step), self._story(step, _MAX_CARD_CHARS)])
-                card.show(content, current=step == self.step)
+                safe_content.show(card, Content("\n").join([self._title(step), self._story(step, _MAX_CARD_CHARS)]))
+                card.set_class(step == self.step, "-current")
             else:
                 card.remove()
         if new:
@@ -302,14 +283,14 @@ class RunStories(Vertical):
         # `focus()` would wait for the next refresh, and keys typed before that would go elsewhere.
         self.screen.set_focus(field)
 
-    def on_prompt_input_cancelled(self, event: PromptInput.Cancelled) -> None:
-        event.stop()
-        self._close_prompt()
-
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        field = self.query_one(PromptInput)
+        field.remove_class("-open")
+        field.value = ""
+        if field.has_focus:
+            self.screen.set_focus(None)
         prompt = event.value.strip()[:LONGEST_CHARS]
-        self._close_prompt()
         if not prompt:
             return
         if prompt not in self._own_prompts:
@@ -318,17 +299,6 @@ class RunStories(Vertical):
         self.post_message(self.StoriesRequested(prompt, self._checkpoints))
         self.refresh_stories()
 
-    def _close_prompt(self) -> None:
-        field = self.query_one(PromptInput)
-        field.remove_class("-open")
-        field.value = ""
-        if field.has_focus:
-            self.screen.set_focus(None)
-
     def on_step_slider_step_picked(self, event: StepSlider.StepPicked) -> None:
-        event.stop()
-        self.show_step(event.step)
-
-    def on_story_card_card_clicked(self, event: StoryCard.CardClicked) -> None:
         event.stop()
         self.show_step(event.step)

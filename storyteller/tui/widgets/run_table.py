@@ -161,7 +161,7 @@ class RunTable(ScrollView, can_focus=True):
         filled = sum(len(text) for text, _ in pieces)
         blank = Segment(" " * max(0, room - filled), styled("plain"))
         drawn = [Segment(text, styled(style)) for text, style in pieces]
-        drawn = [blank, *drawn] if column.is_right else [*drawn, blank]
+        drawn = [blank, *drawn] if column.format else [*drawn, blank]
         return [*drawn, Segment("  " if column.gap else "", styled("plain"))]
 
     def _head(self) -> list[Segment]:
@@ -170,7 +170,7 @@ class RunTable(ScrollView, can_focus=True):
         for column, room in self._fitted:
             is_sorted = column.name == by
             title = column.title + ((" ▴" if is_reversed else " ▾") if is_sorted and column.title else "")
-            text = title[-room:].rjust(room) if column.is_right else title[:room].ljust(room)
+            text = title[-room:].rjust(room) if column.format else title[:room].ljust(room)
             segments.append(Segment(text, self._style("head-sorted" if is_sorted else "head")))
             segments.append(Segment("  " if column.gap else "", self._style("head")))
         return segments

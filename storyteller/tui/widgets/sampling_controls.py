@@ -105,7 +105,7 @@ class Knob(Widget, can_focus=True):
 
     def action_turn(self, turns: int) -> None:
         """Change the value by steps; positive ones increase it. A seed of None comes before 0."""
-        self._apply_typed()
+        self.commit()
         spec = self.spec
         if self.value is None:
             self._set(spec.least if turns > 0 else None)
@@ -135,11 +135,8 @@ class Knob(Widget, can_focus=True):
             self.invalid = False
             self.typed = (self.typed + character)[:12]
 
-    def on_focus(self) -> None:
-        self.typed, self.invalid = "", False
-
     def on_blur(self) -> None:
-        self._apply_typed()
+        self.commit()
         self.typed, self.invalid = "", False
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
@@ -152,13 +149,9 @@ class Knob(Widget, can_focus=True):
 
     def commit(self) -> bool:
         """Apply the typed text; False if it is not a valid value."""
-        self._apply_typed()
-        return not self.invalid
-
-    def _apply_typed(self) -> None:
         typed, spec = self.typed, self.spec
         if not typed:
-            return
+            return not self.invalid
         try:
             value = (0 if self._default is not None else None) if typed == spec.special else self._number(typed)
             changed: dict[str, Any] = {spec.field: value}
@@ -166,9 +159,10 @@ class Knob(Widget, can_focus=True):
         except UsageError as error:
             self.invalid = True
             self.post_message(self.InvalidInput(str(error)))
-            return
+            return False
         self.typed = ""
         self._set(value)
+        return True
 
     def _number(self, typed: str) -> Number:
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from textual.content import Content
 from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.message import Message
+from textual.reactive import reactive
 from textual.widget import Widget
 
 _LINE, _STORY, _MISSING, _CURRENT = "\u2500", "\u2022", "\u25e6", "\u25cf"
@@ -25,44 +26,35 @@ class StepSlider(Widget):
 
         step: int
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._steps: tuple[int, ...] = ()
-        self._with_story: frozenset[int] = frozenset()
-        self._current: int | None = None
-        self._dragged = False
-
-    def show(self, steps: Sequence[int], with_story: Sequence[int], current: int | None) -> None:
-        """Show ascending `steps`, of which `with_story` have a story, and `current` is shown."""
-        state = (tuple(steps), frozenset(with_story), current)
-        if state != (self._steps, self._with_story, self._current):
-            self._steps, self._with_story, self._current = state
-            self.refresh()
+    steps: reactive[tuple[int, ...]] = reactive(())  # ascending
+    with_story: reactive[frozenset[int]] = reactive(frozenset[int])
+    current: reactive[int | None] = reactive[int | None](None)  # the step whose story is shown
+    _dragged = False
 
     def render(self) -> Content:
         width = self.size.width
-        if width < 5 or not self._steps:
+        if width < 5 or not self.steps:
             return Content.styled(_LINE * max(0, width), "$foreground 20%")
         cells = [_LINE] * (width - 4)
-        for step in self._steps:
+        for step in self.steps:
             column = self._column(step)
-            if step in self._with_story or cells[column] == _LINE:
-                cells[column] = _STORY if step in self._with_story else _MISSING
+            if step in self.with_story or cells[column] == _LINE:
+                cells[column] = _STORY if step in self.with_story else _MISSING
         parts = [(cell, "$foreground 25%" if cell == _LINE else "$text-muted") for cell in cells]
-        if self._current is not None:
-            parts[self._column(self._current)] = (_CURRENT, "bold $primary")
+        if self.current is not None:
+            parts[self._column(self.current)] = (_CURRENT, "bold $primary")
         return Content.assemble(("[", "$text-muted"), " ", *parts, " ", ("]", "$text-muted"))
 
     def _column(self, step: int) -> int:
         """The column of a step, counted from the first one between the brackets."""
-        first, last, columns = self._steps[0], self._steps[-1], self.size.width - 4
+        first, last, columns = self.steps[0], self.steps[-1], self.size.width - 4
         return 0 if last == first else round((step - first) * (columns - 1) / (last - first))
 
     def _nearest(self, x: int) -> int | None:
         """The step whose dot is nearest to column `x` of the widget."""
-        if not self._steps or self.size.width < 5:
+        if not self.steps or self.size.width < 5:
             return None
-        return min(self._steps, key=lambda step: abs(self._column(step) - (x - 2)))
+        return min(self.steps, key=lambda step: abs(self._column(step) - (x - 2)))
 
     def on_mouse_down(self, event: MouseDown) -> None:
         if event.x <= 0 or event.x >= self.size.width - 1:
@@ -89,10 +81,10 @@ class StepSlider(Widget):
         self._move(-1)
 
     def _move(self, by: int) -> None:
-        self._pick(step_after(self._steps, self._current, by))
+        self._pick(step_after(self.steps, self.current, by))
 
     def _pick(self, step: int | None) -> None:
-        if step is not None and step != self._current:
+        if step is not None and step != self.current:
             self.post_message(self.StepPicked(step))
 
 

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.events import Click
 from textual.geometry import Offset, Region, Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -19,7 +20,7 @@ from textual.visual import Visual
 from textual.widgets import Static
 
 from storyteller.text import safe
-from storyteller.tui.safe_content import line
+from storyteller.tui.safe_content import line, show
 
 _MAX_LINE_COLUMNS = 84  # longer lines are hard to read
 _PARAGRAPH_CHARS = 2000
@@ -184,20 +185,10 @@ class StoryText(ScrollView, can_focus=True):
 
 
 class ModelName(Static, can_focus=False):
-    """The name of the model; a click opens the model picker."""
+    """The name of the model."""
 
     DEFAULT_CSS = "ModelName { height: 1; width: 1fr; text-overflow: ellipsis; text-wrap: nowrap; }"
     ALLOW_SELECT = False
-
-    class Clicked(Message):
-        """The model's name was clicked."""
-
-    def __init__(self) -> None:
-        super().__init__(markup=False)
-        self.tooltip = Content("Choose the model (ctrl+t)")
-
-    def on_click(self) -> None:
-        self.post_message(self.Clicked())
 
 
 class StoryPane(Vertical):
@@ -225,7 +216,8 @@ class StoryPane(Vertical):
 
     def __init__(self) -> None:
         super().__init__()
-        self.name_line = ModelName()
+        self.name_line = ModelName(markup=False)
+        self.name_line.tooltip = Content("Choose the model (ctrl+t)")
         self.story = StoryText()
         self.failure = Static(markup=False, classes="failure")
         self.facts = Static(markup=False, classes="facts")
@@ -239,17 +231,14 @@ class StoryPane(Vertical):
 
     def set_details(self, name: Content, facts: str, problem: str = "", remedy: str = "") -> None:
         """Set the lines above and below the story."""
-        for widget, content in ((self.name_line, name), (self.facts, line(facts))):
-            if widget.content != content:
-                widget.update(content, layout=False)
-        failure = line(problem) + Content("\n") + line(remedy, "dim") if remedy else line(problem)
-        if self.failure.content != failure:
-            self.failure.display = bool(problem)
-            self.failure.update(failure)
+        show(self.name_line, name, layout=False)
+        show(self.facts, line(facts), layout=False)
+        self.failure.display = bool(problem)
+        show(self.failure, line(problem) + Content("\n") + line(remedy, "dim") if remedy else line(problem))
 
     def on_descendant_focus(self) -> None:
         self.post_message(self.Activated(self, pick_model=False))
 
-    def on_model_name_clicked(self, message: ModelName.Clicked) -> None:
-        message.stop()
-        self.post_message(self.Activated(self, pick_model=True))
+    def on_click(self, event: Click) -> None:
+        if event.widget is self.name_line:
+            self.post_message(self.Activated(self, pick_model=True))

@@ -15,17 +15,14 @@ from storyteller.tui.story_columns import StoryColumn, status_text
 from storyteller.tui.widgets.story_pane import StoryPane, TextSpan
 
 _CHECK_SECONDS = 1.0
-_GUIDE = (
-    TextSpan("enter", generated=False),
-    TextSpan(" generates a story that begins with the prompt above, a new one each time\n", generated=True),
-    TextSpan("tab", generated=False),
-    TextSpan(" leads to the sampling settings, which the arrow keys change\n", generated=True),
-    TextSpan("ctrl+t", generated=False),
-    TextSpan(" chooses the model: any checkpoint of any run, or one from the Hugging Face Hub\n", generated=True),
-    TextSpan("f1", generated=False),
-    TextSpan(" shows every key", generated=True),
-)
-"""Shown while there is no story."""
+_KEYS = {
+    "enter": " generates a story that begins with the prompt above, a new one each time\n",
+    "tab": " leads to the sampling settings, which the arrow keys change\n",
+    "ctrl+t": " chooses the model: any checkpoint of any run, or one from the Hugging Face Hub\n",
+    "f1": " shows every key",
+}
+_GUIDE = [TextSpan(text, text in _KEYS.values()) for pair in _KEYS.items() for text in pair]
+"""Shown while there is no story, the keys in bold."""
 
 
 class StoryRow(Horizontal):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from storyteller.cli.text_tables import warn
+from storyteller.config.configs import STARTER
 from storyteller.errors import StorytellerError
-from storyteller.inference.engine import STARTER, Engine, is_run, newest_label, open_model
+from storyteller.inference.engine import Engine, is_run, newest_label, open_model
 from storyteller.system import cpu_priority
 from storyteller.tracking.run_folder import runs_root
 from storyteller.tracking.run_index import any_trains, default_model
@@ -19,15 +19,22 @@ class LoadedModel:
     """An open model, and the reference that opens the same weights again."""
 
     def __init__(
-        self, reference: str | None, runs_dir: Path | str | None = None, threads: int = 0, compute_type: str = "fp32"
+        self,
+        reference: str | None,
+        runs_dir: Path | str | None = None,
+        threads: int = 0,
+        compute_type: str = "fp32",
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Opens `reference`; None means the newest run with a checkpoint, else the starter.
 
-        Raises RunError, CheckpointError, ModelError, HubError or UsageError.
+        `log` receives messages, for example that a damaged checkpoint was skipped. Raises RunError, CheckpointError,
+        ModelError, HubError or UsageError.
         """
         self.root = runs_root(Path(runs_dir) if runs_dir is not None else None)
         self.threads = threads
         self.compute_type = compute_type
+        self._log = log
         self.reference = reference if reference is not None else default_model(self.root)
         self._announced = ""
         self._yields_cpu = False
@@ -36,9 +43,7 @@ class LoadedModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -88,7 +93,7 @@ class LoadedModel:
     def _open(self, reference: str) -> Engine:
         is_training = any_trains(self.root)
         threads = self.threads or (cpu_priority.GENERATION_THREADS if is_training else 0)
-        engine = open_model(reference, self.root, threads, warn, self.compute_type)
+        engine = open_model(reference, self.root, threads, self._log, self.compute_type)
         if is_training and not self._yields_cpu:  # after loading, which may run at full speed
             self._yields_cpu = True
             cpu_priority.lower_generation_priority()
