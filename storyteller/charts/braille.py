@@ -65,7 +65,7 @@ def _draw_bands(
     for trace in traces:
         if trace.low is None or trace.high is None or trace.series.dim:
             continue
-        bits = _pack_cells(_band(trace, frame, cells), cells)
+        bits = _pack_cells(_band(trace, trace.low, trace.high, frame, cells), cells)
         count = np.bitwise_count(bits)
         wins = count > most
         winner[wins] = trace.series.color % PALETTE
@@ -151,23 +151,15 @@ def _stroke(trace: Trace, frame: Frame, cells: Cells) -> NDArray[bool_]:
     last = np.where(vertical, np.maximum(begin_row, end_row), last).astype(np.int64)
     # Each visible point also gets a dot of its own, or points between two gaps would not appear at all.
     alone = np.flatnonzero(there & (column >= 0) & (column < wide))
-    return _fill_spans(
-        np.concatenate([at, column[alone]]),
-        np.concatenate([first, row[alone]]),
-        np.concatenate([last, row[alone]]),
-        wide,
-        high,
-    )
+    return _fill_spans(wide, high, (at, first, last), (column[alone], row[alone], row[alone]))
 
 
-def _band(trace: Trace, frame: Frame, cells: Cells) -> NDArray[bool_]:
+def _band(trace: Trace, low: NDArray[float64], high: NDArray[float64], frame: Frame, cells: Cells) -> NDArray[bool_]:
     """Rasterizes the area between `low` and `high` to dots [row, column], interpolating both edges between points."""
-    assert trace.low is not None  # noqa: S101
-    assert trace.high is not None  # noqa: S101
     across, down = DOTS[cells]
-    wide, high = frame.columns * across, frame.rows * down
-    column, lower, there = _dots_of(trace, trace.low, frame, cells)
-    _, upper, also = _dots_of(trace, trace.high, frame, cells)
+    wide, tall = frame.columns * across, frame.rows * down
+    column, lower, there = _dots_of(trace, low, frame, cells)
+    _, upper, also = _dots_of(trace, high, frame, cells)
     there &= also
     segment, at = _crossed_columns(column, there, wide)
     run = column[segment + 1] - column[segment]
@@ -175,10 +167,8 @@ def _band(trace: Trace, frame: Frame, cells: Cells) -> NDArray[bool_]:
     top = np.floor(upper[segment] + (upper[segment + 1] - upper[segment]) * share + 0.5).astype(np.int64)
     bottom = np.floor(lower[segment] + (lower[segment + 1] - lower[segment]) * share + 0.5).astype(np.int64)
     alone = np.flatnonzero(there & (column >= 0) & (column < wide))
-    tops, bottoms = np.concatenate([top, upper[alone]]), np.concatenate([bottom, lower[alone]])
-    return _fill_spans(
-        np.concatenate([at, column[alone]]), np.minimum(tops, bottoms), np.maximum(tops, bottoms), wide, high
-    )
+    points = column[alone], np.minimum(upper, lower)[alone], np.maximum(upper, lower)[alone]
+    return _fill_spans(wide, tall, (at, np.minimum(top, bottom), np.maximum(top, bottom)), points)
 
 
 def _crossed_columns(column: NDArray[int64], there: NDArray[bool_], wide: int) -> tuple[NDArray[int64], NDArray[int64]]:
@@ -193,10 +183,9 @@ def _crossed_columns(column: NDArray[int64], there: NDArray[bool_], wide: int) -
     return segments[which], at
 
 
-def _fill_spans(
-    column: NDArray[int64], first: NDArray[int64], last: NDArray[int64], wide: int, high: int
-) -> NDArray[bool_]:
-    """Returns dots [row, column], set from row `first` to row `last` of every span. Spans are clipped to the plot."""
+def _fill_spans(wide: int, high: int, *spans: tuple[NDArray[int64], ...]) -> NDArray[bool_]:
+    """Returns dots [row, column], set in each span: its column, first and last row. Spans are clipped to the plot."""
+    column, first, last = map(np.concatenate, zip(*spans, strict=True))
     first, last = np.maximum(first, 0), np.minimum(last, high - 1)
     visible = first <= last
     column = column[visible]

@@ -41,8 +41,7 @@ class Trace:
         import numpy as np
 
         length = min(len(series.x), len(series.y))
-        x, y = numbers(series.x, length), _scaled(numbers(series.y, length), log_y)
-        x = np.where(np.isfinite(x), x, np.nan)
+        x, y = _scaled(numbers(series.x, length), False), _scaled(numbers(series.y, length), log_y)
         low = high = None
         if series.low is not None and series.high is not None and min(len(series.low), len(series.high)) >= length:
             low, high = _scaled(numbers(series.low, length), log_y), _scaled(numbers(series.high, length), log_y)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from storyteller.cli.options import ComputeType, RunsDir, argument, check_range, option, panel
-from storyteller.cli.story_output import OutputStream, StoryWriter
-from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
+from storyteller.cli.story_output import HistoryWriter, OutputStream, StoryWriter, finish_story, stream_story
 from storyteller.cli.text_tables import warn
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import UsageError, write_error

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from storyteller.cli.progress_line import ProgressLine, leave, run_interruptibly
-from storyteller.cli.story_output import StoryWriter
-from storyteller.cli.tell_stream import HistoryWriter, story_json
+from storyteller.cli.story_output import HistoryWriter, StoryWriter, story_json
 from storyteller.cli.text_tables import warn
 from storyteller.config.configs import SamplingParams
 from storyteller.inference.generate_many import StoryBatch, generate_many

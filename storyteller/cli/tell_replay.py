@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from storyteller.cli.story_output import StoryWriter
-from storyteller.cli.tell_stream import HistoryWriter, finish_story, stream_story
+from storyteller.cli.story_output import HistoryWriter, StoryWriter, finish_story, stream_story
 from storyteller.cli.text_tables import warn
 from storyteller.config.configs import SamplingParams
 from storyteller.errors import CheckpointError, HubError, ModelError, RunError

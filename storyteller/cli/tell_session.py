@@ -19,8 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from storyteller.cli.external_editor import echo_off, edit_text
-from storyteller.cli.story_output import OutputStream, StoryWriter, terminal_columns, write_wrapped
-from storyteller.cli.tell_stream import HistoryWriter, describe_story, stream_story
+from storyteller.cli.story_output import (
+    HistoryWriter,
+    OutputStream,
+    StoryWriter,
+    describe_story,
+    stream_story,
+    terminal_columns,
+    write_wrapped,
+)
 from storyteller.cli.text_tables import number, table
 from storyteller.config.configs import PROMPTS, STARTER, SamplingParams, section
 from storyteller.errors import StorytellerError, UsageError

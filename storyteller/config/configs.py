@@ -6,6 +6,7 @@ makes a `Config` from a preset, the options and `--set`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -22,12 +23,11 @@ from storyteller.errors import UsageError, invalid_value
 from storyteller.text import safe_line
 
 Clean = Literal["light", "classic"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
 Wandb = Literal["auto", "online", "offline", "off"]
 
 STARTER = "starter"
 """Name of the model that the package contains."""
+BUDGETS = ("minutes", "steps", "epochs", "tokens")  # the fields that limit how long a run trains; one of them is set
 PROMPTS = ("Once upon a time", "Once there was a little boy", "Once there was a cute little animal")
 
 
@@ -103,7 +103,8 @@ class _Checked:
     """A dataclass whose values are checked, by the type hints of its fields, when it is made. None is not checked."""
 
     def __post_init__(self) -> None:
-        for name, (valid, expected) in _rules(type(self)).items():
+        kind: Any = type(self)
+        for name, (valid, expected) in _rules(kind).items():
             value = getattr(self, name)
             self._check(name, value is None or value in valid, expected)
 
@@ -212,9 +213,9 @@ class TrainConfig(_Checked):
     """Learning rate schedule after the warm-up."""
     final_lr_pct: Annotated[float, Range(0, 100, "0 to 100")] = 0.0
     """Learning rate at the end, as a percentage of the peak."""
-    precision: Precision = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` takes the fastest that the hardware supports natively."""
-    device: Device = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto` takes CUDA if available, else MPS, else the CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Use `torch.compile`. `auto`: on CUDA, unless the budget is under three minutes."""
@@ -241,7 +242,7 @@ class TrainConfig(_Checked):
     """How many steps with a non-finite loss or gradient are skipped. The next one stops the run."""
 
     def __post_init__(self) -> None:
-        budgets = [f"--{name}" for name in ("minutes", "steps", "epochs", "tokens") if getattr(self, name) is not None]
+        budgets = [f"--{name}" for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) > 1:
             raise UsageError(
                 f"{' and '.join(budgets)} are two budgets", "give one of --minutes, --steps, --epochs, --tokens"
@@ -389,12 +390,11 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
 
 
 def _number(value: Any, kind: type, key: str) -> int | float:
-    try:
-        number = float(str(value).replace("_", ""))
+    text = str(value).replace("_", "")
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(text)
         if kind is float and math.isfinite(number):
             return number
         if kind is int and number == int(number):
-            return int(str(value).replace("_", "")) if re.fullmatch(r"[+-]?[\d_]+", str(value)) else int(number)
-    except (ValueError, OverflowError):
-        pass
+            return int(text) if re.fullmatch(r"[+-]?\d+", text) else int(number)
     raise invalid_value(key, value, "a whole number" if kind is int else "a number")

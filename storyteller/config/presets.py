@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from storyteller.config.configs import SECTIONS, Config, section, unknown_setting
+from storyteller.config.configs import BUDGETS, SECTIONS, Config, section, unknown_setting
 from storyteller.errors import UsageError, invalid_value
 from storyteller.system import hardware
 from storyteller.text import safe_line
@@ -87,7 +87,7 @@ def _of_preset(preset: str, given: Mapping[str, Any]) -> Config:
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {safe_line(preset, 60)}", f"take one of {', '.join(PRESETS)}")
     values = dict(PRESETS[preset])
-    budgets = {f"train.{name}" for name in ("minutes", "steps", "epochs", "tokens")}
+    budgets = {f"train.{name}" for name in BUDGETS}
     if budgets & given.keys():
         values = {key: value for key, value in values.items() if key not in budgets}
     values.update(given)

@@ -27,10 +27,9 @@ def cached_held_out_stories(source: StorySource, data: DataConfig, limit: int, c
         return held_out_stories(source, data, limit=limit)
     entry = cache.entry("held-out", {"corpus": identity, "limit": limit, **_filters(data, frozenset())})
     stored = entry.read(_STORIES)
-    if stored is not None:
-        found = held_out_file.from_lines(stored.decode("ascii", "replace").splitlines())
-        if found is not None:
-            return found
+    lines = stored.decode("ascii", "replace").splitlines() if stored is not None else []
+    if (found := held_out_file.from_lines(lines)) is not None:
+        return found
     stories, hashes = held_out_stories(source, data, limit=limit)
     if _identity(source) == identity:  # otherwise a file has changed while it was read
         entry.write(_STORIES, held_out_file.to_text(stories, hashes).encode("ascii"))

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from storyteller.errors import is_disk_full
-from storyteller.system import files
-from storyteller.system.files import json_bytes, sweep_temporaries, write_bytes
+from storyteller.system.files import json_bytes, sweep, sweep_temporaries, write_bytes
 from storyteller.text import safe_line
 
 _LAYOUT = "data-1"  # version of the layout within entries
@@ -38,9 +37,8 @@ _DECIDING_SOURCES = ("text.py", "config/configs.py", "data/*.py", "data/bundled/
 class DiskCache:
     """The cache folder, as one process uses it. No method raises OSError."""
 
-    def __init__(self, limit_bytes: int, log: Callable[[str], None], root: Path | None = None) -> None:
+    def __init__(self, limit_bytes: int, log: Callable[[str], None]) -> None:
         """`log` is called once, when nothing more can be stored."""
-        self._root = root
         self._limit_bytes, self._log = limit_bytes, log
         self._used: set[Path] = set()
         self.is_disabled = False  # nothing more is stored. What is there can still be read.
@@ -49,7 +47,7 @@ class DiskCache:
         """Returns the entry for these JSON values and the current code. Its folder is created by the first write."""
         about = {"kind": kind, "code": _code_hash(), **depends_on}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        entry = CacheEntry(self, (self._root or cache_folder()) / f"{kind}-{digest[:32]}", about)
+        entry = CacheEntry(self, cache_folder() / f"{kind}-{digest[:32]}", about)
         self._used.add(entry.path)
         return entry
 
@@ -104,7 +102,7 @@ class CacheEntry:
             self.path.mkdir(exist_ok=True)
             sweep_temporaries(self.path)
             if not (self.path / _ABOUT).exists():
-                files.sweep(self.path.parent)
+                sweep(self.path.parent)
                 write_bytes(self.path / _ABOUT, json_bytes(self._about))
             if self._store.make_room(self.path.parent, len(body)):
                 write_bytes(self.path / name, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

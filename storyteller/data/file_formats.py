@@ -40,16 +40,13 @@ class Piece(NamedTuple):
     next_line: int  # line number at `end`
 
 
-Splitter = Callable[[BinaryIO, int, int], Iterator[Piece]]
-"""Yields the pieces of a stream that is positioned at a byte offset, given that offset and its line number."""
-
-
 @dataclass(frozen=True)
 class Format:
     """How one file is read."""
 
     name: str  # description for the log and for run.json
-    split: Splitter
+    split: Callable[[BinaryIO, int, int], Iterator[Piece]]
+    """Yields the pieces of a stream that is positioned at a byte offset, given that offset and its line number."""
     parse: Callable[[bytes], str]
     """Returns a piece's story. Raises ValueError or RecursionError where it has none."""
     begin: int = 0  # byte offset of the first piece

@@ -6,6 +6,7 @@ JSON lines: the two counts, then one line per story (`text`), then one per hash 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,11 +32,9 @@ def to_text(stories: Sequence[str], held_out_hashes: frozenset[bytes]) -> str:
 
 def load(path: Path) -> HeldOut | None:
     """Reads what `save` wrote; None where the file is missing or damaged."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            return from_lines(file)
-    except (OSError, ValueError):
-        return None
+    with contextlib.suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
+        return from_lines(file)
+    return None
 
 
 def from_lines(lines: Iterable[str]) -> HeldOut | None:

@@ -22,11 +22,6 @@ def story_hash(story: str) -> bytes:
     return _hash(clean(story))
 
 
-def is_held_out(story: str, valid_pct: float) -> bool:
-    """True if the story is among the `valid_pct` percent that are never trained on."""
-    return is_below(story_hash(story), valid_pct)
-
-
 def _hash(cleaned: str) -> bytes:
     return hashlib.blake2b(fold(cleaned).encode("utf-8", "replace"), digest_size=16).digest()
 

@@ -86,8 +86,8 @@ class Files:
         digest = hashlib.sha256()
         self._files = [file for file in given.values() if self._take(file, digest)]
         if not self._files:
-            names = ", ".join(file.name for file in list(given.values())[:3])
-            raise CorpusError(f"{names} is empty", "give a file or folder with stories in it")
+            empty = ", ".join(file.name for file in list(given.values())[:3])
+            raise CorpusError(f"{empty} is empty", "give a file or folder with stories in it")
         for found in dict.fromkeys(file.found for file in self._files):
             names = [file.name for file in self._files if file.found == found]
             more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""

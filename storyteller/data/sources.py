@@ -29,15 +29,12 @@ class StorySource(Protocol):
     @property
     def patience_seconds(self) -> float:
         """Longest time without a story before the source is given up; infinite for local sources."""
-        ...
 
     def read(self, epoch: int, cursor: Cursor | None) -> Iterator[tuple[str, Cursor]]:
         """Yields the raw stories of one pass from `cursor` on, each with the cursor after it. Raises CorpusError."""
-        ...
 
     def share(self, cursor: Cursor) -> float:
         """Estimates the share of a pass that lies before `cursor`, 0 to 1."""
-        ...
 
 
 class BundledSource:
@@ -90,7 +87,7 @@ def open_corpus(
 
         commit = revision or call_with_timeout(auto_seconds, hub_commit)
         source = call_with_timeout(_OPEN_SECONDS, lambda: TinyStories(commit, HubRetries(_OPEN_SECONDS)))
-    except (HubError, *hub_error_types()):  # also TimeoutError
+    except hub_error_types(HubError):  # TimeoutError is one of them
         log(f"data: the bundled stories, since the Hub does not answer (--data tinystories insists, {_OWN})")
         return BundledSource(seed)
     source.retries = retries

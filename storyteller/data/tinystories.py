@@ -144,9 +144,9 @@ def hub_commit() -> str:
     return str(HfApi().dataset_info(TINYSTORIES, timeout=AUTO_SECONDS).sha)
 
 
-def hub_error_types() -> tuple[type[Exception], ...]:
-    """What the Hub's libraries raise for a lost connection, an HTTP status, or a missing or damaged file."""
-    return (OSError, ValueError, RuntimeError, EOFError, *compat.http_error_types())
+def hub_error_types(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """`more` and what the Hub's libraries raise for a lost connection, an HTTP status, a missing or damaged file."""
+    return (*more, OSError, ValueError, RuntimeError, EOFError, *compat.http_error_types())
 
 
 def _hub_error(error: BaseException, seconds: float = 0.0) -> HubError:

@@ -65,9 +65,7 @@ class Tokenizer:
         (folder / "tokenizer.json").write_text(self.to_json(), encoding="utf-8")
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": self.end_of_text,
-            "eos_token": self.end_of_text,
-            "pad_token": self.end_of_text,
+            **dict.fromkeys(("bos_token", "eos_token", "pad_token"), self.end_of_text),
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
             "model_max_length": context,

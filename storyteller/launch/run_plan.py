@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from storyteller.config.configs import SECTIONS, Config
+from storyteller.config.configs import BUDGETS, SECTIONS, Config
 from storyteller.config.presets import PRESETS, resolve
 from storyteller.errors import CorpusError, RunBusyError, RunError, UsageError
 from storyteller.launch import start
@@ -22,8 +22,6 @@ from storyteller.text import safe_line
 from storyteller.tracking import checkpoint_folders, run_folder, run_index, wandb_mirror
 from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import LIVING, now_utc, read_status, seen_state
-
-BUDGETS = ("minutes", "steps", "epochs", "tokens")
 
 # --- option values ----------------------------------------------------------------------------------------------------
 

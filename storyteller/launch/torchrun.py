@@ -284,10 +284,9 @@ class _Leader:
 def _is_alive(member: psutil.Process) -> bool:
     import psutil
 
-    try:
+    with contextlib.suppress(psutil.Error):
         return member.is_running() and member.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.Error:
-        return False
+    return False
 
 
 def _signal(member: psutil.Process, which: signal.Signals) -> None:
@@ -295,9 +294,6 @@ def _signal(member: psutil.Process, which: signal.Signals) -> None:
 
     with contextlib.suppress(psutil.Error):
         member.send_signal(which)
-
-
-# --- files from members to the leader ---------------------------------------------------------------------------------
 
 
 def write_failure(scratch: Path, rank: int, error: StorytellerError) -> None:

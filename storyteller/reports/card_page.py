@@ -18,7 +18,7 @@ from storyteller.evaluation.model_card.card import (
     title_with_unit,
 )
 from storyteller.evaluation.text_metrics.word_tokens import StoryCompletion
-from storyteller.reports import HtmlPage, Markup
+from storyteller.reports.html import HtmlPage, Markup
 from storyteller.reports.svg_plots import Dot, dots, grid
 
 HEADLINES = ("bits_per_byte", "ended_pct", "known_words_pct", "slips", "looped_pct", "copied_pct")
@@ -79,22 +79,21 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
         f"prompts, {telling.get('tokens', 0):,} tokens in {telling.get('seconds', 0):.0f} s"
     )
     sampling = f"temperature {telling.get('temperature')}, at most {telling.get('max_tokens')} tokens, seed"
-    found = [("model", card.model)]
+    found = {"model": card.model}
     if card.parameters:
-        found.append(("parameters", f"{card.parameters:,}"))
-    found += [
-        ("stories", generated),
-        ("sampling", f"{sampling} {telling.get('seed')}"),
-        ("real stories", f"{card.real.get('stories', 0):,}: {card.real.get('words', '?')}"),
-        ("searched for copies", str(card.trained_on.get("words", "?"))),
-    ]
-    if card.judge is not None:
-        judge = card.judge
-        graded = f"{judge.model} at {judge.host}: {judge.stories:,} generated and {judge.real_stories:,} real stories"
-        found.append(
-            ("judge", graded + (f", {judge.unreadable:,} without a readable answer" if judge.unreadable else ""))
+        found["parameters"] = f"{card.parameters:,}"
+    found |= {
+        "stories": generated,
+        "sampling": f"{sampling} {telling.get('seed')}",
+        "real stories": f"{card.real.get('stories', 0):,}: {card.real.get('words', '?')}",
+        "searched for copies": str(card.trained_on.get("words", "?")),
+    }
+    if (judge := card.judge) is not None:
+        found["judge"] = (
+            f"{judge.model} at {judge.host}: {judge.stories:,} generated and {judge.real_stories:,} real stories"
+            + (f", {judge.unreadable:,} without a readable answer" if judge.unreadable else "")
         )
-    return [*found, ("made", f"{card.made_at}, in {card.seconds:.0f} s")]
+    return [*found.items(), ("made", f"{card.made_at}, in {card.seconds:.0f} s")]
 
 
 def figure_row(figure: Figure) -> tuple[str, ...]:

@@ -90,8 +90,6 @@ class HtmlPage:
         self._sections: list[tuple[str, str]] = []  # anchor and text
         self._stack: list[list[Markup]] = [[]]
 
-    # --- contents -----------------------------------------------------------------------------------------------------
-
     def add(self, *markup: Markup) -> None:
         self._stack[-1] += markup
 
@@ -175,8 +173,6 @@ class HtmlPage:
         """Adds preformatted text, such as a command."""
         self.add(element("pre", element("code", text), tabindex=0))
 
-    # --- containers ---------------------------------------------------------------------------------------------------
-
     @contextlib.contextmanager
     def details(self, summary: Piece) -> Iterator[None]:
         """Collapses what is added inside the `with` block behind a summary."""
@@ -199,8 +195,6 @@ class HtmlPage:
             yield inside
         finally:
             self._stack.pop()
-
-    # --- the document -------------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
         head = element(

@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from storyteller.config.configs import OPTIONS, Config
+from storyteller.config.configs import BUDGETS, OPTIONS, Config
 from storyteller.config.presets import preset_defaults
 from storyteller.errors import StorytellerError
-from storyteller.launch.run_plan import BUDGETS
 from storyteller.reports.run_snapshot import mapping
 
 _ALWAYS = ("model.n_embd", "model.n_head", "train.seed", *(f"train.{name}" for name in BUDGETS))
@@ -23,11 +22,9 @@ def command(run: Mapping[str, Any]) -> str:
     Values that the run chose itself are given explicitly, so that another machine does the same: the width, the data
     source behind `auto`, the device, the precision, and the threads, whose number affects the last digits.
     """
-    config = run.get("config")
-    if not isinstance(config, dict):
-        return ""
+    config = mapping(run.get("config"))
     preset = str(config.get("preset", ""))
-    before = preset_defaults(preset)
+    before = dict(_flat(preset_defaults(preset)))
     try:
         Config.from_json(config)
     except (StorytellerError, TypeError, ValueError, AttributeError):
@@ -35,9 +32,8 @@ def command(run: Mapping[str, Any]) -> str:
     if not before:
         return ""
     words = ["storyteller", "train", "--preset", preset]
-    values = dict(_flat(config)) | _resolved(run, config)
-    for key, value in values.items():
-        if value != dict(_flat(before)).get(key) or key in _ALWAYS:
+    for key, value in (dict(_flat(config)) | _resolved(run, config)).items():
+        if value != before.get(key) or key in _ALWAYS:
             words += _arguments(key, value)
     processes = mapping(run.get("host")).get("processes")
     return shlex.join([*words, *(["--nproc", str(processes)] if isinstance(processes, int) else [])])

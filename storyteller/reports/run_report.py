@@ -111,8 +111,7 @@ def _add_tiles(page: HtmlPage, snapshot: RunSnapshot) -> None:
         ("tokens", result.tokens, "{:,}"),
         ("tokens per second", result.tokens_per_second, "{:,.0f}"),
     )
-    tiles = [(name, form.format(value)) for name, value, form in values if value is not None]
-    if tiles:
+    if tiles := [(name, form.format(value)) for name, value, form in values if value is not None]:
         page.facts(tiles, large=True)
 
 
@@ -225,9 +224,6 @@ def _add_story(page: HtmlPage, snapshot: RunSnapshot, sample: SampleRecord, labe
     page.story(sample.prompt[:_MAX_CHARS], text, label=label, note=", ".join(words))
 
 
-# --- model cards ------------------------------------------------------------------------------------------------------
-
-
 def _add_card(page: HtmlPage, snapshot: RunSnapshot) -> None:
     if snapshot.card is None:
         return
@@ -252,9 +248,6 @@ def _add_figures(page: HtmlPage, cards: Sequence[tuple[str, Card]]) -> None:
         caption="With 95 % intervals. Bits per byte can be compared only on the same stories.",
         left=1,
     )
-
-
-# --- earlier runs -----------------------------------------------------------------------------------------------------
 
 
 def _add_earlier(page: HtmlPage, snapshot: RunSnapshot, earlier: Sequence[EarlierRun]) -> None:
@@ -284,8 +277,7 @@ def _add_settings(page: HtmlPage, snapshot: RunSnapshot) -> None:
         return
     preset = str(config.get("preset", "?"))
     page.heading("Settings", note=f"preset {preset}")
-    changed = reproduce_command.differences(config)
-    if changed:
+    if changed := reproduce_command.differences(config):
         page.table(
             ("setting", "this run", f"preset {preset}"),
             [(key, _one_line(value), _one_line(before)) for key, value, before in changed],
@@ -306,8 +298,7 @@ def _add_commands(page: HtmlPage, snapshots: Sequence[RunSnapshot]) -> None:
     for snapshot in snapshots:
         if len(snapshots) > 1:
             page.heading(snapshot.name, 3)
-        command = reproduce_command.command(snapshot.run)
-        if command:
+        if command := reproduce_command.command(snapshot.run):
             page.code(command)
         else:
             page.paragraph("The settings of the run are not known, so there is no command.")

@@ -58,8 +58,7 @@ def add_curves(page: HtmlPage, snapshots: Sequence[RunSnapshot], by: X) -> None:
     with page.details(f"The same by {' and by '.join(_AXES[axis][0] for axis in others)}"):
         for axis in others:
             _add_main(page, snapshots, axis, 200)
-    small = [plot for key in _other_keys(snapshots) if (plot := _small(snapshots, key, by)) is not None]
-    if small:
+    if small := [plot for key in _other_keys(snapshots) if (plot := _small(snapshots, key, by)) is not None]:
         page.add(grid(small))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -125,10 +126,9 @@ def scored_on(folder: RunFolder) -> str:
 
 
 def _is_short(folder: RunFolder) -> bool:
-    try:
+    with contextlib.suppress(OSError):
         return folder.metrics.stat().st_size <= _MAX_LOG_BYTES
-    except OSError:
-        return False
+    return False
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -67,8 +67,7 @@ def lines(
     parts.append(element("svg", *bands, *strokes, **plane))
     parts += [dot for trace in order for dot in _single_points(trace, frame)]
     if not any(trace.has_points for trace in traces):
-        middle = {"x": "50%", "y": "50%", "text_anchor": "middle"}
-        parts.append(element("text", "nothing to draw yet", **middle))
+        parts.append(element("text", "nothing to draw yet", x="50%", y="50%", text_anchor="middle"))
     drawn = element("svg", *parts, role="img", width="100%", height=height_px)
     axes = element("div", drawn, class_="axes named" if x_name else "axes")
     shown = len(named) > 1 if legend is None else legend
@@ -162,7 +161,11 @@ def _name(title: str, note: str) -> Markup:
 
 def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Markup]:
     parts = []
-    for value, label in _y_ticks(frame):
+    # A short logarithmic axis has at most two logarithmic ticks, and gets linear ones.
+    y_ticks = ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=True) if frame.log_y else []
+    if len(y_ticks) <= 2:
+        y_ticks = ticks(frame.y_begin, frame.y_end, _Y_TICKS)
+    for value, label in y_ticks:
         at = _percent(frame.down(math.log10(value) if frame.log_y else value))
         parts.append(element("line", x1="0", x2="100%", y1=at, y2=at, class_="grid-line"))
         parts.append(element("text", label, x="-8", y=at, dy="4", text_anchor="end"))
@@ -170,12 +173,6 @@ def _axes(frame: _Frame, x_name: str, x_unit: Unit, height_px: int) -> list[Mark
     if x_name:
         parts.append(element("text", x_name, x="100%", y=f"{height_px}", dy="36", text_anchor="end"))
     return parts
-
-
-def _y_ticks(frame: _Frame) -> list[tuple[float, str]]:
-    """The ticks of the y axis. A short logarithmic axis has at most two logarithmic ticks, and gets linear ones."""
-    logarithmic = ticks(frame.y_begin, frame.y_end, _Y_TICKS, log=True) if frame.log_y else []
-    return logarithmic if len(logarithmic) > 2 else ticks(frame.y_begin, frame.y_end, _Y_TICKS)
 
 
 def _x_axis(
@@ -315,9 +312,6 @@ def _single_points(trace: Trace, frame: _Frame) -> list[Markup]:
         for x, y, value in points
         if 0 <= frame.across(x) <= 1 and -0.001 <= frame.down(y) <= 1.001
     ]
-
-
-# --- dots -------------------------------------------------------------------------------------------------------------
 
 
 def _format_row(row: Dot, form: Callable[[float], str]) -> str:

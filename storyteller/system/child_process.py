@@ -46,10 +46,9 @@ def environment() -> dict[str, str]:
 
 def signal_name(number: int) -> str:
     """Describes a process's death by this signal: `killed by SIGKILL`."""
-    try:
+    with contextlib.suppress(ValueError):
         return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"killed by signal {number}"
+    return f"killed by signal {number}"
 
 
 class JsonLinesProcess:

@@ -96,7 +96,6 @@ def _descendants() -> list[Path]:
     """The task folders in /proc of all descendants of this process."""
     import psutil
 
-    try:
+    with contextlib.suppress(psutil.Error):
         return [Path(f"/proc/{process.pid}/task") for process in psutil.Process().children(recursive=True)]
-    except psutil.Error:
-        return []
+    return []

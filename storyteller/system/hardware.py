@@ -69,12 +69,10 @@ def trains_on_cuda(device: str) -> bool:
 
 def _cpuinfo(key: str) -> str:
     """A field of the first CPU in /proc/cpuinfo; empty if there is none."""
-    try:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.partition(":")[0].strip() == key:
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return ""
 
 
@@ -145,12 +143,8 @@ def has_wandb_key() -> bool:
     # Without an address, the client uses the W&B cloud, which has two names.
     hosts = [urlsplit(address).netloc] if address else ["api.wandb.ai", "api.forge.coreweave.com"]
     named = os.environ.get("NETRC")
-    files = [named] if named else ["~/.netrc", "~/_netrc"]
-    path = next((path for path in (Path(file).expanduser() for file in files) if path.is_file()), None)
-    if path is None:
-        return False
-    try:
-        known = netrc.netrc(str(path))
+    paths = [Path(file).expanduser() for file in ([named] if named else ["~/.netrc", "~/_netrc"])]
+    with contextlib.suppress(StopIteration, netrc.NetrcParseError, OSError, UnicodeDecodeError):
+        known = netrc.netrc(str(next(path for path in paths if path.is_file())))
         return any((known.authenticators(host) or ("", "", ""))[2] for host in hosts if host)
-    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
-        return False
+    return False

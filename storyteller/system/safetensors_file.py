@@ -109,13 +109,13 @@ def shown(path: Path) -> str:
     return safe_line(str(path), 200)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Returns the contents of a file of at most 200 MiB. Raises CheckpointError."""
+def read_bytes(path: Path, limit: int = _JSON_LIMIT) -> bytes:
+    """Returns the contents of a file of at most `limit` bytes. Raises CheckpointError."""
     with _reading(path):
         found = path.stat()
         if stat.S_ISFIFO(found.st_mode):  # could block forever
             raise CheckpointError(f"{shown(path)} is not a file", _OTHER_CHECKPOINT)
-        if found.st_size > _JSON_LIMIT:
+        if found.st_size > limit:
             raise CheckpointError(f"{shown(path)} is too large", _OTHER_CHECKPOINT)
         return path.read_bytes()
 
@@ -131,10 +131,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{shown(path)} cannot be read ({error.strerror})", "check its permissions") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file of at most 200 MiB. Raises CheckpointError."""
+def read_json(path: Path, limit: int = _JSON_LIMIT) -> dict[str, Any]:
+    """Returns the JSON object in a file of at most `limit` bytes. Raises CheckpointError."""
     try:
-        values = json.loads(read_bytes(path))
+        values = json.loads(read_bytes(path, limit))
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):

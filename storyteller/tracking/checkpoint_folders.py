@@ -54,7 +54,19 @@ def seal(staging: Path, folder: RunFolder, step: int, facts: Mapping[str, object
     folder is removed then, and earlier checkpoints are unchanged.
     """
     try:
-        _write_manifest(staging, step, facts)
+        files = {}
+        for path in sorted(staging.rglob("*")):  # fsyncs everything in the folder; the manifest is written last
+            if path.is_dir():
+                fsync_folder(path)
+            elif path.name != MANIFEST or path.parent != staging:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    os.fsync(file.fileno())
+                    size = os.fstat(file.fileno()).st_size
+                files[path.relative_to(staging).as_posix()] = {"bytes": size, "sha256": digest}
+        finite = {key: value for key, value in facts.items() if not isinstance(value, float) or math.isfinite(value)}
+        contents: dict[str, Any] = {**finite, "schema": SCHEMA, "step": step, "files": files}
+        write_json(staging / MANIFEST, {**contents, _SEAL: _digest_of(contents)})
         return _name(staging, folder.checkpoint(step))
     except OSError:
         shutil.rmtree(staging, ignore_errors=True)
@@ -212,23 +224,6 @@ def forget_after(folder: RunFolder, step: int) -> list[Path]:
         if (match := _STEP.fullmatch(card.stem)) is not None and int(match[1]) > step:
             card.unlink(missing_ok=True)
     return removed
-
-
-def _write_manifest(staging: Path, step: int, facts: Mapping[str, object]) -> None:
-    """Fsyncs everything in the folder, the manifest last."""
-    files = {}
-    for path in sorted(staging.rglob("*")):
-        if path.is_dir():
-            fsync_folder(path)
-        elif path.name != MANIFEST or path.parent != staging:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
-                size = os.fstat(file.fileno()).st_size
-            files[path.relative_to(staging).as_posix()] = {"bytes": size, "sha256": digest}
-    finite = {key: value for key, value in facts.items() if not isinstance(value, float) or math.isfinite(value)}
-    contents: dict[str, Any] = {**finite, "schema": SCHEMA, "step": step, "files": files}
-    write_json(staging / MANIFEST, {**contents, _SEAL: _digest_of(contents)})
 
 
 def _name(staging: Path, final: Path) -> Path:

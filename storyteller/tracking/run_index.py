@@ -194,7 +194,7 @@ def summarise(folder: RunFolder, figures: Mapping[str, Any] | None = None) -> Ru
     newest = last
     if status is not None:
         beat_is_newer = living and (_text(last.get("time")) or "") < status.heartbeat_at
-        is_ahead = status.step >= (_whole(last.get("step")) or 0)
+        is_ahead = (_whole(status.step) or 0) >= (_whole(last.get("step")) or 0)
         if not last or (status.step and (beat_is_newer or is_ahead)):
             newest = {**last, "step": status.step, "tokens": status.tokens}
     eta_seconds = finite(last.get("time/eta_seconds")) if living else None

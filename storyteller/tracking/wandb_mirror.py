@@ -159,8 +159,6 @@ class WandbMirror:
         self._remove_client_files("run-*")
         return 0
 
-    # --- the run ------------------------------------------------------------------------------------------------------
-
     def _await_first_row(self) -> bool:
         """Waits until there is a row. False if the run ended or was deleted before, or its page is complete already."""
         rows = self._rows()
@@ -211,8 +209,6 @@ class WandbMirror:
             self._stop_asked = True
             self._log("stopped from its W&B page")
             threading.Thread(target=stop, name="stop", daemon=True).start()
-
-    # --- the page -----------------------------------------------------------------------------------------------------
 
     def _session(self) -> bool:
         """Sends the rows that the server lacks until the run ends. True if the server confirmed that it has all.

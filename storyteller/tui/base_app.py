@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from textual import getters
 from textual.app import App
 from textual.screen import Screen
 
 from storyteller.text import safe
 from storyteller.tui import settings as settings_file
+from storyteller.tui.readers.reader_thread import ReaderThread
 from storyteller.tui.settings import Settings, ThemeName
 from storyteller.tui.themes import PALETTES
 
@@ -122,3 +124,22 @@ class BaseApp(App[None]):
 
     def action_new_run(self) -> None:
         """Show the form for a new run."""
+
+
+class ReaderScreen(Screen[None]):
+    """A screen whose contents come from a reader thread, which pauses while the screen is covered by another view.
+
+    Subclasses create `_reader` in `compose`, and start it.
+    """
+
+    app = getters.app(BaseApp)
+    _reader: ReaderThread
+
+    def on_unmount(self) -> None:
+        self._reader.stop()
+
+    def on_screen_suspend(self) -> None:
+        self._reader.sleep()
+
+    def on_screen_resume(self) -> None:
+        self._reader.wake()

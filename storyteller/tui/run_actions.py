@@ -19,7 +19,7 @@ from storyteller.text import safe_line
 from storyteller.tracking import manage_runs, run_index, run_process
 from storyteller.tracking.run_folder import RunFolder, check_name
 from storyteller.tracking.run_status import Status, seen_state
-from storyteller.tui.screens.confirm import Ask, Confirm, ask
+from storyteller.tui.screens.dialogues import Ask, Confirm, ask
 
 if TYPE_CHECKING:
     from storyteller.tracking.wandb_mirror import Mode

@@ -23,8 +23,8 @@ class StoryRequests:
         """`on_events` is called on the client's thread when events arrive, once until `take_events` is called."""
         self._client = client
         self._on_events = on_events
-        self._inbox: deque[Event] = deque()
         self._announced = threading.Event()
+        self._inbox: deque[Event] = deque()
         self._running: dict[int, tuple[StoryColumn, StoryVersion]] = {}  # by ticket
 
     def begin(

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storyteller.cli.story_output import OutputStream
+from storyteller.cli.story_output import HistoryWriter, OutputStream
 from storyteller.cli.tell_session import COMMANDS, Session
-from storyteller.cli.tell_stream import HistoryWriter
 from storyteller.config.configs import SamplingParams
 from storyteller.inference import story_history
 from storyteller.inference.loaded_model import LoadedModel

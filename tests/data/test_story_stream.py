@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from storyteller.config.configs import Clean, DataConfig
 from storyteller.data import bundled, cleaning
-from storyteller.data.held_out_stories import held_out_stories, is_held_out, story_hash
+from storyteller.data.held_out_stories import held_out_stories, is_below, story_hash
 from storyteller.data.local_files import Cursor, Faults, Files
 from storyteller.data.sources import BundledSource, StorySource, open_corpus
 from storyteller.data.story_stream import StoryCounts, StoryStream
@@ -51,6 +51,10 @@ class Listed:
 
     def share(self, cursor: Cursor) -> float:
         return float(cursor["n"] / len(self.stories))
+
+
+def is_held_out(story: str, valid_pct: float) -> bool:
+    return is_below(story_hash(story), valid_pct)
 
 
 def data_of(source: str | tuple[str, ...] = "bundled", **values: Any) -> DataConfig:

@@ -383,6 +383,7 @@ def test_the_parent_imports_nothing_heavy() -> None:
         "storyteller.config.configs",
         "storyteller.errors",
         "storyteller.system.child_process",
+        "storyteller.system.files",
         "storyteller.system.json_values",
         "storyteller.text",
     }

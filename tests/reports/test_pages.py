@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from storyteller.charts import Marks, Series
 from storyteller.errors import DiskError, UsageError
-from storyteller.reports import HtmlPage, Markup, element, write
-from storyteller.reports.html import POLICY
+from storyteller.reports.html import POLICY, HtmlPage, Markup, element, write
 from storyteller.reports.style import COLORS, DARK, LIGHT, stylesheet
 from storyteller.reports.svg_plots import Dot, dots, grid, lines
 from storyteller.text import safe

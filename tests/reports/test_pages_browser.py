@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storyteller.reports import write
+from storyteller.reports.html import write
 from storyteller.reports.run_report import report_page
 from storyteller.reports.run_snapshot import read_snapshot
 from storyteller.reports.style import DARK, LIGHT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,7 @@ def make(
     config = resolve("quick", {"train.steps": 200} | options)
     folder.write_run({"name": name, "created_at": created_at, "config": config.to_json()})
     owner = own_status(state) if living else Status(state, NO_PID, 1.0)
-    changed = {"step": steps, "tokens": steps * 64, "message": message}
-    write_status(folder, Status(**{**owner.to_json(), **changed}))
+    write_status(folder, replace(owner, step=steps, tokens=steps * 64, message=message))
     with JsonLog(folder.metrics) as log:
         for step in range(0, steps + 1, 10):
             figures = {"train/loss": 1 + 4 / (1 + step / 20), "train/tokens_per_second": 5000 + step}

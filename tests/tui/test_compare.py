@@ -24,7 +24,7 @@ from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_status import Status, write_status
 from storyteller.tui.app import StorytellerApp
 from storyteller.tui.screens.compare import CompareScreen
-from storyteller.tui.screens.pick_runs import PickRunsScreen
+from storyteller.tui.screens.dialogues import PickRunsScreen
 from storyteller.tui.widgets.compare_tables import ResultsTable, SettingsTable
 from storyteller.tui.widgets.line_chart import ZOOM, ChartView
 from storyteller.tui.widgets.metric_charts import METRICS

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 from storyteller.config.configs import PROMPTS
 from storyteller.tracking.run_status import own_status, write_status
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.screens.pick_runs import PickRunsScreen
+from storyteller.tui.screens.dialogues import PickRunsScreen
 from storyteller.tui.widgets.key_values import KeyValues
 from storyteller.tui.widgets.log_view import LogView
 from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHINGS, MetricCharts

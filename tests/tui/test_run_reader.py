@@ -90,7 +90,7 @@ def read_through(folder: RunFolder, lines: dict[int, float], monkeypatch: pytest
     for module in (chart_reader, run_reader):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=world.monotonic))
     monkeypatch.setattr(reader, "_poked", world)
-    reader._work()
+    reader.run()
     return world
 
 

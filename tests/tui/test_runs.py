@@ -20,7 +20,7 @@ from storyteller.tracking.run_folder import RunFolder
 from storyteller.tracking.run_index import RunSummary
 from storyteller.tracking.run_status import read_status, write_status
 from storyteller.tui.app import StorytellerApp
-from storyteller.tui.screens.confirm import Ask, Confirm
+from storyteller.tui.screens.dialogues import Ask, Confirm
 from storyteller.tui.screens.runs import RunsScreen
 from storyteller.tui.settings import Settings
 from storyteller.tui.widgets.run_columns import RunRow, fit, ordered, short_duration

@@ -107,11 +107,11 @@ class House:
 
     async def over(self) -> None:
         """Wait until nothing is being generated."""
-        await self.until(lambda: not self.screen.is_generating)
+        await self.until(lambda: not self.screen.variants.is_generating)
 
     async def begun(self) -> None:
         """Until something of a story is there, and more to come."""
-        await self.until(lambda: all(column.version.generated for column in self.screen.columns))
+        await self.until(lambda: all(column.version.generated for column in self.screen.variants.columns))
 
 
 def in_house(root: Path, client: GenerationClient | None, size: tuple[int, int] = (100, 30)) -> Any:
@@ -158,7 +158,7 @@ def test_enter_generates_a_story_that_is_kept_in_the_history(root: Path, client:
             await house.press(*"Once", "enter")
             await house.over()
             assert house.text == "Once, a fox.\nThe end."
-            column = house.screen.column
+            column = house.screen.variants.column
             assert column.version.label == "fox@10" and column.version.outcome == "the end"
             seed = column.version.request.params.seed if column.version.request else None
             assert house.facts.startswith(f"seed {seed} \u00b7 17 tokens") and house.facts.endswith("the end")
@@ -180,17 +180,17 @@ def test_escape_stops_a_story_within_a_fifth_of_a_second_and_keys_are_answered_m
             await house.press(*"Once", "enter")
             await house.begun()
             await house.press(*" upon")
-            assert house.screen.query_one(PromptBox).text == "Once upon" and house.screen.is_generating
+            assert house.screen.query_one(PromptBox).text == "Once upon" and house.screen.variants.is_generating
             began = time.monotonic()
             house.app.simulate_key("escape")  # a pilot's press waits until nothing moves any more
-            while house.screen.is_generating:
+            while house.screen.variants.is_generating:
                 await asyncio.sleep(0.005)
             assert time.monotonic() - began < 0.2
-            assert house.screen.column.version.outcome == "stopped" and house.facts.endswith("stopped")
+            assert house.screen.variants.column.version.outcome == "stopped" and house.facts.endswith("stopped")
             assert house.app.view == "story"
             before = house.text
             await house.pilot.pause(0.2)
-            assert house.text == before == safe(house.screen.column.version.text)
+            assert house.text == before == safe(house.screen.variants.column.version.text)
             await house.press("escape")  # nothing is generated: it goes back
             assert house.app.view == "runs"
 
@@ -207,22 +207,25 @@ def test_again_draws_another_seed_more_goes_on_and_undo_leads_back(root: Path, c
             assert house.said == "there is no story yet: enter generates one"
             await house.press(*"Once", "ctrl+n")  # the first time, it is as enter
             await house.over()
-            first = house.screen.column.version
+            first = house.screen.variants.column.version
             await house.press("ctrl+n")
             await house.over()
-            second = house.screen.column.version
+            second = house.screen.variants.column.version
             assert first.request and second.request and second.request.params.seed != first.request.params.seed
             assert second.prompt == "Once" and second.generated != first.generated
             await house.press("ctrl+o")
             await house.over()
-            third = house.screen.column.version
+            third = house.screen.variants.column.version
             assert third.prompt == second.text and third.request and third.request.goes_on
             assert [span.generated for span in third.spans] == [False, True, True]
             await house.press("ctrl+n")  # the newest part alone
             await house.over()
-            assert house.screen.column.version.prompt == second.text and house.screen.column.version.request.goes_on
+            assert (
+                house.screen.variants.column.version.prompt == second.text
+                and house.screen.variants.column.version.request.goes_on
+            )
             await house.press("ctrl+z", "ctrl+z")
-            assert house.screen.column.version is second and house.text == safe(second.text)
+            assert house.screen.variants.column.version is second and house.text == safe(second.text)
             await house.press("ctrl+z", "ctrl+z")
             assert "enter generates a story" in house.text
             await house.until(lambda: len(story_history.recent(9)) == 4)
@@ -241,7 +244,7 @@ def test_an_empty_prompt_goes_on_with_the_story_or_says_what_to_write(root: Path
             house.screen.query_one(PromptBox).prompt = ""
             await house.press("enter")
             await house.over()
-            assert house.screen.column.version.prompt == "Once, a fox.\nThe end."
+            assert house.screen.variants.column.version.prompt == "Once, a fox.\nThe end."
 
     run(test())
 
@@ -270,14 +273,14 @@ def test_edit_takes_the_story_into_the_prompt_word_for_word(root: Path, client: 
             assert house.said == "there is no story yet: enter generates one"
             await house.press("enter")
             await house.over()
-            page = house.screen.column.version
+            page = house.screen.variants.column.version
             assert page.prompt == f"Once{HOSTILE}"  # what was given, not its pictures
             await house.press("ctrl+e")
             box = house.screen.query_one(PromptBox)
             assert box.has_focus and box.prompt == page.text and box.text == safe(page.text)
             await house.press("x", "enter")
             await house.over()
-            assert house.screen.column.version.prompt == safe(page.text) + "x"
+            assert house.screen.variants.column.version.prompt == safe(page.text) + "x"
 
     run(test())
 
@@ -323,10 +326,10 @@ def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path,
             await house.begun()
             await house.press("ctrl+f")
             forked = house.text
-            assert not house.screen.is_generating and len(forked) > 4
+            assert not house.screen.variants.is_generating and len(forked) > 4
             await house.press("alt+left")
             await house.until(lambda: len(house.text) > len(forked))  # it has gone on meanwhile, and does
-            assert house.text.startswith(forked) and house.screen.is_generating
+            assert house.text.startswith(forked) and house.screen.variants.is_generating
             await house.press("escape")
             await house.over()
 
@@ -340,7 +343,7 @@ def test_a_fork_made_while_a_story_is_told_has_what_was_told_by_then(root: Path,
 def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, client: GenerationClient) -> None:
     async def test() -> None:
         async with in_house(root, client)(None) as house:
-            assert house.screen.column.model == "fox"  # the newest run that has a checkpoint
+            assert house.screen.variants.column.model == "fox"  # the newest run that has a checkpoint
             assert str(house.screen.query_one(StoryPane).name_line.content) == "fox \u25be  newest checkpoint, step 20"
             await house.press("ctrl+t")
             picker = house.app.screen
@@ -355,20 +358,20 @@ def test_the_model_is_chosen_from_every_checkpoint_there_is(root: Path, client: 
             ]
             assert options.highlighted == 0
             await house.press("down", "down", "enter")
-            assert house.screen.column.model == "fox@10"
+            assert house.screen.variants.column.model == "fox@10"
             await house.press("ctrl+t")
             assert options is not house.app.screen.query_one(OptionList)
             assert house.app.screen.query_one(OptionList).highlighted == 2  # the one that is chosen
             await house.press("escape")
-            assert house.screen.column.model == "fox@10"
+            assert house.screen.variants.column.model == "fox@10"
             await house.press("ctrl+t", *"fox 20", "enter")
-            assert house.screen.column.model == "fox@20"
+            assert house.screen.variants.column.model == "fox@20"
             await house.pilot.click("ModelName")
             await house.pilot.pause()
             assert isinstance(house.app.screen, ModelPicker)
             await house.press(*"nobody/nothing")
             await house.press("enter")
-            assert house.screen.column.model == "nobody/nothing"
+            assert house.screen.variants.column.model == "nobody/nothing"
 
     run(test())
 
@@ -425,7 +428,7 @@ def test_a_model_that_is_added_begins_like_the_others_when_they_are_generated_ag
             assert "enter generates a story" in house.texts[1]
             await house.press("ctrl+n")
             await house.over()
-            assert [column.version.prompt for column in house.screen.columns] == ["Once", "Once"]
+            assert [column.version.prompt for column in house.screen.variants.columns] == ["Once", "Once"]
             assert all(text.startswith("Once") for text in house.texts)
 
     run(test())
@@ -438,20 +441,20 @@ def test_models_side_by_side_get_the_same_prompt_and_seed(root: Path, client: Ge
             house.screen.query_one(SamplingControls).params = SamplingParams(max_tokens=20)
             await house.press("ctrl+b", "down", "enter", "ctrl+b", "enter")
             await house.until(lambda: len(house.texts) == 3)
-            assert [column.model for column in house.screen.columns] == ["fox@10", "fox@20", "fox"]
+            assert [column.model for column in house.screen.variants.columns] == ["fox@10", "fox@20", "fox"]
             await house.press("ctrl+b")
             assert house.said == "there are 3 models, the maximum: ctrl+w closes a column"
             await house.press(*"Once", "enter")
             await house.over()
-            asked = [column.version.request for column in house.screen.columns]
+            asked = [column.version.request for column in house.screen.variants.columns]
             assert len({each.params.seed for each in asked if each}) == 1
             assert house.texts[0] == "Once, a fox.\nThe end." and house.texts[1] == house.texts[2] != house.texts[0]
             await house.until(lambda: len(story_history.recent(9)) == 3)
             house.screen.query(StoryText)[1].focus()
             await house.pilot.pause()
-            assert house.screen.column is house.screen.columns[1]
+            assert house.screen.variants.column is house.screen.variants.columns[1]
             await house.press("ctrl+w")
-            assert [column.model for column in house.screen.columns] == ["fox@10", "fox"]
+            assert [column.model for column in house.screen.variants.columns] == ["fox@10", "fox"]
             assert len(house.texts) == 2
             await house.press("ctrl+z")
             assert all("enter generates" in text for text in house.texts)
@@ -540,7 +543,10 @@ def test_a_knob_refuses_what_is_no_value_and_nothing_is_generated(root: Path, cl
             house.screen.query_one("#top-p", Knob).focus()
             await house.press(*"1.5", "enter")
             assert house.said == "invalid value 1.5 for --top-p: expected a number above 0 and up to 1"
-            assert not house.screen.is_generating and house.screen.query_one(SamplingControls).params.top_p == 0.95
+            assert (
+                not house.screen.variants.is_generating
+                and house.screen.query_one(SamplingControls).params.top_p == 0.95
+            )
             await house.press("backspace", "backspace", "backspace", *"..", "enter")
             assert house.said == "invalid value .. for top-p: expected a number"
 
@@ -569,7 +575,7 @@ def test_copy_gives_the_clipboard_safe_text(root: Path, client: GenerationClient
             await house.press("enter")
             await house.over()
             await house.press("ctrl+y")
-            assert house.app.clipboard == safe(house.screen.column.version.text).strip("\0")
+            assert house.app.clipboard == safe(house.screen.variants.column.version.text).strip("\0")
             assert "\x1b" not in house.app.clipboard and house.said.startswith("copied: ")
 
     run(test())
@@ -654,18 +660,20 @@ def test_the_history_is_searched_read_and_generated_again(root: Path, client: Ge
             await house.press(*"HEN")
             await house.until(lambda: options.option_count == 1)
             await house.press("ctrl+o")  # as it was
-            page = house.screen.column.version
+            page = house.screen.variants.column.version
             assert (
-                house.text == safe(f"A hen{HOSTILE}") and page.generated == HOSTILE and not house.screen.is_generating
+                house.text == safe(f"A hen{HOSTILE}")
+                and page.generated == HOSTILE
+                and not house.screen.variants.is_generating
             )
-            assert house.screen.column.model == "starter"
+            assert house.screen.variants.column.model == "starter"
             await house.press("ctrl+h")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 2)
             await house.press(*"a fox")
             await house.until(lambda: house.app.screen.query_one(OptionList).option_count == 1)
             await house.press("enter")  # again
             await house.over()
-            column = house.screen.column
+            column = house.screen.variants.column
             assert house.text == "Once, a fox.\nThe end." and column.model == "fox@10"
             assert column.version.request and column.version.request.params == SamplingParams(seed=7, max_tokens=33)
             assert house.screen.query_one(SamplingControls).params.seed == 7
@@ -786,7 +794,7 @@ def test_a_story_without_end_does_not_make_a_screen_without_end(root: Path) -> N
             puppet.hear[1](TextPiece(1, "and on\n" * 50, 4))
             await house.pilot.pause(0.1)
             assert text.scroll_y == text.max_scroll_y
-            assert len(house.screen.column.version.generated) > 320_000
+            assert len(house.screen.variants.column.version.generated) > 320_000
 
     run(test())
 

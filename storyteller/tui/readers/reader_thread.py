@@ -13,22 +13,19 @@ from storyteller.errors import StorytellerError
 _RETRY_SECONDS = 0.5  # pause after a read that failed
 
 
-class ReaderThread:
-    """Calls `_read` in a loop on a thread of its own; `_read` posts messages to `owner`, a screen.
+class ReaderThread(threading.Thread):
+    """Calls `_read` in a loop; `_read` posts messages to `owner`, a screen.
 
     An error of the disk does not end the thread: the next read may succeed.
     """
 
     def __init__(self, owner: MessagePump, name: str) -> None:
+        super().__init__(name=name, daemon=True)
         self._owner = owner
         self._stopped = threading.Event()
         self._poked = threading.Event()
         self._awake = threading.Event()
         self._awake.set()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
         """End the thread after its current read; returns at once."""
@@ -62,7 +59,7 @@ class ReaderThread:
     def _on_error(self, problem: str) -> None:
         """Called when `_read` raised a StorytellerError or an OSError."""
 
-    def _work(self) -> None:
+    def run(self) -> None:
         self._begin()
         while not self._stopped.is_set():
             # Cleared before the read: a request that comes during the read is answered by the next one.

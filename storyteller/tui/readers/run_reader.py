@@ -86,8 +86,9 @@ class LinesUpdated(Message):
         after = bisect_left(steps, step)
         near = [at for at in (after - 1, after) if 0 <= at < len(steps)]
         nearest = min(near, key=lambda at: abs(steps[at] - step), default=None)
-        is_near = nearest is not None and abs(steps[nearest] - step) <= max(0.5, step * 0.002)
-        return self.bpb.mean[nearest] if is_near else None
+        if nearest is None or abs(steps[nearest] - step) > max(0.5, step * 0.002):
+            return None
+        return self.bpb.mean[nearest]
 
 
 @dataclass

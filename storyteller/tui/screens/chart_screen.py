@@ -7,8 +7,8 @@ from typing import get_args
 from textual.binding import Binding
 
 from storyteller.tracking.curves import X
+from storyteller.tui.base_app import ReaderScreen
 from storyteller.tui.readers.chart_reader import ChartReader
-from storyteller.tui.screens.reader_screen import ReaderScreen
 from storyteller.tui.widgets.line_chart import ChartView
 from storyteller.tui.widgets.metric_charts import SMOOTHINGS
 

@@ -18,12 +18,11 @@ from storyteller.tui import safe_content
 from storyteller.tui.readers.chart_reader import LineRequest
 from storyteller.tui.readers.compare_reader import CompareReader, LinesCompared, RunsCompared, with_columns
 from storyteller.tui.screens.chart_screen import RANGE_KEYS, STYLE_KEYS, ChartScreen
-from storyteller.tui.screens.confirm import ask
-from storyteller.tui.screens.pick_runs import PickRunsScreen
+from storyteller.tui.screens.dialogues import PickRunsScreen, ask
 from storyteller.tui.widgets.compare_tables import ResultsTable, SettingsTable
 from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.line_chart import ChartView
-from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHED, UNITS
+from storyteller.tui.widgets.metric_charts import METRICS, SMOOTHED, UNITS, metric_after
 from storyteller.tui.widgets.tab_bar import TabBar
 from storyteller.tui.widgets.view_bar import ViewBar
 
@@ -168,8 +167,7 @@ class CompareScreen(ChartScreen):
         if comparison.names != self.names:
             return  # a comparison of other runs; the next one is on its way
         for table in (self.query_one(ResultsTable), self.query_one(SettingsTable)):
-            table.show(comparison, self._colors)
-            table.choose(self.chosen)
+            table.comparison, table.line_colors, table.chosen = comparison, self._colors, self.chosen
         differing = {key for key, _ in comparison.differences}
         unlike = bool(differing & set(_HELD_OUT)) and any(result.last_bpb is not None for result in comparison.results)
         note = self.query_one("#note", Static)
@@ -227,7 +225,7 @@ class CompareScreen(ChartScreen):
     def _choose(self, name: str | None) -> None:
         self.chosen = name
         for table in (self.query_one(ResultsTable), self.query_one(SettingsTable)):
-            table.choose(name)
+            table.chosen = name
         self._draw()
 
     def on_results_table_run_clicked(self, event: ResultsTable.RunClicked) -> None:
@@ -268,8 +266,7 @@ class CompareScreen(ChartScreen):
             self._show_metric()
 
     def action_metric(self, by: int) -> None:
-        names = list(_METRICS)
-        self._choose_metric(names[(names.index(self.metric) + by) % len(names)])
+        self._choose_metric(metric_after(self.metric, by))
 
     def on_tab_bar_tab_clicked(self, event: TabBar.TabClicked) -> None:
         self._choose_metric(event.tab)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -29,8 +28,7 @@ from storyteller.tui.readers.run_reader import (
     SummaryUpdated,
 )
 from storyteller.tui.screens.chart_screen import RANGE_KEYS, STYLE_KEYS, ChartScreen
-from storyteller.tui.screens.confirm import ask
-from storyteller.tui.screens.pick_runs import PickRunsScreen
+from storyteller.tui.screens.dialogues import PickRunsScreen, ask
 from storyteller.tui.widgets.key_hints import KeyHints
 from storyteller.tui.widgets.key_values import KeyValues, config_sections, flatten, sections_of
 from storyteller.tui.widgets.line_chart import ChartView
@@ -308,8 +306,9 @@ class RunScreen(ChartScreen):
         self.query_one(RunStories).refresh_stories()
 
     def _begin_story(self, model: str, prompt: str, sample: SamplingParams) -> int:
-        # The client reports events on its own thread; `call_later` brings them to the app's.
-        on_event = partial(self.call_later, self._handle_story_event)
+        def on_event(event: Event) -> None:  # called on the client's thread
+            self.call_later(self._handle_story_event, event)
+
         return self.app.generation_client.generate(model, prompt, sample, on_event)
 
     def _handle_story_event(self, event: Event) -> None:

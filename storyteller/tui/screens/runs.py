@@ -12,24 +12,17 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Input, Static
 
+from storyteller.tui.base_app import ReaderScreen
 from storyteller.tui.readers.runs_reader import RunsReader, RunsUpdated
-from storyteller.tui.safe_content import line, plain
-from storyteller.tui.screens.reader_screen import ReaderScreen
+from storyteller.tui.safe_content import line, plain, show
 from storyteller.tui.widgets.key_hints import KeyHints
-from storyteller.tui.widgets.run_columns import SORTABLE, STATES, RunRow, ordered
+from storyteller.tui.widgets.run_columns import SORTABLE, STATE_COLORS, STATES, RunRow, ordered
 from storyteller.tui.widgets.run_table import RunTable
 from storyteller.tui.widgets.view_bar import ViewBar
 
 if TYPE_CHECKING:
     from storyteller.tracking.run_index import RunSummary
 
-STATE_COLORS = {
-    "good": "$text-success",
-    "busy": "$text-warning",
-    "rest": "$text-secondary",
-    "dim": "$text-muted",
-    "bad": "$text-error",
-}
 _NEED_RUNS = {
     "stop", "resume", "tell", "mark", "compare", "filter", "sort", "reverse", "rename", "delete",
 }  # fmt: skip
@@ -127,10 +120,7 @@ class RunsScreen(ReaderScreen):
         self._reader.choose(row.name if row is not None else None)
         if row is None or story is None or story[0] != row.name or self.size.height < _STORY_FROM_ROWS:
             story = None
-        shown = _details(row, len(self.table.marked), story)
-        chosen = self.query_one("#chosen", Static)
-        if not isinstance(chosen.content, Content) or not chosen.content.is_same(shown):
-            chosen.update(shown)
+        show(self.query_one("#chosen", Static), _details(row, len(self.table.marked), story))
 
     on_run_table_run_highlighted = _show_chosen
 
@@ -273,8 +263,7 @@ def _details(row: RunRow | None, n_marked: int, story: tuple[str, int, str] | No
 
 def _unreadable(problem: str) -> Content:
     """Why no runs are shown. The reader keeps trying."""
-    retry = line("They appear here as soon as they can be read.")
-    return Content("\n").join([plain(problem, "$text-error"), Content(""), retry])
+    return plain(problem, "$text-error") + "\n\nThey appear here as soon as they can be read."
 
 
 def _welcome(width: int) -> Content:

@@ -21,7 +21,7 @@ from storyteller.text import safe
 from storyteller.tracking.run_index import default_model, newest_step
 from storyteller.tui.base_app import BaseApp
 from storyteller.tui.safe_content import line
-from storyteller.tui.screens.confirm import ask
+from storyteller.tui.screens.dialogues import ask
 from storyteller.tui.screens.history import ChosenStory, HistoryScreen
 from storyteller.tui.screens.save import SaveScreen
 from storyteller.tui.story_columns import (
@@ -74,7 +74,7 @@ class StoryScreen(Screen[None]):
         super().__init__()
         self._model = model
         self._prompt = prompt
-        self._variants = Variants()
+        self.variants = Variants()
         self._requests = StoryRequests(lambda: self.app.generation_client, lambda: self.call_later(self._take_events))
         self._has_invalid_input = False  # whether the message shown is about a knob's input
         self._hinted = (False, False)  # the state on which the key hints depend
@@ -94,24 +94,9 @@ class StoryScreen(Screen[None]):
     def on_unmount(self) -> None:
         self._requests.stop_all()
 
-    @property
-    def columns(self) -> list[StoryColumn]:
-        """The columns of the variant shown."""
-        return self._variants.columns
-
-    @property
-    def column(self) -> StoryColumn:
-        """The chosen column: the one that copy, save, edit and the model picker use."""
-        return self._variants.column
-
-    @property
-    def is_generating(self) -> bool:
-        """Whether a story of the variant shown is being generated."""
-        return self._variants.is_generating
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Disable keys that would do nothing. While nothing is generated, escape goes back to the view before."""
-        return {"stop": self.is_generating, "close_column": self._variants.can_close}.get(action, True)
+        return {"stop": self.variants.is_generating, "close_column": self.variants.can_close}.get(action, True)
 
     # --- generating ---------------------------------------------------------------------------------------------------
 
@@ -122,7 +107,7 @@ class StoryScreen(Screen[None]):
         prompt = self.query_one(PromptBox).prompt
         if prompt.strip():
             self._generate(lambda _: (TextSpan(prompt, generated=False),))
-        elif any(column.version.text for column in self.columns):
+        elif any(column.version.text for column in self.variants.columns):
             self.action_more()
         else:
             self._say("write how the story begins, such as Once upon a time")
@@ -131,22 +116,20 @@ class StoryScreen(Screen[None]):
 
     def action_more(self) -> None:
         """Continue each column's story."""
-        if not any(column.version.text for column in self.columns):
+        if not any(column.version.text for column in self.variants.columns):
             self._say(_NO_STORY)
             return
         self._generate(lambda column: column.version.spans, goes_on=True)
 
     def action_again(self) -> None:
         """Generate the newest part of each story again, with another seed."""
-        requested = [(column.version, column.version.request) for column in self.columns if column.version.request]
+        requested = [column.version for column in self.variants.columns if column.version.request]
         if not requested:
             self.action_tell()
             return
-        prefix = requested[0][0].prefix  # a column added since then begins like the others
-        self._generate(
-            lambda column: column.version.prefix if column.version.request else prefix,
-            goes_on=any(request.goes_on for _, request in requested),
-        )
+        goes_on = any(version.request and version.request.goes_on for version in requested)
+        first = requested[0].prefix  # a column added since then begins like the first of the others
+        self._generate(lambda column: column.version.prefix if column.version.request else first, goes_on=goes_on)
 
     def _generate(self, prefix: Callable[[StoryColumn], tuple[TextSpan, ...]], *, goes_on: bool = False) -> None:
         """Generate in every column, with the same seed."""
@@ -164,20 +147,20 @@ class StoryScreen(Screen[None]):
         if params.seed is None:
             params = dataclasses.replace(params, seed=secrets.randbits(32))
         self.action_stop()
-        for column in self.columns:
+        for column in self.variants.columns:
             self._requests.begin(column, prefix(column), params, goes_on=goes_on)
         self._show_all()
 
     def action_stop(self) -> None:
         """Stop generating in this variant."""
-        self._requests.stop(self.columns)
+        self._requests.stop(self.variants.columns)
 
     # --- versions and variants ----------------------------------------------------------------------------------------
 
     def action_undo(self) -> None:
         """Stop generating, and go back to the previous version of each column."""
         self.action_stop()
-        undone = self._variants.undo()
+        undone = self.variants.undo()
         self._say("" if undone else "there is nothing to undo")
         self._show_all()
 
@@ -193,28 +176,24 @@ class StoryScreen(Screen[None]):
 
     def action_fork(self) -> None:
         """Copy this variant, and show the copy."""
-        if len(self._variants) == MAX_VARIANTS:
+        if len(self.variants) == MAX_VARIANTS:
             self._say(f"there are {MAX_VARIANTS} variants, the maximum: ctrl+w closes one")
         else:
-            self._variants.fork()
-            self._variant_changed()
+            self.variants.fork()
+            self._lay_out()
 
     def action_variant(self, steps: int) -> None:
-        self._show_variant((self._variants.shown + steps) % len(self._variants))
+        self._show_variant((self.variants.shown + steps) % len(self.variants))
 
     def _show_variant(self, variant: int) -> None:
-        self._variants.show(variant)
-        self._variant_changed()
-
-    def _variant_changed(self) -> None:
-        self._say("")
+        self.variants.show(variant)
         self._lay_out()
 
     # --- models -------------------------------------------------------------------------------------------------------
 
     def action_model(self) -> None:
         """Choose another model for the column."""
-        column = self.column
+        column = self.variants.column
 
         def choose(model: str) -> None:
             self._set_model(column, model)
@@ -225,20 +204,19 @@ class StoryScreen(Screen[None]):
 
     def action_add_model(self) -> None:
         """Add a column with another model, which gets the same prompt and seed."""
-        if len(self.columns) == MAX_COLUMNS:
+        if len(self.variants.columns) == MAX_COLUMNS:
             self._say(f"there are {MAX_COLUMNS} models, the maximum: ctrl+w closes a column")
         else:
             ask(self.app, ModelPicker(""), self._add)
 
     def action_close_column(self) -> None:
         """Close the column; with the last column, close the variant."""
-        self._requests.stop([self.column])
-        self._variants.close()
-        self._variant_changed()
+        self._requests.stop([self.variants.column])
+        self.variants.close()
+        self._lay_out()
 
     def _add(self, model: str) -> None:
-        """Add a column for this model."""
-        self._variants.add(StoryColumn(model, newest=newest_step(self.app.runs_root, model)))
+        self.variants.add(StoryColumn(model, newest=newest_step(self.app.runs_root, model)))
         self._prepare(model)
         self._lay_out()
 
@@ -266,7 +244,7 @@ class StoryScreen(Screen[None]):
 
     def _text(self) -> str:
         """The column's story. If it is empty, a message says so."""
-        text = self.column.version.text
+        text = self.variants.column.version.text
         if not text:
             self._say(_NO_STORY)
         return text
@@ -280,7 +258,7 @@ class StoryScreen(Screen[None]):
         self.action_stop()
         self.query_one(PromptBox).prompt = record.prompt
         self.query_one(SamplingControls).params = record.sample
-        column = self.column
+        column = self.variants.column
         self._set_model(column, chosen.model, record.compute_type)
         self._say("")
         if chosen.regenerate:
@@ -322,7 +300,7 @@ class StoryScreen(Screen[None]):
     def on_story_pane_activated(self, message: StoryPane.Activated) -> None:
         panes = [pane for pane, _ in self.query_one(StoryRow).panes]
         if message.pane in panes:
-            self._variants.chosen = panes.index(message.pane)
+            self.variants.chosen = panes.index(message.pane)
             self._show_details()
             if message.pick_model:
                 self.action_model()
@@ -331,7 +309,7 @@ class StoryScreen(Screen[None]):
         self._show_variant(int(message.tab))
 
     def on_story_row_steps_changed(self, message: StoryRow.StepsChanged) -> None:
-        self._variants.set_newest_steps(message.steps)
+        self.variants.set_newest_steps(message.steps)
         self._show_details()
 
     def on_knob_invalid_input(self, message: Knob.InvalidInput) -> None:
@@ -346,22 +324,23 @@ class StoryScreen(Screen[None]):
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        """Create a pane for each column of the variant."""
-        self.query_one(StoryRow).lay_out(self.columns)
+        """Create a pane for each column of the variant, which has changed."""
+        self._say("")
+        self.query_one(StoryRow).lay_out(self.variants.columns)
         self.call_after_refresh(self._show_all)
 
     def _show_all(self) -> None:
         self.query_one(StoryRow).show()
         tabs = self.query_one(TabBar)
-        tabs.tabs = [(str(place), f"variant {place + 1}") for place in range(len(self._variants))]
-        tabs.chosen = str(self._variants.shown)
-        tabs.display = len(self._variants) > 1
+        tabs.tabs = [(str(place), f"variant {place + 1}") for place in range(len(self.variants))]
+        tabs.chosen = str(self.variants.shown)
+        tabs.display = len(self.variants) > 1
         self._show_details()
 
     def _show_details(self) -> None:
         """Show what is known of each story, and the keys that apply now."""
-        self.query_one(StoryRow).show_details(self._variants.chosen)
-        hinted = (self.is_generating, self._variants.can_close)
+        self.query_one(StoryRow).show_details(self.variants.chosen)
+        hinted = (self.variants.is_generating, self.variants.can_close)
         if hinted != self._hinted:
             self._hinted = hinted
             self.refresh_bindings()

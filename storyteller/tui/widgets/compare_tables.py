@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from textual import events, getters
 from textual.content import Content
 from textual.message import Message
+from textual.reactive import reactive
 from textual.widget import Widget
 
 from storyteller.charts import format_duration, format_number, swatch
@@ -54,10 +55,8 @@ _FIGURES = (
 
 def state_label(state: str) -> str:
     """The state as the runs table shows it. `deleted`, which is not a run's state, is shown as a failure."""
-    for known, (glyph, word, _) in STATES.items():
-        if state == known:
-            return f"{glyph} {word}"
-    return f"✗ {safe_line(state)}" if state else ""
+    glyph, word, _ = STATES.get(state, ("✗", safe_line(state), ""))
+    return f"{glyph} {word}" if state else ""
 
 
 class _RunsTable(Widget):
@@ -67,11 +66,9 @@ class _RunsTable(Widget):
     ALLOW_SELECT = False
     app = getters.app(BaseApp)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._comparison = RunComparison((), (), ())
-        self._colors: Mapping[str, int] = {}
-        self._chosen: str | None = None
+    comparison: reactive[RunComparison] = reactive(RunComparison((), (), ()), init=False)
+    line_colors: reactive[Mapping[str, int]] = reactive(dict[str, int])
+    chosen: reactive[str | None] = reactive[str | None](None)
 
     def on_mount(self) -> None:
         self.watch(self.app, "theme", self._theme_changed, init=False)
@@ -79,25 +76,17 @@ class _RunsTable(Widget):
     def _theme_changed(self) -> None:
         self.refresh()
 
-    def show(self, comparison: RunComparison, colors: Mapping[str, int]) -> None:
-        if comparison != self._comparison or colors != self._colors:
-            self._comparison, self._colors = comparison, dict(colors)
-            self.styles.height = 1 + max(1, self._rows())
-            self.refresh()
+    def watch_comparison(self) -> None:
+        self.styles.height = 1 + max(1, self._rows())
 
     def _rows(self) -> int:
         """The number of rows under the header."""
         raise NotImplementedError
 
-    def choose(self, name: str | None) -> None:
-        if name != self._chosen:
-            self._chosen = name
-            self.refresh()
-
     def _swatch(self, name: str) -> Content:
         """The run's line colour; without colours, the dash pattern of its line."""
-        number, palette = self._colors.get(name, 0), self.app.palette_colors
-        patterns = self.app.no_color and len(self._colors) > 1
+        number, palette = self.line_colors.get(name, 0), self.app.palette_colors
+        patterns = self.app.no_color and len(self.line_colors) > 1
         return safe_content.line(swatch(number, self.app.settings.cells, patterns), palette[number % len(palette)])
 
 
@@ -112,11 +101,11 @@ class ResultsTable(_RunsTable):
         twice: bool
 
     def _rows(self) -> int:
-        return len(self._comparison.results)
+        return len(self.comparison.results)
 
     def render(self) -> Content:
         width = self.content_size.width
-        results = self._comparison.results
+        results = self.comparison.results
         figures, name_width, state_width = self._fit(width)
         cells = {each.title: [each.text(result) for result in results] for each in figures}
         widths = {title: max(len(title), *map(len, column), 0) for title, column in cells.items()}
@@ -126,7 +115,7 @@ class ResultsTable(_RunsTable):
         head += "".join(gap + each.title.rjust(widths[each.title]) for each in figures)
         rows = [safe_content.line(head[:width], "$text-muted")]
         for number, result in enumerate(results):
-            chosen = result.name == self._chosen
+            chosen = result.name == self.chosen
             pointer = (">" if self.app.settings.cells == "ascii" else "\u203a") if chosen else " "
             parts: list[Content] = [self._swatch(result.name), safe_content.line(pointer, "bold")]
             name = safe_line(result.name, name_width).ljust(name_width)
@@ -146,7 +135,7 @@ class ResultsTable(_RunsTable):
         return Content("\n").join(rows)
 
     def _is_best(self, each: _Figure, result: RunResult) -> bool:
-        values = [value for other in self._comparison.results if (value := each.of(other)) is not None]
+        values = [value for other in self.comparison.results if (value := each.of(other)) is not None]
         return each.best is not None and len(set(values)) > 1 and each.of(result) == each.best(values)
 
     def _fit(self, width: int) -> tuple[list[_Figure], int, int]:
@@ -154,7 +143,7 @@ class ResultsTable(_RunsTable):
 
         Figures are hidden first, then the state (a width of 0), and the name is shortened last.
         """
-        results = self._comparison.results
+        results = self.comparison.results
         longest = max((len(result.name) for result in results), default=3)
         state_width = max((len(state_label(result.state)) for result in results), default=0)
         state_width = max(state_width, len("STATE")) if state_width else 0
@@ -177,19 +166,19 @@ class ResultsTable(_RunsTable):
 
     def on_click(self, event: events.Click) -> None:
         number = event.get_content_offset_capture(self).y - 1
-        if 0 <= number < len(self._comparison.results):
-            self.post_message(self.RunClicked(self._comparison.results[number].name, event.chain >= 2))
+        if 0 <= number < len(self.comparison.results):
+            self.post_message(self.RunClicked(self.comparison.results[number].name, event.chain >= 2))
 
 
 class SettingsTable(_RunsTable):
     """One row per setting that differs between the runs, one column per run. The chosen run is always visible."""
 
     def _rows(self) -> int:
-        return len(self._comparison.differences)
+        return len(self.comparison.differences)
 
     def render(self) -> Content:
         width = self.content_size.width
-        comparison = self._comparison
+        comparison = self.comparison
         if not comparison.differences:
             why = "all settings are the same" if len(comparison.names) > 1 else "add another run to compare settings"
             return safe_content.plain(f"SETTING\n{why}", "$text-muted")
@@ -199,7 +188,7 @@ class SettingsTable(_RunsTable):
         head = [safe_content.line("SETTING".ljust(key_width), "$text-muted")]
         for number, room in columns:
             name = comparison.names[number]
-            style = "bold" if name == self._chosen else "$text-muted"
+            style = "bold" if name == self.chosen else "$text-muted"
             title = f" {safe_line(name, room - 3)}".ljust(room - 2)
             head += [Content(gap), self._swatch(name), safe_content.line(title, style)]
         rows = [Content("").join(head)]
@@ -207,7 +196,7 @@ class SettingsTable(_RunsTable):
             parts = [safe_content.line(safe_line(key, key_width).ljust(key_width), "$text-muted")]
             for number, room in columns:
                 text = safe_line(format_setting(values[number]), room).ljust(room)
-                style = "bold" if comparison.names[number] == self._chosen else ""
+                style = "bold" if comparison.names[number] == self.chosen else ""
                 parts += [Content(gap), safe_content.line(text, style)]
             rows.append(Content("").join(parts))
         return Content("\n").join(row[:width] for row in rows)
@@ -217,14 +206,14 @@ class SettingsTable(_RunsTable):
 
         If the chosen run would not fit, the first columns are left out.
         """
-        comparison = self._comparison
+        comparison = self.comparison
         wanted = []
         for number, name in enumerate(comparison.names):
             longest = max(
                 (len(safe_line(format_setting(values[number]))) for _, values in comparison.differences), default=0
             )
             wanted.append(min(_WIDEST_VALUE, max(_NARROWEST_VALUE, longest, 3 + min(len(name), 16))))
-        chosen = comparison.names.index(self._chosen) if self._chosen in comparison.names else 0
+        chosen = comparison.names.index(self.chosen) if self.chosen in comparison.names else 0
         for first in range(len(wanted)):
             columns, left = [], width
             for number in range(first, len(wanted)):

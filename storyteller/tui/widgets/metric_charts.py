@@ -50,7 +50,6 @@ SMOOTHED = ("train/loss", "train/grad_norm", "train/tokens_per_second", "train/m
 SMOOTHINGS = (0.0, 0.02, 0.05, 0.1, 0.2)
 """The spans of a smoothed line to choose from, as shares of the visible range."""
 CHECKPOINT, RESUMED, STORY = "\u25c6", "\u21bb", "\u25b2"
-METRIC_TABS = [(metric.name, metric.name) for metric in METRICS]
 _LABELS = {"memory/rss_gib": "process", "memory/device_gib": "device"}
 _SECONDS_BETWEEN_CHARTS = 0.012  # pause between drawing two charts, in which key presses are handled
 _SMALL_CHART_SECONDS = 1.6  # how often the smaller charts are drawn while a run adds points
@@ -101,7 +100,7 @@ class MetricCharts(Vertical):
         """Changes to charts that are not the chosen one, by metric; applied one chart after another."""
 
     def compose(self) -> ComposeResult:
-        yield TabBar(METRIC_TABS)
+        yield TabBar([(metric.name, metric.name) for metric in METRICS])
         with Container():
             yield from self._charts.values()
 

@@ -12,11 +12,10 @@ from storyteller.text import safe_line
 if TYPE_CHECKING:
     from storyteller.charts.types import Cells
     from storyteller.tracking.run_index import RunSummary
-    from storyteller.tracking.run_status import RunState
 
 StyledText = tuple[str, str]  # text, and the name of its style
 
-STATES: dict[RunState, tuple[str, str, str]] = {
+STATES: dict[str, tuple[str, str, str]] = {
     "starting": ("◌", "starting", "busy"),
     "running": ("●", "running", "good"),
     "waiting": ("◔", "waiting", "busy"),

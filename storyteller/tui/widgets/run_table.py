@@ -84,6 +84,10 @@ class RunTable(ScrollView, can_focus=True):
         return self._rows[self.cursor] if self.cursor < len(self._rows) else None
 
     @property
+    def current_name(self) -> str | None:
+        return self.current.name if self.current is not None else None
+
+    @property
     def columns(self) -> list[str]:
         """The names of the visible columns."""
         return [column.name for column, _ in self._fitted]
@@ -92,11 +96,11 @@ class RunTable(ScrollView, can_focus=True):
         self, rows: Sequence[RunRow], sorted_by: str = "", is_reversed: bool = False, cells: Cells = "braille"
     ) -> None:
         """Show these rows in this order. Only the rows that differ from the last ones are repainted."""
-        before = self.current.name if self.current is not None else None
+        before, old = self.current_name, self._cells
         layout = (self._fitted, self._sorted, self._characters, len(self._rows))
         self._rows, self._sorted, self._characters = list(rows), (sorted_by, is_reversed), cells
         self._fitted = fit(self._rows, self._room())
-        old, self._cells = self._cells, [self._cells_of(row) for row in self._rows]
+        self._cells = [self._cells_of(row) for row in self._rows]
         names = [row.name for row in self._rows]
         place = names.index(before) if before in names else min(self.cursor, max(0, len(names) - 1))
         moved, self.cursor = place != self.cursor, place
@@ -107,9 +111,8 @@ class RunTable(ScrollView, can_focus=True):
             for index, row_cells in enumerate(self._cells):
                 if row_cells != old[index] or moved:
                     self._draw_row(index)
-        now = self.current.name if self.current is not None else None
-        if now != before:
-            self.post_message(self.RunHighlighted(now))
+        if self.current_name != before:
+            self.post_message(self.RunHighlighted(self.current_name))
         if moved:
             self._scroll_to_cursor()
 
@@ -231,7 +234,7 @@ class RunTable(ScrollView, can_focus=True):
         if index != self.cursor:
             self.cursor = index
             self._scroll_to_cursor()
-            self.post_message(self.RunHighlighted(self.current.name if self.current is not None else None))
+            self.post_message(self.RunHighlighted(self.current_name))
 
     def _scroll_to_cursor(self) -> None:
         rows = max(1, self.size.height - 1)

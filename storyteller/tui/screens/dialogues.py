@@ -1,16 +1,16 @@
-"""Small dialogues: a yes-or-no question, and a question that is answered with text; and how to show any dialogue."""
+"""The small dialogues: a yes-or-no question, a question that is answered with text, and a selection of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.events import Click
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input, SelectionList, Static
+from textual.widgets.selection_list import Selection
 
 from storyteller.errors import StorytellerError
 from storyteller.text import safe_line
@@ -42,9 +42,7 @@ class AnswerButton(Static, can_focus=True):
     async def action_press(self) -> None:
         await self.screen.run_action(self._action)
 
-    async def on_click(self, event: Click) -> None:
-        event.stop()
-        await self.action_press()
+    on_click = action_press
 
 
 class Confirm(ModalScreen[Literal[True] | None]):
@@ -96,3 +94,33 @@ class Ask(ModalScreen[str | None]):
             self.query_one("#why", Static).update(plain(str(error), "$text-error"))
             return
         self.dismiss(word)
+
+
+class PickRunsScreen(ModalScreen[tuple[str, ...] | None]):
+    """Selects runs to draw in one chart. Returns their names, or None if the dialogue was cancelled."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("enter", "take", "Draw", priority=True),
+    ]
+
+    def __init__(self, names: Sequence[str], selected: Sequence[str], prompt: str, limit: int) -> None:
+        """`prompt` says what the selection is for; at most `limit` names are returned."""
+        super().__init__()
+        self._names, self._selected, self._prompt, self._limit = names, selected, prompt, limit
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            prompt = self._prompt if self._names else "There is no other run to draw over this one."
+            yield Static(plain(prompt), markup=False)
+            yield SelectionList[str](
+                *(Selection(line(name), name, name in self._selected) for name in self._names),
+                compact=True,
+            )
+
+    def on_mount(self) -> None:
+        self.query_one(SelectionList).focus()
+
+    def action_take(self) -> None:
+        selected = self.query_one(SelectionList).selected
+        self.dismiss(tuple(name for name in self._names if name in selected)[: self._limit])
