@@ -272,7 +272,7 @@ async def test_the_wheel_zooms_about_the_place_under_the_pointer() -> None:
         await wheel(pilot, MouseScrollDown, column)
         assert near(app.chart.range, (None, None)) or near(app.chart.range, (0.0, 100.0))
         await wheel(pilot, MouseScrollDown, column)
-        assert app.chart.range == (None, None)
+        assert list(app.chart.range) == [None, None]
         assert (app.chart.frame.x_begin, app.chart.frame.x_end) == (0, 100)
 
 
@@ -300,7 +300,7 @@ async def test_a_zoomed_chart_given_only_its_range_keeps_the_extent_of_the_data(
         await pilot.pause()
         assert app.chart.extent == (0, 100)
         app.chart.zoom(1 / 100)
-        assert app.chart.range == (None, None)
+        assert list(app.chart.range) == [None, None]
 
 
 @played
@@ -318,12 +318,12 @@ async def test_keys_zoom_about_the_middle_or_the_cursor_and_pan_by_a_fifth_withi
         await pilot.press(*["comma"] * 9)
         assert near(app.chart.range, (None, end - begin))
         await pilot.press("minus")
-        assert app.chart.range == (None, None)
+        assert list(app.chart.range) == [None, None]
         app.chart.cursor_x = 10
         await pilot.press("plus")
         assert near(app.chart.range, (10 - 10 / ZOOM, 10 + 90 / ZOOM))
         await pilot.press("0")
-        assert app.chart.range == (None, None)
+        assert list(app.chart.range) == [None, None]
         assert app.chart.cursor_x is None
         assert app.posted[-2:] == [("view", (None, None)), ("cursor", None)]
 
@@ -404,7 +404,7 @@ async def test_a_click_sets_the_cursor_at_the_nearest_point_and_a_double_click_r
         app.chart.range = (20, 80)
         await pilot.double_click(ChartView, offset=(33, 5))
         assert app.chart.cursor_x is None
-        assert app.chart.range == (None, None)
+        assert list(app.chart.range) == [None, None]
 
 
 @played
@@ -466,7 +466,7 @@ async def test_setting_the_range_posts_no_message() -> None:
         await pilot.pause()
         assert (app.chart.frame.x_begin, app.chart.frame.x_end) == (10, 20)
         app.chart.range = (30, 20)  # no range at all
-        assert app.chart.range == (None, None)
+        assert list(app.chart.range) == [None, None]
         assert app.posted == []
 
 
