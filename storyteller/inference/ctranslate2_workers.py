@@ -1,4 +1,4 @@
-"""Seeded random numbers with CTranslate2 without loading the model again for each story, and its tokens as a stream."""
+"""Runs CTranslate2 with a seed for each story, without loading the model again, and streams its tokens."""
 
 from __future__ import annotations
 

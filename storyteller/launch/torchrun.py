@@ -2,7 +2,7 @@
 
 The leader owns the run in `status.json`, holds its lock, and receives the signals. It starts torchrun
 (`torch.distributed.run`), which starts the training processes, each a `storyteller.training.worker --member-of`. Only
-the first of those writes the run folder. How they communicate is the matter of `training.distributed`.
+the first of those writes the run folder. `training.distributed` defines how they communicate.
 
     leader -- torchrun -- process 1 (writes the run folder), process 2, ...
 
@@ -297,7 +297,7 @@ def _signal(member: psutil.Process, which: signal.Signals) -> None:
 
 
 def write_failure(scratch: Path, rank: int, error: StorytellerError) -> None:
-    """Leaves the error of the process of this rank for its leader."""
+    """Writes the error of a training process to the file from which the leader reads it."""
     plain = {"problem": error.problem, "remedy": error.remedy, "exit_status": error.exit_status}
     with contextlib.suppress(OSError):
         (scratch / f"failed-{rank}.json").write_text(json.dumps(plain), encoding="utf-8")

@@ -65,7 +65,7 @@ class SingleProcess:
         return values
 
     def from_first(self, value: float) -> float:
-        """The first process's value."""
+        """Returns the first process's value, in every process."""
         return value
 
     def add_gradients(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:  # noqa: ARG002

@@ -107,7 +107,7 @@ def test_the_commands_of_a_page_work_in_the_order_in_which_they_stand(topic: str
         words = brief(line)
         if words[0] == "stop":
             wait_for_step(RunFolder(Path("runs").resolve() / words[1]), 2)
-        if words[:1] == ["resume"] and "--steps" in words:
+        if words[0] == "resume" and "--detach" in words:
             words[words.index("--steps") + 1] = "100000"
         if words[0] == "wait":
             subprocess.run([sys.executable, "-m", "storyteller", "stop", words[1]], check=False, capture_output=True)

@@ -156,7 +156,7 @@ class RunReader(ChartReader):
     # --- status, plan, stories, log -----------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Look at everything but the metrics, and post what has changed."""
+        """Checks status, samples, checkpoints and log, and posts what has changed."""
         now = time.monotonic()
         gone = not self._folder.path.is_dir()
         if now - self._looked_at >= _STATE_SECONDS or gone != self._gone:

@@ -1,4 +1,4 @@
-"""What the run screen and the compare screen share: the keys of their charts."""
+"""The base class of the run and compare screens: the keys that act on their charts."""
 
 from __future__ import annotations
 
