@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Format:
-    """How one file is read."""
+    """The format of a file, and the function that splits it into stories."""
 
     name: str  # description for the log and for run.json
     split: Callable[[BinaryIO, int, int], Iterator[Piece]]

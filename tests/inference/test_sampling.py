@@ -104,7 +104,7 @@ def real_size(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         weights = tiny_models.default_shape_weights(4096, 256)
         folder = tiny_models.write_folder(tmp_path_factory.mktemp("default") / "model", weights, settings)
         return folder, [[source.randrange(4096) for _ in range(source.randint(1, 60))] for _ in range(64)]
-    folder = Path(storyteller.__file__).parent / "starter"
+    folder = Path(storyteller.__file__).parent / "inference" / "starter"
     with open_model(str(folder)) as engine:
         generator: Any = engine
         return folder, [
