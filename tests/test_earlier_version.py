@@ -48,7 +48,7 @@ def _earlier_files(_hermetic: None, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The files of the earlier version in the current folder, under the paths that they name."""
     here = tmp_path / "earlier"
     shutil.copytree(FILES, here)
-    before, after = Path("/tmp/fix/stories.txt"), here / "stories.txt"
+    before, after = Path("/home/reader/stories.txt"), here / "stories.txt"
     for path in (here / "runs/earlier/run.json", here / "told.jsonl"):
         text = path.read_text(encoding="utf-8").replace(str(before.parent), str(after.parent))
         text = text.replace(fingerprint(before), fingerprint(after))
@@ -65,8 +65,8 @@ def test_a_run_of_an_earlier_version_is_listed_and_shown() -> None:
 def test_a_run_of_an_earlier_version_resumes_to_the_same_weights() -> None:
     weights = Path("runs/earlier/checkpoints/step-00000008/model.safetensors")
     expected = load_file(weights)
+    shutil.rmtree(weights.parent)  # what is there afterwards was trained anew
     storyteller("resume", "earlier", "--from", "4", "--foreground")
-    assert weights.stat().st_mtime > Path("stories.txt").stat().st_mtime
     if torch.__version__.startswith("2.13") and platform.machine() == "x86_64":
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == WEIGHTS_SHA256
     else:

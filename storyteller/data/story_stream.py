@@ -70,7 +70,7 @@ class StoryStream:
 
     @property
     def counts(self) -> StoryCounts:
-        """What was read and left out so far."""
+        """Counts of the stories read so far, and of those skipped, by reason."""
         n, faults, before = self._counts, self._source.faults, self._faults_before
         broken, too_long = faults.broken - before.broken, faults.too_long - before.too_long
         return replace(n, broken=n.broken + broken, too_long=n.too_long + too_long)

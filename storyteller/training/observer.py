@@ -1,4 +1,4 @@
-"""Who watches the training loop."""
+"""The callbacks of the training loop, and their implementation for the process that records the run."""
 
 from __future__ import annotations
 

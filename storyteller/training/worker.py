@@ -189,7 +189,7 @@ def _log_late(folder: RunFolder, records: Sequence[Mapping[str, object]]) -> Non
 
 
 def _describe_counts(stories: StoryStream) -> str:
-    """How many stories were read, and how many of them were left out and why."""
+    """Formats the counts of stories read and skipped, by reason, for the log."""
     n = stories.counts
     left_out = {
         "held out": n.held_out + n.duplicates_of_valid,

@@ -68,7 +68,7 @@ class Bins:
         return int(np.searchsorted(self.last["step"][: self.filled], step))
 
     def end_of(self, place: int, end: int) -> int:
-        """Where the lines of the bin end in the file, in bytes; `end` for the last bin."""
+        """Returns the byte offset in the log at which the lines of a bin end; `end` for the last bin."""
         return int(self.offsets[place + 1]) if place + 1 < self.filled else end
 
     def points(self, key: str, axis: X) -> tuple[Numbers, Points]:

@@ -242,7 +242,7 @@ class Curves:
         return Line(chosen.x.tolist(), mean.tolist(), low.tolist(), high.tolist(), smooth)
 
     def place_of(self, step: float, x: X) -> float | None:
-        """Where a step lies on the axis, interpolated between logged steps; None if there are none."""
+        """Returns the x coordinate of a step, interpolated between logged steps; None if no step is logged."""
         with self._lock:
             bins = self._bins
             steps = np.concatenate([each["step"][: bins.filled] for each in (bins.first, bins.last)])

@@ -132,7 +132,7 @@ class MetricCharts(Vertical):
 
     @property
     def is_drawn(self) -> bool:
-        """Whether all pending changes are on the screen."""
+        """True if no chart waits to be redrawn."""
         return not self._queue and not self._pending_small
 
     def watch_chosen(self) -> None:

@@ -86,7 +86,7 @@ class Plot(Widget):
 
     @property
     def frame(self) -> Frame:
-        """Where the plot lies within the widget's cells, and the ranges of x and y that it spans."""
+        """The position of the plot area in cells of the widget, and its ranges of x and y."""
         if self._stale or self._frame is None:
             self._draw()
         assert self._frame is not None  # noqa: S101

@@ -61,7 +61,7 @@ class StoryText(ScrollView, can_focus=True):
     ALLOW_SELECT = False
 
     is_generating: reactive[bool] = reactive(False, init=False)
-    """Whether more text is to come; shown as a cursor at the end."""
+    """True while the story is generated: a cursor is drawn at the end of the text."""
 
     def __init__(self) -> None:
         super().__init__()
